@@ -1,0 +1,29 @@
+"""Fuse lab tests and clinical notes for multi-label disease prediction, the scikit-learn way.
+
+The estimators follow MEDFuse (Phan et al., CIKM 2024, arXiv 2407.12309). Heavy parts are imported
+when a name is first used, so that `import sklearn_medfuse` stays cheap.
+"""
+
+import importlib
+
+from ._version import __version__
+
+_HOMES = {
+    "LLMNoteEncoder": "notes",
+    "MEDFuseClassifier": "fusion",
+    "MaskedLabEncoder": "labs",
+    "make_medfuse_pipeline": "pipeline",
+}
+
+__all__ = ["LLMNoteEncoder", "MEDFuseClassifier", "MaskedLabEncoder", "__version__"]
+__all__ += ["make_medfuse_pipeline"]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Torch modules of the method; nothing here knows scikit-learn."""

@@ -1,0 +1,97 @@
+"""What a fitted estimator keeps on disk: plain values, numpy arrays and safetensors bytes.
+
+No pickled torch module, optimiser or callback leaves the process. A joblib file therefore loads
+on a machine without the GPU it was fitted on, and a skops file needs no trusted type but ours.
+"""
+
+import warnings
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from ._version import __version__
+
+_VERSION_KEY = "_sklearn_medfuse_version"
+_WEIGHTS_KEY = "_weights"
+
+
+def module_to_bytes(module: nn.Module) -> bytes:
+    """Return the module's parameters and buffers as safetensors bytes, in float32.
+
+    Inference runs in float64 on weights that were trained in float32, so nothing is lost.
+    """
+    tensors = {
+        name: (tensor.float() if tensor.is_floating_point() else tensor).cpu().contiguous()
+        for name, tensor in module.state_dict().items()
+    }
+    return safetensors.torch.save(tensors)
+
+
+def load_module_bytes(module: nn.Module, weights: bytes) -> None:
+    """Fill `module` with weights made by `module_to_bytes`."""
+    module.load_state_dict(safetensors.torch.load(weights))
+
+
+def for_inference(module: nn.Module, device: torch.device) -> nn.Module:
+    """Make a trained module ready to predict: evaluation mode, float64, no gradients.
+
+    In float32 the result for a row depends, in its last digits, on the rows beside it, because
+    matrix products are blocked by batch size; float64 keeps such noise below 1e-12.
+    """
+    return module.to(device=device, dtype=torch.float64).eval().requires_grad_(False)
+
+
+class VersionedStateMixin:
+    """Stamp the state with our version and warn when another version reads it.
+
+    A subclass names in `_transient` the attributes that stay in the process.
+    """
+
+    _transient: tuple[str, ...] = ()
+
+    def __getstate__(self):
+        """Return the state as plain values, numpy arrays and bytes."""
+        state = dict(super().__getstate__())
+        for name in self._transient:
+            state.pop(name, None)
+        state[_VERSION_KEY] = __version__
+        return state
+
+    def __setstate__(self, state):
+        """Take the state, after a look at the version that wrote it."""
+        state = dict(state)
+        version = state.pop(_VERSION_KEY, None)
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was saved by sklearn-medfuse {version} and is being "
+                f"loaded by {__version__}; predictions may differ. Load it with the version that "
+                "saved it, or fit it again.",
+                UserWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
+
+
+class NetStateMixin(VersionedStateMixin):
+    """Pickle an estimator that owns a torch module as own state.
+
+    A subclass has `_get_module()`, which returns the fitted module or None, and
+    `_restore_module()`, which builds an empty module from the fitted attributes.
+    """
+
+    def __getstate__(self):
+        """Return the state with the module as safetensors bytes."""
+        state = super().__getstate__()
+        module = self._get_module()
+        if module is not None:
+            state[_WEIGHTS_KEY] = module_to_bytes(module)
+        return state
+
+    def __setstate__(self, state):
+        """Rebuild the module and fill it with the saved weights."""
+        state = dict(state)
+        weights = state.pop(_WEIGHTS_KEY, None)
+        super().__setstate__(state)
+        if weights is not None:
+            load_module_bytes(self._restore_module(), weights)

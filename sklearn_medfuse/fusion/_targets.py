@@ -1,0 +1,85 @@
+"""Targets of all three kinds (binary, multi-class, multi-label) as the net wants them, and back."""
+
+import warnings
+
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import column_or_1d
+
+
+class Targets:
+    """Encode targets for training and decode logits.
+
+    Parameters
+    ----------
+    kind : {"binary", "multiclass", "multilabel-indicator"}
+        As scikit-learn's `type_of_target` says.
+    classes : ndarray
+        The classes; label numbers for multi-label targets.
+    constant : float array of shape (n_outputs,)
+        For multi-label targets 0 or 1 where a label had but one value in fit, else NaN.
+    """
+
+    def __init__(self, kind: str, classes: np.ndarray, constant: np.ndarray):
+        self.kind = kind
+        self.classes = classes
+        self.constant = constant
+
+    @classmethod
+    def fit(cls, y) -> tuple["Targets", np.ndarray]:
+        """Learn the kind of y; return it with y encoded: class numbers or floats of 0 and 1."""
+        check_classification_targets(y)
+        kind = type_of_target(y, input_name="y")
+        if kind == "multilabel-indicator":
+            y = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float64)
+            mean = y.mean(axis=0)
+            constant = np.where((mean == 0) | (mean == 1), mean, np.nan)
+            return cls(kind, unique_labels(y), constant), y
+        if kind not in ("binary", "multiclass"):
+            raise ValueError(
+                f"Unknown label type: y is {kind}; give classes in shape (n,) or a 0/1 matrix in "
+                "shape (n, n_labels)."
+            )
+        classes, encoded = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        if len(classes) > 2:
+            return cls("multiclass", classes, np.full(len(classes), np.nan)), encoded
+        constant = np.array([0.0 if len(classes) == 1 else np.nan])
+        return cls("binary", classes, constant), encoded[:, None].astype(np.float64)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of logits."""
+        return len(self.constant)
+
+    def warn_of_constant_labels(self, names) -> None:
+        """Warn once that labels with one value in fit are predicted as that value."""
+        found = np.flatnonzero(~np.isnan(self.constant))
+        if self.kind == "multilabel-indicator" and len(found):
+            listed = ", ".join(str(names[i]) for i in found[:5])
+            warnings.warn(
+                f"{len(found)} of {self.n_outputs} labels have one value only in y ({listed}"
+                f"{', …' if len(found) > 5 else ''}); that value is predicted for them with "
+                "probability 1.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities in scikit-learn's shape from logits (n, n_outputs)."""
+        if self.kind == "multiclass":
+            return softmax(logits, axis=1)
+        positive = np.where(np.isnan(self.constant), expit(logits), self.constant)
+        if self.kind == "multilabel-indicator":
+            return positive
+        if len(self.classes) == 1:
+            return np.ones_like(positive)
+        return np.hstack([1 - positive, positive])
+
+    def decide(self, probabilities: np.ndarray, threshold: float) -> np.ndarray:
+        """Classes, or a 0/1 matrix, from probabilities."""
+        if self.kind == "multilabel-indicator":
+            return (probabilities >= threshold).astype(np.int64)
+        if self.kind == "binary" and len(self.classes) == 2:
+            return self.classes[(probabilities[:, 1] >= threshold).astype(np.intp)]
+        return self.classes[probabilities.argmax(axis=1)]

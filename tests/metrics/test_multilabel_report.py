@@ -1,0 +1,269 @@
+"""The report's estimates equal scikit-learn's, its intervals cover, its errors help."""
+
+import re
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_array
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from sklearn_medfuse.metrics import multilabel_report
+
+SCORES = ["auroc", "auprc", "f1", "prevalence"]
+
+
+def test_columns_and_rows(labels, scores):
+    report = multilabel_report(labels, scores, n_bootstraps=20, random_state=0)
+    assert list(report.index) == [*(f"label_{i}" for i in range(6)), "macro"]
+    assert list(report.columns) == [
+        "n_positive",
+        *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high")),
+    ]
+    assert report["n_positive"].dtype == int
+    assert report.attrs == {
+        "n_samples": 400,
+        "n_groups": 400,
+        "n_bootstraps": 20,
+        "confidence_level": 0.95,
+    }
+
+
+def test_estimates_equal_scikit_learn(labels, scores):
+    report = multilabel_report(labels, scores, threshold=0.6, n_bootstraps=0)
+    expected = {
+        "auroc": roc_auc_score(labels, scores, average=None),
+        "auprc": average_precision_score(labels, scores, average=None),
+        "f1": f1_score(labels, scores >= 0.6, average=None),
+        "prevalence": labels.mean(axis=0),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(report[name], [*values, values.mean()])
+    np.testing.assert_array_equal(report["n_positive"], [*labels.sum(axis=0), labels.sum()])
+
+
+def test_a_perfect_score_is_one_with_no_width(labels, patients):
+    report = multilabel_report(labels, labels, groups=patients, n_bootstraps=50, random_state=0)
+    for name in ("auroc", "auprc", "f1"):
+        assert (report[[name, f"{name}_low", f"{name}_high"]] == 1).all(axis=None)
+
+
+def test_a_random_score_has_chance_within_its_interval():
+    rng = np.random.default_rng(0)
+    y_true = rng.integers(2, size=(3000, 4))
+    report = multilabel_report(y_true, rng.uniform(size=y_true.shape), random_state=0)
+    macro = report.loc["macro"]
+    assert macro["auroc"] == pytest.approx(0.5, abs=0.02)
+    assert macro["auprc"] == pytest.approx(0.5, abs=0.03)
+    assert macro["auroc_low"] < 0.5 < macro["auroc_high"]
+
+
+def test_a_constant_score_is_chance(labels):
+    report = multilabel_report(labels, np.zeros(labels.shape), n_bootstraps=20, random_state=0)
+    assert (report[["auroc", "auroc_low", "auroc_high"]] == 0.5).all(axis=None)
+    np.testing.assert_allclose(report["auprc"], report["prevalence"])
+
+
+def test_permuting_rows_changes_no_estimate(labels, scores, patients):
+    order = np.random.default_rng(0).permutation(len(labels))
+    a = multilabel_report(labels, scores, groups=patients, n_bootstraps=30, random_state=0)
+    b = multilabel_report(
+        labels[order], scores[order], groups=patients[order], n_bootstraps=30, random_state=0
+    )
+    pd.testing.assert_frame_equal(a, b)
+
+
+def test_permuting_labels_permutes_rows(labels, scores):
+    a = multilabel_report(pd.DataFrame(labels), scores, n_bootstraps=30, random_state=0)
+    order = [3, 1, 0, 2, 5, 4]
+    b = multilabel_report(
+        pd.DataFrame(labels)[order], scores[:, order], n_bootstraps=30, random_state=0
+    )
+    pd.testing.assert_frame_equal(a, b.loc[a.index])
+
+
+def test_an_increasing_transform_changes_no_ranking_score(labels, scores):
+    columns = [f"{name}{end}" for name in ("auroc", "auprc") for end in ("", "_low", "_high")]
+    a = multilabel_report(labels, scores, n_bootstraps=30, random_state=0)
+    b = multilabel_report(labels, 5 * scores**3 - 7, n_bootstraps=30, random_state=0)
+    pd.testing.assert_frame_equal(a[columns], b[columns])
+
+
+def test_intervals_contain_the_estimate_and_grow_with_confidence(labels, scores, patients):
+    narrow, wide = (
+        multilabel_report(labels, scores, groups=patients, confidence_level=c, random_state=0)
+        for c in (0.5, 0.99)
+    )
+    for name in SCORES:
+        assert (wide[f"{name}_low"] <= wide[name]).all()
+        assert (wide[name] <= wide[f"{name}_high"]).all()
+        assert (wide[f"{name}_low"] <= narrow[f"{name}_low"]).all()
+        assert (narrow[f"{name}_high"] <= wide[f"{name}_high"]).all()
+
+
+def test_interval_covers_the_true_auroc_about_as_often_as_it_says():
+    # two unit-variance normals one apart: AUROC is Phi(1 / sqrt 2) = 0.7602
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(200):
+        y_true = rng.integers(2, size=150)
+        report = multilabel_report(
+            y_true, y_true + rng.normal(size=150), n_bootstraps=200, random_state=rng.integers(99)
+        )
+        covered.append(report["auroc_low"].iloc[0] < 0.7602 < report["auroc_high"].iloc[0])
+    assert 0.89 <= np.mean(covered) <= 0.99
+
+
+def test_copies_of_a_patient_do_not_narrow_the_interval(labels, scores):
+    # every row five times over: rows as units pretend to five times the data, groups do not
+    rows = np.repeat(np.arange(len(labels)), 5)
+
+    def width(report):
+        return report.loc["macro", "auroc_high"] - report.loc["macro", "auroc_low"]
+
+    once = width(multilabel_report(labels, scores, random_state=0))
+    grouped = width(multilabel_report(labels[rows], scores[rows], groups=rows, random_state=0))
+    naive = width(multilabel_report(labels[rows], scores[rows], random_state=0))
+    assert grouped == pytest.approx(once)
+    assert naive < 0.6 * once
+
+
+def test_the_seed_decides_and_the_global_state_is_left_alone(labels, scores):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    a, b, c = (
+        multilabel_report(labels, scores, n_bootstraps=30, random_state=seed) for seed in (0, 0, 1)
+    )
+    pd.testing.assert_frame_equal(a, b)
+    assert not a.equals(c)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("constant", [0, 1])
+def test_a_constant_label_is_undefined_and_left_out_of_macro(labels, scores, constant):
+    labels[:, 2] = constant
+    report = multilabel_report(labels, scores, n_bootstraps=30, random_state=0)
+    rest = multilabel_report(
+        np.delete(labels, 2, axis=1), np.delete(scores, 2, axis=1), n_bootstraps=30, random_state=0
+    )
+    undefined = [f"{name}{end}" for name in SCORES[:3] for end in ("", "_low", "_high")]
+    assert report.loc["label_2", undefined].isna().all()
+    assert report.loc["label_2", "prevalence"] == constant
+    pd.testing.assert_series_equal(report.loc["macro", undefined], rest.loc["macro", undefined])
+
+
+def test_all_labels_constant_gives_nan(scores):
+    report = multilabel_report(np.zeros(scores.shape), scores, n_bootstraps=10, random_state=0)
+    assert report[["auroc", "auroc_low", "auprc", "f1"]].isna().all(axis=None)
+
+
+def test_a_label_with_one_positive_has_an_interval(scores):
+    labels = np.zeros(scores.shape, dtype=int)
+    labels[7] = 1
+    report = multilabel_report(labels, scores, n_bootstraps=50, random_state=0)
+    assert report.notna().all(axis=None)
+
+
+def test_without_bootstraps_intervals_are_nan(labels, scores):
+    report = multilabel_report(labels, scores, n_bootstraps=0)
+    assert report.filter(regex="_low|_high").isna().all(axis=None)
+    assert report[SCORES].notna().all(axis=None)
+
+
+def test_a_threshold_per_label(labels, scores):
+    thresholds = np.linspace(0.2, 0.8, 6)
+    report = multilabel_report(labels, scores, threshold=thresholds, n_bootstraps=0)
+    np.testing.assert_allclose(
+        report["f1"].iloc[:-1], f1_score(labels, scores >= thresholds, average=None)
+    )
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [csr_array, pd.DataFrame, lambda y: y.astype(bool), lambda y: y.tolist()],
+    ids=["sparse", "DataFrame", "bool", "list"],
+)
+def test_kinds_of_y_true(labels, scores, convert):
+    names = [f"label_{i}" for i in range(6)]
+    a = multilabel_report(labels, scores, n_bootstraps=10, random_state=0)
+    b = multilabel_report(
+        convert(labels), scores, n_bootstraps=10, random_state=0, target_names=names
+    )
+    pd.testing.assert_frame_equal(a, b)
+
+
+def test_names_come_from_the_columns(labels, scores):
+    frame = pd.DataFrame(labels, columns=list("abcdef"))
+    named = multilabel_report(frame, pd.DataFrame(scores, columns=frame.columns), n_bootstraps=0)
+    assert list(named.index) == [*"abcdef", "macro"]
+
+
+def test_a_forests_list_of_probabilities(labels, scores):
+    forest = RandomForestClassifier(5, max_depth=2, random_state=0).fit(scores, labels)
+    proba = forest.predict_proba(scores)
+    a = multilabel_report(labels, proba, n_bootstraps=0)
+    b = multilabel_report(labels, np.column_stack([p[:, 1] for p in proba]), n_bootstraps=0)
+    pd.testing.assert_frame_equal(a, b)
+
+
+def test_one_label_in_every_form(labels, scores):
+    y_true, y_score = labels[:, 4], scores[:, 4]
+    reports = [
+        multilabel_report(y, s, n_bootstraps=0)
+        for y in (y_true, y_true[:, None])
+        for s in (y_score, y_score[:, None], np.column_stack([1 - y_score, y_score]))
+    ]
+    for report in reports:
+        pd.testing.assert_frame_equal(report, reports[0])
+    assert reports[0].loc["label_0", "auroc"] == reports[0].loc["macro", "auroc"]
+
+
+Y = np.array([[0, 1], [1, 0], [1, 1]])
+S = np.array([[0.1, 0.9], [0.7, 0.4], [0.6, 0.8]])
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_score", "options", "message"),
+    [
+        (Y + 1, S, {}, "`y_true` holds something other than 0 and 1"),
+        (np.where(Y, np.nan, 0), S, {}, "`y_true` holds something other than 0 and 1"),
+        (np.zeros((0, 2)), S, {}, "`y_true` has shape (0, 2)"),
+        (Y, S[:2], {}, "`y_score` has shape (2, 2) and `y_true` (3, 2)"),
+        (Y, S[:, 0], {}, "`y_score` has shape (3, 1) and `y_true` (3, 2)"),
+        (Y, np.where(Y, np.nan, S), {}, "`y_score` has 4 NaN or infinite entries"),
+        (Y, [["0.1", "secret"]] * 3, {}, "`y_score` cannot be read as numbers"),
+        (Y, [np.c_[1 - S[:, 0], S[:, 0]], np.ones((3, 1))], {}, "are not of shape"),
+        (Y, S, {"target_names": ["a"]}, "`target_names` has 1 names for 2 labels"),
+        (Y, S, {"target_names": ["a", "a"]}, "`target_names` must be distinct"),
+        (Y, S, {"target_names": ["a", "macro"]}, "`target_names` must be distinct and other than"),
+        (Y, S, {"groups": [1, 2]}, "`groups` has shape (2,); pass (3,)"),
+        (Y, S, {"groups": [1, 1, 1]}, "`groups` holds a single group"),
+        (Y, S, {"groups": [1, 2, None]}, "`groups` has 1 missing values"),
+        (Y, S, {"n_bootstraps": -1}, "`n_bootstraps` is -1"),
+        (Y, S, {"n_bootstraps": 2.5}, "`n_bootstraps` is 2.5"),
+        (Y, S, {"confidence_level": 95}, "`confidence_level` is 95"),
+        (Y, S, {"threshold": [0.5] * 3}, "`threshold` has shape (3,)"),
+        (Y, S, {"threshold": np.nan}, "`threshold` has shape () or is NaN"),
+    ],
+)
+def test_wrong_input_says_what_to_do(y_true, y_score, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as info:
+        multilabel_report(y_true, y_score, **options)
+    assert "secret" not in str(info.value)
+    assert info.value.__suppress_context__ or info.value.__context__ is None
+
+
+def test_columns_in_another_order_are_refused():
+    y_true = pd.DataFrame(Y, columns=["a", "b"])
+    y_score = pd.DataFrame(S[:, ::-1], columns=["b", "a"])
+    with pytest.raises(ValueError, match=re.escape("pass y_score[y_true.columns]")):
+        multilabel_report(y_true, y_score)
+
+
+def test_a_thousand_resamples_of_the_bundled_size_take_under_three_seconds():
+    rng = np.random.default_rng(0)
+    y_true = rng.uniform(size=(1470, 10)) < 0.2
+    start = time.perf_counter()
+    multilabel_report(y_true, rng.uniform(size=y_true.shape), random_state=0)
+    assert time.perf_counter() - start < 3

@@ -1,0 +1,215 @@
+"""The figure holds the report's numbers and draws every one of them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_medfuse.metrics import multilabel_report
+from sklearn_medfuse.plotting import LabelScoresDisplay
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def y_true():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(size=(300, 3)) < [0.1, 0.6, 0.3]
+    return pd.DataFrame(values.astype(int), columns=["sepsis", "heart_failure", "anaemia"])
+
+
+@pytest.fixture
+def y_scores(y_true):
+    rng = np.random.default_rng(1)
+    return {
+        "labs": y_true + 2 * rng.normal(size=y_true.shape),
+        "notes": (y_true + rng.normal(size=y_true.shape)).to_numpy(),
+    }
+
+
+@pytest.fixture
+def display(y_true, y_scores):
+    return LabelScoresDisplay.from_predictions(y_true, y_scores, n_bootstraps=50, random_state=0)
+
+
+def row_names(ax):
+    return [text.get_text() for text in ax.get_yticklabels()]
+
+
+def model_lines(ax):
+    """The marks of the models: lines without the rules of chance and macro, of two points each."""
+    return [line for line in ax.lines if len(line.get_xdata()) > 2]
+
+
+@pytest.mark.parametrize("metric", ["auroc", "auprc", "f1"])
+def test_holds_the_reports_numbers(y_true, y_scores, metric):
+    options = {"n_bootstraps": 30, "random_state": 0, "groups": np.arange(300) // 2}
+    display = LabelScoresDisplay.from_predictions(y_true, y_scores, metric=metric, **options)
+    for name, scores in y_scores.items():
+        report = multilabel_report(y_true, scores, **options)
+        np.testing.assert_array_equal(display.estimate[name], report[metric])
+        np.testing.assert_array_equal(display.low[name], report[f"{metric}_low"])
+        np.testing.assert_array_equal(display.high[name], report[f"{metric}_high"])
+
+
+def test_from_reports_is_from_predictions(y_true, y_scores, display):
+    reports = {
+        name: multilabel_report(y_true, scores, n_bootstraps=50, random_state=0)
+        for name, scores in y_scores.items()
+    }
+    other = LabelScoresDisplay.from_reports(reports)
+    pd.testing.assert_frame_equal(other.estimate, display.estimate)
+    assert row_names(other.ax_) == row_names(display.ax_)
+
+
+def test_draws_every_score_and_interval(display):
+    rows = ["heart_failure", "anaemia", "sepsis", "macro"]
+    drawn = {line.get_label(): line.get_xdata() for line in model_lines(display.ax_)}
+    intervals = [segment for lines in display.ax_.collections for segment in lines.get_segments()]
+    assert list(drawn) == ["labs", "notes"]
+    for name in drawn:
+        np.testing.assert_array_equal(drawn[name], display.estimate.loc[rows, name])
+    expected = np.c_[
+        display.low.loc[rows].to_numpy().T.ravel(), display.high.loc[rows].to_numpy().T.ravel()
+    ]
+    np.testing.assert_array_equal([segment[:, 0] for segment in intervals], expected)
+
+
+def test_models_differ_in_colour_and_marker(display):
+    lines = model_lines(display.ax_)
+    assert len({line.get_color() for line in lines}) == 2
+    assert len({line.get_marker() for line in lines}) == 2
+    legend = display.figure_.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["labs", "notes"]
+
+
+def test_labels_by_prevalence_and_macro_apart_at_the_bottom(display):
+    names = row_names(display.ax_)
+    assert [name.split(" (")[0] for name in names] == [
+        "heart failure",
+        "anaemia",
+        "sepsis",
+        "macro mean",
+    ]
+    percent = 100 * display.prevalence["heart_failure"]
+    assert names[0] == f"heart failure ({percent:.0f} %)"
+    gaps = np.diff(display.ax_.get_yticks())
+    assert gaps[-1] > gaps[0]
+    top, bottom = display.ax_.get_ylim()[::-1]
+    assert top < bottom
+
+
+@pytest.mark.parametrize("sort_by", ["score", None])
+def test_other_orders(display, sort_by):
+    display.plot(sort_by=sort_by)
+    labels = display.estimate.drop(index="macro").mean(axis=1)
+    if sort_by == "score":
+        labels = labels.sort_values(ascending=False)
+    shown = [name.split(" (")[0] for name in row_names(display.ax_)[:-1]]
+    assert shown == [label.replace("_", " ") for label in labels.index]
+
+
+def test_chance_is_drawn_for_auroc_alone(display):
+    def chance_lines(metric):
+        drawn = LabelScoresDisplay(
+            display.estimate, display.low, display.high, metric=metric
+        ).plot()
+        return [line for line in drawn.ax_.lines if list(line.get_xdata()) == [0.5, 0.5]]
+
+    assert len(chance_lines("auroc")) == 1
+    assert not chance_lines("auprc")
+
+
+def test_the_axis_shows_chance_and_every_interval(display):
+    left, right = display.ax_.get_xlim()
+    assert left <= min(0.5, display.low.min(axis=None))
+    assert display.high.max(axis=None) <= right <= 1
+
+
+def test_the_title_tells_the_confidence_level(y_true, y_scores):
+    def title(**options):
+        display = LabelScoresDisplay.from_predictions(y_true, y_scores, **options)
+        return display.ax_.get_xlabel()
+
+    assert title(n_bootstraps=10) == "AUROC, with 95 % intervals"
+    assert title(n_bootstraps=10, confidence_level=0.8, metric="f1") == "F1, with 80 % intervals"
+    assert title(n_bootstraps=0) == "AUROC"
+
+
+def test_draws_into_given_axes(y_true, y_scores):
+    figure, axes = plt.subplots(1, 2)
+    display = LabelScoresDisplay.from_predictions(y_true, y_scores, n_bootstraps=10, ax=axes[1])
+    assert display.ax_ is axes[1]
+    assert display.figure_ is figure
+    assert axes[1].get_legend() is not None
+    assert not axes[0].lines
+
+
+def test_plot_returns_itself_and_makes_a_new_figure(display):
+    first = display.figure_
+    assert display.plot() is display
+    assert display.figure_ is not first
+
+
+@pytest.mark.parametrize("n_models", [1, 4, 9])
+def test_any_number_of_models_fits_the_figure(y_true, y_scores, n_models):
+    scores = {f"a model of number {i}": y_scores["notes"] for i in range(n_models)}
+    display = LabelScoresDisplay.from_predictions(y_true, scores, n_bootstraps=5)
+    display.figure_.canvas.draw()
+    for legend in display.figure_.legends:
+        box = legend.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= display.figure_.bbox.width
+
+
+def test_a_constant_label_leaves_its_row_empty(y_true, y_scores):
+    y_true["sepsis"] = 0
+    display = LabelScoresDisplay.from_predictions(y_true, y_scores, n_bootstraps=10)
+    display.figure_.canvas.draw()
+    assert row_names(display.ax_)[2] == "sepsis (0 %)"
+
+
+def test_a_rare_label_is_not_called_absent(y_true, y_scores):
+    y_true["sepsis"] = 0
+    y_true.loc[0, "sepsis"] = 1
+    display = LabelScoresDisplay.from_predictions(y_true, y_scores, n_bootstraps=10)
+    assert row_names(display.ax_)[2] == "sepsis (<1 %)"
+
+
+def test_wrong_options(y_true, y_scores, display):
+    with pytest.raises(ValueError, match="`metric` is 'auc'; pass one of"):
+        LabelScoresDisplay.from_predictions(y_true, y_scores, metric="auc", n_bootstraps=0)
+    with pytest.raises(ValueError, match="`sort_by` is 'name'; pass one of"):
+        display.plot(sort_by="name")
+    with pytest.raises(ValueError, match="`y_scores` must be a dict"):
+        LabelScoresDisplay.from_predictions(y_true, y_scores["labs"])
+    with pytest.raises(ValueError, match="`reports` must be a dict"):
+        LabelScoresDisplay.from_reports({})
+    reports = [multilabel_report(y, y, n_bootstraps=0) for y in (y_true, y_true.iloc[:, :2])]
+    with pytest.raises(ValueError, match="`reports` are not all of the same labels"):
+        LabelScoresDisplay.from_reports({"a": reports[0], "b": reports[1]})
+
+
+def test_without_matplotlib_the_error_says_what_to_install():
+    program = """
+import sys
+sys.modules["matplotlib"] = None
+from sklearn_medfuse.plotting import LabelScoresDisplay
+try:
+    LabelScoresDisplay.from_predictions([[0], [1]], {"a": [[0], [1]]}, n_bootstraps=0)
+except ImportError as error:
+    assert 'pip install "sklearn-medfuse[plot]"' in str(error), error
+else:
+    raise AssertionError("no ImportError")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
