@@ -5,12 +5,16 @@ on a machine without the GPU it was fitted on, and a skops file needs no trusted
 """
 
 import warnings
+from abc import abstractmethod
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
 from torch import nn
 
 from ._version import __version__
+
+Module = TypeVar("Module", bound=nn.Module)
 
 _VERSION_KEY = "_sklearn_medfuse_version"
 _WEIGHTS_KEY = "_weights"
@@ -33,7 +37,7 @@ def load_module_bytes(module: nn.Module, weights: bytes) -> None:
     module.load_state_dict(safetensors.torch.load(weights))
 
 
-def for_inference(module: nn.Module, device: torch.device) -> nn.Module:
+def for_inference(module: Module, device: torch.device) -> Module:
     """Make a trained module ready to predict: evaluation mode, float64, no gradients.
 
     In float32 the result for a row depends, in its last digits, on the rows beside it, because
@@ -50,9 +54,9 @@ class VersionedStateMixin:
 
     _transient: tuple[str, ...] = ()
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain values, numpy arrays and bytes."""
-        state = dict(super().__getstate__())
+        state = dict(super().__getstate__())  # type: ignore[call-overload]  # a dict always
         for name in self._transient:
             state.pop(name, None)
         state[_VERSION_KEY] = __version__
@@ -70,15 +74,21 @@ class VersionedStateMixin:
                 UserWarning,
                 stacklevel=2,
             )
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[misc]  # BaseEstimator's
 
 
 class NetStateMixin(VersionedStateMixin):
     """Pickle an estimator that owns a torch module as own state.
 
     A subclass has `_get_module()`, which returns the fitted module or None, and
-    `_restore_module()`, which builds an empty module from the fitted attributes.
+    `_restore_module()`, which builds an empty module from the fitted attributes and keeps it.
     """
+
+    @abstractmethod
+    def _get_module(self) -> nn.Module | None: ...
+
+    @abstractmethod
+    def _restore_module(self) -> nn.Module: ...
 
     def __getstate__(self):
         """Return the state with the module as safetensors bytes."""
@@ -94,4 +104,7 @@ class NetStateMixin(VersionedStateMixin):
         weights = state.pop(_WEIGHTS_KEY, None)
         super().__setstate__(state)
         if weights is not None:
-            load_module_bytes(self._restore_module(), weights)
+            # initial weights are drawn, only to be overwritten: not at the cost of the user's draws
+            with torch.random.fork_rng(devices=[]):
+                module = self._restore_module()
+            load_module_bytes(module, weights)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class VariationalCLUB(nn.Module):
     """Bound I(x; y) from above with a Gaussian q(y | x).
 
-    The bound is  I_vCLUB = E_p(x,y)[log q(y|x)] − E_p(x) E_p(y)[log q(y|x)]  (eq. 13 there). It
+    The bound is  I_vCLUB = E_p(x,y)[log q(y|x)] - E_p(x) E_p(y)[log q(y|x)]  (eq. 13 there). It
     holds when q is close to p(y | x), so q is fitted by maximum likelihood in a step of its own.
 
     Parameters
@@ -43,7 +43,7 @@ class VariationalCLUB(nn.Module):
         return self.mean(hidden), 4.0 * torch.tanh(self.log_variance(hidden) / 4.0)
 
     def negative_log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mean of −log q(y | x), what fits q; in nats."""
+        """Mean of -log q(y | x), what fits q; in nats."""
         mean, log_variance = self._conditional(x)
         squared = (y - mean) ** 2 * torch.exp(-log_variance)
         return 0.5 * (squared + log_variance + math.log(2 * math.pi)).sum(dim=1).mean()
@@ -52,7 +52,7 @@ class VariationalCLUB(nn.Module):
         """Estimate of the bound on x (n, x_dim), y (n, y_dim), in nats.
 
         The second expectation runs over all n² pairs. With mean μᵢ of q(·|xᵢ) it needs no loop:
-        the mean over j of (yⱼ − μᵢ)² is  mean(y²) − 2 μᵢ mean(y) + μᵢ².
+        the mean over j of (yⱼ - μᵢ)² is  mean(y²) - 2 μᵢ mean(y) + μᵢ².
         """
         mean, log_variance = self._conditional(x)
         positive = (y - mean) ** 2

@@ -1,7 +1,7 @@
 """The disentangled transformer of MEDFuse: PAPER part 4, for one modality or more."""
 
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,9 @@ class DisentangledFusion(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.tokenize = nn.ModuleList(nn.Linear(w, n_tokens * d_model) for w in widths)
         self.absent = nn.ParameterList(torch.randn(n_tokens, d_model) * 0.02 for _ in widths)
-        self.self_attention = nn.ModuleList(AttentionBlock(d_model, n_heads, dropout) for _ in widths)
+        self.self_attention = nn.ModuleList(
+            AttentionBlock(d_model, n_heads, dropout) for _ in widths
+        )
 
         self.project = nn.ModuleList(nn.Linear(n_tokens * d_model, rank) for _ in widths)
         self.joint = nn.Linear(len(self.pairs) * rank * rank, n_tokens * d_model)
@@ -116,9 +118,7 @@ class DisentangledFusion(nn.Module):
             The specific vectors and the shared one.
         """
         tokens = [self._tokens(m, block, present[:, m]) for m, block in enumerate(blocks)]
-        attended = [
-            attention(t) for attention, t in zip(self.self_attention, tokens, strict=True)
-        ]
+        attended = [attention(t) for attention, t in zip(self.self_attention, tokens, strict=True)]
         joint = self._kronecker(tokens)
         shared = self.cross_attention(joint, context=self._sum_present(attended, present))
         specific = [
@@ -142,9 +142,7 @@ class DisentangledFusion(nn.Module):
 
     def _kronecker(self, tokens: list[Tensor]) -> Tensor:
         """C = A ⊗ B of the projected modalities, as (n, n_tokens, d_model)."""
-        vectors = [
-            project(t.flatten(1)) for project, t in zip(self.project, tokens, strict=True)
-        ]
+        vectors = [project(t.flatten(1)) for project, t in zip(self.project, tokens, strict=True)]
         products = [
             torch.einsum("ni,nj->nij", vectors[a], vectors[b]).flatten(1) for a, b in self.pairs
         ]
@@ -189,31 +187,34 @@ class FusionWithCritic(nn.Module):
             VariationalCLUB(len(widths) * d_model, d_model) for _ in range(n_members)
         )
 
+    def _fusions(self) -> list[DisentangledFusion]:
+        return cast(list[DisentangledFusion], list(self.fusion))
+
+    def _critics(self) -> list[VariationalCLUB]:
+        return cast(list[VariationalCLUB], list(self.critic))
+
     def forward_parts(self, blocks: list[Tensor], present: Tensor) -> list[FusionParts]:
         """Parts of every member."""
-        return [member.forward_parts(blocks, present) for member in self.fusion]
+        return [member.forward_parts(blocks, present) for member in self._fusions()]
 
     def forward_logits(self, parts: list[FusionParts]) -> Tensor:
         """Logits of every member, shape (n_members, n, n_outputs)."""
-        return torch.stack(
-            [member.forward_head(p) for member, p in zip(self.fusion, parts, strict=True)]
-        )
+        members = zip(self._fusions(), parts, strict=True)
+        return torch.stack([member.forward_head(own) for member, own in members])
 
     def critic_loss(self, parts: list[FusionParts]) -> Tensor:
-        """−log q(S_C | S_A, S_B), summed over members, on detached features."""
-        losses = [
-            critic.negative_log_likelihood(torch.cat(p.specific, dim=1).detach(), p.shared.detach())
-            for critic, p in zip(self.critic, parts, strict=True)
-        ]
+        """-log q(S_C | S_A, S_B), summed over members, on detached features."""
+        losses = []
+        for critic, own in zip(self._critics(), parts, strict=True):
+            specific = torch.cat(own.specific, dim=1).detach()
+            losses.append(critic.negative_log_likelihood(specific, own.shared.detach()))
         return torch.stack(losses).sum()
 
     def mutual_information(self, parts: list[FusionParts]) -> Tensor:
         """vCLUB bound of I([S_A, S_B]; S_C) of every member, in nats, shape (n_members,)."""
+        members = zip(self._critics(), parts, strict=True)
         return torch.stack(
-            [
-                critic(torch.cat(p.specific, dim=1), p.shared)
-                for critic, p in zip(self.critic, parts, strict=True)
-            ]
+            [critic(torch.cat(own.specific, dim=1), own.shared) for critic, own in members]
         )
 
     def forward(self, blocks: list[Tensor], present: Tensor) -> Tensor:

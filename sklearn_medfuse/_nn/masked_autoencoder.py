@@ -158,7 +158,8 @@ class MaskedLabAutoencoder(nn.Module):
         summary : Tensor of shape (n, n_components)
             The embedding of each row.
         """
-        cells = self.tokens(visible.lab, visible.value)
+        # attention gives padding no weight, but no weight times NaN is NaN
+        cells = self.tokens(visible.lab, visible.value.masked_fill(~visible.measured, 0.0))
         first = self.summary_token.expand(len(cells), 1, -1)
         tokens = torch.cat([first, cells], dim=1)
         seen = F.pad(visible.measured, (1, 0), value=True)
@@ -187,14 +188,15 @@ class MaskedLabAutoencoder(nn.Module):
         # the attention decoder corrects the bilinear one: with few rows the simple part does most
         return from_summary + self.head(query)[..., 0], from_summary
 
-    def forward_loss(
-        self, value: Tensor, from_summary: Tensor, hidden: LabBatch
-    ) -> Tensor:
+    def forward_loss(self, value: Tensor, from_summary: Tensor, hidden: LabBatch) -> Tensor:
         """Huber loss of both predictions, averaged over the hidden cells only."""
-        loss = F.smooth_l1_loss(value, hidden.value, reduction="none")
-        loss = loss + 0.5 * F.smooth_l1_loss(from_summary, hidden.value, reduction="none")
+        true = hidden.value.masked_fill(~hidden.measured, 0.0)
+        loss = F.smooth_l1_loss(value, true, reduction="none")
+        loss = loss + 0.5 * F.smooth_l1_loss(from_summary, true, reduction="none")
         weight = hidden.measured.to(loss.dtype)
-        return torch.where(hidden.measured, loss * weight, 0.0).sum() / weight.sum().clamp(min=1e-12)
+        return torch.where(hidden.measured, loss * weight, 0.0).sum() / weight.sum().clamp(
+            min=1e-12
+        )
 
     def forward(self, visible: LabBatch, hidden: LabBatch) -> Tensor:
         """Loss of reconstructing `hidden` from `visible`."""

@@ -127,10 +127,10 @@ def _latest(rows: pd.DataFrame, what: list[str]) -> pd.DataFrame:
 
 
 def _compose(phrases: pd.DataFrame) -> pd.Series:
-    """Sorted phrases as text: a line per section, a sentence per group."""
+    """Sorted phrases as text: a paragraph per section, a sentence per group."""
     rows = phrases[["stay", *_PARTS]].itertuples(index=False, name=None)
     texts = {
-        stay: "\n".join(
+        stay: "\n\n".join(
             f"{SECTIONS[section]}: {'. '.join(_sentences(of_section))}."
             for section, of_section in groupby(of_stay, key=itemgetter(1))
         )

@@ -17,7 +17,7 @@ from skorch.utils import noop
 
 from .._nn.disentangled_fusion import FusionParts, FusionWithCritic
 from .._state import NetStateMixin, for_inference
-from .._training import draw_seed, resolve_device, torch_seed
+from .._training import draw_seed, no_values_in_errors, resolve_device, torch_seed
 from ._modalities import BlockScaler, resolve_modalities
 from ._net import EpochBar, FusionNet
 from ._targets import Targets
@@ -55,15 +55,15 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Nets trained side by side from different initial weights, their logits averaged.
     threshold : float, default=0.5
         Probability from which `predict` says 1, of each label or of the second class.
-    max_epochs : int, default=60
-        Passes over the training rows at most.
+    max_epochs : int, default=12
+        Passes over the training rows at most. Twelve suit a thousand rows; fewer rows need more.
     batch_size : int, default=128
         Rows per optimiser step.
     learning_rate : float, default=1e-3
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
     weight_decay : float, default=0.05
         Weight decay of AdamW.
-    early_stopping : bool, default=True
+    early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their loss has not fallen for
         `n_iter_no_change` epochs, and keep the best epoch's weights. Whole groups are held out
         when `groups` are given to fit. Without effect when fewer than ten rows would be held out.
@@ -168,11 +168,11 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         dropout=0.3,
         n_estimators=4,
         threshold=0.5,
-        max_epochs=60,
+        max_epochs=12,
         batch_size=128,
         learning_rate=1e-3,
         weight_decay=0.05,
-        early_stopping=True,
+        early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
         callbacks=None,
@@ -222,9 +222,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         self._validate_params()
         names = np.asarray(y.columns) if isinstance(y, pd.DataFrame) else None
         columns_of = X
-        X, y = validate_data(
-            self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", multi_output=True
-        )
+        with no_values_in_errors():
+            X, y = validate_data(
+                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", multi_output=True
+            )
         targets, encoded = Targets.fit(y)
         self.modalities_ = resolve_modalities(self.modalities, columns_of, X.shape[1])
         scaler = BlockScaler.fit(self.modalities_, X)
@@ -359,7 +360,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         """Training and validation rows; patients stay together, classes stay balanced."""
         if groups is not None:
             check_consistent_length(X, groups)
-        n_validation = int(round(self.validation_fraction * len(X)))
+        n_validation = round(self.validation_fraction * len(X))
         if not self.early_stopping or n_validation < _MIN_VALIDATION_ROWS:
             return self._dataset(X, y), None
         options = {"test_size": self.validation_fraction, "random_state": rng}
@@ -375,7 +376,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     def _dataset(self, X, y) -> Dataset:
         blocks, present = self._blocks(X)
         tensors = {
-            name: torch.from_numpy(block).float()
+            f"block of {name}": torch.from_numpy(block).float()
             for name, block in zip(self.modalities_, blocks, strict=True)
         }
         tensors["present"] = torch.from_numpy(present)
@@ -437,9 +438,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     def _forward_parts(self, X):
         """Yield the parts of every net, a batch of rows at a time."""
         check_is_fitted(self)
-        X = validate_data(
-            self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan"
-        )
+        with no_values_in_errors():
+            X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         blocks, present = self._blocks(X)
         module = self.net_.module_
         device = next(module.parameters()).device

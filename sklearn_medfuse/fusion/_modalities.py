@@ -51,8 +51,8 @@ def _from_dict(modalities: dict, n_features: int) -> dict[str, np.ndarray]:
     for name, which in modalities.items():
         if isinstance(which, slice):
             found[str(name)] = columns[which]
-        elif isinstance(which, Integral) and not isinstance(which, bool) and which > 0:
-            found[str(name)] = columns[start : start + int(which)]
+        elif isinstance(which, Integral) and not isinstance(which, bool) and int(which) > 0:
+            found[str(name)] = np.arange(start, start + int(which))
             start += int(which)
         else:
             raise ValueError(

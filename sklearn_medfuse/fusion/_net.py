@@ -30,7 +30,9 @@ class FusionNet(NeuralNet):
     def __init__(self, *args, mi_weight, critic_optimizer=torch.optim.Adam, **kwargs):
         self.mi_weight = mi_weight
         self.critic_optimizer = critic_optimizer
-        super().__init__(*args, iterator_train=TensorBatches, iterator_valid=TensorBatches, **kwargs)
+        super().__init__(
+            *args, iterator_train=TensorBatches, iterator_valid=TensorBatches, **kwargs
+        )
 
     def initialize_optimizer(self, triggered_directly=None):
         """Give the fusion and its critic an optimiser each."""

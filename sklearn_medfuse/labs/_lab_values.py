@@ -108,11 +108,14 @@ def lab_center_and_scale(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         measured = X[~np.isnan(X[:, lab]), lab]
         if not len(measured):
             continue
+        # in units of a power of two, which is exact, the square of a huge value does not overflow
+        exponent = np.frexp(np.abs(measured).max())[1]
+        measured = np.ldexp(measured, -exponent)
         low, high = np.quantile(measured, [0.005, 0.995])
         kept = np.clip(measured, low, high)
-        center[lab] = kept.mean()
-        deviation = kept.std()
+        mean, deviation = kept.mean(), kept.std()
+        center[lab] = np.ldexp(mean, exponent)
         # a rounding error of a constant column is not a spread
-        if deviation > 1e-10 * max(abs(center[lab]), np.finfo(float).tiny):
-            scale[lab] = deviation
+        if deviation > 1e-10 * max(abs(mean), np.finfo(float).tiny):
+            scale[lab] = np.ldexp(deviation, exponent)
     return center, scale

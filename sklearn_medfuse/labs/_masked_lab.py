@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._state import NetStateMixin, for_inference
-from .._training import draw_seed, resolve_device, torch_seed
+from .._training import draw_seed, no_values_in_errors, resolve_device, torch_seed
 from ._lab_values import LabCells, expand, lab_center_and_scale
 from ._masked_training import MaskedTrainer, r2_hidden
 
@@ -50,7 +50,7 @@ class MaskedLabEncoder(
         Number of decoder blocks.
     dropout : float, default=0.1
         Dropout probability.
-    max_epochs : int, default=200
+    max_epochs : int, default=50
         Passes over the training rows at most.
     batch_size : int, default=128
         Rows per optimiser step.
@@ -58,13 +58,13 @@ class MaskedLabEncoder(
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
     weight_decay : float, default=1e-2
         Weight decay of AdamW.
-    early_stopping : bool, default=True
+    early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their score has not risen for
         `n_iter_no_change` epochs, and keep the best epoch's weights. Without effect when
         fewer than ten rows would be held out.
     validation_fraction : float, default=0.1
         Share of the rows held out for early stopping.
-    n_iter_no_change : int, default=30
+    n_iter_no_change : int, default=10
         Epochs without a better validation score before training stops.
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row in which no lab was measured: NaN, which
@@ -146,6 +146,8 @@ class MaskedLabEncoder(
         "verbose": ["verbose"],
     }
 
+    _transient = ("_module",)
+
     def __init__(
         self,
         n_components=64,
@@ -156,13 +158,13 @@ class MaskedLabEncoder(
         n_layers=3,
         n_decoder_layers=1,
         dropout=0.1,
-        max_epochs=200,
+        max_epochs=50,
         batch_size=128,
         learning_rate=2e-3,
         weight_decay=1e-2,
-        early_stopping=True,
+        early_stopping=False,
         validation_fraction=0.1,
-        n_iter_no_change=30,
+        n_iter_no_change=10,
         absent="nan",
         device="auto",
         random_state=None,
@@ -273,10 +275,11 @@ class MaskedLabEncoder(
         values = self._validate_labs(X, reset=False)
         filled = self._filled(values)
         if not isinstance(X, pd.DataFrame):
-            return filled
+            return filled.astype(_float_dtype(getattr(X, "dtype", None)), copy=False)
         imputed = X.copy()
-        for position in np.flatnonzero(np.isnan(values).any(axis=0)):
-            imputed.isetitem(position, filled[:, position])
+        for position in np.flatnonzero(np.isnan(values).any(axis=0)).tolist():
+            dtype = _float_dtype(X.dtypes.iloc[position])
+            imputed.isetitem(position, pd.array(filled[:, position], dtype=dtype))
         return imputed
 
     def score(self, X, y=None):
@@ -304,7 +307,8 @@ class MaskedLabEncoder(
         if isinstance(self.mask_ratio, Real):
             return float(self.mask_ratio), float(self.mask_ratio)
         bounds = tuple(self.mask_ratio)
-        if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] < 1:
+        numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
+        if not numbers or not 0 < bounds[0] <= bounds[1] < 1:
             raise ValueError(
                 f"mask_ratio={self.mask_ratio!r} must be a number within (0, 1), or two of them, "
                 "the lower first."
@@ -312,9 +316,10 @@ class MaskedLabEncoder(
         return bounds
 
     def _validate_labs(self, X, *, reset: bool) -> np.ndarray:
-        return validate_data(
-            self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", copy=False
-        )
+        with no_values_in_errors():
+            return validate_data(
+                self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", copy=False
+            )
 
     def _warn_of_empty_labs(self) -> None:
         empty = np.flatnonzero(np.isnan(self.center_))
@@ -330,7 +335,7 @@ class MaskedLabEncoder(
     def _split(self, X: np.ndarray, rng) -> tuple[LabCells, LabCells | None]:
         """Rows with any measured lab, split into training and validation rows."""
         X = X[~np.isnan(X).all(axis=1)]
-        n_validation = int(round(self.validation_fraction * len(X)))
+        n_validation = round(self.validation_fraction * len(X))
         if not self.early_stopping or n_validation < _MIN_VALIDATION_ROWS:
             return self._cells(X), None
         order = rng.permutation(len(X))
@@ -387,8 +392,6 @@ class MaskedLabEncoder(
     def _get_module(self):
         return getattr(self, "_module", None)
 
-    _transient = ("_module",)
-
     def _restore_module(self) -> MaskedLabAutoencoder:
         device = resolve_device("auto" if str(self.device) != "cpu" else "cpu")
         self._module = for_inference(self._build_module(), device)
@@ -398,3 +401,8 @@ class MaskedLabEncoder(
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _float_dtype(dtype):
+    """The dtype itself where it holds fractions, else float64."""
+    return dtype if dtype is not None and pd.api.types.is_float_dtype(dtype) else np.float64

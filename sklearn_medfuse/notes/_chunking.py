@@ -57,38 +57,63 @@ def window_starts(n_tokens: int, window: int, stride: int) -> list[tuple[int, in
     return list(zip(starts, stops, strict=True))
 
 
-def chunk_notes(token_ids: list[list[int]], window: int, stride: int) -> Chunks:
-    """Cut the token ids of each note into chunks; a note without tokens has none."""
-    tokens, note = [], []
-    for position, ids in enumerate(token_ids):
-        if not ids:
+def split_notes(texts: list[str | None], split_on: str | None) -> tuple[list[str], np.ndarray]:
+    """Split notes into pieces; a missing note and a blank piece give none.
+
+    Returns
+    -------
+    pieces : list of str
+        Pieces of all notes in order.
+    note : int64 array of shape (n_pieces,)
+        The note of each piece.
+
+    Examples
+    --------
+    >>> split_notes(["Past history: COPD.\\n\\nExam: normal.", None], "\\n\\n")[0]
+    ['Past history: COPD.', 'Exam: normal.']
+    """
+    pieces, note = [], []
+    for position, text in enumerate(texts):
+        if text is None:
             continue
-        for start, stop in window_starts(len(ids), window, stride):
-            tokens.append(ids[start:stop])
-            note.append(position)
+        for piece in text.split(split_on) if split_on else [text]:
+            if piece.strip():
+                pieces.append(piece)
+                note.append(position)
+    return pieces, np.array(note, dtype=np.int64)
+
+
+def chunk_tokens(
+    token_ids: list[list[int]], note_of: np.ndarray, window: int, stride: int
+) -> Chunks:
+    """Cut the token ids of each piece into chunks; a piece without tokens has none."""
+    tokens, note = [], []
+    for ids, position in zip(token_ids, note_of, strict=True):
+        if ids:
+            for start, stop in window_starts(len(ids), window, stride):
+                tokens.append(ids[start:stop])
+                note.append(position)
     return Chunks(tokens, np.array(note, dtype=np.int64))
 
 
-def budget_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Group chunks of like length so that no batch, padding included, exceeds the budget.
+def budget_batches(widths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """Group chunks of one padded width so that no batch exceeds the budget.
 
     Parameters
     ----------
-    lengths : int array of shape (n_chunks,)
-        Tokens of each chunk.
+    widths : int array of shape (n_chunks,)
+        Tokens of each chunk with its padding.
     batch_tokens : int
         Tokens per batch at most; a single longer chunk still forms a batch.
 
     Returns
     -------
     list of int arrays
-        Positions of the chunks of each batch, longest first: too little memory shows at once.
+        Positions of the chunks of each batch, widest first: too little memory shows at once.
     """
-    order = np.argsort(-lengths, kind="stable")
     batches = []
-    start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // int(lengths[order[start]]))
-        batches.append(order[start : start + size])
-        start += size
+    for width in np.unique(widths)[::-1]:
+        positions = np.flatnonzero(widths == width)
+        size = max(1, batch_tokens // int(width))
+        batches += np.split(positions, range(size, len(positions), size))
     return batches

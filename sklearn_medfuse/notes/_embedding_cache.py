@@ -39,7 +39,7 @@ class EmbeddingCache:
 
     def key(self, context: bytes, tokens: list[int]) -> bytes:
         """Key of a chunk under a model and its settings."""
-        digest = hashlib.blake2b(np.asarray(tokens, dtype=np.uint32), key=self._secret)
+        digest = hashlib.blake2b(np.asarray(tokens, dtype=np.uint32).tobytes(), key=self._secret)
         digest.update(context)
         return digest.digest()
 

@@ -12,7 +12,7 @@ from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
 from .._training import progress_bar, resolve_device
 from ._backbone import DEFAULT_MODEL, Backbone, BackboneSpec, choose_dtype, load_backbone
-from ._chunking import Chunks, budget_batches, chunk_notes
+from ._chunking import Chunks, budget_batches, chunk_tokens, split_notes
 from ._embedding_cache import process_cache
 from ._texts import check_notes, join_columns
 
@@ -25,9 +25,9 @@ class LLMNoteEncoder(
 ):
     """Embed clinical notes with a frozen Hugging Face model, however long they are.
 
-    A note is tokenised in full and cut into overlapping windows that the model can take; no token
-    is dropped. Windows of like length are run together under a budget of tokens, identical ones
-    once, and pooled into one vector per window and then per note.
+    A note is split into its sections, tokenised in full and cut into overlapping windows that the
+    model can take; no token is dropped. Windows of like length are run together under a budget of
+    tokens, identical ones once, and pooled into one vector per window and then per note.
 
     Parameters
     ----------
@@ -43,8 +43,11 @@ class LLMNoteEncoder(
     max_length : int or None, default=None
         Tokens per window, special tokens included; None takes what the model was made for, 2,048
         at most.
+    split_on : str or None, default="\\n\\n"
+        No window reaches across this text, by default a blank line, so that a short section
+        counts as much as a long one beside it. None takes a note as one piece.
     stride : int, default=16
-        Tokens that neighbouring windows of a note share.
+        Tokens that neighbouring windows of a section share.
     chunk_pooling : {"mean", "weighted", "max"}, default="mean"
         How windows become one vector per note: mean, mean weighted by tokens, maximum.
     batch_tokens : int, default=8192
@@ -106,6 +109,7 @@ class LLMNoteEncoder(
         "revision": [str, None],
         "pooling": [StrOptions({"auto", "mean", "cls", "last"})],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
+        "split_on": [str, None],
         "stride": [Interval(Integral, 0, None, closed="left")],
         "chunk_pooling": [StrOptions({"mean", "weighted", "max"})],
         "batch_tokens": [Interval(Integral, 1, None, closed="left")],
@@ -124,6 +128,7 @@ class LLMNoteEncoder(
         revision=None,
         pooling="auto",
         max_length=None,
+        split_on="\n\n",
         stride=16,
         chunk_pooling="mean",
         batch_tokens=8192,
@@ -138,6 +143,7 @@ class LLMNoteEncoder(
         self.revision = revision
         self.pooling = pooling
         self.max_length = max_length
+        self.split_on = split_on
         self.stride = stride
         self.chunk_pooling = chunk_pooling
         self.batch_tokens = batch_tokens
@@ -274,28 +280,29 @@ class LLMNoteEncoder(
         window = self._window(backbone)
         for start in range(0, len(texts), _BLOCK):
             block = texts[start : start + _BLOCK]
-            present = [i for i, text in enumerate(block) if text is not None]
-            token_ids: list[list[int]] = [[] for _ in block]
-            if present:
-                tokenized = backbone.tokenize([block[i] for i in present])
-                for i, ids in zip(present, tokenized, strict=True):
-                    token_ids[i] = ids
+            pieces, note_of = split_notes(block, self.split_on)
+            token_ids = backbone.tokenize(pieces) if pieces else []
             lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
-            yield start, len(block), chunk_notes(token_ids, window, self.stride), lengths
+            n_tokens = np.zeros(len(block), dtype=np.int64)
+            np.add.at(n_tokens, note_of, lengths)
+            chunks = chunk_tokens(token_ids, note_of, window, self.stride)
+            yield start, len(block), chunks, n_tokens
 
     def _embed(self, backbone: Backbone, chunks: Chunks, bar) -> np.ndarray:
         """One vector per chunk, from the cache where it was embedded before."""
         pooling = backbone.pooling if self.pooling == "auto" else self.pooling
         parameter = next(backbone.model.parameters())
-        context = f"{backbone.fingerprint} {parameter.dtype} {parameter.device} {pooling}".encode()
+        # all that a window's vector depends on beside its tokens
+        model = (backbone.fingerprint, parameter.dtype, parameter.device)
+        around = (pooling, backbone.normalize, backbone.prefix, backbone.suffix)
+        context = str((*model, *around)).encode()
         keys = [process_cache.key(context, tokens) for tokens in chunks.tokens]
         found = {key: process_cache.get(key) for key in dict.fromkeys(keys)}
 
         first_of = {key: i for i, key in reversed(list(enumerate(keys)))}
         missing = [first_of[key] for key, vector in found.items() if vector is None]
-        lengths = np.array([len(chunks.tokens[i]) for i in missing], dtype=np.int64)
-        special = len(backbone.prefix) + len(backbone.suffix)
-        for batch in budget_batches(lengths + special, self.batch_tokens):
+        widths = [backbone.padded_width(len(chunks.tokens[i])) for i in missing]
+        for batch in budget_batches(np.array(widths, dtype=np.int64), self.batch_tokens):
             positions = [missing[i] for i in batch]
             vectors = backbone.embed([chunks.tokens[i] for i in positions], pooling)
             for i, vector in zip(positions, vectors, strict=True):
@@ -303,8 +310,10 @@ class LLMNoteEncoder(
                 process_cache.put(keys[i], vector)
             bar.update(len(positions))
         bar.update(len(keys) - len(missing))
-        vectors = [found[key] for key in keys]
-        return np.stack(vectors) if vectors else np.empty((0, backbone.hidden_size), np.float32)
+        embedded = np.empty((len(keys), backbone.hidden_size), dtype=np.float32)
+        for i, key in enumerate(keys):
+            embedded[i] = found[key]
+        return embedded
 
     @property
     def _n_features_out(self) -> int:

@@ -12,10 +12,10 @@ from .conftest import EXAM, FAMILY, HISTORY, VITALS
 
 LABELS = ["congestive_heart_failure", "hypertension_uncomplicated", "diabetes_uncomplicated"]
 NOTE_OF_1 = (
-    "Past history: Cardiovascular: angina; Valve disease: AR, AS. Pulmonary: COPD - moderate.\n"
-    "Notes: Social History: Ethanol Use: none.\n"
+    "Past history: Cardiovascular: angina; Valve disease: AR, AS. Pulmonary: COPD - moderate.\n\n"
+    "Notes: Social History: Ethanol Use: none.\n\n"
     "Physical exam: Cardiovascular: Pulses Dorsalis pedis L: reduced. "
-    "Neurologic: GCS Eyes Score: 4.\n"
+    "Neurologic: GCS Eyes Score: 4.\n\n"
     "Measurements: HR: Current 77, Highest 99."
 )
 
@@ -104,7 +104,7 @@ def test_report_of_the_miniature(cohort):
 def test_admission_diagnosis_comes_first_if_wanted(tables, write):
     cohort = load_eicu(write(tables), n_labels=LABELS, admission_diagnosis=True)
     assert cohort.X.loc[1, "note"] == (
-        "Admission diagnosis: CHF, congestive heart failure.\n" + NOTE_OF_1
+        "Admission diagnosis: CHF, congestive heart failure.\n\n" + NOTE_OF_1
     )
 
 

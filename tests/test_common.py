@@ -1,0 +1,317 @@
+"""scikit-learn's checks for the estimators of numbers; the same contract for the one of text."""
+
+import inspect
+import io
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, MEDFuseClassifier
+from sklearn_medfuse.notes._embedding_cache import process_cache
+
+LABS = MaskedLabEncoder(max_epochs=3, d_model=16, n_layers=1, n_components=4)
+FUSE = MEDFuseClassifier(
+    max_epochs=20, d_model=16, n_estimators=1, learning_rate=1e-2, batch_size=32
+)
+CANARY = "Zebulon Quixote"
+
+
+@parametrize_with_checks([LABS, FUSE])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+# What scikit-learn's checks skip for an estimator of text
+
+
+def test_init_only_assigns(note_encoder):
+    encoder = note_encoder()
+    parameters = set(inspect.signature(LLMNoteEncoder).parameters)
+    assert set(vars(encoder)) == parameters == set(encoder.get_params())
+
+
+def test_every_parameter_has_constraints():
+    for estimator in (LLMNoteEncoder, MaskedLabEncoder, MEDFuseClassifier):
+        assert set(estimator._parameter_constraints) == set(estimator().get_params())
+
+
+def test_clone_keeps_parameters_and_drops_what_was_learned(note_encoder, notes):
+    encoder = note_encoder(stride=3).fit(notes)
+    copy = clone(encoder)
+    assert copy.get_params() == encoder.get_params()
+    assert set(vars(copy)) == set(encoder.get_params())
+
+
+def test_set_params_is_read_back_and_refuses_unknown_names(note_encoder):
+    assert note_encoder().set_params(stride=5).get_params()["stride"] == 5
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        note_encoder().set_params(no_such_parameter=1)
+
+
+def test_fit_returns_self_and_changes_no_parameter(note_encoder, notes):
+    encoder = note_encoder()
+    before = encoder.get_params()
+    assert encoder.fit(notes) is encoder
+    assert encoder.get_params() == before
+
+
+def test_fitting_twice_gives_the_same(note_encoder, notes):
+    encoder = note_encoder().fit(["Something else entirely.", "And more."])
+    again = encoder.fit(notes)
+    np.testing.assert_array_equal(again.transform(notes), note_encoder().fit_transform(notes))
+    assert len(again.n_chunks_) == len(notes)
+
+
+def test_transform_equals_fit_transform(note_encoder, notes):
+    encoder = note_encoder()
+    np.testing.assert_array_equal(encoder.fit_transform(notes), encoder.transform(notes))
+
+
+def test_permuting_notes_permutes_their_embeddings(note_encoder, notes):
+    encoder = note_encoder().fit(notes)
+    order = [4, 0, 5, 2, 1, 3]
+    permuted = encoder.transform([notes[i] for i in order])
+    np.testing.assert_array_equal(permuted, encoder.transform(notes)[order])
+
+
+def test_embedding_does_not_depend_on_the_other_notes(note_encoder, notes):
+    encoder = note_encoder().fit(notes)
+    together = encoder.transform(notes)
+    for i, note in enumerate(notes):
+        process_cache.clear()
+        np.testing.assert_array_equal(encoder.transform([note])[0], together[i])
+
+
+def test_names_of_input_and_output(note_encoder, notes):
+    frame = pd.DataFrame({"note": notes})
+    encoder = note_encoder().fit(frame)
+    assert encoder.n_features_in_ == 1
+    assert encoder.feature_names_in_.tolist() == ["note"]
+    names = encoder.get_feature_names_out()
+    assert names.tolist() == [f"llmnoteencoder{i}" for i in range(16)]
+    with pytest.raises(ValueError, match="feature_names_in_"):
+        encoder.get_feature_names_out(["other"])
+
+
+def test_unnamed_input_has_no_feature_names(note_encoder, notes):
+    encoder = note_encoder().fit(pd.DataFrame({"note": notes})).fit(notes)
+    assert not hasattr(encoder, "feature_names_in_")
+
+
+def test_set_output_gives_a_data_frame_with_the_index(note_encoder, notes):
+    series = pd.Series(notes, index=list("abcdef"), name="note")
+    frame = note_encoder().set_output(transform="pandas").fit_transform(series)
+    assert frame.index.tolist() == list("abcdef")
+    assert frame.columns[0] == "llmnoteencoder0"
+
+
+def test_not_fitted(note_encoder, notes):
+    with pytest.raises(NotFittedError):
+        note_encoder().transform(notes)
+    with pytest.raises(NotFittedError):
+        note_encoder().get_feature_names_out()
+
+
+def test_wrong_number_of_columns_is_refused(note_encoder, notes):
+    encoder = note_encoder().fit(notes)
+    with pytest.raises(ValueError, match="X has 2 features, but LLMNoteEncoder is expecting 1"):
+        encoder.transform(np.array([["a", "b"]], dtype=object))
+
+
+def test_wrong_names_are_refused(note_encoder, notes):
+    encoder = note_encoder().fit(pd.DataFrame({"note": notes}))
+    with pytest.raises(ValueError, match="feature names should match"):
+        encoder.transform(pd.DataFrame({"letter": notes}))
+
+
+def test_no_rows_are_refused(note_encoder):
+    with pytest.raises(ValueError, match="0 sample"):
+        note_encoder().fit([])
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        {"model": 3},
+        {"pooling": "max"},
+        {"max_length": 0},
+        {"stride": -1},
+        {"chunk_pooling": "median"},
+        {"batch_tokens": 0},
+        {"dtype": "int8"},
+        {"absent": "mean"},
+        {"split_on": 1},
+        {"local_files_only": "yes"},
+        {"verbose": "loud"},
+    ],
+    ids=lambda parameter: next(iter(parameter)),
+)
+def test_impossible_parameter_values_are_refused(note_encoder, notes, parameter):
+    with pytest.raises(InvalidParameterError, match=next(iter(parameter))):
+        note_encoder(**parameter).fit(notes)
+
+
+def test_transform_changes_no_attribute(note_encoder, notes):
+    encoder = note_encoder().fit(notes)
+    before = joblib.hash(vars(encoder))
+    encoder.transform(notes[:2])
+    assert joblib.hash(vars(encoder)) == before
+
+
+def _joblib_round_trip(estimator):
+    file = io.BytesIO()
+    joblib.dump(estimator, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+def _skops_round_trip(estimator):
+    data = skops.io.dumps(estimator)
+    return skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
+
+
+@pytest.mark.parametrize(
+    "round_trip",
+    [lambda e: pickle.loads(pickle.dumps(e)), _joblib_round_trip, _skops_round_trip],
+    ids=["pickle", "joblib", "skops"],
+)
+def test_round_trips_are_bit_identical(note_encoder, notes, round_trip):
+    encoder = note_encoder().fit(pd.DataFrame({"note": notes}))
+    loaded = round_trip(encoder)
+    assert loaded.get_params() == encoder.get_params()
+    assert joblib.hash(loaded) == joblib.hash(encoder)
+    np.testing.assert_array_equal(loaded.transform(notes), encoder.transform(notes))
+
+
+def test_input_is_not_changed(note_encoder, notes):
+    frame = pd.DataFrame({"note": notes, "letter": notes[::-1]})
+    before = frame.copy(deep=True)
+    note_encoder().fit_transform(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+FORMS = {
+    "frame": lambda notes: pd.DataFrame({"note": notes}),
+    "series": pd.Series,
+    "tuple": tuple,
+    "column of lists": lambda notes: [[note] for note in notes],
+    "object (n,)": lambda notes: np.array(notes, dtype=object),
+    "object (n, 1)": lambda notes: np.array(notes, dtype=object)[:, None],
+    "NaN for None": lambda notes: [np.nan if note is None else note for note in notes],
+    "str array": lambda notes: np.array([note or "" for note in notes]),
+    "StringDtype": lambda notes: pd.Series(notes, dtype="string"),
+    "str dtype": lambda notes: pd.Series(notes, dtype="str"),
+    "pyarrow": lambda notes: pd.Series(notes, dtype="string[pyarrow]"),
+    "categorical": lambda notes: pd.Series(notes, dtype="category"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_input_gives_the_same(note_encoder, notes, form):
+    expected = note_encoder().fit_transform(notes)
+    np.testing.assert_array_equal(note_encoder().fit_transform(FORMS[form](notes)), expected)
+
+
+# Of all three
+
+
+@pytest.fixture(params=["labs", "notes", "fuse"])
+def case(request, labs, notes, note_encoder):
+    """An estimator with small settings, its X and its y."""
+    if request.param == "labs":
+        return clone(LABS), labs, None
+    if request.param == "notes":
+        return note_encoder(), notes, None
+    X = np.nan_to_num(labs)
+    return clone(FUSE), X, (X[:, :3] > X[:, :3].mean(axis=0)).astype(int)
+
+
+def _seeded(estimator, seed=0):
+    known = "random_state" in estimator.get_params()
+    return clone(estimator).set_params(random_state=seed) if known else clone(estimator)
+
+
+def test_global_random_state_is_left_as_found(case, global_random_state):
+    estimator, X, y = case
+    before = global_random_state()
+    estimator = _seeded(estimator).fit(X, y)
+    estimator.transform(X)
+    if y is not None:
+        estimator.predict(X)
+    assert global_random_state() == before
+
+
+def test_same_seed_same_result_whatever_the_global_state(case):
+    estimator, X, y = case
+    first = _seeded(estimator).fit(X, y).transform(X)
+    np.random.seed(99)  # noqa: NPY002, a user who seeds the global generator
+    np.testing.assert_array_equal(_seeded(estimator).fit(X, y).transform(X), first)
+
+
+@pytest.mark.parametrize("case", ["labs", "fuse"], indirect=True)
+def test_another_seed_gives_another_result(case):
+    estimator, X, y = case
+    first = _seeded(estimator).fit(X, y).transform(X)
+    assert not np.array_equal(_seeded(estimator, 1).fit(X, y).transform(X), first)
+
+
+@pytest.mark.parametrize("case", ["labs", "fuse"], indirect=True)
+def test_a_random_state_instance_is_accepted(case):
+    estimator, X, y = case
+    results = [
+        _seeded(estimator, np.random.RandomState(0)).fit(X, y).transform(X) for _ in range(2)
+    ]
+    np.testing.assert_array_equal(*results)
+
+
+def test_repr_and_html_hold_parameters_only(case):
+    estimator, X, y = case
+    unfitted = repr(_seeded(estimator))
+    fitted = _seeded(estimator).fit(X, y)
+    assert repr(fitted) == unfitted
+    value = X[0] if isinstance(X, list) else str(X[1, 0])
+    assert len(value) > 8
+    assert value not in fitted._repr_html_()
+
+
+def test_refused_text_is_not_shown_in_errors(case):
+    estimator, X, y = case
+    estimator = _seeded(estimator).fit(X, y)
+    bad = [CANARY.encode()] if isinstance(X, list) else np.full((1, X.shape[1]), CANARY, object)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        estimator.transform(bad)
+    assert CANARY not in "".join(map(str, _chain(caught.value)))
+
+
+@pytest.mark.parametrize("case", ["labs", "fuse"], indirect=True)
+@pytest.mark.parametrize("kind", [float, complex])
+def test_refused_numbers_are_not_shown_in_errors(case, kind):
+    estimator, X, y = case
+    estimator = _seeded(estimator).fit(X, y)
+    row = np.full(X.shape[1], 31337.5, dtype=kind)
+    with pytest.raises(ValueError, match=r"Reshape|Complex") as caught:
+        estimator.transform(row if kind is float else row[None])
+    assert "31337" not in "".join(map(str, _chain(caught.value)))
+
+
+def test_loading_leaves_the_global_random_state_as_found(case, global_random_state):
+    estimator, X, y = case
+    dumped = pickle.dumps(_seeded(estimator).fit(X, y))
+    before = global_random_state()
+    pickle.loads(dumped)
+    assert global_random_state() == before
+
+
+def _chain(error):
+    """The errors that a traceback would print."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
