@@ -3,21 +3,24 @@
 #   make demo    the main job on the bundled real ICU stays
 #   make test    all tests, the doctests of the public API among them
 #   make check   linter, formatter, type checker, docstring validation, then the tests
+#   make test-min  the tests with the oldest versions that pyproject.toml admits
+#   make docs    the site, in docs/_build/html, with warnings as errors
 #   make clean   remove the virtual environment and what the tools left behind
 #
 # Another interpreter: make test PYTHON=python3.13. One test file: make test TESTS=tests/metrics
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 TESTS ?=
 BIN := $(VENV)/bin
-# constraints.txt pins what decides a result, torch above all
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# it pins what decides a result, torch above all
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
 # figures go to files, so that nothing waits for a window
 RUN := MPLBACKEND=Agg $(BIN)/python
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check lint clean
+.PHONY: demo test test-min check lint docs clean
 # two pip runs must not meet in one environment
 .NOTPARALLEL:
 
@@ -27,6 +30,9 @@ demo: $(VENV)/.installed-demo
 test: $(VENV)/.installed-test
 	$(RUN) -m pytest $(TESTS)
 
+test-min:
+	$(MAKE) test VENV=.venv-min CONSTRAINTS=constraints-min.txt
+
 check: lint test
 
 lint: $(VENV)/.installed-dev
@@ -35,8 +41,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python tools/check_docstrings.py
 
+docs: $(VENV)/.installed-docs
+	MPLBACKEND=Agg $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
 # One stamp per extra: pip runs again only after pyproject.toml or constraints.txt changed.
-$(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) -e ".[$*]"
 	@touch $@
 
@@ -46,5 +55,5 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-min build dist docs/_build docs/auto_examples docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sklearn_medfuse tests tools examples -name __pycache__ -prune -exec rm -rf {} +

@@ -40,7 +40,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     mi_weight : float, default=0.1
         λ, the weight of the vCLUB bound of the mutual information (in nats, per shared dimension).
     modalities : "auto" or dict of str to int or slice, default="auto"
-        Columns of each modality. "auto" reads the prefixes "labs__…", "notes__…" that
+        Columns of each modality. "auto" reads the prefixes ``labs__``, ``notes__`` that
         ColumnTransformer gives the columns of a DataFrame; anything else is one modality. A dict
         gives numbers of columns in order, or slices. Any number of modalities from one works.
     d_model : int, default=64
@@ -91,7 +91,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Columns of each modality.
     n_features_in_ : int
         Number of columns of X in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only when X had string column names.
     n_iter_ : int
         Number of epochs run.
