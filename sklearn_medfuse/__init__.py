@@ -10,13 +10,15 @@ from ._version import __version__
 
 _HOMES = {
     "LLMNoteEncoder": "notes",
+    "LabTextSerializer": "labs",
     "MEDFuseClassifier": "fusion",
     "MaskedLabEncoder": "labs",
+    "NoteCleaner": "notes",
     "make_medfuse_pipeline": "pipeline",
 }
 
-__all__ = ["LLMNoteEncoder", "MEDFuseClassifier", "MaskedLabEncoder", "__version__"]
-__all__ += ["make_medfuse_pipeline"]
+__all__ = ["LLMNoteEncoder", "LabTextSerializer", "MEDFuseClassifier", "MaskedLabEncoder"]
+__all__ += ["NoteCleaner", "__version__", "make_medfuse_pipeline"]
 
 
 def __getattr__(name: str):

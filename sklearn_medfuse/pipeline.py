@@ -5,7 +5,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from .fusion import MEDFuseClassifier
-from .labs import MaskedLabEncoder
+from .labs import LabTextSerializer, MaskedLabEncoder
 from .notes import LLMNoteEncoder
 
 
@@ -15,6 +15,7 @@ def make_medfuse_pipeline(
     *,
     lab_encoder=None,
     note_encoder=None,
+    lab_text=False,
     memory=None,
     random_state=None,
     **medfuse_params,
@@ -31,6 +32,11 @@ def make_medfuse_pipeline(
         Encoder of the lab columns; None means `MaskedLabEncoder()`. It is cloned.
     note_encoder : transformer or None, default=None
         Encoder of the notes; None means `LLMNoteEncoder()`. It is cloned.
+    lab_text : bool or LabTextSerializer, default=False
+        Write the abnormal labs out as text too and give them to the note encoder beside the
+        note, the paper's LABTEXT. True takes `LabTextSerializer(column_name="abnormal labs")`,
+        whose limits are quantiles of the training values; one given, with reference ranges and
+        units, is cloned. A stay without a note that has such a text has notes as a modality.
     memory : str, joblib.Memory or None, default=None
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
         patient data, in clear text beside the cache.
@@ -42,11 +48,15 @@ def make_medfuse_pipeline(
     Returns
     -------
     Pipeline
-        Steps `encode`, a ColumnTransformer with `labs` and `notes`, and `medfuse`.
+        Steps `encode`, a ColumnTransformer with `labs` and `notes`, and `medfuse`. With
+        `lab_text`, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts the column
+        made by its part `lab_text` beside the notes, and `encoder`, the note encoder, which
+        joins the columns under their names.
 
     See Also
     --------
     MEDFuseClassifier : The last step.
+    LabTextSerializer : Makes the text of `lab_text`.
 
     Examples
     --------
@@ -56,6 +66,9 @@ def make_medfuse_pipeline(
     ['encode', 'medfuse']
     >>> pipe.get_params()["medfuse__mi_weight"]
     0.5
+    >>> pipe = make_medfuse_pipeline(["creatinine", "sodium"], "note", lab_text=True)
+    >>> [name for name, _ in pipe.get_params()["encode__notes"].steps]
+    ['texts', 'encoder']
     """
     labs = MaskedLabEncoder() if lab_encoder is None else clone(lab_encoder)
     notes = LLMNoteEncoder() if note_encoder is None else clone(note_encoder)
@@ -63,7 +76,29 @@ def make_medfuse_pipeline(
     for step in (labs, notes, medfuse):
         if random_state is not None and "random_state" in step.get_params(deep=False):
             step.set_params(random_state=random_state)
-    encode = ColumnTransformer([("labs", labs, list(lab_columns)), ("notes", notes, note_column)])
+    lab_columns = list(lab_columns)
+    if lab_text is not False:
+        notes, note_column = _with_lab_text(notes, note_column, lab_text, lab_columns)
+    encode = ColumnTransformer([("labs", labs, lab_columns), ("notes", notes, note_column)])
     # the classifier tells the modalities apart by the prefixes of a DataFrame's columns
     encode.set_output(transform="pandas")
     return Pipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
+
+
+def _with_lab_text(note_encoder, note_column, lab_text, lab_columns):
+    """Put the text of the labs beside the note: (notes' pipeline, the columns it reads)."""
+    if lab_text is True:
+        # its name stands above the text; the note's stands above the note
+        lab_text = LabTextSerializer(column_name="abnormal labs")
+    elif not isinstance(lab_text, LabTextSerializer):
+        raise TypeError(
+            f"lab_text is of type {type(lab_text).__name__}; give True, False or a "
+            "LabTextSerializer."
+        )
+    note_columns = [note_column] if isinstance(note_column, str) else list(note_column)
+    texts = ColumnTransformer(
+        [("note", "passthrough", note_columns), ("lab_text", clone(lab_text), lab_columns)],
+        verbose_feature_names_out=False,
+    )
+    texts.set_output(transform="pandas")
+    return Pipeline([("texts", texts), ("encoder", note_encoder)]), [*note_columns, *lab_columns]

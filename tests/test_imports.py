@@ -40,6 +40,7 @@ OUTSIDE = {
     "metrics": TABLES,
     "model_selection": TABLES,
     "plotting": TABLES | {"matplotlib"},
+    "persistence": TABLES | {"joblib"},
 }
 
 
@@ -218,7 +219,7 @@ def test_the_import_takes_under_a_second():
     [
         "import sklearn_medfuse",
         "from sklearn_medfuse import MEDFuseClassifier, MaskedLabEncoder",
-        "from sklearn_medfuse import metrics, model_selection, plotting",
+        "from sklearn_medfuse import metrics, model_selection, persistence, plotting",
     ],
 )
 def test_heavy_libraries_wait_for_their_use(statement):

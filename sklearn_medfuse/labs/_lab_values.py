@@ -1,5 +1,7 @@
 """From a table of lab results to the measured cells, standardised."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -56,10 +58,16 @@ class LabCells:
         observed = ~np.isnan(X) & np.isfinite(center)
         row, lab = np.nonzero(observed)
         row_start = np.concatenate([[0], observed.sum(axis=1).cumsum()])
-        # np.clip: a huge value over a tiny scale overflows to infinity otherwise
-        with np.errstate(over="ignore"):
-            z = np.clip((X[row, lab] - center[lab]) / scale[lab], -1e300, 1e300)
-        return cls(row_start, lab, compress(z))
+        return cls(row_start, lab, _standardise(X[row, lab], lab, center, scale))
+
+    @classmethod
+    def from_csr(cls, X, center: np.ndarray, scale: np.ndarray) -> "LabCells":
+        """Take the entries of a CSR matrix, zeros too, in columns that have a finite center."""
+        known = np.isfinite(center)[X.indices]
+        # entries before each row's begin that stay
+        row_start = np.concatenate([[0], known.cumsum(dtype=np.int64)])[X.indptr]
+        lab = X.indices[known].astype(np.int64)
+        return cls(row_start, lab, _standardise(X.data[known], lab, center, scale))
 
     def __len__(self) -> int:
         return len(self.row_start) - 1
@@ -87,13 +95,28 @@ class LabCells:
         )
 
 
-def lab_center_and_scale(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _standardise(value, lab, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    # np.clip: a huge value over a tiny scale overflows to infinity otherwise
+    with np.errstate(over="ignore"):
+        return compress(np.clip((value - center[lab]) / scale[lab], -1e300, 1e300))
+
+
+def _measured_by_lab(X) -> Iterator[np.ndarray]:
+    if isinstance(X, np.ndarray):
+        for column in X.T:
+            yield column[~np.isnan(column)]
+    else:
+        by_lab = X.tocsc()
+        yield from np.split(by_lab.data, by_lab.indptr[1:-1])
+
+
+def lab_center_and_scale(X) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column between its 0.5 % and 99.5 % quantiles.
 
     Parameters
     ----------
-    X : array of shape (n_rows, n_labs)
-        Lab values, NaN = not measured.
+    X : array or CSR matrix of shape (n_rows, n_labs)
+        Lab values; NaN, or without an entry, = not measured.
 
     Returns
     -------
@@ -104,8 +127,7 @@ def lab_center_and_scale(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     center = np.full(X.shape[1], np.nan)
     scale = np.ones(X.shape[1])
-    for lab in range(X.shape[1]):
-        measured = X[~np.isnan(X[:, lab]), lab]
+    for lab, measured in enumerate(_measured_by_lab(X)):
         if not len(measured):
             continue
         # in units of a power of two, which is exact, the square of a huge value does not overflow

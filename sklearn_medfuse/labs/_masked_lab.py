@@ -4,21 +4,25 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 import torch
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._state import NetStateMixin, for_inference
-from .._training import draw_seed, no_values_in_errors, resolve_device, torch_seed
+from .._training import draw_seed, resolve_device, torch_seed
+from ._lab_input import fill_like, validate_labs
+from ._lab_sparse import rows_with_labs, to_dense
 from ._lab_values import LabCells, expand, lab_center_and_scale
 from ._masked_training import MaskedTrainer, r2_hidden
 
 _MIN_VALIDATION_ROWS = 10
 _PREDICTION_BATCH = 1024
+# impute asks for every lab of every row: of a wide table it takes fewer rows at once
+_IMPUTED_CELLS_AT_ONCE = 65_536
 
 
 class MaskedLabEncoder(
@@ -80,11 +84,15 @@ class MaskedLabEncoder(
     ----------
     n_features_in_ : int
         Number of lab columns seen in fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only when X had string column names.
-    center_ : ndarray of shape (n_features_in_,)
-        Mean of each lab in training, winsorised, in the lab's own unit; NaN where never measured.
-    scale_ : ndarray of shape (n_features_in_,)
+    levels_ : list of (list of str, or None)
+        For each lab its qualitative results from low to high, in the spelling most frequent in
+        fit; None for a numeric lab.
+    center_ : ndarray of shape (`n_features_in_`,)
+        Mean of each lab in training, winsorised, in the lab's own unit or in positions in its
+        levels; NaN where never measured.
+    scale_ : ndarray of shape (`n_features_in_`,)
         Standard deviation likewise.
     loss_curve_ : list of float
         Mean training loss of each epoch.
@@ -103,6 +111,24 @@ class MaskedLabEncoder(
     -----
     The method is part 3 of MEDFuse [1]_ on the lines of masked autoencoders [2]_ and ReMasker
     [3]_.
+
+    A DataFrame, or an array or list of objects, may hold results as hospitals write them. Numbers
+    may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as its limit. No text with a
+    comma is a number, as 1,200 may mean 1.2. A column with more words than numbers is
+    qualitative: its distinct results are levels, ordered as clinicians do where the words are
+    known (negative < trace < 1+, small < 2+, moderate < 3+, large < 4+; negative < positive; normal
+    < abnormal; case and blanks do not matter), then by their first number ("30" < "100"), then
+    by the alphabet, and a level's position is standardised like a number. That keeps one way of
+    embedding for all labs and gives neighbouring levels similar tokens; the price is equal steps
+    between levels, and an arbitrary order of words without one, such as colours.
+
+    A text in a numeric column, a level that fit did not see, and a word or number that a
+    qualitative column holds only once in fit (known grades apart) count as not measured; one
+    warning says how many there were and where, never what they were. Since `levels_` is
+    saved with the model, a column of more than 50 levels, of long texts, or of mostly different
+    ones is refused as free text.
+
+    Sparse input is never made dense but by `impute`. An entry of 0 is a measured zero there.
 
     References
     ----------
@@ -123,6 +149,15 @@ class MaskedLabEncoder(
     (60, 4)
     >>> bool(np.isnan(encoder.impute(X)).any())
     False
+
+    Results as the hospital writes them:
+
+    >>> import pandas as pd
+    >>> X = pd.DataFrame({"crp": ["<0.5", "12", None, "90"] * 9, "ketones": ["NEG", "2+"] * 18})
+    >>> encoder.fit(X).levels_
+    [None, ['NEG', '2+']]
+    >>> encoder.impute(X)["crp"].iloc[[0, 1, 3]].tolist()
+    ['<0.5', '12', '90']
     """
 
     _parameter_constraints: dict = {
@@ -194,8 +229,10 @@ class MaskedLabEncoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_labs)
-            Lab values in any unit, one column per lab; NaN means not measured.
+        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+            Lab results in any unit, one column per lab: numbers, or results as the hospital
+            writes them (see Notes). NaN, None, a blank text and, in a sparse matrix, an absent
+            entry mean not measured.
         y : None
             Ignored.
 
@@ -203,10 +240,18 @@ class MaskedLabEncoder(
         -------
         MaskedLabEncoder
             The fitted encoder.
+
+        Raises
+        ------
+        TypeError
+            Where a cell is neither a number nor a text.
+        ValueError
+            Where a column looks like free text, X holds infinity, or a sparse X cannot tell an
+            absent entry from a zero (BSR and DIA format) or holds a cell twice.
         """
         self._validate_params()
         mask_ratio = self._checked_mask_ratio()
-        X = self._validate_labs(X, reset=True)
+        X, self.levels_ = validate_labs(self, X)
         self.center_, self.scale_ = lab_center_and_scale(X)
         self._warn_of_empty_labs()
 
@@ -239,8 +284,8 @@ class MaskedLabEncoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_labs)
-            Lab values in the units of fit; NaN means not measured.
+        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+            Lab results in the units of fit.
 
         Returns
         -------
@@ -248,7 +293,7 @@ class MaskedLabEncoder(
             One vector per row; where no lab was measured, NaN or zeros as `absent` says.
         """
         check_is_fitted(self)
-        cells = self._cells(self._validate_labs(X, reset=False))
+        cells = self._cells(validate_labs(self, X, self.levels_)[0])
         embedding = np.full(
             (len(cells), self.n_components), np.nan if self.absent == "nan" else 0.0
         )
@@ -262,33 +307,30 @@ class MaskedLabEncoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_labs)
-            Lab values in the units of fit; NaN means not measured.
+        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+            Lab results in the units of fit.
 
         Returns
         -------
         ndarray or DataFrame of shape (n_rows, n_labs)
-            A copy of X, a DataFrame when X is one. Observed cells are bit-identical. A lab that
-            was never measured in fit is filled with 0.
+            A copy of X, a DataFrame when X is one, a dense array when X is sparse. Observed cells
+            are unchanged, to the bit or the letter. A qualitative lab is filled with the nearest
+            of its levels, a column of numbers as texts with texts of six digits; a column of
+            integers with gaps becomes one of floats. A result that could not be read counts as
+            not measured and is replaced. A lab that was never measured in fit is filled with 0.
         """
         check_is_fitted(self)
-        values = self._validate_labs(X, reset=False)
+        values = to_dense(validate_labs(self, X, self.levels_)[0])
         filled = self._filled(values)
-        if not isinstance(X, pd.DataFrame):
-            return filled.astype(_float_dtype(getattr(X, "dtype", None)), copy=False)
-        imputed = X.copy()
-        for position in np.flatnonzero(np.isnan(values).any(axis=0)).tolist():
-            dtype = _float_dtype(X.dtypes.iloc[position])
-            imputed.isetitem(position, pd.array(filled[:, position], dtype=dtype))
-        return imputed
+        return fill_like(X, values, filled, self.levels_)
 
     def score(self, X, y=None):
         """Hide a fifth of the observed cells and score their prediction from the rest.
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_labs)
-            Lab values in the units of fit; NaN means not measured.
+        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+            Lab results in the units of fit.
         y : None
             Ignored.
 
@@ -300,7 +342,7 @@ class MaskedLabEncoder(
             every call on the same X. NaN when nothing was measured.
         """
         check_is_fitted(self)
-        cells = self._cells(self._validate_labs(X, reset=False))
+        cells = self._cells(validate_labs(self, X, self.levels_)[0])
         return r2_hidden(self._module, cells, seed=0) if len(cells.lab) else np.nan
 
     def _checked_mask_ratio(self) -> tuple[float, float]:
@@ -315,12 +357,6 @@ class MaskedLabEncoder(
             )
         return bounds
 
-    def _validate_labs(self, X, *, reset: bool) -> np.ndarray:
-        with no_values_in_errors():
-            return validate_data(
-                self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", copy=False
-            )
-
     def _warn_of_empty_labs(self) -> None:
         empty = np.flatnonzero(np.isnan(self.center_))
         if len(empty):
@@ -332,17 +368,18 @@ class MaskedLabEncoder(
                 stacklevel=3,
             )
 
-    def _split(self, X: np.ndarray, rng) -> tuple[LabCells, LabCells | None]:
+    def _split(self, X, rng) -> tuple[LabCells, LabCells | None]:
         """Rows with any measured lab, split into training and validation rows."""
-        X = X[~np.isnan(X).all(axis=1)]
-        n_validation = round(self.validation_fraction * len(X))
+        X = rows_with_labs(X)
+        n_validation = round(self.validation_fraction * X.shape[0])
         if not self.early_stopping or n_validation < _MIN_VALIDATION_ROWS:
             return self._cells(X), None
-        order = rng.permutation(len(X))
+        order = rng.permutation(X.shape[0])
         return self._cells(X[order[n_validation:]]), self._cells(X[order[:n_validation]])
 
-    def _cells(self, X: np.ndarray) -> LabCells:
-        return LabCells.from_dense(X, self.center_, self.scale_)
+    def _cells(self, X) -> LabCells:
+        read = LabCells.from_csr if sparse.issparse(X) else LabCells.from_dense
+        return read(X, self.center_, self.scale_)
 
     def _build_module(self) -> MaskedLabAutoencoder:
         if self.d_model % self.n_heads:
@@ -360,12 +397,12 @@ class MaskedLabEncoder(
             dropout=self.dropout,
         )
 
-    def _batches(self, cells: LabCells, rows: np.ndarray):
+    def _batches(self, cells: LabCells, rows: np.ndarray, size: int = _PREDICTION_BATCH):
         """Yield rows and their packed cells, rows of like length together."""
         rows = rows[np.argsort(cells.n_measured[rows], kind="stable")]
         device = next(self._module.parameters()).device
-        for start in range(0, len(rows), _PREDICTION_BATCH):
-            part = rows[start : start + _PREDICTION_BATCH]
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
             yield part, cells.batch(part, torch.float64, device)
 
     def _filled(self, X: np.ndarray) -> np.ndarray:
@@ -376,7 +413,8 @@ class MaskedLabEncoder(
         missing &= known
         cells = self._cells(X)
         labs = torch.arange(self.n_features_in_)
-        for rows, batch in self._batches(cells, np.flatnonzero(missing.any(axis=1))):
+        size = min(max(_IMPUTED_CELLS_AT_ONCE // self.n_features_in_, 1), _PREDICTION_BATCH)
+        for rows, batch in self._batches(cells, np.flatnonzero(missing.any(axis=1)), size):
             with torch.inference_mode():
                 encoded = self._module.forward_encoder(batch)
                 queries = labs.to(batch.lab.device).expand(len(rows), -1)
@@ -400,9 +438,6 @@ class MaskedLabEncoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        # not `string`: to scikit-learn that means any object, a dict too, which is refused here
         return tags
-
-
-def _float_dtype(dtype):
-    """The dtype itself where it holds fractions, else float64."""
-    return dtype if dtype is not None and pd.api.types.is_float_dtype(dtype) else np.float64

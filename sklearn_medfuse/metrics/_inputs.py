@@ -131,6 +131,66 @@ def _stack_positive_class(y_score, name):
         ) from None
 
 
+def check_probabilities(y_prob, y_true, *, labels=None):
+    """Turn probabilities of any form that a classifier gives into a float matrix.
+
+    Parameters
+    ----------
+    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of n_labels \
+            arrays of shape (n_samples, 2)
+        Probabilities of the positive class, in the forms of `check_scores`.
+
+    y_true : ndarray of shape (n_samples, n_labels)
+        Checked labels.
+
+    labels : object, default=None
+        The labels as the user gave them. If both are DataFrames, their columns must agree.
+
+    Returns
+    -------
+    y_prob : ndarray of shape (n_samples, n_labels)
+        Probabilities.
+    """
+    probabilities = check_scores(y_prob, y_true, name="y_prob", labels=labels)
+    n_outside = ((probabilities < 0) | (probabilities > 1)).sum()
+    if n_outside:
+        raise ValueError(
+            f"`y_prob` has {n_outside} entries below 0 or above 1; pass what `predict_proba` gives."
+        )
+    return probabilities
+
+
+def check_sample_weight(sample_weight, n_samples):
+    """Turn row weights into a float array; None weighs all rows alike.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,) or None
+        Weights, none negative and not all zero.
+
+    n_samples : int
+        Number of rows.
+
+    Returns
+    -------
+    sample_weight : ndarray of shape (n_samples,)
+        Weights.
+    """
+    if sample_weight is None:
+        return np.ones(n_samples)
+    weights = np.asarray(sample_weight, dtype=float)
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"`sample_weight` has shape {weights.shape}; pass ({n_samples},), one per row."
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise ValueError(
+            "`sample_weight` has a negative, NaN or infinite entry, or is zero in every row; pass "
+            "finite weights of at least 0."
+        )
+    return weights
+
+
 def check_groups(groups, n_samples):
     """Turn groups into codes 0 … n_groups-1; None makes every row its own group.
 

@@ -14,14 +14,18 @@ from .._training import progress_bar, resolve_device
 from ._backbone import DEFAULT_MODEL, Backbone, BackboneSpec, choose_dtype, load_backbone
 from ._chunking import Chunks, budget_batches, chunk_tokens, split_notes
 from ._embedding_cache import process_cache
-from ._texts import check_notes, join_columns
+from ._texts import NoteColumnsMixin, join_columns
 
 # notes tokenised at a time: bounds memory, and is enough to sort chunks by length
 _BLOCK = 2048
 
 
 class LLMNoteEncoder(
-    VersionedStateMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    NoteColumnsMixin,
+    VersionedStateMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Embed clinical notes with a frozen Hugging Face model, however long they are.
 
@@ -71,7 +75,7 @@ class LLMNoteEncoder(
     ----------
     n_features_in_ : int
         Number of text columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only when X had string column names.
     n_chunks_ : int64 ndarray of shape (n_notes,)
         Windows that each note of fit was cut into, 0 without a note.
@@ -170,13 +174,7 @@ class LLMNoteEncoder(
             The fitted encoder.
         """
         self._validate_params()
-        columns, names = check_notes(X)
-        self._remember_columns(columns, names)
-        texts = join_columns(columns, self._headings())
-        if not texts:
-            raise ValueError(
-                "Found array with 0 sample(s) while a minimum of 1 is required by LLMNoteEncoder."
-            )
+        texts = join_columns(self._first_columns(X), self._headings())
         backbone = self._load()
         self.fingerprint_ = backbone.fingerprint
         self.hidden_size_ = backbone.hidden_size
@@ -219,36 +217,10 @@ class LLMNoteEncoder(
                     size,
                     torch.tensor([float(len(tokens)) for tokens in chunks.tokens]),
                     self.chunk_pooling,
-                )
+                ).numpy()
         if self.absent == "zero":
             np.nan_to_num(embedding, copy=False, nan=0.0)
         return embedding
-
-    def _remember_columns(self, columns: list[list], names: list[str] | None) -> None:
-        self.n_features_in_ = len(columns)
-        if names is not None:
-            self.feature_names_in_ = np.array(names, dtype=object)
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-
-    def _headings(self) -> list[str]:
-        default = [f"text {i}" for i in range(self.n_features_in_)]
-        return list(getattr(self, "feature_names_in_", default))
-
-    def _checked_columns(self, X) -> list[list]:
-        columns, names = check_notes(X)
-        if len(columns) != self.n_features_in_:
-            raise ValueError(
-                f"X has {len(columns)} features, but LLMNoteEncoder is expecting "
-                f"{self.n_features_in_} features as input."
-            )
-        fitted = getattr(self, "feature_names_in_", None)
-        if names is not None and fitted is not None and names != list(fitted):
-            raise ValueError(
-                "The feature names should match those that were passed during fit. X has the text "
-                f"columns {names}, fit had {list(fitted)}."
-            )
-        return columns
 
     def _load(self) -> Backbone:
         device = resolve_device(self.device)
@@ -318,12 +290,3 @@ class LLMNoteEncoder(
     @property
     def _n_features_out(self) -> int:
         return self.hidden_size_
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        tags.input_tags.one_d_array = True
-        tags.input_tags.allow_nan = True
-        tags.transformer_tags.preserves_dtype = []
-        return tags

@@ -1,7 +1,59 @@
 """From whatever holds notes to a list of clean strings, None where there is no note."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+
+
+class NoteColumnsMixin:
+    """Column bookkeeping of a transformer of text: the number of columns, and their names."""
+
+    n_features_in_: int
+
+    def _first_columns(self, X) -> list[list]:
+        """Take the text columns of fit and remember them."""
+        columns, names = check_notes(X)
+        self.n_features_in_ = len(columns)
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        if not columns or not columns[0]:
+            raise ValueError(
+                "Found array with 0 sample(s) while a minimum of 1 is required by "
+                f"{type(self).__name__}."
+            )
+        return columns
+
+    def _checked_columns(self, X) -> list[list]:
+        """Take the text columns of transform, which have to be those of fit."""
+        columns, names = check_notes(X)
+        if len(columns) != self.n_features_in_:
+            raise ValueError(
+                f"X has {len(columns)} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        fitted = getattr(self, "feature_names_in_", None)
+        if names is not None and fitted is not None and names != list(fitted):
+            raise ValueError(
+                "The feature names should match those that were passed during fit. X has the text "
+                f"columns {names}, fit had {list(fitted)}."
+            )
+        return columns
+
+    def _headings(self) -> list[str]:
+        default = [f"text {i}" for i in range(self.n_features_in_)]
+        return list(getattr(self, "feature_names_in_", default))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()  # type: ignore[misc]  # BaseEstimator's
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
 
 
 def check_notes(X) -> tuple[list[list], list[str] | None]:
@@ -50,15 +102,25 @@ def _object_array(X) -> np.ndarray:
     return array
 
 
-def join_columns(columns: list[list], names: list[str]) -> list[str | None]:
-    """One text per row: a single column as it is, several under their names as headings."""
-    cleaned = [
+def clean_columns(columns: list[list], names: list[str]) -> list[list[str | None]]:
+    """Strings that a tokenizer can take, column by column, None where there is no text."""
+    return [
         [_clean(value, row, name) for row, value in enumerate(column)]
         for column, name in zip(columns, names, strict=True)
     ]
-    if len(cleaned) == 1:
-        return cleaned[0]
-    return [_join(row, names) for row in zip(*cleaned, strict=True)]
+
+
+def join_columns(columns: list[list], names: list[str]) -> list[str | None]:
+    """One text per row: a single column as it is, several under their names as headings."""
+    return [join_row(row, names) for row in zip(*clean_columns(columns, names), strict=True)]
+
+
+def join_row(row: Sequence[str | None], names: list[str]) -> str | None:
+    """Join the texts of one row: a single one as it is, several under their names as headings."""
+    if len(row) == 1:
+        return row[0]
+    parts = [f"{name}:\n{text}" for name, text in zip(names, row, strict=True) if text is not None]
+    return "\n\n".join(parts) or None
 
 
 def _clean(value, row: int, name: str) -> str | None:
@@ -81,8 +143,3 @@ def _clean(value, row: int, name: str) -> str | None:
         # a lone surrogate is no character; tokenizers refuse it
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
-
-
-def _join(row: tuple[str | None, ...], names: list[str]) -> str | None:
-    parts = [f"{name}:\n{text}" for name, text in zip(names, row, strict=True) if text is not None]
-    return "\n\n".join(parts) or None

@@ -1,0 +1,324 @@
+"""LabTextSerializer: lab results written out for a language model, the paper's LABTEXT."""
+
+from collections.abc import Mapping
+from numbers import Integral
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from .._state import VersionedStateMixin
+from ._lab_input import validate_labs
+
+# outside of these magnitudes a number is written with an exponent
+_SMALLEST, _LARGEST = 1e-5, 1e9
+
+
+class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
+    """Write each row's lab results as one text, by default the abnormal ones only.
+
+    A row becomes "creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)". A result is abnormal
+    when it lies outside the lab's reference range, limits included in the range; a lab without
+    one is judged by quantiles of the values in fit. A qualitative lab ("NEG", "TRACE") is judged
+    by quantiles too, of its levels in their order. What was not measured is not mentioned.
+
+    Parameters
+    ----------
+    reference_ranges : dict of str to (low, high), or None, default=None
+        Reference range of numeric labs by name, in the column's unit; None or NaN leaves a side
+        open.
+    abnormal_only : bool, default=True
+        Write abnormal results only; False writes every measured one, the abnormal ones marked.
+    units : dict of str to str, or None, default=None
+        Unit by lab name, written after the value.
+    quantiles : tuple of two floats, default=(0.05, 0.95)
+        Shares of the training values that bound the normal range of a lab without reference
+        range. (0, 1) marks only what exceeds every training value.
+    significant_digits : int, default=4
+        Digits that a value is rounded to in the text, from 1 to 15.
+    normal_text : str or None, default=None
+        Text of a row with measured labs none of which is to be written; None means no text. A
+        row without any measured lab never has a text.
+    column_name : str, default="lab_text"
+        Name of the column of text. `LLMNoteEncoder` writes it above the text when it joins
+        several columns.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of lab columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names; only when X had string column names. Others are called "lab 0", "lab 1" …
+    levels_ : list of (list of str, or None)
+        Levels of each qualitative lab from low to high, None for a numeric one.
+    low_ : ndarray of shape (n_features_in_,)
+        Lower limit of each lab's normal range, a position in its levels if it is qualitative;
+        -inf where open, NaN for a lab that has neither a reference range nor a value in fit.
+    high_ : ndarray of shape (n_features_in_,)
+        Upper limit likewise; inf where open.
+
+    See Also
+    --------
+    LLMNoteEncoder : Embeds the text.
+    make_medfuse_pipeline : Joins it with the note by `lab_text=True`.
+
+    Notes
+    -----
+    MEDFuse [1]_ gives abnormal labs as "name: value unit" to the language model beside the note.
+    The quantiles for labs without a reference range are this package's addition. The text holds
+    patients' values; the fitted serializer holds limits and levels. Of "<0.01" the number is
+    read, as in `MaskedLabEncoder`. As a step of a Pipeline with `memory`, a serializer has its
+    output written into that cache; within `make_medfuse_pipeline` it has not.
+
+    References
+    ----------
+    .. [1] Phan et al., "MEDFuse: Multimodal EHR Data Fusion with Masked Lab-Test Modeling and
+       Large Language Models", CIKM 2024, arXiv 2407.12309.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from sklearn_medfuse import LabTextSerializer
+    >>> X = pd.DataFrame({"creatinine": [2.1, 0.9, np.nan], "sodium": [128.0, 140.0, np.nan]})
+    >>> serializer = LabTextSerializer(
+    ...     {"creatinine": (0.6, 1.2), "sodium": (135, 145)},
+    ...     units={"creatinine": "mg/dL", "sodium": "mmol/L"},
+    ...     normal_text="no abnormal result",
+    ... )
+    >>> for (text,) in serializer.fit_transform(X):
+    ...     print(text)
+    creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)
+    no abnormal result
+    None
+    """
+
+    _parameter_constraints: dict = {
+        "reference_ranges": [Mapping, None],
+        "abnormal_only": ["boolean"],
+        "units": [Mapping, None],
+        "quantiles": [tuple, list],
+        "significant_digits": [Interval(Integral, 1, 15, closed="both")],
+        "normal_text": [str, None],
+        "column_name": [str],
+    }
+
+    def __init__(
+        self,
+        reference_ranges=None,
+        abnormal_only=True,
+        *,
+        units=None,
+        quantiles=(0.05, 0.95),
+        significant_digits=4,
+        normal_text=None,
+        column_name="lab_text",
+    ):
+        self.reference_ranges = reference_ranges
+        self.abnormal_only = abnormal_only
+        self.units = units
+        self.quantiles = quantiles
+        self.significant_digits = significant_digits
+        self.normal_text = normal_text
+        self.column_name = column_name
+
+    def fit(self, X, y=None):
+        """Set each lab's limits, from its reference range or the values in X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_labs)
+            Lab results, numbers or texts; NaN means not measured.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        LabTextSerializer
+            The fitted serializer.
+
+        Raises
+        ------
+        ValueError
+            If `reference_ranges` or `units` name a lab that X does not have, or hold something
+            else than ranges of numeric labs and units.
+        """
+        self._validate_params()
+        quantiles = self._checked_quantiles()
+        X, self.levels_ = self._validate_labs(X)
+        names = self._lab_names()
+        self._check_units(names)
+        ranges = self._checked_ranges(names)
+        limits = [
+            ranges.get(name) or _training_limits(X[:, lab], quantiles)
+            for lab, name in enumerate(names)
+        ]
+        self.low_, self.high_ = np.array(limits, dtype=np.float64).T
+        return self
+
+    def transform(self, X):
+        """Write the rows' results.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_labs)
+            Lab results in the columns of fit; NaN means not measured.
+
+        Returns
+        -------
+        object ndarray of shape (n_rows, 1)
+            Texts; None where there is nothing to write.
+        """
+        check_is_fitted(self)
+        X, _ = self._validate_labs(X, self.levels_)
+        flags = self._flags(X)
+        measured = ~np.isnan(X)
+        entries: list[list[str]] = [[] for _ in X]
+        heads, tails = self._heads_and_tails()
+        for row, lab in zip(*np.nonzero(flags if self.abnormal_only else measured), strict=True):
+            value = self._write(X[row, lab], lab)
+            entries[row].append(heads[lab] + value + tails[lab][flags[row, lab]])
+        texts = np.full((len(X), 1), None, dtype=object)
+        texts[measured.any(axis=1), 0] = self.normal_text
+        for row, parts in enumerate(entries):
+            if parts:
+                texts[row, 0] = "; ".join(parts)
+        return texts
+
+    def get_feature_names_out(self, input_features=None):
+        """Give the name of the column of text.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the lab columns; checked against those of fit.
+
+        Returns
+        -------
+        object ndarray of shape (1,)
+            `column_name`.
+        """
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features)
+        return np.array([self.column_name], dtype=object)
+
+    def _checked_quantiles(self) -> tuple[float, float]:
+        try:
+            low, high = (float(quantile) for quantile in self.quantiles)
+            valid = 0 <= low < high <= 1
+        except (TypeError, ValueError):
+            valid = False
+        if not valid:
+            raise ValueError(
+                f"quantiles={self.quantiles!r} are not two numbers with 0 <= low < high <= 1; "
+                "give for example (0.05, 0.95)."
+            )
+        return low, high
+
+    def _validate_labs(self, X, levels=None):
+        if sparse.issparse(X):
+            raise TypeError(
+                "Sparse data was passed for X, but LabTextSerializer needs dense data; use "
+                "X.toarray() or a DataFrame."
+            )
+        return validate_labs(self, X, levels)
+
+    def _lab_names(self) -> list[str]:
+        default = [f"lab {i}" for i in range(self.n_features_in_)]
+        return list(getattr(self, "feature_names_in_", default))
+
+    def _check_units(self, names: list[str]) -> None:
+        _check_keys(self.units, names, "units")
+        for name, unit in (self.units or {}).items():
+            if not isinstance(unit, str):
+                raise ValueError(
+                    f"units[{name!r}] is of type {type(unit).__name__}; give a str such as 'mg/dL'."
+                )
+
+    def _checked_ranges(self, names: list[str]) -> dict[str, tuple[float, float]]:
+        """Reference ranges as numbers, open sides infinite."""
+        _check_keys(self.reference_ranges, names, "reference_ranges")
+        ranges = {}
+        for name, limits in (self.reference_ranges or {}).items():
+            try:
+                low, high = limits
+                low = -np.inf if _is_open(low) else float(low)
+                high = np.inf if _is_open(high) else float(high)
+                valid = low <= high
+            except (TypeError, ValueError):
+                valid = False
+            if not valid:
+                raise ValueError(
+                    f"reference_ranges[{name!r}]={limits!r} is not (low, high) with low <= high; "
+                    "None leaves a side open."
+                )
+            if self.levels_[names.index(name)] is not None:
+                raise ValueError(
+                    f"reference_ranges[{name!r}] is for a column that holds words rather than "
+                    "numbers; leave it out, so that the quantiles judge the lab."
+                )
+            ranges[name] = low, high
+        return ranges
+
+    def _flags(self, X: np.ndarray) -> np.ndarray:
+        """-1 for low, 1 for high, 0 for normal, not measured or without limits."""
+        # in single precision, where 0.1 is not above a limit of 0.1 however it was stored
+        with np.errstate(over="ignore"):
+            X, low, high = (a.astype(np.float32) for a in (X, self.low_, self.high_))
+        return np.greater(X, high).astype(np.int8) - np.less(X, low)
+
+    def _write(self, value: float, lab: int) -> str:
+        levels = self.levels_[lab]
+        if levels is None:
+            return _format_number(value, self.significant_digits)
+        return levels[int(value)]
+
+    def _heads_and_tails(self) -> tuple[list[str], list[dict[int, str]]]:
+        """What stands before and after each lab's value, by flag."""
+        units = self.units or {}
+        heads, tails = [], []
+        for name in self._lab_names():
+            unit = f" {units[name]}" if units.get(name) else ""
+            heads.append(f"{name} ")
+            tails.append({-1: f"{unit} (low)", 0: unit, 1: f"{unit} (high)"})
+        return heads, tails
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _check_keys(by_lab: Mapping | None, names: list[str], parameter: str) -> None:
+    unknown = [name for name in by_lab or () if name not in names]
+    if unknown:
+        raise ValueError(
+            f"{parameter} names {unknown}, which are not among the lab columns of X: {names}. Use "
+            "the columns' names, or leave these out."
+        )
+
+
+def _is_open(limit) -> bool:
+    return limit is None or np.isnan(limit)
+
+
+def _training_limits(values: np.ndarray, quantiles: tuple[float, float]) -> tuple[float, float]:
+    measured = values[~np.isnan(values)].astype(np.float64)
+    if not len(measured):
+        return np.nan, np.nan
+    low, high = np.quantile(measured, quantiles)
+    return float(low), float(high)
+
+
+def _format_number(value: float, digits: int) -> str:
+    """Round to significant digits and leave out what says nothing: "2.1", "140", "152300"."""
+    value = float(value)
+    if value and not _SMALLEST <= abs(value) < _LARGEST:
+        return f"{value:.{digits}g}"
+    # adding 0 makes -0 a 0
+    return np.format_float_positional(
+        value + 0.0, precision=digits, unique=False, fractional=False, trim="-"
+    )

@@ -1,0 +1,343 @@
+"""NoteCleaner: clinical notes without marks, blanks and copies."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from .._state import VersionedStateMixin
+from ._sections import Section, section_name, split_sections
+from ._texts import NoteColumnsMixin, clean_columns, join_row
+
+# MIMIC-III's "[**Known lastname 123**]" and MIMIC-IV's "___"; every repetition is bounded or ends
+# at a bracket, so that the time stays linear in the note's length
+_MARKS = re.compile(r"\[\*\*[^\[\]]{0,200}\*\*\]|(?<!\w)___(?!\w)")
+_RULES = re.compile(r"-{3,}|={3,}|~{3,}|#{3,}|_{4,}|\*{4,}")
+_EMPTY_CELLS = re.compile(r"(?:\|[ \t]*){2,}")
+# a line of nothing else is part of an empty table or a rule
+_TABLE_CHARACTERS = frozenset(" \t|+-_=.:~#*")
+
+
+class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseEstimator):
+    """Take out of clinical notes what carries nothing, and sections that are not wanted.
+
+    In this order: the user's patterns, de-identification marks, rules and empty tables, runs of
+    blanks, sections by name, and paragraphs that stand in the same row a second time. Paragraphs
+    come out separated by a blank line, where `LLMNoteEncoder` splits them.
+
+    Parameters
+    ----------
+    placeholder : str or None, default=""
+        What takes the place of a de-identification mark, MIMIC-III's "[** … **]" or MIMIC-IV's
+        "___"; the default removes it, None leaves it.
+    keep_sections : list of str or None, default=None
+        Names of the sections to keep, whatever their case; all else goes, the text above the
+        first heading included. None keeps all.
+    drop_sections : list of str or None, default=None
+        Names of the sections to take out, whatever their case.
+    drop_duplicates : bool, default=True
+        Take out paragraphs that are, but for blanks and line breaks, the same as an earlier one
+        of the same row: text copied forward, headers of pages.
+    patterns : list of (str, str) or None, default=None
+        Regular expressions and their replacements, as in `re.sub`, applied one after the other
+        to the note as it came. They are no faster than they are written.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of text columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names; only when X had string column names.
+    removed_ : dict of str to int, or to dict of str to int
+        Counts of what went out of the notes of fit, and no text of theirs: "characters" by which
+        they became shorter, "marks", "repeated_headings", "duplicate_paragraphs", "sections" by
+        name in `drop_sections`, "other_sections" that are not in `keep_sections`,
+        "pattern_matches", and "notes" in which nothing was left.
+
+    See Also
+    --------
+    LLMNoteEncoder : Embeds the cleaned notes.
+
+    Notes
+    -----
+    A section begins at a heading, which is a capitalised text of at most six words and a colon:
+    alone on its line ("DISCHARGE DIAGNOSIS:"), or at the start of a paragraph ("Allergies: none").
+    Within a paragraph, only the sections named by `keep_sections` and `drop_sections` begin, so
+    that "BP: 120/80" amid an examination remains a part of it. A section ends where the next one
+    begins; subheadings have to be named as well. Of several columns, which come out joined under
+    their names, the text above the first heading is a section by the name of the column: with
+    `make_medfuse_pipeline(lab_text=True)`, `keep_sections` has to name "abnormal labs".
+
+    Cleaning does not de-identify: what a mark does not hide stays in the text. As a step of a
+    Pipeline with `memory`, a cleaner has its output, the notes, written into that cache.
+
+    Examples
+    --------
+    >>> from sklearn_medfuse import NoteCleaner
+    >>> note = '''Admitted [**2151-7-16**]   to the ward.
+    ... ______________________________
+    ... SOCIAL HISTORY:
+    ... Lives with [**Known lastname 12**].
+    ...
+    ... DISCHARGE DIAGNOSIS:
+    ...
+    ... Heart failure.
+    ...
+    ... Admitted [**2151-7-16**] to
+    ... the ward.'''
+    >>> cleaner = NoteCleaner(drop_sections=["Social history"])
+    >>> print(cleaner.fit_transform([note])[0, 0])
+    Admitted to the ward.
+    <BLANKLINE>
+    DISCHARGE DIAGNOSIS:
+    Heart failure.
+    >>> cleaner.removed_["marks"], cleaner.removed_["sections"]
+    (3, {'social history': 1})
+    """
+
+    _parameter_constraints: dict = {
+        "placeholder": [str, None],
+        "keep_sections": [list, tuple, None],
+        "drop_sections": [list, tuple, None],
+        "drop_duplicates": ["boolean"],
+        "patterns": [list, tuple, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        placeholder="",
+        keep_sections=None,
+        drop_sections=None,
+        drop_duplicates=True,
+        patterns=None,
+    ):
+        self.placeholder = placeholder
+        self.keep_sections = keep_sections
+        self.drop_sections = drop_sections
+        self.drop_duplicates = drop_duplicates
+        self.patterns = patterns
+
+    def fit(self, X, y=None):
+        """Check the parameters and count what goes out of the notes.
+
+        Parameters
+        ----------
+        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+            Texts; None, NaN and blank mean no note. Several columns are joined under their names.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        NoteCleaner
+            The fitted cleaner.
+
+        Raises
+        ------
+        ValueError
+            If an entry of `patterns` is no regular expression with its replacement, or
+            `keep_sections` or `drop_sections` hold something else than names.
+        """
+        self._clean_and_count(X)
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Clean the notes and count what goes out of them.
+
+        Parameters
+        ----------
+        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+            Texts; None, NaN and blank mean no note. Several columns are joined under their names.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        object ndarray of shape (n_notes, 1)
+            The cleaned notes; None where there is no note or nothing is left of it.
+        """
+        return self._clean_and_count(X)
+
+    def transform(self, X):
+        """Clean notes.
+
+        Parameters
+        ----------
+        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+            Texts in the columns of fit.
+
+        Returns
+        -------
+        object ndarray of shape (n_notes, 1)
+            The cleaned notes; None where there is no note or nothing is left of it.
+        """
+        check_is_fitted(self)
+        columns = clean_columns(self._checked_columns(X), self._headings())
+        return _clean_notes(columns, self._headings(), _Rules(self))[0]
+
+    def get_feature_names_out(self, input_features=None):
+        """Give the name of the column of text.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the text columns; checked against those of fit.
+
+        Returns
+        -------
+        object ndarray of shape (1,)
+            The name of the only column of fit, else "note".
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features, generate_names=False)
+        only = names is not None and len(names) == 1
+        return np.array([names[0] if only else "note"], dtype=object)
+
+    def _clean_and_count(self, X) -> np.ndarray:
+        self._validate_params()
+        rules = _Rules(self)
+        columns = clean_columns(self._first_columns(X), self._headings())
+        cleaned, counts = _clean_notes(columns, self._headings(), rules)
+        self.removed_ = _report(counts, rules)
+        return cleaned
+
+
+class _Rules:
+    """A cleaner's parameters, checked and ready for use."""
+
+    def __init__(self, cleaner: NoteCleaner):
+        self.placeholder = cleaner.placeholder
+        self.drop_duplicates = cleaner.drop_duplicates
+        self.patterns = _compiled(cleaner.patterns or ())
+        keep = cleaner.keep_sections
+        self.keep = None if keep is None else _section_names(keep, "keep_sections")
+        self.drop = _section_names(cleaner.drop_sections or (), "drop_sections")
+        self.named = self.drop | (self.keep or set())
+
+
+def _compiled(patterns: Iterable) -> list[tuple[re.Pattern, str]]:
+    compiled = []
+    for i, entry in enumerate(patterns):
+        try:
+            expression, replacement = entry
+            pattern = re.compile(expression)
+            # shows a wrong reference in the replacement, which re.compile does not see
+            pattern.sub(replacement, "")
+            if not isinstance(expression, str) or not isinstance(replacement, str):
+                raise TypeError("both have to be str")
+        except (re.error, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"patterns[{i}] is not a regular expression with its replacement: {error}. Give "
+                "a pair of str as for re.sub."
+            ) from None
+        compiled.append((pattern, replacement))
+    return compiled
+
+
+def _section_names(names: Iterable, parameter: str) -> set[str]:
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not section_name(name):
+            raise ValueError(
+                f"{parameter}[{i}]={name!r} is not a heading; give a str such as "
+                "'Discharge diagnosis'."
+            )
+    return {section_name(name) for name in names}
+
+
+def _clean_notes(
+    columns: list[list[str | None]], names: list[str], rules: _Rules
+) -> tuple[np.ndarray, Counter]:
+    counts: Counter = Counter()
+    # the text above a note's first heading goes by the name of its column, if there are several
+    above = [section_name(name) for name in names] if len(names) > 1 else [None]
+    cleaned = np.full((len(columns[0]), 1), None, dtype=object)
+    for i, row in enumerate(zip(*columns, strict=True)):
+        seen: set[str] = set()
+        texts = [
+            None if text is None else _clean_text(text, name, rules, seen, counts)
+            for text, name in zip(row, above, strict=True)
+        ]
+        cleaned[i, 0] = join_row(texts, names)
+        counts["notes"] += cleaned[i, 0] is None and any(text is not None for text in row)
+    return cleaned, counts
+
+
+def _clean_text(
+    text: str, above: str | None, rules: _Rules, seen: set[str], counts: Counter
+) -> str | None:
+    length = len(text)
+    text = _replace(text, rules, counts)
+    sections, n_repeated = split_sections(_tidy_lines(text), rules.named, above)
+    counts["repeated_headings"] += n_repeated
+    paragraphs = _wanted(sections, rules, counts)
+    if rules.drop_duplicates:
+        paragraphs = _without_duplicates(paragraphs, seen, counts)
+    cleaned = "\n\n".join(paragraphs)
+    counts["characters"] += length - len(cleaned)
+    return cleaned or None
+
+
+def _replace(text: str, rules: _Rules, counts: Counter) -> str:
+    for pattern, replacement in rules.patterns:
+        text, n = pattern.subn(replacement, text)
+        counts["pattern_matches"] += n
+    if rules.placeholder is not None:
+        # a function, as a backslash in a replacement text would be read as an escape
+        text, n = _MARKS.subn(lambda _: rules.placeholder, text)
+        counts["marks"] += n
+    return text
+
+
+def _tidy_lines(text: str) -> list[str]:
+    """Lines with single blanks, without rules; empty ones where nothing else was in them."""
+    text = _EMPTY_CELLS.sub("| ", _RULES.sub(" ", text))
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return ["" if _is_empty_table(line) else line for line in lines]
+
+
+def _is_empty_table(line: str) -> bool:
+    # "-", "+" and "++" may be findings
+    return line != "-" and line.strip("+") != "" and _TABLE_CHARACTERS.issuperset(line)
+
+
+def _wanted(sections: list[Section], rules: _Rules, counts: Counter) -> list[str]:
+    paragraphs = []
+    for name, texts in sections:
+        if name in rules.drop:
+            counts["sections", name] += 1
+        elif rules.keep is not None and name not in rules.keep:
+            counts["other_sections"] += 1
+        else:
+            paragraphs += texts
+    return paragraphs
+
+
+def _without_duplicates(paragraphs: list[str], seen: set[str], counts: Counter) -> list[str]:
+    new = []
+    for paragraph in paragraphs:
+        # lines have single blanks by now; the same text may have been wrapped elsewhere
+        unwrapped = paragraph.replace("\n", " ")
+        if unwrapped in seen:
+            counts["duplicate_paragraphs"] += 1
+        else:
+            seen.add(unwrapped)
+            new.append(paragraph)
+    return new
+
+
+def _report(counts: Counter, rules: _Rules) -> dict[str, int | dict[str, int]]:
+    """Counts under fixed keys and the user's names: a heading in a note may be a person's name."""
+    return {
+        "characters": counts["characters"],
+        "marks": counts["marks"],
+        "repeated_headings": counts["repeated_headings"],
+        "duplicate_paragraphs": counts["duplicate_paragraphs"],
+        "sections": {name: counts["sections", name] for name in sorted(rules.drop)},
+        "other_sections": counts["other_sections"],
+        "pattern_matches": counts["pattern_matches"],
+        "notes": counts["notes"],
+    }

@@ -1,0 +1,514 @@
+"""Inputs as hospitals have them: one table in many forms, and what must not matter."""
+
+import pickle
+import tracemalloc
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from sklearn_medfuse import MaskedLabEncoder
+
+CANARY = "Zebulon Quixote"
+NAMES = list("abcdef")
+FEW = settings(max_examples=12, deadline=None)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def make(**params):
+    small = {"n_components": 3, "d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 1}
+    return MaskedLabEncoder(**small | {"device": "cpu", "random_state": 0} | params)
+
+
+def draw_labs(seed, n_rows=14, n_labs=4):
+    """A random table with gaps in which every lab is measured at least once, and with zeros."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(5, 2, size=(n_rows, n_labs)).round(rng.integers(0, 9))
+    X[rng.random(X.shape) < 0.1] = 0.0
+    X[rng.random(X.shape) < rng.uniform(0, 0.9)] = np.nan
+    X[0] = rng.normal(size=n_labs)
+    return X
+
+
+def as_entries(X):
+    """Measured cells as row, column and value."""
+    row, lab = np.nonzero(~np.isnan(X))
+    return row, lab, X[row, lab]
+
+
+def as_csr(X):
+    row, lab, value = as_entries(X)
+    row_start = np.searchsorted(row, np.arange(len(X) + 1))
+    return sparse.csr_array((value, lab, row_start), shape=X.shape)
+
+
+def as_coo(X):
+    row, lab, value = as_entries(X)
+    return sparse.coo_array((value, (row, lab)), shape=X.shape)
+
+
+def as_lil(X):
+    lil = sparse.lil_array(X.shape)
+    for row, lab, value in zip(*as_entries(X), strict=True):
+        lil.rows[row].append(lab)
+        lil.data[row].append(value)
+    return lil
+
+
+def unsorted(X):
+    csr = as_csr(X[:, ::-1])
+    return sparse.csr_array((csr.data, X.shape[1] - 1 - csr.indices, csr.indptr), shape=X.shape)
+
+
+def with_nan_entries(X):
+    shape = X.shape
+    every_cell = np.tile(np.arange(shape[1]), shape[0]), np.arange(shape[0] + 1) * shape[1]
+    return sparse.csr_array((X.ravel(), *every_cell), shape=shape)
+
+
+def as_texts(X, missing=None):
+    cells = [[missing if np.isnan(cell) else repr(cell) for cell in row] for row in X.tolist()]
+    return np.array(cells, dtype=object)
+
+
+def as_frame(X, dtype=None):
+    return pd.DataFrame(X, columns=NAMES[: X.shape[1]], dtype=dtype)
+
+
+FORMS = {
+    "frame": as_frame,
+    "frame of objects": lambda X: as_frame(X).astype(object),
+    "Float64": lambda X: as_frame(X).astype("Float64"),
+    "Arrow": lambda X: as_frame(X).astype("double[pyarrow]"),
+    "Arrow texts": lambda X: as_frame(as_texts(X)).astype("string[pyarrow]"),
+    "texts": as_texts,
+    "blank texts": lambda X: as_texts(X, "  "),
+    "array of str": lambda X: as_texts(X, "nan").astype(str),
+    "list": lambda X: as_texts(X).tolist(),
+    "mixed list": lambda X: np.where(np.arange(len(X))[:, None] % 2, as_texts(X), X).tolist(),
+    "frame of str": lambda X: as_frame(as_texts(X)).astype("str"),
+    "frame of string": lambda X: as_frame(as_texts(X)).astype("string"),
+    "categories": lambda X: as_frame(as_texts(X)).astype("category"),
+    "numeric categories": lambda X: as_frame(X).astype("category"),
+    "pandas sparse": lambda X: as_frame(X).astype(pd.SparseDtype("float64")),
+    "padded texts": lambda X: as_frame(" " + as_texts(X, "") + "\t"),
+    "unequal columns": lambda X: as_frame(X).astype({"a": "Float64", "b": object, "c": "category"}),
+    "CSR": as_csr,
+    "CSR matrix": lambda X: sparse.csr_matrix(as_csr(X)),
+    "CSR unsorted": unsorted,
+    "CSR with NaN entries": with_nan_entries,
+    "CSC": lambda X: as_csr(X).tocsc(),
+    "COO": as_coo,
+    "LIL": as_lil,
+}
+
+
+def results(encoder, X):
+    return encoder.transform(X), encoder.score(X), encoder.loss_curve_, encoder.center_
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_table_gives_the_same_to_the_bit(form):
+    X = draw_labs(3)
+    given_as = FORMS[form](X)
+    expected = results(make().fit(X), X)
+    found = results(make().fit(given_as), given_as)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@FEW
+@given(seed=SEEDS, form=st.sampled_from(["texts", "list", "CSR", "COO"]))
+def test_any_table_may_change_its_form_between_fit_and_transform(seed, form):
+    X = draw_labs(seed)
+    given_as = FORMS[form](X)
+    expected = make().fit_transform(X)
+    np.testing.assert_array_equal(make().fit(given_as).transform(X), expected)
+    np.testing.assert_array_equal(make().fit(X).transform(given_as), expected)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "int64[pyarrow]", "uint8", "boolean", bool])
+def test_whole_numbers_of_any_type(dtype):
+    X = np.random.default_rng(0).integers(0, 2, size=(12, 3))
+    np.testing.assert_array_equal(
+        make().fit_transform(as_frame(X).astype(dtype)), make().fit_transform(X.astype(float))
+    )
+
+
+# sparse
+
+
+def test_an_entry_of_zero_is_a_measured_zero():
+    X = draw_labs(3)
+    X[5] = [0.0, np.nan, np.nan, np.nan]
+    X[6] = np.nan
+    embedding = make().fit(as_csr(X)).transform(as_csr(X))
+    assert np.isfinite(embedding[5]).all()
+    assert np.isnan(embedding[6]).all()
+
+
+def test_sparse_input_is_imputed_to_a_dense_array():
+    X = draw_labs(3)
+    encoder = make().fit(as_csr(X))
+    np.testing.assert_array_equal(encoder.impute(as_csr(X)), encoder.impute(X))
+
+
+def test_sparse_input_is_not_changed():
+    X = unsorted(draw_labs(3))
+    before = X.data.copy(), X.indices.copy(), X.indptr.copy()
+    make().fit(X).impute(X)
+    for one, other in zip((X.data, X.indices, X.indptr), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_validation_rows_of_sparse_input():
+    X = draw_labs(3, n_rows=120)
+    params = {"early_stopping": True, "max_epochs": 3}
+    sparse_scores = make(**params).fit(as_csr(X)).validation_scores_
+    assert len(sparse_scores) == 3
+    assert sparse_scores == make(**params).fit(X).validation_scores_
+
+
+@pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_array, sparse.coo_array])
+def test_cells_with_two_entries_are_refused(container):
+    entries = ([4.25, 4.5, 1.0], ([0, 0, 1], [1, 1, 0]))
+    X = sparse.coo_array(entries, shape=(2, 2))
+    if container is not sparse.coo_array:
+        pointer = [0, 2, 3] if container is sparse.csr_array else [0, 1, 3]
+        data, index = ([4.25, 4.5, 1.0], [1, 1, 0])
+        if container is sparse.csc_array:
+            data, index = [1.0, 4.25, 4.5], [1, 0, 0]
+        X = container((data, index, pointer), shape=(2, 2))
+    with pytest.raises(ValueError, match="1 cells more than once") as caught:
+        make().fit(X)
+    assert "4.25" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["bsr", "dia"])
+def test_formats_that_store_zeros_for_absent_entries_are_refused(form):
+    with pytest.raises(ValueError, match=f"{form.upper()} format"):
+        make().fit(as_csr(draw_labs(3)).asformat(form))
+
+
+def test_infinity_in_sparse_input_is_refused():
+    with pytest.raises(ValueError, match="infinity"):
+        make().fit(sparse.csr_array([[1.0, np.inf], [2.0, 3.0]]))
+
+
+def test_sparse_input_is_never_made_dense():
+    X = as_csr(draw_labs(3))
+    row_start = np.r_[X.indptr, [X.nnz] * 50_000]
+    wide = sparse.csr_array((X.data, X.indices, row_start), shape=(len(row_start) - 1, 1505))
+    tracemalloc.start()
+    try:
+        with pytest.warns(UserWarning, match="1501 of 1505 lab columns"):
+            encoder = make().fit(wide)
+        assert np.isfinite(encoder.score(wide))
+        assert np.isnan(encoder.transform(wide)[-5:]).all()
+        # an array of this shape takes 600 MB
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()
+
+
+# properties
+
+
+@FEW
+@given(seed=SEEDS, other=st.one_of(st.just(np.nan), st.floats(-1e9, 1e9)))
+def test_what_stands_in_an_unobserved_cell_of_a_masked_column_never_matters(seed, other):
+    X = draw_labs(seed)
+    missing = np.isnan(X)
+    columns = {
+        name: pd.arrays.FloatingArray(np.where(missing[:, i], other, X[:, i]), missing[:, i].copy())
+        for i, name in enumerate(NAMES[:4])
+    }
+    hidden_values = pd.DataFrame(columns)
+    expected = make().fit(as_frame(X))
+    encoder = make().fit(hidden_values)
+    np.testing.assert_array_equal(encoder.transform(hidden_values), expected.transform(as_frame(X)))
+    np.testing.assert_array_equal(
+        encoder.impute(hidden_values).to_numpy(float), expected.impute(as_frame(X)).to_numpy()
+    )
+
+
+@FEW
+@given(seed=SEEDS, form=st.sampled_from(["frame", "texts", "CSR"]))
+def test_permuting_rows_permutes_the_embedding(seed, form):
+    X = draw_labs(seed)
+    order = np.random.default_rng(seed).permutation(len(X))
+    encoder = make().fit(FORMS[form](X))
+    np.testing.assert_allclose(
+        encoder.transform(FORMS[form](X[order])),
+        encoder.transform(FORMS[form](X))[order],
+        atol=1e-9,
+    )
+
+
+def test_permuted_columns_are_refused_by_name():
+    frame = as_frame(as_texts(draw_labs(3)))
+    encoder = make().fit(frame)
+    for method in (encoder.transform, encoder.impute, encoder.score):
+        with pytest.raises(ValueError, match="feature names"):
+            method(frame[["b", "a", "c", "d"]])
+
+
+@FEW
+@given(seed=SEEDS)
+def test_observed_cells_come_back_to_the_bit(seed):
+    X = draw_labs(seed)
+    observed = ~np.isnan(X)
+    encoder = make().fit(X)
+    imputed = encoder.impute(X)
+    assert imputed[observed].tobytes() == X[observed].tobytes()
+    assert not np.isnan(imputed).any()
+    texts = encoder.impute(as_texts(X))
+    assert (texts[observed] == as_texts(X)[observed]).all()
+    assert all(isinstance(cell, str) for cell in texts.ravel())
+
+
+@FEW
+@given(seed=SEEDS, form=st.sampled_from(list(FORMS)))
+def test_same_seed_same_result(seed, form):
+    X = FORMS[form](draw_labs(seed))
+    np.testing.assert_array_equal(make().fit_transform(X), make().fit_transform(X))
+
+
+@FEW
+@given(seed=SEEDS)
+def test_single_precision_gives_nearly_the_same(seed):
+    X = draw_labs(seed)
+    single = X.astype(np.float32)
+    # one fit, as training may amplify a rounding error where a lab is nearly constant
+    encoder = make().fit(X)
+    np.testing.assert_allclose(encoder.transform(single), encoder.transform(X), atol=1e-3)
+    assert encoder.impute(single).dtype == np.float32
+    assert encoder.impute(as_csr(X).astype(np.float32)).dtype == np.float32
+
+
+@FEW
+@given(seed=SEEDS, form=st.sampled_from(["frame", "texts", "Arrow", "categories", "CSR"]))
+def test_rows_and_columns_without_a_value(seed, form):
+    X = draw_labs(seed)
+    X[3], X[:, 2] = np.nan, np.nan
+    given_as = FORMS[form](X)
+    with pytest.warns(UserWarning, match="1 of 4 lab columns"):
+        encoder = make().fit(given_as)
+    assert np.isnan(encoder.transform(given_as)[3]).all()
+    imputed = np.asarray(encoder.impute(given_as)).astype(float)
+    assert np.isfinite(imputed).all()
+    assert (imputed[:, 2] == 0).all()
+
+
+# results that are no plain numbers
+
+
+@pytest.fixture
+def panel():
+    """Twelve stays with results as a laboratory system exports them."""
+    return pd.DataFrame(
+        {
+            "ketones": ["NEG", "Negative", "TRACE", "1+", None, "2+"] * 2,
+            "crp": ["<0.5", 12, "90", ">200", None, 3.25] * 2,
+            "colour": pd.Categorical(["amber", "straw", "Amber", "straw", "amber", None] * 2),
+            "protein": ["NEG", "30", "NEG", "100", "NEG", ""] * 2,
+            "sodium": [140, 141, 138, np.nan, 150, 139] * 2,
+        },
+        index=[f"stay {i}" for i in range(12)],
+    )
+
+
+def test_levels_are_in_clinical_order(panel):
+    assert make().fit(panel).levels_ == [
+        ["Negative", "TRACE", "1+", "2+"],
+        None,
+        ["amber", "straw"],
+        ["NEG", "30", "100"],
+        None,
+    ]
+
+
+def test_censored_results_and_levels_count_as_numbers(panel):
+    numbers = pd.DataFrame(
+        {
+            "ketones": [0, 0, 1, 2, np.nan, 3] * 2,
+            "crp": [0.5, 12, 90, 200, np.nan, 3.25] * 2,
+            "colour": [0, 1, 0, 1, 0, np.nan] * 2,
+            "protein": [0, 1, 0, 2, 0, np.nan] * 2,
+            "sodium": [140, 141, 138, np.nan, 150, 139] * 2,
+        }
+    )
+    np.testing.assert_array_equal(make().fit_transform(panel), make().fit_transform(numbers))
+
+
+def test_a_mixed_panel_is_imputed_in_its_own_words(panel):
+    before = panel.copy(deep=True)
+    encoder = make().fit(panel)
+    imputed = encoder.impute(panel)
+    pd.testing.assert_frame_equal(panel, before)
+    assert imputed.index.equals(panel.index)
+    assert imputed.columns.equals(panel.columns)
+    assert imputed.dtypes.equals(panel.dtypes)
+    assert not imputed.isna().any(axis=None)
+    for name in panel:
+        observed = panel[name].notna() & (panel[name] != "")
+        assert imputed[name][observed].tolist() == panel[name][observed].tolist()
+    for name, levels in zip(panel, encoder.levels_, strict=True):
+        if levels:
+            assert set(imputed[name]) <= set(levels) | set(panel[name])
+    assert isinstance(imputed["crp"].iloc[4], str)
+    float(imputed["crp"].iloc[4])
+
+
+def test_imputed_levels_follow_what_predicts_them():
+    rng = np.random.default_rng(0)
+    cause = rng.normal(size=300)
+    dipstick = np.array(["NEG", "TRACE", "1+", "2+"])[np.digitize(cause, [-1, 0, 1])]
+    labs = {f"lab {i}": cause + 0.1 * rng.normal(size=300) for i in range(3)}
+    frame = pd.DataFrame({"dipstick": dipstick.astype(object)} | labs)
+    hidden = frame.copy()
+    hidden.loc[::5, "dipstick"] = None
+    encoder = make(max_epochs=60, d_model=16, learning_rate=1e-2, mask_ratio=0.4, dropout=0.0)
+    imputed = encoder.fit(hidden).impute(hidden)
+    right = imputed["dipstick"][::5].to_numpy() == dipstick[::5]
+    assert right.mean() > 0.6
+
+
+def test_texts_and_arrays_of_objects_keep_their_type(panel):
+    encoder = make().fit(panel.to_numpy(dtype=object))
+    imputed = encoder.impute(panel.to_numpy(dtype=object))
+    assert imputed.dtype == object
+    assert imputed[0, 1] == "<0.5"
+    assert imputed[1, 1] == 12
+    text = np.array([["1.5", "NEG"], ["2.5", "1+"], ["", "NEG"], ["7", ""]] * 3)
+    imputed = make().fit(text).impute(text)
+    assert imputed.dtype.kind == "U"
+    np.testing.assert_array_equal(imputed[text != ""], text[text != ""])
+    assert (imputed != "").all()
+
+
+def test_a_column_of_numbers_where_fit_saw_results(panel):
+    encoder = make().fit(panel)
+    empty = panel.assign(ketones=np.nan, protein=[30.0, 100.0] * 6)
+    codes = encoder.transform(panel.assign(ketones=None, protein=["30", "100"] * 6))
+    np.testing.assert_array_equal(encoder.transform(empty), codes)
+    assert set(encoder.impute(empty)["ketones"]) <= set(encoder.levels_[0])
+
+
+def test_an_array_of_numbers_where_fit_saw_results(panel):
+    encoder = make().fit(panel.to_numpy(dtype=object))
+    imputed = encoder.impute(np.full((2, 5), np.nan))
+    assert set(imputed[:, 0]) <= set(encoder.levels_[0])
+    assert np.isfinite(imputed[:, 4].astype(float)).all()
+
+
+def test_sparse_input_where_fit_saw_qualitative_results_is_refused(panel):
+    with pytest.raises(ValueError, match="qualitative columns"):
+        make().fit(panel).transform(sparse.csr_array((2, 5)))
+
+
+def test_integers_with_gaps_become_floats():
+    frame = as_frame(draw_labs(3).round())
+    for dtype, expected in [("Int64", "Float64"), ("int64[pyarrow]", "double[pyarrow]")]:
+        imputed = make().fit(frame).impute(frame.astype(dtype))
+        assert set(map(str, imputed.dtypes)) == {expected}
+        assert not imputed.isna().any(axis=None)
+
+
+def test_results_that_cannot_be_read_warn_once_and_count_as_not_measured(panel):
+    encoder = make().fit(panel)
+    strange = panel.astype({"colour": object})
+    strange.iloc[0] = [CANARY, "1,200", "purple", "3+", 140]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        embedding = encoder.transform(strange)
+    assert len(caught) == 1
+    message = str(caught[0].message)
+    assert message.startswith("4 results could not be read")
+    assert "column 'crp' (1)" in message
+    for value in (CANARY, "1,200", "purple", "3+"):
+        assert value not in message
+    strange.iloc[0] = [None, None, None, None, 140]
+    np.testing.assert_array_equal(embedding, encoder.transform(strange))
+
+
+def test_unread_results_are_replaced_by_impute(panel):
+    encoder = make().fit(panel)
+    strange = panel.assign(ketones=[CANARY] * 12)
+    with pytest.warns(UserWarning, match="12 results"):
+        imputed = encoder.impute(strange)
+    assert set(imputed["ketones"]) <= set(encoder.levels_[0])
+
+
+def test_a_remark_among_results_is_not_kept(panel):
+    panel["ketones"] = panel["ketones"].astype(object)
+    panel.iloc[0, 0] = f"seen by {CANARY}"
+    with pytest.warns(UserWarning, match="1 results could not be read"):
+        encoder = make().fit(panel)
+    assert CANARY.encode() not in pickle.dumps(encoder)
+    assert CANARY not in str(vars(encoder))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [f"{CANARY} {i}" for i in range(60)],
+        [f"{CANARY} {i // 2}" for i in range(120)],
+        [CANARY + " was admitted with chest pain and sent home"] * 8,
+        [f"{CANARY} {i}" for i in range(6)],
+    ],
+    ids=["all different", "too many", "long", "few rows"],
+)
+def test_free_text_is_refused_and_not_quoted(texts):
+    frame = pd.DataFrame({"sodium": np.arange(len(texts)), "comment": texts})
+    encoder = make()
+    with pytest.raises(ValueError, match="Column 'comment' of X looks like free text") as caught:
+        encoder.fit(frame)
+    assert CANARY not in str(caught.value)
+    assert CANARY.encode() not in pickle.dumps(encoder)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [{"a": 1}, [1], b"1", pd.Timestamp("2020-01-01"), object()],
+    ids=lambda c: type(c).__name__,
+)
+def test_cells_of_other_types_are_refused_and_not_shown(cell):
+    X = np.full((3, 2), 1.0, dtype=object)
+    X[1, 1] = cell
+    with pytest.raises(TypeError, match="column 1 of X holds a"):
+        make().fit(X)
+
+
+def test_dates_and_complex_numbers_are_refused():
+    with pytest.raises(TypeError, match="column 'when' of X holds a Timestamp"):
+        make().fit(pd.DataFrame({"when": pd.date_range("2020-01-01", periods=3)}))
+    for X in (np.array([[1j], [2j]], dtype=object), pd.DataFrame({"a": [1j, 2j]})):
+        with pytest.raises(ValueError, match="Complex data not supported"):
+            make().fit(X)
+
+
+@pytest.mark.parametrize("huge", [10**400, "1e999", np.inf], ids=["int", "text", "infinity"])
+def test_numbers_beyond_all_bounds_are_refused(huge):
+    with pytest.raises(ValueError, match="infinity"):
+        make().fit(np.array([[1.0], [2.0], [huge]], dtype=object))
+
+
+@pytest.mark.parametrize("saver", ["pickle", "skops"])
+def test_a_loaded_encoder_reads_results_as_before(panel, saver):
+    encoder = make().fit(panel)
+    if saver == "pickle":
+        loaded = pickle.loads(pickle.dumps(encoder))
+    else:
+        data = skops.io.dumps(encoder)
+        own = skops.io.get_untrusted_types(data=data)
+        assert own == ["sklearn_medfuse.labs._masked_lab.MaskedLabEncoder"]
+        loaded = skops.io.loads(data, trusted=own)
+    assert loaded.levels_ == encoder.levels_
+    np.testing.assert_array_equal(loaded.transform(panel), encoder.transform(panel))
+    pd.testing.assert_frame_equal(loaded.impute(panel), encoder.impute(panel))
