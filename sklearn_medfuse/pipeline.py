@@ -39,7 +39,7 @@ def make_medfuse_pipeline(
         units, is cloned. A stay without a note that has such a text has notes as a modality.
     memory : str, joblib.Memory or None, default=None
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
-        patient data, in clear text beside the cache.
+        patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
     random_state : int, RandomState instance or None, default=None
         Seeds every step that draws random numbers.
     **medfuse_params : dict

@@ -49,14 +49,14 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     ----------
     n_features_in_ : int
         Number of lab columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only when X had string column names. Others are called "lab 0", "lab 1" …
     levels_ : list of (list of str, or None)
         Levels of each qualitative lab from low to high, None for a numeric one.
-    low_ : ndarray of shape (n_features_in_,)
+    low_ : ndarray of shape (`n_features_in_`,)
         Lower limit of each lab's normal range, a position in its levels if it is qualitative;
         -inf where open, NaN for a lab that has neither a reference range nor a value in fit.
-    high_ : ndarray of shape (n_features_in_,)
+    high_ : ndarray of shape (`n_features_in_`,)
         Upper limit likewise; inf where open.
 
     See Also

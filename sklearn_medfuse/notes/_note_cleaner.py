@@ -31,8 +31,8 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     Parameters
     ----------
     placeholder : str or None, default=""
-        What takes the place of a de-identification mark, MIMIC-III's "[** … **]" or MIMIC-IV's
-        "___"; the default removes it, None leaves it.
+        What takes the place of a de-identification mark, MIMIC-III's ``[** … **]`` or MIMIC-IV's
+        ``___``; the default removes it, None leaves it.
     keep_sections : list of str or None, default=None
         Names of the sections to keep, whatever their case; all else goes, the text above the
         first heading included. None keeps all.
@@ -49,7 +49,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     ----------
     n_features_in_ : int
         Number of text columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only when X had string column names.
     removed_ : dict of str to int, or to dict of str to int
         Counts of what went out of the notes of fit, and no text of theirs: "characters" by which
