@@ -55,5 +55,5 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) .venv-min build dist docs/_build docs/auto_examples docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-min build dist docs/_build artifacts examples/artifacts docs/auto_examples docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sklearn_medfuse tests tools examples -name __pycache__ -prune -exec rm -rf {} +
