@@ -35,6 +35,19 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
+def resolve_device_to_load(device: str | torch.device) -> torch.device:
+    """Device of a loaded estimator: a GPU of fit where there is one here, else the CPU."""
+    return resolve_device("cpu" if str(device) == "cpu" else "auto")
+
+
+def check_heads(d_model: int, n_heads: int) -> None:
+    """Refuse a token width that the attention heads cannot share evenly."""
+    if d_model % n_heads:
+        raise ValueError(
+            f"d_model={d_model} is not a multiple of n_heads={n_heads}; choose a d_model that is."
+        )
+
+
 def draw_seed(random_state: np.random.RandomState) -> int:
     """Draw a seed for torch from numpy's generator."""
     return int(random_state.randint(np.iinfo(np.int32).max))

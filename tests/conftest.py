@@ -1,10 +1,14 @@
 """Small models on disk, so that no test needs a network; one thread, so that tests do not race."""
 
+import io
+import pickle
 import random
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
+import skops.io
 import torch
 from joblib.externals.loky import get_reusable_executor
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -157,3 +161,26 @@ def global_random_state():
         )
 
     return state
+
+
+def _through_joblib(estimator):
+    file = io.BytesIO()
+    joblib.dump(estimator, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+def _through_skops(estimator):
+    data = skops.io.dumps(estimator)
+    untrusted = skops.io.get_untrusted_types(data=data)
+    assert all(name.startswith("sklearn_medfuse.") for name in untrusted)
+    return skops.io.loads(data, trusted=untrusted)
+
+
+@pytest.fixture(
+    params=[lambda e: pickle.loads(pickle.dumps(e)), _through_joblib, _through_skops],
+    ids=["pickle", "joblib", "skops"],
+)
+def round_trip(request):
+    """Save and load an estimator, one test for each of the ways."""
+    return request.param

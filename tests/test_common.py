@@ -1,14 +1,12 @@
 """scikit-learn's checks for the estimators of numbers; the same contract for the one of text."""
 
 import inspect
-import io
 import pickle
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
@@ -166,23 +164,6 @@ def test_transform_changes_no_attribute(note_encoder, notes):
     assert joblib.hash(vars(encoder)) == before
 
 
-def _joblib_round_trip(estimator):
-    file = io.BytesIO()
-    joblib.dump(estimator, file)
-    file.seek(0)
-    return joblib.load(file)
-
-
-def _skops_round_trip(estimator):
-    data = skops.io.dumps(estimator)
-    return skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
-
-
-@pytest.mark.parametrize(
-    "round_trip",
-    [lambda e: pickle.loads(pickle.dumps(e)), _joblib_round_trip, _skops_round_trip],
-    ids=["pickle", "joblib", "skops"],
-)
 def test_round_trips_are_bit_identical(note_encoder, notes, round_trip):
     encoder = note_encoder().fit(pd.DataFrame({"note": notes}))
     loaded = round_trip(encoder)

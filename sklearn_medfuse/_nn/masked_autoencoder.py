@@ -194,9 +194,7 @@ class MaskedLabAutoencoder(nn.Module):
         loss = F.smooth_l1_loss(value, true, reduction="none")
         loss = loss + 0.5 * F.smooth_l1_loss(from_summary, true, reduction="none")
         weight = hidden.measured.to(loss.dtype)
-        return torch.where(hidden.measured, loss * weight, 0.0).sum() / weight.sum().clamp(
-            min=1e-12
-        )
+        return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
 
     def forward(self, visible: LabBatch, hidden: LabBatch) -> Tensor:
         """Loss of reconstructing `hidden` from `visible`."""

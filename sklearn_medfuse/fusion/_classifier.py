@@ -17,7 +17,14 @@ from skorch.utils import noop
 
 from .._nn.disentangled_fusion import FusionParts, FusionWithCritic
 from .._state import NetStateMixin, for_inference
-from .._training import draw_seed, no_values_in_errors, resolve_device, torch_seed
+from .._training import (
+    check_heads,
+    draw_seed,
+    no_values_in_errors,
+    resolve_device,
+    resolve_device_to_load,
+    torch_seed,
+)
 from ._modalities import BlockScaler, resolve_modalities
 from ._net import EpochBar, FusionNet
 from ._targets import Targets
@@ -387,11 +394,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         return BlockScaler(self.modalities_, self._input_mean, self._input_scale).blocks(X)
 
     def _build_module(self) -> FusionWithCritic:
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}; choose a "
-                "d_model that is."
-            )
+        check_heads(self.d_model, self.n_heads)
         return FusionWithCritic(
             self.n_estimators,
             [len(block) for block in self.modalities_.values()],
@@ -453,7 +456,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         return self.net_.module_ if hasattr(self, "net_") else None
 
     def _restore_module(self) -> FusionWithCritic:
-        device = resolve_device("auto" if str(self.device) != "cpu" else "cpu")
+        device = resolve_device_to_load(self.device)
         self.net_ = self._build_net(self._build_module(), device, 1, None).initialize()
         return for_inference(self.net_.module_, device)
 

@@ -13,7 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._state import NetStateMixin, for_inference
-from .._training import draw_seed, resolve_device, torch_seed
+from .._training import (
+    check_heads,
+    draw_seed,
+    resolve_device,
+    resolve_device_to_load,
+    torch_seed,
+)
 from ._lab_input import fill_like, validate_labs
 from ._lab_sparse import rows_with_labs, to_dense
 from ._lab_values import LabCells, expand, lab_center_and_scale
@@ -382,11 +388,7 @@ class MaskedLabEncoder(
         return read(X, self.center_, self.scale_)
 
     def _build_module(self) -> MaskedLabAutoencoder:
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}; choose a "
-                "d_model that is."
-            )
+        check_heads(self.d_model, self.n_heads)
         return MaskedLabAutoencoder(
             self.n_features_in_,
             n_components=self.n_components,
@@ -431,7 +433,7 @@ class MaskedLabEncoder(
         return getattr(self, "_module", None)
 
     def _restore_module(self) -> MaskedLabAutoencoder:
-        device = resolve_device("auto" if str(self.device) != "cpu" else "cpu")
+        device = resolve_device_to_load(self.device)
         self._module = for_inference(self._build_module(), device)
         return self._module
 

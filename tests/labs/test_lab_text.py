@@ -1,14 +1,10 @@
 """LabTextSerializer: what is written, what is not, and scikit-learn's contract for text."""
 
 import copy
-import io
-import pickle
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -326,25 +322,6 @@ def test_fitted_attributes_are_limits_and_names(frame):
     np.testing.assert_array_equal(serializer.high_, [1.2, 145])
 
 
-def _joblib_round_trip(estimator):
-    file = io.BytesIO()
-    joblib.dump(estimator, file)
-    file.seek(0)
-    return joblib.load(file)
-
-
-def _skops_round_trip(estimator):
-    data = skops.io.dumps(estimator)
-    untrusted = skops.io.get_untrusted_types(data=data)
-    assert all(name.startswith("sklearn_medfuse.") for name in untrusted)
-    return skops.io.loads(data, trusted=untrusted)
-
-
-@pytest.mark.parametrize(
-    "round_trip",
-    [lambda e: pickle.loads(pickle.dumps(e)), _joblib_round_trip, _skops_round_trip],
-    ids=["pickle", "joblib", "skops"],
-)
 def test_round_trips_write_the_same(frame, round_trip):
     serializer = LabTextSerializer(RANGES, units=UNITS, normal_text="normal").fit(frame)
     loaded = round_trip(serializer)

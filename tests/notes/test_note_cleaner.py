@@ -1,14 +1,10 @@
 """NoteCleaner: what goes, what stays, what is counted, and the contract of a text transformer."""
 
-import io
-import pickle
 from time import perf_counter
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -434,25 +430,6 @@ def test_refused_values_are_not_shown():
     assert "Zebulon" not in str(caught.value)
 
 
-def _joblib_round_trip(estimator):
-    file = io.BytesIO()
-    joblib.dump(estimator, file)
-    file.seek(0)
-    return joblib.load(file)
-
-
-def _skops_round_trip(estimator):
-    data = skops.io.dumps(estimator)
-    untrusted = skops.io.get_untrusted_types(data=data)
-    assert all(name.startswith("sklearn_medfuse.") for name in untrusted)
-    return skops.io.loads(data, trusted=untrusted)
-
-
-@pytest.mark.parametrize(
-    "round_trip",
-    [lambda e: pickle.loads(pickle.dumps(e)), _joblib_round_trip, _skops_round_trip],
-    ids=["pickle", "joblib", "skops"],
-)
 def test_round_trips_clean_the_same(notes, round_trip):
     cleaner = NoteCleaner(patterns=[("COPD", "lung disease")], drop_sections=["plan"]).fit(notes)
     loaded = round_trip(cleaner)
