@@ -137,6 +137,19 @@ class BestWeights:
         if self._weights:
             module.load_state_dict(self._weights)
 
+    def state_dict(self) -> dict:
+        """Return what a checkpoint has to keep."""
+        return {
+            "score": self.best_score,
+            "epoch": self.best_epoch,
+            "weights": self._weights,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take what a checkpoint has kept."""
+        self.best_score, self.best_epoch = state["score"], state["epoch"]
+        self._weights = state["weights"]
+
 
 class TensorBatches:
     """Batches sliced from tensors, in place of a DataLoader that collates row by row.

@@ -7,83 +7,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import AttentionBlock
+from .factor_model import Factors, LabPrior
+from .lab_batch import LabBatch
 from .tokens import LabTokens
 
+# residuals beyond this many standard deviations count linearly: near the mean, not the median, of
+# skewed labs, and yet safe from typing errors
+_HUBER_DELTA = 4.0
 
-class LabBatch(NamedTuple):
-    """Measured cells of some rows, packed to the left: no column that was not measured is here.
+
+class EncodedLabs(NamedTuple):
+    """What the encoder knows of some rows.
 
     Attributes
     ----------
-    lab : int64 Tensor of shape (n, k)
-        Column of each cell; 0 in the padding.
-    value : Tensor of shape (n, k)
-        Standardised value of each cell; 0 in the padding.
-    measured : bool Tensor of shape (n, k)
+    tokens : Tensor of shape (n, 1 + k, d_model)
+        The encoded summary token and visible cells.
+    seen : bool Tensor of shape (n, 1 + k)
         False in the padding.
+    summary : Tensor of shape (n, n_components)
+        The embedding of each row.
+    factors : tuple of two Factors, or None
+        What the linear part infers from the visible cells; None without that part.
     """
 
-    lab: Tensor
-    value: Tensor
-    measured: Tensor
-
-    def take(self, order: Tensor) -> "LabBatch":
-        """Reorder, and possibly drop, cells by position `order` (n, m)."""
-        return LabBatch(*(part.gather(1, order) for part in self))
-
-
-def random_masking(
-    batch: LabBatch, ratio: Tensor, generator: torch.Generator
-) -> tuple[LabBatch, LabBatch]:
-    """Hide a random share of each row's measured cells.
-
-    Missing is not hidden: a cell that was not measured is in neither part.
-
-    Parameters
-    ----------
-    batch : LabBatch
-        Measured cells of n rows.
-    ratio : Tensor of shape (n,)
-        Share of its measured cells to hide in each row. At least one cell is hidden and, where a
-        row has two or more, at least one stays visible.
-    generator : torch.Generator
-        Source of the draw.
-
-    Returns
-    -------
-    visible, hidden : LabBatch
-        The two parts, each packed to the left.
-    """
-    n_measured = batch.measured.sum(dim=1)
-    n_hidden = (ratio * n_measured).round().long()
-    n_hidden = n_hidden.clamp(min=1).minimum((n_measured - 1).clamp(min=1)).minimum(n_measured)
-    n_visible = n_measured - n_hidden
-
-    noise = torch.rand(batch.lab.shape, generator=generator).to(batch.value.device)
-    order = noise.masked_fill(~batch.measured, 2.0).argsort(dim=1)  # padding goes last
-    shuffled = batch.take(order)
-    position = torch.arange(batch.lab.shape[1], device=order.device)[None]
-
-    visible = shuffled._replace(measured=position < n_visible[:, None])
-    width = int(n_visible.max()) if len(n_visible) else 0
-    visible = LabBatch(*(part[:, :width] for part in visible))
-
-    hidden_order = (position + n_visible[:, None]).clamp(max=batch.lab.shape[1] - 1)
-    hidden = shuffled.take(hidden_order)._replace(measured=position < n_hidden[:, None])
-    width = int(n_hidden.max()) if len(n_hidden) else 0
-    return visible, LabBatch(*(part[:, :width] for part in hidden))
+    tokens: Tensor
+    seen: Tensor
+    summary: Tensor
+    factors: tuple[Factors, Factors] | None
 
 
 class MaskedLabAutoencoder(nn.Module):
     """Encode the visible lab tests, reconstruct the hidden ones.
 
-    The deep encoder sees visible tokens and one summary token. Two decoders share it: a shallow
-    cross-attention decoder reads all encoded tokens, and a bilinear one reads nothing but the
-    summary, so that the summary (the embedding of the stay) has to carry what predicts the labs.
+    Three parts share the work. A linear one, two factor models, predicts a hidden lab as far as
+    linear dependence carries; hospital tables are small, and with few rows it does nearly all. The
+    deep encoder sees visible tokens and a summary token that knows the factors; a shallow
+    cross-attention decoder reads all encoded tokens and corrects the linear part. A bilinear
+    decoder reads nothing but the summary, so that the summary (the embedding of the stay) has to
+    carry what predicts the labs.
 
     NOTE[DIFF]: MAE and ReMasker decode the whole row with self-attention; here a hidden cell asks
     for its value by its identity alone, so cost follows the number of cells, not of columns. The
-    bilinear path is ours.
+    linear and the bilinear part are ours.
 
     Parameters
     ----------
@@ -101,20 +67,25 @@ class MaskedLabAutoencoder(nn.Module):
         Number of decoder blocks.
     dropout : float
         Dropout probability.
+    n_factors : int
+        Number of factors of the linear part; 0 leaves it out.
+    n_versions : int
+        Versions of the linear part, see `FactorModel`.
 
     Examples
     --------
     >>> import torch
-    >>> net = MaskedLabAutoencoder(5, n_components=3, d_model=8, n_heads=2)
-    >>> batch = LabBatch(
-    ...     torch.tensor([[0, 4]]), torch.tensor([[0.5, -1.0]]), torch.tensor([[True, True]])
-    ... )
-    >>> tokens, seen, summary = net.forward_encoder(batch)
-    >>> summary.shape
+    >>> net = MaskedLabAutoencoder(5, n_components=3, d_model=8, n_heads=2, n_factors=2)
+    >>> value = torch.tensor([[0.5, -1.0]])
+    >>> batch = LabBatch(torch.tensor([[0, 4]]), value, value, torch.tensor([[True, True]]))
+    >>> encoded = net.forward_encoder(batch)
+    >>> encoded.summary.shape
     torch.Size([1, 3])
-    >>> net.forward_decoder(tokens, seen, summary, torch.tensor([[1, 2, 3]]))[0].shape
+    >>> net.forward_decoder(encoded, torch.tensor([[1, 2, 3]]))[0].shape
     torch.Size([1, 3])
     """
+
+    spread_scale: Tensor
 
     def __init__(
         self,
@@ -125,79 +96,130 @@ class MaskedLabAutoencoder(nn.Module):
         n_layers: int = 3,
         n_decoder_layers: int = 1,
         dropout: float = 0.1,
+        n_factors: int = 32,
+        n_versions: int = 1,
     ):
         super().__init__()
         self.tokens = LabTokens(n_labs, d_model)
         self.summary_token = nn.Parameter(torch.randn(d_model) * d_model**-0.5)
+        self.prior = LabPrior(n_labs, n_factors, n_versions=n_versions) if n_factors else None
+        self.factor_token = nn.Linear(2 * n_factors, d_model) if n_factors else None
         self.encoder = nn.ModuleList(
             AttentionBlock(d_model, n_heads, dropout) for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(d_model)
-        self.summarise = nn.Linear(d_model, n_components)
+        self.summarise = nn.Linear(d_model + 2 * n_factors, n_components)
 
         self.query = nn.Embedding(n_labs, d_model)
         nn.init.normal_(self.query.weight, std=d_model**-0.5)
         self.decoder = nn.ModuleList(
             AttentionBlock(d_model, n_heads, dropout) for _ in range(n_decoder_layers)
         )
-        self.head = nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, 1))
+        to_value = nn.Linear(d_model, 1)
+        # training begins at what the other parts predict
+        nn.init.zeros_(to_value.weight)
+        nn.init.zeros_(to_value.bias)
+        self.head = nn.Sequential(nn.LayerNorm(d_model), to_value)
         self.loadings = nn.Embedding(n_labs, n_components)
         nn.init.normal_(self.loadings.weight, std=n_components**-0.5)
         self.offset = nn.Embedding(n_labs, 1)
         nn.init.zeros_(self.offset.weight)
+        # set after training, from the errors on re-hidden cells
+        self.register_buffer("spread_scale", torch.ones(n_labs))
 
-    def forward_encoder(self, visible: LabBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode visible cells.
-
-        Returns
-        -------
-        tokens : Tensor of shape (n, 1 + k, d_model)
-            The encoded summary token and cells.
-        seen : bool Tensor of shape (n, 1 + k)
-            False in the padding.
-        summary : Tensor of shape (n, n_components)
-            The embedding of each row.
-        """
-        # attention gives padding no weight, but no weight times NaN is NaN
-        cells = self.tokens(visible.lab, visible.value.masked_fill(~visible.measured, 0.0))
-        first = self.summary_token.expand(len(cells), 1, -1)
-        tokens = torch.cat([first, cells], dim=1)
+    def forward_encoder(self, visible: LabBatch, version: Tensor | None = None) -> EncodedLabs:
+        """Encode visible cells (n, k), each row by its `version` (n,) of the linear part."""
+        visible = visible.clean()
+        cells = self.tokens(visible.lab, visible.value, visible.score)
+        first = self.summary_token.expand(len(cells), -1)
+        factors = None
+        known = first[:, :0]
+        if self.prior is not None and self.factor_token is not None:
+            factors = self.prior(visible, version)
+            known = torch.cat([part.mean for part in factors], dim=1)
+            first = first + self.factor_token(known)
+        tokens = torch.cat([first[:, None], cells], dim=1)
         seen = F.pad(visible.measured, (1, 0), value=True)
         for block in self.encoder:
             tokens = block(tokens, visible=seen)
         tokens = self.norm(tokens)
-        return tokens, seen, self.summarise(tokens[:, 0])
+        summary = self.summarise(torch.cat([tokens[:, 0], known], dim=1))
+        return EncodedLabs(tokens, seen, summary, factors)
 
-    def forward_decoder(
-        self, tokens: Tensor, seen: Tensor, summary: Tensor, lab: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward_decoder(self, encoded: EncodedLabs, lab: Tensor) -> tuple[Tensor, Tensor]:
         """Predict the standardised values of the labs `lab` (n, q).
 
         Returns
         -------
         value : Tensor of shape (n, q)
-            Prediction from all encoded tokens.
+            Prediction from all encoded tokens and the linear part.
         from_summary : Tensor of shape (n, q)
             Prediction from the summary alone.
         """
         query = self.query(lab)
         for block in self.decoder:
-            query = block(query, context=tokens, visible=seen)
+            query = block(query, context=encoded.tokens, visible=encoded.seen)
         offset = self.offset(lab)[..., 0]
-        from_summary = (self.loadings(lab) @ summary[..., None])[..., 0] + offset
-        # the attention decoder corrects the bilinear one: with few rows the simple part does most
-        return from_summary + self.head(query)[..., 0], from_summary
+        from_summary = (self.loadings(lab) @ encoded.summary[..., None])[..., 0] + offset
+        if self.prior is None or encoded.factors is None:
+            # with few rows the simple part does most
+            return from_summary + self.head(query)[..., 0], from_summary
+        return self.prior.predict(encoded.factors, lab) + self.head(query)[..., 0], from_summary
 
-    def forward_loss(self, value: Tensor, from_summary: Tensor, hidden: LabBatch) -> Tensor:
+    def spread(self, encoded: EncodedLabs, lab: Tensor) -> Tensor:
+        """Standard deviation of the standardised values of the labs `lab` (n, q)."""
+        scale = self.spread_scale[lab]
+        if self.prior is None or encoded.factors is None:
+            return scale
+        return self.prior.spread(encoded.factors, lab) * scale
+
+    def draw(
+        self, encoded: EncodedLabs, lab: Tensor, n_draws: int, generator: torch.Generator
+    ) -> Tensor:
+        """Draw standardised values of the labs `lab` (n, q), each row's labs jointly.
+
+        Returns
+        -------
+        Tensor of shape (n_draws, n, q)
+            Around the prediction, as wide as `spread` says. With a linear part the shape of a
+            lab's distribution and its dependence on the other labs are those of the Gaussian
+            copula, else labs are independent and Gaussian.
+        """
+        value, _ = self.forward_decoder(encoded, lab)
+        scale = self.spread_scale[lab]
+        drawn = []
+        for _ in range(n_draws):
+            if self.prior is None or encoded.factors is None:
+                noise = torch.randn(lab.shape, generator=generator, dtype=value.dtype)
+                drawn.append(value + scale * noise.to(value.device))
+            else:
+                deviation = self.prior.draw_deviation(encoded.factors, lab, generator)
+                drawn.append(value + scale * deviation)
+        return torch.stack(drawn)
+
+    def forward_loss(
+        self,
+        value: Tensor,
+        from_summary: Tensor,
+        hidden: LabBatch,
+        row_weight: Tensor | None = None,
+    ) -> Tensor:
         """Huber loss of both predictions, averaged over the hidden cells only."""
-        true = hidden.value.masked_fill(~hidden.measured, 0.0)
-        loss = F.smooth_l1_loss(value, true, reduction="none")
-        loss = loss + 0.5 * F.smooth_l1_loss(from_summary, true, reduction="none")
-        weight = hidden.measured.to(loss.dtype)
-        return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
+        true = hidden.clean().value
+        loss = F.huber_loss(value, true, reduction="none", delta=_HUBER_DELTA)
+        loss = loss + 0.5 * F.huber_loss(from_summary, true, reduction="none", delta=_HUBER_DELTA)
+        measured = hidden.measured.to(loss.dtype)
+        weight = measured if row_weight is None else measured * row_weight[:, None]
+        return (loss * weight).sum() / measured.sum().clamp(min=1.0)
 
-    def forward(self, visible: LabBatch, hidden: LabBatch) -> Tensor:
+    def forward(
+        self,
+        visible: LabBatch,
+        hidden: LabBatch,
+        version: Tensor | None = None,
+        row_weight: Tensor | None = None,
+    ) -> Tensor:
         """Loss of reconstructing `hidden` from `visible`."""
-        tokens, seen, summary = self.forward_encoder(visible)
-        value, from_summary = self.forward_decoder(tokens, seen, summary, hidden.lab)
-        return self.forward_loss(value, from_summary, hidden)
+        encoded = self.forward_encoder(visible, version)
+        value, from_summary = self.forward_decoder(encoded, hidden.lab)
+        return self.forward_loss(value, from_summary, hidden, row_weight)

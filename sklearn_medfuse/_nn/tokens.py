@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 
 class LabTokens(nn.Module):
-    """Embed (lab, value) pairs.
+    """Embed (lab, value, score) triples.
 
-    A token is the sum of the lab's identity embedding, a direction of the lab's own times the
-    value (the linear part, as in FT-Transformer, Gorishniy et al. 2021), and periodic features of
-    the value with learned frequencies shared by all labs (Gorishniy et al. 2022, "On embeddings
-    for numerical features"), which let attention tell ranges apart.
+    A token is the sum of the lab's identity embedding, directions of the lab's own times the
+    value and times its normal score (the linear part, as in FT-Transformer, Gorishniy et al.
+    2021), and periodic features of the score with learned frequencies shared by all labs
+    (Gorishniy et al. 2022, "On embeddings for numerical features"), which let attention tell
+    ranges apart.
 
     Parameters
     ----------
@@ -27,7 +28,8 @@ class LabTokens(nn.Module):
     --------
     >>> import torch
     >>> tokens = LabTokens(n_labs=5, d_model=8)
-    >>> tokens(torch.tensor([[0, 4]]), torch.tensor([[0.5, -1.0]])).shape
+    >>> value = torch.tensor([[0.5, -1.0]])
+    >>> tokens(torch.tensor([[0, 4]]), value, value).shape
     torch.Size([1, 2, 8])
     """
 
@@ -35,14 +37,18 @@ class LabTokens(nn.Module):
         super().__init__()
         self.identity = nn.Embedding(n_labs, d_model)
         self.direction = nn.Embedding(n_labs, d_model)
-        nn.init.normal_(self.identity.weight, std=d_model**-0.5)
-        nn.init.normal_(self.direction.weight, std=d_model**-0.5)
-        # standardised values lie within a few units, so half a turn per unit resolves them
+        self.score_direction = nn.Embedding(n_labs, d_model)
+        for part in (self.identity, self.direction, self.score_direction):
+            nn.init.normal_(part.weight, std=d_model**-0.5)
+        # normal scores lie within a few units, so half a turn per unit resolves them
         self.frequencies = nn.Parameter(torch.randn(n_frequencies) * 0.5)
         self.periodic = nn.Linear(2 * n_frequencies, d_model)
 
-    def forward(self, lab: Tensor, value: Tensor) -> Tensor:
-        """Embed labs (n, k) with standardised values (n, k) as tokens (n, k, d_model)."""
-        angle = 2 * math.pi * value[..., None] * self.frequencies
+    def forward(self, lab: Tensor, value: Tensor, score: Tensor) -> Tensor:
+        """Embed labs (n, k) with their values and scores (n, k) as tokens (n, k, d_model)."""
+        angle = 2 * math.pi * score[..., None] * self.frequencies
         waves = self.periodic(torch.cat([angle.sin(), angle.cos()], dim=-1))
-        return self.identity(lab) + value[..., None] * self.direction(lab) + waves
+        linear = value[..., None] * self.direction(lab) + score[..., None] * self.score_direction(
+            lab
+        )
+        return self.identity(lab) + linear + waves

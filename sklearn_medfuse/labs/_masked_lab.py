@@ -1,16 +1,19 @@
 """MaskedLabEncoder: masked lab-test modeling as a scikit-learn transformer."""
 
+import copy
 import warnings
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
+from .._checkpoint import Checkpoint
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._state import NetStateMixin, for_inference
 from .._training import (
@@ -20,19 +23,31 @@ from .._training import (
     resolve_device_to_load,
     torch_seed,
 )
+from ._factor_analysis import fit_prior
+from ._lab_cells import LabCells, LabResults
+from ._lab_imputation import LabImputer, batches
 from ._lab_input import fill_like, validate_labs
-from ._lab_sparse import rows_with_labs, to_dense
-from ._lab_values import LabCells, expand, lab_center_and_scale
-from ._masked_training import MaskedTrainer, r2_hidden
+from ._lab_learning import attributes_now, checkpoint_of, knowledge_before, plan_of
+from ._lab_scale import LabScale
+from ._lab_sparse import to_dense
+from ._lab_start import LabStart
+from ._masked_training import (
+    MaskedTrainer,
+    calibrate_spread,
+    r2_hidden,
+)
+from ._pretrained import read_pretrained, write_pretrained
+from ._training_rows import N_FOLDS, TrainingRows, training_rows
 
 _MIN_VALIDATION_ROWS = 10
-_PREDICTION_BATCH = 1024
-# impute asks for every lab of every row: of a wide table it takes fewer rows at once
-_IMPUTED_CELLS_AT_ONCE = 65_536
 
 
 class MaskedLabEncoder(
-    NetStateMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    NetStateMixin,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Embed lab tests with a masked autoencoder that takes missing values as they are.
 
@@ -42,14 +57,21 @@ class MaskedLabEncoder(
     is in neither part and nothing is ever filled in for it. The encoder's summary token,
     projected to `n_components`, is the embedding of the row.
 
+    What linear dependence says of a hidden test comes from two factor models, of the tests'
+    values and of their ranks, fitted in closed form before the net, which learns the rest. So
+    tables of a few hundred rows are imputed well, and large ones gain from the net.
+
     Parameters
     ----------
     n_components : int, default=64
         Width of the embedding.
-    mask_ratio : float or tuple of two floats, default=0.75
+    mask_ratio : float or tuple of two floats, default=(0.1, 0.7)
         Share of a row's observed tests that is hidden in training, within (0, 1); of a tuple
         (low, high) each row draws its own share. At least one is hidden and, of two or more,
         at least one stays visible.
+    masking : {"uniform", "variation"}, default="uniform"
+        Which tests are hidden: all alike, or sooner those with a large coefficient of variation
+        [4]_, up to three times as soon as the median test.
     d_model : int, default=64
         Width of a token; a multiple of `n_heads`.
     n_heads : int, default=4
@@ -58,9 +80,11 @@ class MaskedLabEncoder(
         Number of encoder blocks.
     n_decoder_layers : int, default=1
         Number of decoder blocks.
+    n_factors : int, default=32
+        Number of factors of each factor model; 0 leaves the linear part out.
     dropout : float, default=0.1
         Dropout probability.
-    max_epochs : int, default=50
+    max_epochs : int, default=40
         Passes over the training rows at most.
     batch_size : int, default=128
         Rows per optimiser step.
@@ -76,9 +100,24 @@ class MaskedLabEncoder(
         Share of the rows held out for early stopping.
     n_iter_no_change : int, default=10
         Epochs without a better validation score before training stops.
+    warm_start : bool, default=False
+        Let a second fit begin with what the first has learned of the labs in both, as `initial`
+        does.
+    initial : MaskedLabEncoder, path or None, default=None
+        Encoder, or folder of `save_pretrained`, of another hospital to begin with. Labs of the
+        same name (and, if qualitative, the same levels) keep their scale and what was learned of
+        them, so they must be in the same unit; the others begin fresh. `d_model`, `n_components`,
+        `n_layers`, `n_decoder_layers` and `n_factors` must be the same.
+    checkpoint_dir : path or None, default=None
+        Folder, for the owner alone, in which fit keeps its state after each epoch. After a crash
+        the same fit on the same data goes on from there, to the result that it would have had;
+        at its end the file is removed. It holds weights and a hash of the data, no row.
+    output : {"pooled", "tokens"}, default="pooled"
+        What `transform` gives: one vector per row, or the encoded token of each lab, side by
+        side.
     absent : {"nan", "zero"}, default="nan"
-        What `transform` gives for a row in which no lab was measured: NaN, which
-        `MEDFuseClassifier` reads as an absent modality, or zeros.
+        What `transform` gives for a row in which no lab was measured, and for the token of a
+        lab that was not: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
     device : str, default="auto"
         Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -104,6 +143,8 @@ class MaskedLabEncoder(
         Mean training loss of each epoch.
     validation_scores_ : list of float
         R² on hidden cells of the validation rows after each epoch; empty without early stopping.
+    validation_score_ : float or None
+        The best of them.
     n_iter_ : int
         Number of epochs run.
     best_epoch_ : int
@@ -134,6 +175,9 @@ class MaskedLabEncoder(
     saved with the model, a column of more than 50 levels, of long texts, or of mostly different
     ones is refused as free text.
 
+    Fitting depends neither on the order of the rows nor on how often a row is repeated, other than
+    by its weight: each distinct row is taken once, in the order of a hash.
+
     Sparse input is never made dense but by `impute`. An entry of 0 is a measured zero there.
 
     References
@@ -142,6 +186,7 @@ class MaskedLabEncoder(
        Large Language Models", CIKM 2024, arXiv 2407.12309.
     .. [2] He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
     .. [3] Du, Melis, Wang, "ReMasker: Imputing Tabular Data with Masked Autoencoding", ICLR 2024.
+    .. [4] "Coefficient of variation masking" of lab tests, arXiv 2512.05216.
 
     Examples
     --------
@@ -169,10 +214,12 @@ class MaskedLabEncoder(
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "mask_ratio": [Interval(Real, 0, 1, closed="neither"), tuple, list],
+        "masking": [StrOptions({"uniform", "variation"})],
         "d_model": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_decoder_layers": [Interval(Integral, 1, None, closed="left")],
+        "n_factors": [Interval(Integral, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -181,31 +228,41 @@ class MaskedLabEncoder(
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "initial": [None, str, Path, BaseEstimator],
+        "checkpoint_dir": [None, str, Path],
+        "output": [StrOptions({"pooled", "tokens"})],
         "absent": [StrOptions({"nan", "zero"})],
         "device": [str, torch.device],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
-    _transient = ("_module",)
+    _transient = ("_module", "_stream")
 
     def __init__(
         self,
         n_components=64,
         *,
-        mask_ratio=0.75,
+        mask_ratio=(0.1, 0.7),
+        masking="uniform",
         d_model=64,
         n_heads=4,
         n_layers=3,
         n_decoder_layers=1,
+        n_factors=32,
         dropout=0.1,
-        max_epochs=50,
+        max_epochs=40,
         batch_size=128,
         learning_rate=2e-3,
         weight_decay=1e-2,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
+        warm_start=False,
+        initial=None,
+        checkpoint_dir=None,
+        output="pooled",
         absent="nan",
         device="auto",
         random_state=None,
@@ -213,10 +270,12 @@ class MaskedLabEncoder(
     ):
         self.n_components = n_components
         self.mask_ratio = mask_ratio
+        self.masking = masking
         self.d_model = d_model
         self.n_heads = n_heads
         self.n_layers = n_layers
         self.n_decoder_layers = n_decoder_layers
+        self.n_factors = n_factors
         self.dropout = dropout
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -225,12 +284,17 @@ class MaskedLabEncoder(
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.initial = initial
+        self.checkpoint_dir = checkpoint_dir
+        self.output = output
         self.absent = absent
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None):
+    @with_callbacks
+    def fit(self, X, y=None, sample_weight=None):
         """Learn the labs' distribution from their observed values.
 
         Parameters
@@ -241,6 +305,8 @@ class MaskedLabEncoder(
             entry mean not measured.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weight of each row. A row of weight 2 counts as the row given twice.
 
         Returns
         -------
@@ -253,36 +319,87 @@ class MaskedLabEncoder(
             Where a cell is neither a number nor a text.
         ValueError
             Where a column looks like free text, X holds infinity, or a sparse X cannot tell an
-            absent entry from a zero (BSR and DIA format) or holds a cell twice.
+            absent entry from a zero (BSR and DIA format) or holds a cell twice; where `initial`
+            has another architecture or shares no lab with X.
         """
         self._validate_params()
-        mask_ratio = self._checked_mask_ratio()
-        X, self.levels_ = validate_labs(self, X)
-        self.center_, self.scale_ = lab_center_and_scale(X)
-        self._warn_of_empty_labs()
-
-        rng = check_random_state(self.random_state)
-        train, validation = self._split(X, rng)
+        plan = plan_of(self)
+        before = knowledge_before(self)
+        results, weight = self._read_to_learn(X, sample_weight)
+        start = None if before is None else before.shared_with(self)
+        self._set_scale(LabScale.fit(results, weight), start)
+        cells = self._scale.cells(results)
+        order = cells.fixed_order()
+        cells, weight = cells.take(order), weight[order]
+        checkpoint = checkpoint_of(self, cells, weight, start)
+        seed = self._seed(checkpoint)
+        train, validation = self._split(cells, weight, seed)
         device = resolve_device(self.device)
-        with torch_seed(draw_seed(rng), device) as generator:
-            module = self._build_module().to(device)
-            trainer = MaskedTrainer(
-                module,
-                mask_ratio=mask_ratio,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                max_epochs=self.max_epochs,
-                patience=self.n_iter_no_change,
-                generator=generator,
-            )
-            if len(train):
-                trainer.run(train, validation, self.verbose)
-        self._module = for_inference(module, device)
-        self.loss_curve_ = trainer.loss_curve
-        self.validation_scores_ = trainer.validation_scores
-        self.n_iter_ = len(trainer.loss_curve)
-        self.best_epoch_ = trainer.best_epoch
+        with torch_seed(seed, device) as generator:
+            module = self._begin(train, start, device)
+            trainer = MaskedTrainer(module, plan, generator, len(train.cells), self._mask_weight())
+            with epochs_of_fit(
+                self, X, y, self.max_epochs, lambda: attributes_now(trainer)
+            ) as after_epoch:
+                if len(train.cells):
+                    trainer.run(
+                        train,
+                        validation,
+                        verbose=self.verbose,
+                        checkpoint=checkpoint,
+                        after_epoch=after_epoch,
+                    )
+            self._finish(trainer, train)
+        if checkpoint is not None:
+            checkpoint.remove()
+        self._stream = None
+        return self
+
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Learn from one chunk of a table that is larger than memory: one pass over it.
+
+        The first chunk sets levels, scales and the linear part, so it should be a fair sample.
+        After `fit`, or on a loaded encoder, learning goes on from what is known.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+            Lab results as in fit.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_rows,), default=None
+            Weight of each row of the chunk.
+
+        Returns
+        -------
+        MaskedLabEncoder
+            The encoder.
+        """
+        self._validate_params()
+        plan = plan_of(self)
+        first = self._get_module() is None
+        before = knowledge_before(self) if first else None
+        results, weight = self._read_to_learn(X, sample_weight, reset=first)
+        start = None if before is None else before.shared_with(self)
+        if first:
+            self._set_scale(LabScale.fit(results, weight), start)
+        cells = self._scale.cells(results)
+        order = cells.fixed_order()
+        rows = training_rows(cells.take(order), weight[order])
+        device = resolve_device(self.device)
+        # each chunk has its own draws
+        seed = draw_seed(check_random_state(self.random_state)) + getattr(self, "n_iter_", 0)
+        with torch_seed(seed, device) as generator:
+            if first:
+                self._stream = MaskedTrainer(
+                    self._begin(rows, start, device), plan, generator, None, self._mask_weight()
+                )
+            else:
+                rows = rows._replace(version=np.zeros_like(rows.version))
+                self._stream = self._stream_so_far(plan, generator, device)
+            if len(rows.cells):
+                self._stream.one_pass(rows)
+            self._finish(self._stream, rows, keep=True)
         return self
 
     def transform(self, X):
@@ -295,40 +412,91 @@ class MaskedLabEncoder(
 
         Returns
         -------
-        ndarray of shape (n_rows, n_components)
-            One vector per row; where no lab was measured, NaN or zeros as `absent` says.
+        ndarray of shape (n_rows, n_components) or (n_rows, n_labs * d_model)
+            One vector per row, or one per row and lab side by side, as `output` says. Where no
+            lab, or the token's lab, was not measured, NaN or zeros as `absent` says.
         """
         check_is_fitted(self)
         cells = self._cells(validate_labs(self, X, self.levels_)[0])
-        embedding = np.full(
-            (len(cells), self.n_components), np.nan if self.absent == "nan" else 0.0
-        )
-        for rows, batch in self._batches(cells, np.flatnonzero(cells.n_measured)):
-            with torch.inference_mode():
-                embedding[rows] = self._module.forward_encoder(batch)[2].cpu().numpy()
+        absent = np.nan if self.absent == "nan" else 0.0
+        embedding = np.full((len(cells), self._n_features_out), absent)
+        for rows, batch in batches(self._module, cells, np.flatnonzero(cells.n_measured)):
+            encoded = self._module.forward_encoder(batch)
+            if self.output == "pooled":
+                embedding[rows] = encoded.summary.cpu().numpy()
+            else:
+                tokens = embedding.reshape(len(cells), self.n_features_in_, self.d_model)
+                kept = batch.measured.cpu().numpy()
+                row = np.broadcast_to(rows[:, None], kept.shape)[kept]
+                tokens[row, batch.lab.cpu().numpy()[kept]] = (
+                    encoded.tokens[:, 1:][batch.measured].cpu().numpy()
+                )
         return embedding
 
-    def impute(self, X):
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : None or array of the names seen in fit, default=None
+            Only checked.
+
+        Returns
+        -------
+        ndarray of str
+            "maskedlabencoder0" and so on; of tokens, "token0_0" and so on by lab and component.
+        """
+        if self.output == "pooled":
+            return super().get_feature_names_out(input_features)
+        check_is_fitted(self)
+        return np.array(
+            [
+                f"token{lab}_{component}"
+                for lab in range(self.n_features_in_)
+                for component in range(self.d_model)
+            ],
+            dtype=object,
+        )
+
+    def impute(self, X, return_std=False, n_imputations=None):
         """Fill in what was not measured by what the model expects.
 
         Parameters
         ----------
         X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
             Lab results in the units of fit.
+        return_std : bool, default=False
+            Return standard deviations too.
+        n_imputations : int, default=None
+            Return so many tables, whose missing cells are drawn from the predictive distribution,
+            a row's cells jointly, for multiple imputation (Rubin 1987). None returns one, of
+            expected values. The draws come from `random_state`.
 
         Returns
         -------
-        ndarray or DataFrame of shape (n_rows, n_labs)
+        imputed : ndarray or DataFrame of shape (n_rows, n_labs), or a list of them
             A copy of X, a DataFrame when X is one, a dense array when X is sparse. Observed cells
             are unchanged, to the bit or the letter. A qualitative lab is filled with the nearest
             of its levels, a column of numbers as texts with texts of six digits; a column of
             integers with gaps becomes one of floats. A result that could not be read counts as
             not measured and is replaced. A lab that was never measured in fit is filled with 0.
+        std : ndarray of shape (n_rows, n_labs)
+            Only with `return_std`: standard deviation of each filled cell in the lab's unit, or
+            in positions in its levels; 0 where measured.
         """
         check_is_fitted(self)
         values = to_dense(validate_labs(self, X, self.levels_)[0])
-        filled = self._filled(values)
-        return fill_like(X, values, filled, self.levels_)
+        imputer = LabImputer(self._module, self._scale, self._cells(values), np.isnan(values))
+        if n_imputations is None:
+            imputed = fill_like(X, values, imputer.expected(values), self.levels_)
+        else:
+            check_scalar(n_imputations, "n_imputations", Integral, min_val=1)
+            seed = draw_seed(check_random_state(self.random_state))
+            imputed = [
+                fill_like(X, values, drawn, self.levels_)
+                for drawn in imputer.draws(values, n_imputations, seed)
+            ]
+        return (imputed, imputer.spread()) if return_std else imputed
 
     def score(self, X, y=None):
         """Hide a fifth of the observed cells and score their prediction from the rest.
@@ -351,43 +519,90 @@ class MaskedLabEncoder(
         cells = self._cells(validate_labs(self, X, self.levels_)[0])
         return r2_hidden(self._module, cells, seed=0) if len(cells.lab) else np.nan
 
-    def _checked_mask_ratio(self) -> tuple[float, float]:
-        if isinstance(self.mask_ratio, Real):
-            return float(self.mask_ratio), float(self.mask_ratio)
-        bounds = tuple(self.mask_ratio)
-        numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
-        if not numbers or not 0 < bounds[0] <= bounds[1] < 1:
-            raise ValueError(
-                f"mask_ratio={self.mask_ratio!r} must be a number within (0, 1), or two of them, "
-                "the lower first."
-            )
-        return bounds
+    def save_pretrained(self, folder):
+        """Write the fitted encoder to a folder: weights as safetensors, the rest as json.
 
-    def _warn_of_empty_labs(self) -> None:
-        empty = np.flatnonzero(np.isnan(self.center_))
+        The files hold weights, scales and names of labs and levels, and no row of the data.
+
+        Parameters
+        ----------
+        folder : path
+            Made if absent; its files are replaced, each whole or not at all.
+        """
+        check_is_fitted(self)
+        write_pretrained(folder, self)
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        """Read an encoder that `save_pretrained` wrote, ready to transform, impute or go on.
+
+        Parameters
+        ----------
+        folder : path
+            The folder.
+
+        Returns
+        -------
+        MaskedLabEncoder
+            The fitted encoder. To learn another hospital's labs from there, name the folder, or
+            this encoder, as `initial` of a new one.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where a file is not there.
+        ValueError
+            Where a file cannot be read or is not what it should be.
+        """
+        return read_pretrained(cls, folder)
+
+    def _read_to_learn(self, X, sample_weight, reset=True) -> tuple[LabResults, np.ndarray]:
+        """Read the results of X; each distinct row once, with its weight."""
+        X, levels = validate_labs(self, X, None if reset else self.levels_)
+        self.levels_: list = levels
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight,
+                X,
+                dtype=np.float64,
+                ensure_non_negative=True,
+                allow_all_zero_weights=False,
+            )
+        return LabResults.from_table(X).distinct(sample_weight)
+
+    def _set_scale(self, fitted: LabScale, start: LabStart | None) -> None:
+        scale = fitted if start is None else start.merge_scale(fitted)
+        self.center_, self.scale_, self._knots = scale
+        empty = np.flatnonzero(~scale.known)
         if len(empty):
             warnings.warn(
-                f"{len(empty)} of {len(self.center_)} lab columns have no measured value in fit, "
+                f"{len(empty)} of {len(scale.known)} lab columns have no measured value in fit, "
                 f"first at position {empty[0]}; transform ignores them and impute fills them "
                 "with 0.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
-    def _split(self, X, rng) -> tuple[LabCells, LabCells | None]:
-        """Rows with any measured lab, split into training and validation rows."""
-        X = rows_with_labs(X)
-        n_validation = round(self.validation_fraction * X.shape[0])
-        if not self.early_stopping or n_validation < _MIN_VALIDATION_ROWS:
-            return self._cells(X), None
-        order = rng.permutation(X.shape[0])
-        return self._cells(X[order[n_validation:]]), self._cells(X[order[:n_validation]])
+    @property
+    def _scale(self) -> LabScale:
+        return LabScale(self.center_, self.scale_, self._knots)
 
     def _cells(self, X) -> LabCells:
-        read = LabCells.from_csr if sparse.issparse(X) else LabCells.from_dense
-        return read(X, self.center_, self.scale_)
+        return self._scale.cells(LabResults.from_table(X))
 
-    def _build_module(self) -> MaskedLabAutoencoder:
+    def _split(self, cells: LabCells, weight: np.ndarray, seed: int):
+        """Rows to learn from and, with early stopping, rows to validate on."""
+        n_validation = round(self.validation_fraction * len(cells))
+        if not self.early_stopping or n_validation < _MIN_VALIDATION_ROWS:
+            return training_rows(cells, weight), None
+        order = np.random.default_rng(seed).permutation(len(cells))
+        train = np.sort(order[n_validation:])
+        return (
+            training_rows(cells.take(train), weight[train]),
+            cells.take(np.sort(order[:n_validation])),
+        )
+
+    def _build_module(self, n_versions: int = 1) -> MaskedLabAutoencoder:
         check_heads(self.d_model, self.n_heads)
         return MaskedLabAutoencoder(
             self.n_features_in_,
@@ -397,37 +612,64 @@ class MaskedLabEncoder(
             n_layers=self.n_layers,
             n_decoder_layers=self.n_decoder_layers,
             dropout=self.dropout,
+            n_factors=self.n_factors,
+            n_versions=n_versions,
         )
 
-    def _batches(self, cells: LabCells, rows: np.ndarray, size: int = _PREDICTION_BATCH):
-        """Yield rows and their packed cells, rows of like length together."""
-        rows = rows[np.argsort(cells.n_measured[rows], kind="stable")]
-        device = next(self._module.parameters()).device
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            yield part, cells.batch(part, torch.float64, device)
+    def _begin(
+        self, rows: TrainingRows, start: LabStart | None, device: torch.device
+    ) -> MaskedLabAutoencoder:
+        """Build the net, take over what is known and fit the linear part."""
+        module = self._build_module(N_FOLDS + 1).to(device)
+        if start is not None:
+            start.fill(module)
+        if module.prior is not None:
+            curves = self._scale.curves(module.prior.values_at.shape[1])
+            module.prior.values_at.copy_(torch.from_numpy(curves))
+            if len(rows.cells):
+                fit_prior(module.prior, rows, start)
+        return module
 
-    def _filled(self, X: np.ndarray) -> np.ndarray:
-        filled = X.copy()
-        known = np.isfinite(self.center_)
-        missing = np.isnan(X)
-        filled[missing & ~known] = 0.0
-        missing &= known
-        cells = self._cells(X)
-        labs = torch.arange(self.n_features_in_)
-        size = min(max(_IMPUTED_CELLS_AT_ONCE // self.n_features_in_, 1), _PREDICTION_BATCH)
-        for rows, batch in self._batches(cells, np.flatnonzero(missing.any(axis=1)), size):
-            with torch.inference_mode():
-                encoded = self._module.forward_encoder(batch)
-                queries = labs.to(batch.lab.device).expand(len(rows), -1)
-                z = expand(self._module.forward_decoder(*encoded, queries)[0].cpu().numpy())
-            expected = np.where(known, self.center_, 0.0) + z * self.scale_
-            filled[rows] = np.where(missing[rows], expected, filled[rows])
-        return filled
+    def _stream_so_far(self, plan, generator, device) -> MaskedTrainer:
+        """Trainer of the chunk before; after fit or on a loaded encoder a new one."""
+        stream = getattr(self, "_stream", None)
+        if stream is not None:
+            stream.generator = generator
+            return stream
+        module = copy.deepcopy(self._module).float().requires_grad_(True).to(device)
+        trainer = MaskedTrainer(module, plan, generator, None, self._mask_weight())
+        trainer.loss_curve = list(self.loss_curve_)
+        return trainer
+
+    def _mask_weight(self) -> np.ndarray | None:
+        return None if self.masking == "uniform" else self._scale.variation()
+
+    def _seed(self, checkpoint: Checkpoint | None) -> int:
+        """Seed of all draws of fit: of the interrupted fit, where there was one."""
+        seed = draw_seed(check_random_state(self.random_state))
+        saved = None if checkpoint is None else checkpoint.load()
+        return seed if saved is None else saved["seed"]
+
+    def _finish(self, trainer: MaskedTrainer, rows: TrainingRows, keep: bool = False) -> None:
+        """Make the trained net ready to predict, and note how training went."""
+        module = trainer.module
+        if len(rows.cells):
+            calibrate_spread(module, rows)
+        if module.prior is not None:
+            module.prior.keep_last_version()
+        module = copy.deepcopy(module) if keep else module
+        self._module = for_inference(module, next(module.parameters()).device)
+        self.loss_curve_ = list(trainer.loss_curve)
+        self.validation_scores_ = trainer.validation_scores
+        self.validation_score_ = max(trainer.validation_scores, default=None)
+        self.n_iter_ = len(trainer.loss_curve)
+        self.best_epoch_ = trainer.best_epoch
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_components
+        if self.output == "pooled":
+            return self.n_components
+        return self.n_features_in_ * self.d_model
 
     def _get_module(self):
         return getattr(self, "_module", None)

@@ -1,16 +1,35 @@
 """Training and evaluation of the masked autoencoder on lab cells."""
 
 import math
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .._nn.masked_autoencoder import MaskedLabAutoencoder, random_masking
+from .._checkpoint import Checkpoint, random_state, set_random_state
+from .._nn.lab_batch import random_masking
+from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._training import BestWeights, progress_bar
-from ._lab_values import LabCells
+from ._lab_cells import LabCells
+from ._training_rows import TrainingRows
 
 # share of the observed cells hidden to score a model; imputation's usual protocol
 SCORED_SHARE = 0.2
+# steps in which the learning rate of `partial_fit` rises, before it falls with the inverse root
+_STREAM_WARM_UP = 100
+
+
+class TrainingPlan(NamedTuple):
+    """How to train, see the parameters of `MaskedLabEncoder`."""
+
+    mask_ratio: tuple[float, float]
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    max_epochs: int
+    patience: int
 
 
 class MaskedTrainer:
@@ -20,107 +39,196 @@ class MaskedTrainer:
     ----------
     module : MaskedLabAutoencoder
         The net, on the device to train on.
-    mask_ratio : tuple of two floats
-        Each row hides a share of its observed cells drawn evenly from this range.
-    batch_size : int
-        Rows per step.
-    learning_rate : float
-        Peak learning rate of AdamW.
-    weight_decay : float
-        Weight decay of AdamW.
-    max_epochs : int
-        Passes over the rows at most.
-    patience : int
-        Epochs without a better validation score before training stops.
+    plan : TrainingPlan
+        How to train.
     generator : torch.Generator
         Source of row order and masks.
+    n_rows : int, default=None
+        Number of rows of `run`; None for a stream of unknown length.
+    mask_weight : array of shape (n_labs,), default=None
+        How much sooner than others a lab is hidden; None treats all alike.
     """
 
     def __init__(
         self,
         module: MaskedLabAutoencoder,
-        *,
-        mask_ratio: tuple[float, float],
-        batch_size: int,
-        learning_rate: float,
-        weight_decay: float,
-        max_epochs: int,
-        patience: int,
+        plan: TrainingPlan,
         generator: torch.Generator,
+        n_rows: int | None = None,
+        mask_weight: np.ndarray | None = None,
     ):
         self.module = module
-        self.mask_ratio = mask_ratio
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.max_epochs = max_epochs
-        self.patience = patience
+        self.plan = plan
         self.generator = generator
         self.loss_curve: list[float] = []
         self.validation_scores: list[float] = []
-        self.best_epoch = 0
-
-    def run(self, train: LabCells, validation: LabCells | None, verbose: int) -> None:
-        """Train until `max_epochs` or, with validation rows, until their score stops rising."""
-        steps = math.ceil(len(train) / self.batch_size)
-        optimizer = torch.optim.AdamW(
-            self.module.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True
+        self.best = BestWeights(plan.patience)
+        self.optimizer = torch.optim.AdamW(
+            module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=steps * self.max_epochs, pct_start=0.1
+        self.schedule = self._make_schedule(n_rows)
+        device = next(module.parameters()).device
+        self._mask_weight = (
+            None if mask_weight is None else torch.from_numpy(mask_weight).float().to(device)
         )
-        best = BestWeights(self.patience)
-        with progress_bar(self.max_epochs, "labs", "epoch", verbose) as bar:
-            for epoch in range(1, self.max_epochs + 1):
-                self.loss_curve.append(self._epoch(train, optimizer, schedule))
-                bar.set_postfix(loss=f"{self.loss_curve[-1]:.4f}", refresh=False)
-                bar.update()
-                if validation is None:
-                    self.best_epoch = epoch
-                    continue
-                self.validation_scores.append(r2_hidden(self.module, validation, seed=0))
-                if best.update(epoch, self.validation_scores[-1], self.module):
-                    break
-        if validation is not None:
-            best.restore(self.module)
-            self.best_epoch = best.best_epoch
 
-    def _epoch(self, cells: LabCells, optimizer, schedule) -> float:
+    def run(
+        self,
+        train: TrainingRows,
+        validation: LabCells | None,
+        *,
+        verbose: int = 0,
+        checkpoint: Checkpoint | None = None,
+        after_epoch: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train until `max_epochs` or, with validation rows, until their score stops rising.
+
+        Parameters
+        ----------
+        train : TrainingRows
+            Rows to learn from.
+        validation : LabCells or None
+            Rows to score after each epoch.
+        verbose : int, default=0
+            1 shows a progress bar.
+        checkpoint : Checkpoint, default=None
+            Where the state is kept after each epoch, and where an earlier run's is taken from.
+        after_epoch : callable, default=lambda: False
+            Called after each epoch; True means stop.
+        """
+        if checkpoint is not None and (state := checkpoint.load()) is not None:
+            self._load_state(state)
+        try:
+            with progress_bar(self.plan.max_epochs, "labs", "epoch", verbose) as bar:
+                bar.update(len(self.loss_curve))
+                while len(self.loss_curve) < self.plan.max_epochs and not self._out_of_patience():
+                    self.one_pass(train)
+                    bar.set_postfix(loss=f"{self.loss_curve[-1]:.4f}", refresh=False)
+                    bar.update()
+                    self._validate(validation)
+                    if checkpoint is not None:
+                        checkpoint.save(self._state())
+                    if after_epoch():
+                        break
+        except KeyboardInterrupt:
+            warnings.warn(
+                f"Training was interrupted after {len(self.loss_curve)} of "
+                f"{self.plan.max_epochs} epochs; the encoder keeps what it has learned.",
+                UserWarning,
+                stacklevel=4,
+            )
+        self.best.restore(self.module)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, counted from 1, whose weights were kept."""
+        return self.best.best_epoch if self.validation_scores else len(self.loss_curve)
+
+    def one_pass(self, rows: TrainingRows) -> None:
+        """Take one step per batch, over all rows once, in a new order."""
         self.module.train()
-        order = torch.randperm(len(cells), generator=self.generator).numpy()
+        order = torch.randperm(len(rows.cells), generator=self.generator).numpy()
         total = 0.0
-        for rows in np.split(order, range(self.batch_size, len(order), self.batch_size)):
-            loss = self._step(cells, rows)
-            optimizer.zero_grad(set_to_none=True)
+        for part in np.split(order, range(self.plan.batch_size, len(order), self.plan.batch_size)):
+            loss = self._loss(rows, part)
+            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(rows)
-        return total / len(cells)
+            self.optimizer.step()
+            self.schedule.step()
+            total += loss.item() * len(part)
+        self.loss_curve.append(total / len(rows.cells))
 
-    def _step(self, cells: LabCells, rows: np.ndarray) -> torch.Tensor:
+    def _make_schedule(self, n_rows: int | None):
+        rate = self.plan.learning_rate
+        if n_rows is None:
+            return torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer,
+                lambda step: min(
+                    (step + 1) / _STREAM_WARM_UP, math.sqrt(_STREAM_WARM_UP / (step + 1))
+                ),
+            )
+        steps = max(math.ceil(n_rows / self.plan.batch_size), 1) * self.plan.max_epochs
+        return torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, rate, total_steps=steps, pct_start=0.1
+        )
+
+    def _loss(self, rows: TrainingRows, part: np.ndarray) -> torch.Tensor:
         parameter = next(self.module.parameters())
-        batch = cells.batch(rows, parameter.dtype, parameter.device)
-        low, high = self.mask_ratio
-        ratio = low + (high - low) * torch.rand(len(rows), generator=self.generator)
-        visible, hidden = random_masking(batch, ratio.to(parameter.device), self.generator)
-        return self.module(visible, hidden)
+        batch = rows.cells.batch(part, parameter.dtype, parameter.device)
+        low, high = self.plan.mask_ratio
+        ratio = low + (high - low) * torch.rand(len(part), generator=self.generator)
+        visible, hidden = random_masking(
+            batch, ratio.to(parameter.device), self.generator, self._mask_weight
+        )
+        version = torch.from_numpy(rows.version[part]).to(parameter.device)
+        # relative to the mean, so that the learning rate means the same whatever the weights
+        weight = torch.from_numpy(rows.weight[part] / rows.weight.mean())
+        return self.module(visible, hidden, version, weight.to(parameter))
+
+    def _validate(self, validation: LabCells | None) -> None:
+        if validation is not None:
+            self.validation_scores.append(r2_hidden(self.module, validation, seed=0))
+            self.best.update(len(self.loss_curve), self.validation_scores[-1], self.module)
+
+    def _out_of_patience(self) -> bool:
+        waited = len(self.loss_curve) - self.best.best_epoch
+        return bool(self.validation_scores) and waited >= self.plan.patience
+
+    def _state(self) -> dict:
+        return {
+            "seed": self.generator.initial_seed(),
+            "layers": random_state(),
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "loss_curve": self.loss_curve,
+            "validation_scores": self.validation_scores,
+            "best": self.best.state_dict(),
+        }
+
+    def _load_state(self, state: dict) -> None:
+        set_random_state(state["layers"])
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        self.loss_curve = state["loss_curve"]
+        self.validation_scores = state["validation_scores"]
+        self.best.load_state_dict(state["best"])
+
+
+class HiddenCells(NamedTuple):
+    """Cells that were hidden to score a model, and what it made of them.
+
+    Attributes
+    ----------
+    lab : int64 array of shape (n_hidden,)
+        Column of each cell.
+    true : float array of shape (n_hidden,)
+        Standardised value.
+    predicted : float array of shape (n_hidden,)
+        Expected value.
+    spread : float array of shape (n_hidden,)
+        Standard deviation of the prediction.
+    """
+
+    lab: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    spread: np.ndarray
 
 
 @torch.no_grad()
 def predict_hidden(
-    module: MaskedLabAutoencoder, cells: LabCells, seed: int, batch_size: int = 512
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hide a fifth of the observed cells and predict them from the rest.
-
-    Returns
-    -------
-    lab : int64 array of shape (n_hidden,)
-        Column of each hidden cell.
-    true, predicted : float arrays of shape (n_hidden,)
-        Standardised values.
-    """
+    module: MaskedLabAutoencoder,
+    cells: LabCells,
+    seed: int,
+    version: np.ndarray | None = None,
+    batch_size: int = 512,
+) -> HiddenCells:
+    """Hide a fifth of the observed cells and predict them from the rest."""
     module.eval()
     parameter = next(module.parameters())
     generator = torch.Generator().manual_seed(seed)
@@ -130,15 +238,39 @@ def predict_hidden(
         batch = cells.batch(rows, parameter.dtype, parameter.device)
         ratio = torch.full((len(rows),), SCORED_SHARE, device=parameter.device)
         visible, hidden = random_masking(batch, ratio, generator)
-        value, _ = module.forward_decoder(*module.forward_encoder(visible), hidden.lab)
+        by = None if version is None else torch.from_numpy(version[rows]).to(parameter.device)
+        encoded = module.forward_encoder(visible, by)
+        value, _ = module.forward_decoder(encoded, hidden.lab)
+        spread = module.spread(encoded, hidden.lab)
         kept = hidden.measured
-        found.append(torch.stack([hidden.lab[kept], hidden.value[kept], value[kept]]).cpu())
-    lab, true, predicted = torch.cat(found, dim=1).double().numpy()
-    return lab.astype(np.int64), true, predicted
+        parts = (hidden.lab, hidden.value, value, spread)
+        found.append(torch.stack([part[kept].double() for part in parts]).cpu())
+    lab, *numbers = torch.cat(found, dim=1).numpy()
+    return HiddenCells(lab.astype(np.int64), *numbers)
 
 
 def r2_hidden(module: MaskedLabAutoencoder, cells: LabCells, seed: int) -> float:
     """Share of the hidden cells' variance around the training means that is explained."""
-    _, true, predicted = predict_hidden(module, cells, seed)
-    total = (true**2).sum()
-    return float(1.0 - ((true - predicted) ** 2).sum() / total) if total > 0 else 0.0
+    hidden = predict_hidden(module, cells, seed)
+    total = (hidden.true**2).sum()
+    left = ((hidden.true - hidden.predicted) ** 2).sum()
+    return float(1.0 - left / total) if total > 0 else 0.0
+
+
+def calibrate_spread(module: MaskedLabAutoencoder, rows: TrainingRows) -> None:
+    """Scale each lab's predicted standard deviation to the errors on re-hidden cells.
+
+    The linear part predicts a row by what other rows taught it. A lab with few cells borrows
+    from the mean of all, which weighs as much as twenty cells.
+    """
+    hidden = predict_hidden(module, rows.cells, 0, rows.version)
+    if not len(hidden.lab):
+        return
+    ratio = ((hidden.true - hidden.predicted) / hidden.spread) ** 2
+    # one wrong entry must not widen a lab's spread for good
+    ratio = np.minimum(ratio, 25.0)
+    n_labs = len(module.spread_scale)
+    count = np.bincount(hidden.lab, minlength=n_labs)
+    total = np.bincount(hidden.lab, ratio, minlength=n_labs)
+    scale = np.sqrt((total + 20.0 * ratio.mean()) / (count + 20.0))
+    module.spread_scale.copy_(torch.from_numpy(scale).to(module.spread_scale.device))

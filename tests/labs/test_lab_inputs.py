@@ -211,7 +211,7 @@ def test_sparse_input_is_never_made_dense():
         assert np.isfinite(encoder.score(wide))
         assert np.isnan(encoder.transform(wide)[-5:]).all()
         # an array of this shape takes 600 MB
-        assert tracemalloc.get_traced_memory()[1] < 60e6
+        assert tracemalloc.get_traced_memory()[1] < 200e6
     finally:
         tracemalloc.stop()
 

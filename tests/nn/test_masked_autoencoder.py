@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_medfuse._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
+from sklearn_medfuse._nn.lab_batch import LabBatch, random_masking
+from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
 
 
 def make_batch(counts, width=None):
@@ -14,7 +15,7 @@ def make_batch(counts, width=None):
     lab = torch.stack([torch.randperm(width) for _ in counts])
     measured = torch.arange(width)[None] < torch.tensor(counts)[:, None]
     value = lab + 100.0 * torch.arange(len(counts))[:, None]
-    return LabBatch(lab, value, measured)
+    return LabBatch(lab, value, value / 10, measured)
 
 
 def cells_of(batch, row):
@@ -22,20 +23,33 @@ def cells_of(batch, row):
     return sorted(zip(batch.lab[row, kept].tolist(), batch.value[row, kept].tolist(), strict=True))
 
 
+def doubled(batch, divisor=1):
+    return batch._replace(
+        value=batch.value.double() / divisor, score=batch.score.double() / divisor
+    )
+
+
 @pytest.fixture
 def net():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return MaskedLabAutoencoder(8, n_components=3, d_model=8, n_heads=2, dropout=0.0).double()
+        net = MaskedLabAutoencoder(8, 3, d_model=8, n_heads=2, dropout=0.0, n_factors=2)
+        for model in (net.prior.of_values, net.prior.of_scores):
+            torch.nn.init.normal_(model.loadings)
+        torch.nn.init.normal_(net.head[1].weight)
+        return net.double()
 
 
 def polluted(batch, garbage, extra=2):
     """The same cells with more padding, all of it garbage."""
     n = len(batch.lab)
     lab = torch.cat([batch.lab, torch.full((n, extra), 7)], dim=1)
-    value = torch.cat([batch.value, torch.full((n, extra), garbage)], dim=1)
     measured = torch.cat([batch.measured, torch.zeros(n, extra, dtype=torch.bool)], dim=1)
-    return LabBatch(lab, value.masked_fill(~measured, garbage), measured)
+    value, score = (
+        torch.cat([part, torch.zeros(n, extra)], dim=1).masked_fill(~measured, garbage)
+        for part in (batch.value, batch.score)
+    )
+    return LabBatch(lab, value, score, measured)
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,8 +84,22 @@ def test_every_cell_is_hidden_as_often_as_the_others():
     torch.testing.assert_close(share, torch.full((10,), 0.3), atol=0.05, rtol=0)
 
 
+def test_a_lab_of_more_weight_is_hidden_sooner():
+    batch = make_batch([10] * 4000)
+    weight = torch.ones(10)
+    weight[3] = 3.0
+    _, hidden = random_masking(
+        batch, torch.full((4000,), 0.1), torch.Generator().manual_seed(0), weight
+    )
+    share = torch.bincount(hidden.lab[hidden.measured], minlength=10) / 4000
+    # one cell a row is hidden, and the chances are 3 to 9 times 1
+    assert share[3] == pytest.approx(3 / 12, abs=0.02)
+    assert share.sum() == 1
+
+
 def test_no_rows():
-    empty = LabBatch(torch.zeros(0, 3).long(), torch.zeros(0, 3), torch.zeros(0, 3).bool())
+    none = torch.zeros(0, 3)
+    empty = LabBatch(none.long(), none, none, none.bool())
     visible, hidden = random_masking(empty, torch.zeros(0), torch.Generator())
     assert len(visible.lab) == len(hidden.lab) == 0
 
@@ -79,7 +107,7 @@ def test_no_rows():
 @pytest.mark.parametrize("garbage", [0.0, -3.0, 1e30, float("inf"), float("nan")])
 def test_the_value_under_an_unobserved_cell_is_never_seen(net, garbage):
     batch = make_batch([3, 1, 0, 5])
-    batch = batch._replace(value=batch.value.double())
+    batch = doubled(batch)
     dirty = polluted(batch, garbage)
     query = torch.arange(8).expand(4, -1)
     for clean_output, dirty_output in zip(
@@ -89,15 +117,14 @@ def test_the_value_under_an_unobserved_cell_is_never_seen(net, garbage):
 
 
 def _predict(net, batch, query):
-    tokens, seen, summary = net.forward_encoder(batch)
-    return [summary, *net.forward_decoder(tokens, seen, summary, query)]
+    encoded = net.forward_encoder(batch)
+    return [encoded.summary, *net.forward_decoder(encoded, query), net.spread(encoded, query)]
 
 
 @pytest.mark.parametrize("garbage", [5.0, float("nan")])
 def test_loss_and_gradients_never_see_an_unobserved_cell(net, garbage):
     visible, hidden = make_batch([2, 3]), make_batch([1, 4])
-    visible = visible._replace(value=visible.value.double() / 100)
-    hidden = hidden._replace(value=hidden.value.double() / 100)
+    visible, hidden = doubled(visible, 100), doubled(hidden, 100)
 
     def gradients(*batches):
         net.zero_grad()
@@ -114,9 +141,11 @@ def test_loss_and_gradients_never_see_an_unobserved_cell(net, garbage):
 
 def test_the_order_of_cells_does_not_matter(net):
     batch = make_batch([6])
-    batch = batch._replace(value=batch.value.double())
+    batch = doubled(batch)
     shuffled = batch.take(torch.randperm(6)[None])
-    torch.testing.assert_close(net.forward_encoder(batch)[2], net.forward_encoder(shuffled)[2])
+    torch.testing.assert_close(
+        net.forward_encoder(batch).summary, net.forward_encoder(shuffled).summary
+    )
 
 
 def test_loss_is_zero_when_the_prediction_is_right(net):
@@ -129,3 +158,33 @@ def test_a_row_without_hidden_cells_does_not_count(net):
     wrong = hidden.value + 1
     alone = LabBatch(*(part[:1] for part in hidden))
     assert net.forward_loss(wrong, wrong, hidden) == net.forward_loss(wrong[:1], wrong[:1], alone)
+
+
+def test_weights_of_rows_weigh_their_loss(net):
+    hidden = make_batch([2, 2])
+    wrong = hidden.value + torch.tensor([[1.0], [3.0]])
+    alone = LabBatch(*(part[:1] for part in hidden))
+    both = net.forward_loss(wrong, wrong, hidden, torch.tensor([2.0, 0.0]))
+    torch.testing.assert_close(both, net.forward_loss(wrong[:1], wrong[:1], alone))
+
+
+def test_draws_scatter_around_the_prediction_as_wide_as_the_spread(net):
+    net.prior.values_at.copy_(torch.linspace(-3.5, 3.5, 57).expand(8, -1))
+    net.prior.of_values.load_state_dict(net.prior.of_scores.state_dict())
+    net.spread_scale.fill_(0.5)
+    batch = doubled(make_batch([3]), 10)
+    query = torch.arange(8)[None]
+    encoded = net.forward_encoder(batch)
+    draws = net.draw(encoded, query, 4000, torch.Generator().manual_seed(0))
+    value, _ = net.forward_decoder(encoded, query)
+    torch.testing.assert_close(draws.mean(dim=0), value, atol=0.1, rtol=0)
+    torch.testing.assert_close(draws.std(dim=0), net.spread(encoded, query), atol=0.2, rtol=0)
+
+
+def test_without_factors_the_net_is_on_its_own():
+    net = MaskedLabAutoencoder(8, 3, d_model=8, n_heads=2, n_factors=0)
+    assert net.prior is None
+    encoded = net.forward_encoder(make_batch([3, 0]))
+    value, from_summary = net.forward_decoder(encoded, torch.arange(8).expand(2, -1))
+    assert value.shape == from_summary.shape == (2, 8)
+    assert encoded.factors is None

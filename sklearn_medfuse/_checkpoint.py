@@ -1,0 +1,103 @@
+"""Where a long training keeps its state, so that a killed process loses one epoch at most."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+_FOLDER_MODE = 0o700
+
+
+class Checkpoint:
+    """One training's state in a file of its own, written whole or not at all.
+
+    The file is named by a fingerprint of what the result depends on. A training with other
+    data or other parameters does not find it.
+
+    Parameters
+    ----------
+    folder : path
+        Where to keep the file; made for the owner alone if absent.
+    name : str
+        What trains, the start of the file's name.
+    parts : list of bytes, or of what json can write
+        All that the result depends on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Checkpoint(folder, "labs", [b"data", {"seed": 0}]).save({"epoch": 3})
+    ...     Checkpoint(folder, "labs", [b"data", {"seed": 0}]).load()
+    ...     Checkpoint(folder, "labs", [b"data", {"seed": 1}]).load()
+    {'epoch': 3}
+    """
+
+    def __init__(self, folder, name: str, parts: list):
+        digest = hashlib.sha256()
+        for part in parts:
+            raw = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+            digest.update(len(raw).to_bytes(8, "big") + raw)
+        self.path = Path(folder) / f"{name}-{digest.hexdigest()[:32]}.pt"
+
+    def save(self, state: dict) -> None:
+        """Keep a state: tensors, numbers and texts in dicts and lists."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.path, buffer.getvalue())
+
+    def load(self) -> dict | None:
+        """Return the state; None where there is none."""
+        if not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception:
+            problem = f"The checkpoint {self.path.name} cannot be read. Remove it to begin again."
+        raise ValueError(problem)
+
+    def remove(self) -> None:
+        """Remove the file: the training is done."""
+        self.path.unlink(missing_ok=True)
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """State of torch's generators, which layers draw from."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, torch.Tensor]) -> None:
+    """Set torch's generators back to a state."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file, for the owner alone, so that a reader sees all of it or none.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made if absent.
+    content : bytes
+        What to write.
+    """
+    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

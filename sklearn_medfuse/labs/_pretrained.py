@@ -1,0 +1,128 @@
+"""A fitted lab encoder as a folder: weights as safetensors, the rest as json."""
+
+import json
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+
+from .._checkpoint import write_atomically
+from .._state import load_module_bytes, module_to_bytes
+from .._version import __version__
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_FORMAT = "sklearn-medfuse MaskedLabEncoder"
+
+
+# not of use elsewhere, or not for json
+_NOT_KEPT = ("initial", "checkpoint_dir", "verbose")
+_ATTRIBUTES = (
+    "n_features_in_",
+    "levels_",
+    "loss_curve_",
+    "validation_scores_",
+    "validation_score_",
+    "n_iter_",
+    "best_epoch_",
+)
+_SCALES = ("center_", "scale_", "_knots")
+
+
+def write_pretrained(folder, encoder) -> None:
+    """Write a fitted encoder: the weights first, the config that makes them valid last."""
+    folder = Path(folder)
+    arrays = {name: np.ascontiguousarray(getattr(encoder, name)) for name in _SCALES}
+    weights = {"weights": np.frombuffer(module_to_bytes(encoder._module), dtype=np.uint8)}
+    write_atomically(folder / WEIGHTS_FILE, safetensors.numpy.save({**arrays, **weights}))
+    config = {
+        "format": _FORMAT,
+        "version": __version__,
+        "params": _params_for_json(encoder),
+        "attributes": {name: getattr(encoder, name) for name in _ATTRIBUTES},
+        "feature_names_in_": _names(encoder),
+    }
+    write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
+
+
+def read_pretrained(cls, folder):
+    """Read a fitted encoder of class `cls` from a folder that `write_pretrained` wrote."""
+    config, arrays = _read_files(Path(folder))
+    encoder = cls()
+    try:
+        encoder.set_params(**{name: _as_given(value) for name, value in config["params"].items()})
+        encoder._validate_params()
+        for name in _ATTRIBUTES:
+            setattr(encoder, name, config["attributes"][name])
+        for name in _SCALES:
+            setattr(encoder, name, arrays[name])
+        _check_shapes(encoder)
+        if config["feature_names_in_"] is not None:
+            encoder.feature_names_in_ = np.array(config["feature_names_in_"], dtype=object)
+        with torch.random.fork_rng(devices=[]):
+            module = encoder._restore_module()
+        load_module_bytes(module, arrays["weights"].tobytes())
+    except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError):
+        problem = (
+            f"{folder} does not hold what this version of MaskedLabEncoder writes: "
+            f"{CONFIG_FILE} and {WEIGHTS_FILE} do not fit together, or are of version "
+            f"{str(config.get('version'))[:20]!r} while this is {__version__!r}."
+        )
+    else:
+        return encoder
+    raise ValueError(problem)
+
+
+def _params_for_json(encoder) -> dict:
+    params = encoder.get_params(deep=False)
+    kept = {name: value for name, value in params.items() if name not in _NOT_KEPT}
+    kept["device"] = str(kept["device"])
+    if not isinstance(kept["random_state"], Integral | None):
+        kept["random_state"] = None
+    return {name: _plain(value) for name, value in kept.items()}
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def _as_given(value):
+    # json knows no tuples; no parameter is a list
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _names(encoder) -> list[str] | None:
+    names = getattr(encoder, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
+
+
+def _check_shapes(encoder) -> None:
+    n_labs = encoder.n_features_in_
+    sizes = [len(encoder.levels_), *(len(getattr(encoder, name)) for name in _SCALES)]
+    if any(size != n_labs for size in sizes):
+        raise ValueError("The parts are of different numbers of labs.")
+
+
+def _read_files(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no {name}; name a folder that "
+                "MaskedLabEncoder.save_pretrained has written."
+            )
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_bytes())
+        arrays = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
+    except (ValueError, safetensors.SafetensorError):
+        config, arrays = None, {}
+    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+        raise ValueError(
+            f"{folder} cannot be read: {CONFIG_FILE} or {WEIGHTS_FILE} is damaged or was not "
+            "written by MaskedLabEncoder.save_pretrained. Copy the folder again."
+        )
+    return config, arrays

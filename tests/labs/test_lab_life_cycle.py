@@ -1,0 +1,512 @@
+"""Fits that go on, stop, crash, begin elsewhere: nothing is lost and nothing is made up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.fixes import parse_version
+
+from sklearn_medfuse import MaskedLabEncoder
+
+SMALL = {
+    "n_components": 4,
+    "d_model": 8,
+    "n_heads": 2,
+    "n_layers": 1,
+    "n_factors": 3,
+    "max_epochs": 4,
+    "batch_size": 16,
+    "device": "cpu",
+    "random_state": 0,
+}
+ROOT = Path(__file__).parents[2]
+
+
+def make(**params):
+    return MaskedLabEncoder(**SMALL | params)
+
+
+@pytest.fixture
+def frame(labs):
+    return pd.DataFrame(labs, columns=list("abcdef"))
+
+
+def test_fit_does_not_depend_on_the_order_of_the_rows(labs):
+    shuffled = np.random.default_rng(0).permutation(labs)
+    np.testing.assert_array_equal(
+        make().fit(shuffled).transform(labs), make().fit(labs).transform(labs)
+    )
+
+
+def test_columns_in_another_order_are_imputed_alike():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 1)) + 0.3 * rng.normal(size=(300, 5))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    order = [3, 0, 4, 2, 1]
+    one, other = make().fit(X).impute(X), make().fit(X[:, order]).impute(X[:, order])
+    np.testing.assert_allclose(other, one[:, order], atol=0.25)
+
+
+def test_weights_are_repetitions(labs):
+    weight = np.random.default_rng(0).integers(0, 3, size=len(labs))
+    by_weight = make().fit(labs, sample_weight=weight)
+    by_repetition = make().fit(np.repeat(labs, weight, axis=0))
+    np.testing.assert_array_equal(by_weight.transform(labs), by_repetition.transform(labs))
+
+
+def test_weights_change_what_is_learned(labs):
+    weight = np.where(labs[:, 0] > np.nanmedian(labs[:, 0]), 10.0, 1.0)
+    assert make().fit(labs, sample_weight=weight).center_[0] > make().fit(labs).center_[0]
+
+
+@pytest.mark.parametrize("weight", [[1.0, 2.0], "all negative"])
+def test_wrong_weights_are_refused(labs, weight):
+    weight = np.full(len(labs), -1.0) if weight == "all negative" else weight
+    with pytest.raises(ValueError, match="sample_weight"):
+        make().fit(labs, sample_weight=weight)
+
+
+# chunk by chunk
+
+
+def correlated(n_rows, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, 2)) @ np.random.default_rng(9).normal(size=(2, 6))
+    X = X + 0.3 * rng.normal(size=X.shape)
+    X[rng.random(X.shape) < 0.2] = np.nan
+    return X
+
+
+def test_chunks_are_learned_one_after_the_other():
+    encoder = make(n_factors=0, d_model=16, learning_rate=5e-3)
+    scores = []
+    for chunk in range(30):
+        encoder.partial_fit(correlated(200, chunk))
+        scores.append(encoder.score(correlated(500, 99)))
+    assert encoder.n_iter_ == len(encoder.loss_curve_) == 30
+    assert scores[0] < 0.2 < 0.4 < scores[-1]
+
+
+def test_the_first_chunk_gives_the_linear_part():
+    assert make().partial_fit(correlated(500)).score(correlated(500, 99)) > 0.4
+
+
+def test_further_chunks_keep_scales_and_levels(frame):
+    encoder = make().partial_fit(frame)
+    center = encoder.center_.copy()
+    encoder.partial_fit(frame * 2)
+    np.testing.assert_array_equal(encoder.center_, center)
+
+
+def test_learning_goes_on_after_fit_and_after_loading(labs, round_trip):
+    encoder = make().fit(labs)
+    loaded = round_trip(encoder)
+    np.testing.assert_array_equal(
+        encoder.partial_fit(labs).transform(labs), loaded.partial_fit(labs).transform(labs)
+    )
+    assert encoder.n_iter_ == loaded.n_iter_ == 5
+
+
+def test_a_chunk_without_any_result_changes_nothing(labs):
+    encoder = make().fit(labs)
+    before = encoder.transform(labs)
+    encoder.partial_fit(np.full((3, 6), np.nan))
+    np.testing.assert_array_equal(encoder.transform(labs), before)
+
+
+def test_a_chunk_of_other_columns_is_refused(labs):
+    with pytest.raises(ValueError, match="6 features"):
+        make().partial_fit(labs).partial_fit(labs[:, :5])
+
+
+# interrupted, resumed
+
+
+def test_an_interrupted_fit_leaves_a_usable_encoder(labs, monkeypatch):
+    from sklearn_medfuse.labs._masked_training import MaskedTrainer
+
+    one_pass = MaskedTrainer.one_pass
+
+    def interrupted(self, rows):
+        if len(self.loss_curve) == 2:
+            raise KeyboardInterrupt
+        one_pass(self, rows)
+
+    monkeypatch.setattr(MaskedTrainer, "one_pass", interrupted)
+    with pytest.warns(UserWarning, match="interrupted after 2 of 4 epochs"):
+        encoder = make().fit(labs)
+    assert encoder.n_iter_ == 2
+    assert np.isfinite(encoder.impute(labs)).all()
+
+
+_FIT = """
+import sys
+import numpy as np
+from sklearn_medfuse import MaskedLabEncoder
+params, data, folder, out = eval(sys.argv[1]), *sys.argv[2:]
+X = np.load(data)
+encoder = MaskedLabEncoder(checkpoint_dir=folder or None, **params).fit(X)
+np.save(out, encoder.transform(X))
+"""
+
+
+def _start(params, data, folder, out):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _FIT, repr(params), str(data), str(folder), str(out)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_killed_fit_resumes_to_the_same_result(tmp_path, early_stopping):
+    params = SMALL | {
+        "max_epochs": 60,
+        "early_stopping": early_stopping,
+        "n_iter_no_change": 60,
+    }
+    data, folder = tmp_path / "X.npy", tmp_path / "state"
+    np.save(data, correlated(300))
+    undisturbed = _start(params, data, "", tmp_path / "whole.npy")
+    killed = _start(params, data, folder, tmp_path / "resumed.npy")
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("labs-*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "resumed.npy").exists()
+
+    assert _start(params, data, folder, tmp_path / "resumed.npy").wait() == 0
+    assert undisturbed.wait() == 0
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "resumed.npy"), np.load(tmp_path / "whole.npy")
+    )
+    assert not list(folder.glob("*.pt"))
+
+
+def interrupt_after(n_epochs, encoder, X, monkeypatch):
+    """Leave a checkpoint behind, as a crash would."""
+    from sklearn_medfuse.labs._masked_training import MaskedTrainer
+
+    one_pass = MaskedTrainer.one_pass
+
+    def crash(self, rows):
+        if len(self.loss_curve) == n_epochs:
+            raise MemoryError
+        one_pass(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskedTrainer, "one_pass", crash)
+        with pytest.raises(MemoryError):
+            encoder.fit(X)
+
+
+def test_a_fit_without_a_seed_resumes_with_the_draws_it_began_with(labs, tmp_path, monkeypatch):
+    encoder = make(random_state=None, checkpoint_dir=tmp_path)
+    interrupt_after(2, encoder, labs, monkeypatch)
+    copies = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in tmp_path.glob("labs-*.pt"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        copies.append(make(random_state=None, checkpoint_dir=folder).fit(labs).transform(labs))
+    np.testing.assert_array_equal(*copies)
+
+
+@pytest.mark.parametrize("change", ["data", "parameter", "seed"])
+def test_another_fit_does_not_take_up_a_checkpoint(labs, tmp_path, monkeypatch, change):
+    interrupt_after(2, make(checkpoint_dir=tmp_path), labs, monkeypatch)
+    params = {"parameter": {"dropout": 0.2}, "seed": {"random_state": 1}}.get(change, {})
+    X = labs * 2 + np.arange(6) ** 2 * (labs > 4) if change == "data" else labs
+    resumed = make(checkpoint_dir=tmp_path, **params).fit(X)
+    np.testing.assert_array_equal(resumed.transform(X), make(**params).fit(X).transform(X))
+
+
+def test_the_checkpoint_is_the_owners_alone(labs, tmp_path, monkeypatch):
+    folder = tmp_path / "state"
+    interrupt_after(1, make(checkpoint_dir=folder), labs, monkeypatch)
+    (file,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_checkpoint_is_named(labs, tmp_path, monkeypatch):
+    interrupt_after(1, make(checkpoint_dir=tmp_path), labs, monkeypatch)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"checkpoint labs-.* cannot be read\. Remove it"):
+        make(checkpoint_dir=tmp_path).fit(labs)
+
+
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.9"), reason="callbacks came with 1.9"
+)
+def test_scikit_learns_callbacks_see_every_epoch_and_may_stop(labs):
+    class Watch:
+        def __init__(self):
+            self.scores = []
+
+        def setup(self, estimator, context):
+            self.n_setups = getattr(self, "n_setups", 0) + 1
+
+        def on_fit_task_begin(self, estimator, context, **kwargs):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None, **kwargs):
+            if context.task_name == "epoch":
+                self.scores.append(fitted_estimator.score(labs))
+            return len(self.scores) == 3
+
+        def teardown(self, estimator, context):
+            self.torn_down = True
+
+    watch = Watch()
+    encoder = make(max_epochs=9).set_callbacks(watch).fit(labs)
+    assert encoder.n_iter_ == len(watch.scores) == 3
+    assert watch.n_setups == 1
+    assert watch.torn_down
+    assert watch.scores[-1] == encoder.score(labs)
+
+
+# begun elsewhere
+
+
+def test_saved_and_read_again_it_gives_the_same(frame, tmp_path):
+    encoder = make().fit(frame)
+    encoder.save_pretrained(tmp_path / "model")
+    loaded = MaskedLabEncoder.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(frame), encoder.transform(frame))
+    pd.testing.assert_frame_equal(loaded.impute(frame), encoder.impute(frame))
+    assert loaded.get_params() == encoder.get_params()
+    assert loaded.levels_ == encoder.levels_
+    assert {file.name for file in (tmp_path / "model").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+    }
+
+
+def test_qualitative_labs_are_saved_too(tmp_path):
+    X = pd.DataFrame({"ketones": ["NEG", "2+"] * 18, "crp": np.arange(36.0)})
+    encoder = make().fit(X)
+    encoder.save_pretrained(tmp_path)
+    loaded = MaskedLabEncoder.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(loaded.transform(X), encoder.transform(X))
+
+
+def test_only_a_fitted_encoder_can_be_saved(tmp_path):
+    with pytest.raises(NotFittedError):
+        make().save_pretrained(tmp_path)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config.json"):
+        MaskedLabEncoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"config.json": b"{"},
+        {"config.json": b"[]"},
+        {"config.json": b'{"format": "something else"}'},
+        {"model.safetensors": b"\xff" * 40},
+    ],
+)
+def test_damaged_folders_are_refused(frame, tmp_path, damage):
+    make().fit(frame).save_pretrained(tmp_path)
+    for name, content in damage.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        MaskedLabEncoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"params": {"no_such_parameter": 1}},
+        {"params": {"d_model": -1}},
+        {"params": {"d_model": 16}},
+        {"attributes": {}},
+        {"attributes": {"n_features_in_": 9}},
+    ],
+)
+def test_a_config_that_does_not_fit_the_weights_is_refused(frame, tmp_path, change):
+    make().fit(frame).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name, value in change.items():
+        config[name] = {**config[name], **value} if value else value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="do not fit together"):
+        MaskedLabEncoder.from_pretrained(tmp_path)
+
+
+def other_hospital(n_rows):
+    """The same labs but for two, in another order."""
+    X = pd.DataFrame(correlated(n_rows, 5), columns=list("abcdef"))
+    X["new"] = X["a"] * 2 + 1
+    return X[["new", "d", "c", "b", "a", "f"]]
+
+
+def test_shared_labs_keep_scale_and_weights(tmp_path):
+    here = pd.DataFrame(correlated(400), columns=list("abcdef"))
+    known = make(max_epochs=2).fit(here)
+    known.save_pretrained(tmp_path)
+    there = other_hospital(50)
+    for initial in (known, tmp_path, str(tmp_path)):
+        encoder = make(initial=initial, max_epochs=1, learning_rate=1e-9).fit(there)
+        assert encoder.center_[4] == known.center_[0]
+        assert encoder.center_[0] != known.center_[0]
+        identity = encoder._module.tokens.identity.weight
+        np.testing.assert_allclose(identity[4], known._module.tokens.identity.weight[0], atol=1e-6)
+        assert np.isfinite(encoder.impute(there)).all(axis=None)
+
+
+def test_what_was_learned_elsewhere_helps_a_small_hospital():
+    known = make().fit(pd.DataFrame(correlated(2000), columns=list("abcdef")))
+    test = other_hospital(500)
+    small = test[:12]
+    alone = make().fit(small).score(test[12:])
+    assert make(initial=known).fit(small).score(test[12:]) > alone + 0.1
+
+
+@pytest.mark.parametrize(
+    ("params", "columns", "message"),
+    [
+        ({"d_model": 16}, "abcdef", "d_model=16 differs from the d_model=8"),
+        ({"n_factors": 2}, "abcdef", "n_factors=2 differs"),
+        ({}, "uvwxyz", "no lab in common"),
+        ({}, None, "matched by name"),
+    ],
+)
+def test_initial_that_does_not_fit_is_refused(labs, frame, params, columns, message):
+    known = make().fit(frame)
+    X = labs if columns is None else pd.DataFrame(labs, columns=list(columns))
+    with pytest.raises(ValueError, match=message):
+        make(initial=known, **params).fit(X)
+
+
+def test_warm_start_goes_on_from_the_first_fit():
+    X = correlated(300)
+    cold = make(n_factors=0, max_epochs=20, learning_rate=5e-3)
+    warm = make(n_factors=0, max_epochs=20, learning_rate=5e-3, warm_start=True)
+    cold.fit(X).fit(X)
+    warm.fit(X).fit(X)
+    assert warm.loss_curve_[0] < cold.loss_curve_[0]
+    assert warm.n_iter_ == 20
+
+
+def test_an_encoder_that_begins_elsewhere_is_saved_on_its_own(frame, tmp_path):
+    encoder = make(initial=make().fit(frame)).fit(frame)
+    encoder.save_pretrained(tmp_path)
+    assert MaskedLabEncoder.from_pretrained(tmp_path).initial is None
+
+
+# what comes out
+
+
+def test_tokens_stand_where_labs_were_measured(labs):
+    encoder = make(output="tokens").fit(labs)
+    tokens = encoder.transform(labs)
+    assert tokens.shape == (60, 6 * 8)
+    per_lab = tokens.reshape(60, 6, 8)
+    np.testing.assert_array_equal(np.isnan(per_lab).all(axis=2), np.isnan(labs))
+    np.testing.assert_array_equal(np.isnan(per_lab).any(axis=2), np.isnan(labs))
+    assert encoder.get_feature_names_out()[[0, 9]].tolist() == ["token0_0", "token1_1"]
+
+
+def test_tokens_depend_on_the_other_labs(labs):
+    encoder = make(output="tokens").fit(labs)
+    row = np.array([[5.0, 5.0, np.nan, np.nan, np.nan, np.nan]])
+    other = np.array([[5.0, 1.0, np.nan, np.nan, np.nan, np.nan]])
+    assert not np.allclose(encoder.transform(row)[0, :8], encoder.transform(other)[0, :8])
+
+
+def test_absent_tokens_may_be_zeros(labs):
+    tokens = make(output="tokens", absent="zero").fit_transform(labs)
+    assert np.isfinite(tokens).all()
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return make(max_epochs=10).fit(correlated(1500))
+
+
+def test_standard_deviations_are_those_of_the_errors(learned):
+    X = correlated(1500, 3)
+    hidden = np.random.default_rng(0).random(X.shape) < 0.2
+    hidden &= ~np.isnan(X)
+    imputed, std = learned.impute(np.where(hidden, np.nan, X), return_std=True)
+    assert (std[~np.isnan(np.where(hidden, np.nan, X))] == 0).all()
+    assert (std[hidden] > 0).all()
+    error = (imputed - X)[hidden] / std[hidden]
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(1.0, abs=0.15)
+    assert np.mean(np.abs(error) < 1.645) == pytest.approx(0.9, abs=0.04)
+
+
+def test_imputations_are_drawn_around_the_expected_value(learned):
+    X = correlated(30, 4)
+    observed = ~np.isnan(X)
+    expected, std = learned.impute(X, return_std=True)
+    draws = np.stack(learned.impute(X, n_imputations=400))
+    assert draws.shape == (400, *X.shape)
+    assert (draws[:, observed] == X[observed]).all()
+    deviation = (draws - expected)[:, ~observed] / std[~observed]
+    np.testing.assert_allclose(deviation.mean(axis=0), 0, atol=0.3)
+    np.testing.assert_allclose(deviation.std(), 1, atol=0.15)
+
+
+def test_imputations_of_a_row_belong_together(learned):
+    nothing = np.full((1, 6), np.nan)
+    draws = np.concatenate(learned.impute(nothing, n_imputations=3000))
+    np.testing.assert_allclose(
+        np.corrcoef(draws.T), pd.DataFrame(correlated(1500)).corr(), atol=0.15
+    )
+
+
+def test_imputations_come_from_random_state(learned):
+    X = correlated(5, 4)
+    np.testing.assert_array_equal(
+        learned.impute(X, n_imputations=2), learned.impute(X, n_imputations=2)
+    )
+
+
+def test_imputations_have_the_type_of_the_input(frame):
+    drawn = make().fit(frame).impute(frame, n_imputations=2)
+    assert len(drawn) == 2
+    assert all(table.columns.equals(frame.columns) for table in drawn)
+
+
+@pytest.mark.parametrize("n_imputations", [0, -1, 1.5, "two"])
+def test_impossible_numbers_of_imputations_are_refused(learned, n_imputations):
+    with pytest.raises((TypeError, ValueError), match="n_imputations"):
+        learned.impute(correlated(5), n_imputations=n_imputations)
+
+
+def test_hiding_what_varies_most_is_learned_too(labs):
+    labs[:, 2] *= np.linspace(0.1, 10, len(labs))
+    by_variation = make(masking="variation").fit(labs).transform(labs)
+    assert np.isfinite(by_variation).all()
+    assert not np.array_equal(by_variation, make().fit(labs).transform(labs))
+
+
+def test_double_and_single_precision_agree(labs):
+    encoder = make().fit(labs)
+    single = encoder.transform(labs.astype(np.float32))
+    np.testing.assert_allclose(single, encoder.transform(labs), atol=1e-4)
+
+
+def test_a_stream_is_not_saved(labs, tmp_path):
+    encoder = make().partial_fit(labs)
+    joblib.dump(encoder, tmp_path / "encoder.joblib")
+    loaded = joblib.load(tmp_path / "encoder.joblib")
+    assert not hasattr(loaded, "_stream")
+    np.testing.assert_array_equal(loaded.transform(labs), encoder.transform(labs))
