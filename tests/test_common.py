@@ -16,13 +16,22 @@ from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, MEDFuseClassifier
 from sklearn_medfuse.notes._embedding_cache import process_cache
 
 LABS = MaskedLabEncoder(max_epochs=3, d_model=16, n_layers=1, n_components=4)
+# whole batches in float64 without dropout: then weights equal repeated rows to the last digits
 FUSE = MEDFuseClassifier(
-    max_epochs=20, d_model=16, n_estimators=1, learning_rate=1e-2, batch_size=32
+    max_epochs=40,
+    d_model=8,
+    n_heads=2,
+    n_estimators=1,
+    dropout=0.0,
+    learning_rate=2e-2,
+    batch_size=500,
+    precision="float64",
 )
+FUSIONS = ["disentangled", "concat", "late", "kronecker", "labs", "notes"]
 CANARY = "Zebulon Quixote"
 
 
-@parametrize_with_checks([LABS, FUSE])
+@parametrize_with_checks([LABS, *(clone(FUSE).set_params(fusion=name) for name in FUSIONS)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

@@ -1,4 +1,9 @@
-"""vCLUB: a variational upper bound of mutual information (Cheng et al. 2020, arXiv 2006.12013)."""
+"""Upper bounds of mutual information with a variational Gaussian q(y | x).
+
+vCLUB and CLUBSample are of Cheng et al. 2020 (arXiv 2006.12013), the leave-one-out bound is of
+Poole et al. 2019 (arXiv 1905.06922). All hold when q is close to p(y | x), so q is fitted by
+maximum likelihood in a step of its own.
+"""
 
 import math
 
@@ -6,11 +11,8 @@ import torch
 from torch import Tensor, nn
 
 
-class VariationalCLUB(nn.Module):
-    """Bound I(x; y) from above with a Gaussian q(y | x).
-
-    The bound is  I_vCLUB = E_p(x,y)[log q(y|x)] - E_p(x) E_p(y)[log q(y|x)]  (eq. 13 there). It
-    holds when q is close to p(y | x), so q is fitted by maximum likelihood in a step of its own.
+class GaussianCritic(nn.Module):
+    """The Gaussian q(y | x) of every bound here, its mean and variance one hidden layer of x.
 
     Parameters
     ----------
@@ -24,10 +26,9 @@ class VariationalCLUB(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> club = VariationalCLUB(3, 2, 16)
-    >>> x, y = torch.zeros(10, 3), torch.zeros(10, 2)
-    >>> club.negative_log_likelihood(x, y).shape, club(x, y).shape
-    (torch.Size([]), torch.Size([]))
+    >>> critic = GaussianCritic(3, 2, 16)
+    >>> critic.negative_log_likelihood(torch.zeros(10, 3), torch.zeros(10, 2)).shape
+    torch.Size([])
     """
 
     def __init__(self, x_dim: int, y_dim: int, hidden: int = 64):
@@ -42,20 +43,99 @@ class VariationalCLUB(nn.Module):
         # tanh keeps the variance within [e^-4, e^4]: the bound cannot run off to infinity
         return self.mean(hidden), 4.0 * torch.tanh(self.log_variance(hidden) / 4.0)
 
-    def negative_log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mean of -log q(y | x), what fits q; in nats."""
+    def negative_log_likelihood(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Mean of -log q(y | x), what fits q; in nats.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, x_dim)
+            What is given.
+        y : Tensor of shape (n, y_dim)
+            What is told.
+        weight : Tensor of shape (n,) or None
+            Weight of each row; None weighs all alike.
+        """
         mean, log_variance = self._conditional(x)
         squared = (y - mean) ** 2 * torch.exp(-log_variance)
-        return 0.5 * (squared + log_variance + math.log(2 * math.pi)).sum(dim=1).mean()
+        return _mean(0.5 * (squared + log_variance + math.log(2 * math.pi)).sum(dim=1), weight)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+
+class VariationalCLUB(GaussianCritic):
+    """vCLUB: all n² pairs stand for p(x) p(y).
+
+    The bound is  I_vCLUB = E_p(x,y)[log q(y|x)] - E_p(x) E_p(y)[log q(y|x)]  (eq. 13 there).
+
+    Examples
+    --------
+    >>> import torch
+    >>> club = VariationalCLUB(3, 2, 16)
+    >>> club(torch.zeros(10, 3), torch.zeros(10, 2)).shape
+    torch.Size([])
+    """
+
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Estimate of the bound on x (n, x_dim), y (n, y_dim), in nats.
 
-        The second expectation runs over all n² pairs. With mean μᵢ of q(·|xᵢ) it needs no loop:
-        the mean over j of (yⱼ - μᵢ)² is  mean(y²) - 2 μᵢ mean(y) + μᵢ².
+        With mean μᵢ of q(·|xᵢ) the second expectation needs no loop over pairs: the mean over j of
+        (yⱼ - μᵢ)² is  mean(y²) - 2 μᵢ mean(y) + μᵢ².
         """
         mean, log_variance = self._conditional(x)
         positive = (y - mean) ** 2
-        negative = (y**2).mean(dim=0) - 2 * mean * y.mean(dim=0) + mean**2
+        negative = _mean(y**2, weight) - 2 * mean * _mean(y, weight) + mean**2
         # the terms log σ² and log 2π are the same in both expectations
-        return 0.5 * ((negative - positive) * torch.exp(-log_variance)).sum(dim=1).mean()
+        return _mean(0.5 * ((negative - positive) * torch.exp(-log_variance)).sum(dim=1), weight)
+
+
+class SampledCLUB(GaussianCritic):
+    """CLUBSample: one other row per row stands for p(x) p(y); noisier, and no dearer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> club = SampledCLUB(3, 2, 16)
+    >>> club(torch.zeros(10, 3), torch.zeros(10, 2)).shape
+    torch.Size([])
+    """
+
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Estimate of the bound on x (n, x_dim), y (n, y_dim), in nats."""
+        mean, log_variance = self._conditional(x)
+        # a shift by some rows pairs no row with itself; drawn in training, fixed in evaluation
+        shift = int(torch.randint(1, len(y), ())) if self.training and len(y) > 1 else len(y) // 2
+        negative, positive = (torch.roll(y, shift, dims=0) - mean) ** 2, (y - mean) ** 2
+        return _mean(0.5 * ((negative - positive) * torch.exp(-log_variance)).sum(dim=1), weight)
+
+
+class LeaveOneOut(GaussianCritic):
+    """L1Out: the mean of q(y | x) over the other rows' x stands for p(y).
+
+    The bound is  E_i[log q(yᵢ|xᵢ) - log 1/(n-1) Σ_{j≠i} q(yᵢ|xⱼ)]  (Poole et al., eq. 13).
+
+    Examples
+    --------
+    >>> import torch
+    >>> bound = LeaveOneOut(3, 2, 16)
+    >>> bound(torch.zeros(10, 3), torch.zeros(10, 2)).shape
+    torch.Size([])
+    """
+
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Estimate of the bound on x (n, x_dim), y (n, y_dim), in nats; 0 for a single row."""
+        if len(y) < 2:
+            return (y * 0.0).sum()
+        mean, log_variance = self._conditional(x)
+        precision = torch.exp(-log_variance)
+        # log q(yᵢ|xⱼ) of all pairs as matrix products; what is the same in both terms is left out
+        of_x = (mean**2 * precision + log_variance).sum(dim=1)
+        log_q = -0.5 * (y**2 @ precision.T - 2 * y @ (mean * precision).T + of_x)
+        own = torch.eye(len(y), dtype=torch.bool, device=y.device)
+        others = log_q.masked_fill(own, -torch.inf).logsumexp(dim=1) - math.log(len(y) - 1)
+        return _mean(log_q.diagonal() - others, weight)
+
+
+def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over rows, weighted where a weight (n,) is given."""
+    if weight is None:
+        return values.mean(dim=0)
+    # autocast leaves values in bfloat16, and a mean needs the digits
+    return torch.tensordot(weight / weight.sum(), values.to(weight.dtype), dims=1)

@@ -1,39 +1,36 @@
 """MEDFuseClassifier: the disentangled transformer as a scikit-learn classifier."""
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
-from skorch.callbacks import EarlyStopping, LRScheduler
-from skorch.dataset import Dataset
-from skorch.helper import predefined_split
-from skorch.utils import noop
-
-from .._nn.disentangled_fusion import FusionParts, FusionWithCritic
-from .._state import NetStateMixin, for_inference
-from .._training import (
-    check_heads,
-    draw_seed,
-    no_values_in_errors,
-    resolve_device,
-    resolve_device_to_load,
-    torch_seed,
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    check_is_fitted,
+    validate_data,
 )
-from ._modalities import BlockScaler, resolve_modalities
-from ._net import EpochBar, FusionNet
-from ._targets import Targets
 
-_MIN_VALIDATION_ROWS = 10
-_PREDICTION_BATCH = 4096
+from .._nn.fusion_ensemble import FUSIONS, MI_ESTIMATORS, FusionWithCritic
+from .._nn.fusion_parts import FusionParts
+from .._nn.losses import LOSSES
+from .._state import NetStateMixin, for_inference
+from .._training import no_values_in_errors, resolve_device_to_load
+from . import _fitting
+from ._decisions import Decisions
+from ._insight import InsightMixin
+from ._modalities import BlockScaler, only_modality, resolve_modalities, resolve_tokens
+from ._targets import Targets, take_out_missing
+from ._training_rows import TrainingRows
 
 
-class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
+class MEDFuseClassifier(
+    InsightMixin, NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+):
     """Predict diseases from several modalities, keeping the shared and the specific apart.
 
     Each modality's vector becomes a few tokens. Self-attention gives what is specific to a
@@ -45,11 +42,30 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     Parameters
     ----------
     mi_weight : float, default=0.1
-        λ, the weight of the vCLUB bound of the mutual information (in nats, per shared dimension).
+        λ, the weight of the bound of the mutual information (in nats, per shared dimension).
+    fusion : str, default="disentangled"
+        How the modalities meet. "disentangled" is the paper's module. "kronecker" keeps its
+        specific parts and the product of the modalities, without attention; "late" averages the
+        logits of one net per modality; "concat" is one net over all side by side. None of the
+        three has a mutual information to minimise. A modality's name, such as "labs" or "notes",
+        fits a net on that modality alone, whatever others X has; where "auto" finds no names in
+        X, its one modality takes this one.
+    mi_estimator : {"vclub", "club_sample", "l1out"}, default="vclub"
+        Bound of the mutual information: vCLUB over all pairs of a batch, over one pair per row,
+        or the leave-one-out bound.
+    critic_steps : int, default=1
+        Steps of the critic before each step of the fusion.
     modalities : "auto" or dict of str to int or slice, default="auto"
         Columns of each modality. "auto" reads the prefixes ``labs__``, ``notes__`` that
         ColumnTransformer gives the columns of a DataFrame; anything else is one modality. A dict
         gives numbers of columns in order, or slices. Any number of modalities from one works.
+    input_tokens : "auto" or dict of str to int, default="auto"
+        Modalities that come as several tokens of equal width, token by token in their columns;
+        a token that is NaN throughout is absent. "auto" knows them by names of columns that end
+        in ``token<i>_<j>``; a dict gives numbers of tokens.
+    modality_dropout : float, default=0.0
+        Probability with which training takes a modality of a row for absent, never its last one.
+        It readies the model for rows that lack a modality where few of the training rows do.
     d_model : int, default=64
         Width of a token and of each disentangled part; a multiple of `n_heads`.
     n_heads : int, default=4
@@ -60,8 +76,25 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Dropout probability.
     n_estimators : int, default=4
         Nets trained side by side from different initial weights, their logits averaged.
-    threshold : float, default=0.5
-        Probability from which `predict` says 1, of each label or of the second class.
+    loss : {"log_loss", "focal", "asymmetric"}, default="log_loss"
+        Prediction loss. Focal (Lin et al. 2017, exponent 2) lets easy cells count less, asymmetric
+        (Ridnik et al. 2021, exponent 4, margin 0.05; not for several classes) easy negatives. Both
+        distort probabilities; `calibration` puts them right.
+    class_weight : None, "balanced", dict or list of dict, default=None
+        Weights of classes, as in scikit-learn; of labels those of 0 and 1, "balanced" and a list
+        label by label. They too distort probabilities.
+    threshold : float or "tune", default=0.5
+        Probability from which `predict` says 1, of each label or of the second class. "tune"
+        chooses one per label on held-out predictions. Several classes know no threshold.
+    false_negative_cost : float or None, default=None
+        What a missed case costs where a false alarm costs 1, for threshold="tune"; None maximises
+        F1.
+    calibration : {"temperature", "isotonic"} or None, default=None
+        Calibrate probabilities, label by label, on held-out predictions.
+    decision_folds : int or None, default=3
+        For `threshold` and `calibration`: number of folds to predict out of fold, each with
+        a net of its own; None uses the `validation_fraction` that one net is not trained on.
+        Whole groups are held out when `groups` are given to fit.
     max_epochs : int, default=12
         Passes over the training rows at most. Twelve suit a thousand rows; fewer rows need more.
     batch_size : int, default=128
@@ -71,13 +104,20 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     weight_decay : float, default=0.05
         Weight decay of AdamW.
     early_stopping : bool, default=False
-        Hold out `validation_fraction` of the rows, stop when their loss has not fallen for
+        Hold out `validation_fraction` of the rows, stop when their score has not improved for
         `n_iter_no_change` epochs, and keep the best epoch's weights. Whole groups are held out
         when `groups` are given to fit. Without effect when fewer than ten rows would be held out.
+    scoring : str or callable, default="loss"
+        What early stopping watches: the prediction loss, or a score of scikit-learn by its name,
+        or any scorer.
     validation_fraction : float, default=0.1
         Share of the rows, or groups, held out for early stopping.
     n_iter_no_change : int, default=10
-        Epochs without a lower validation loss before training stops.
+        Epochs without a better validation score before training stops.
+    precision : {"float32", "bfloat16", "float64", "auto"}, default="float32"
+        Arithmetic of training. "bfloat16" computes forward passes in mixed precision; "auto" does
+        so on a GPU that can. "float64" makes training repeat to the last digits. Prediction is in
+        float64 always.
     callbacks : list of skorch.callbacks.Callback or None, default=None
         Further callbacks of the net. They take part in fit and are not saved with a fitted
         estimator.
@@ -95,7 +135,15 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     target_names_ : ndarray of shape (n_labels,)
         Column names of y; only when y was a DataFrame.
     modalities_ : dict of str to int64 ndarray
-        Columns of each modality.
+        Columns of each modality that is read.
+    n_input_tokens_ : dict of str to int
+        Tokens of each modality; 0 for a vector.
+    part_names_ : list of str
+        What `contributions` tells apart: the modalities, "shared" and "baseline".
+    thresholds_ : ndarray of shape (n_labels,) or (1,)
+        Probability from which each label, or the second class, is predicted.
+    temperatures_ : ndarray of shape (n_labels,) or (1,)
+        Only with calibration="temperature".
     n_features_in_ : int
         Number of columns of X in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -105,7 +153,9 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     loss_curve_ : list of float
         Training prediction loss of each epoch.
     validation_losses_ : list of float
-        Validation loss of each epoch; empty without early stopping.
+        Prediction loss of each epoch on the rows held out; empty where none are.
+    validation_scores_ : list of float
+        Validation score of each epoch; only with early stopping on another score than the loss.
     net_ : skorch.NeuralNet
         The trained net. After loading from a file it can predict, not go on training.
 
@@ -119,6 +169,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     -----
     The method is part 4 of MEDFuse [1]_, the bound that of CLUB [2]_. Where the code had to
     choose, its docstrings say NOTE[DIFF].
+
+    Integer weights equal repeated rows, and weights of zero rows left out, as far as training does
+    not depend on their number: exactly where one batch holds all rows and `dropout` is 0, on
+    average else.
 
     References
     ----------
@@ -142,20 +196,32 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
 
     _parameter_constraints: dict = {
         "mi_weight": [Interval(Real, 0, None, closed="left")],
+        "fusion": [str],
+        "mi_estimator": [StrOptions(set(MI_ESTIMATORS))],
+        "critic_steps": [Interval(Integral, 1, None, closed="left")],
         "modalities": [StrOptions({"auto"}), dict],
+        "input_tokens": [StrOptions({"auto"}), dict],
+        "modality_dropout": [Interval(Real, 0, 1, closed="left")],
         "d_model": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "n_tokens": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "threshold": [Interval(Real, 0, 1, closed="both")],
+        "loss": [StrOptions(set(LOSSES))],
+        "class_weight": [StrOptions({"balanced"}), dict, list, None],
+        "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"tune"})],
+        "false_negative_cost": [Interval(Real, 0, None, closed="neither"), None],
+        "calibration": [StrOptions({"temperature", "isotonic"}), None],
+        "decision_folds": [Interval(Integral, 2, None, closed="left"), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
+        "scoring": [str, callable],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "precision": [StrOptions({"float32", "bfloat16", "float64", "auto"})],
         "callbacks": [list, None],
         "device": [str, torch.device],
         "random_state": ["random_state"],
@@ -168,46 +234,70 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         self,
         *,
         mi_weight=0.1,
+        fusion="disentangled",
+        mi_estimator="vclub",
+        critic_steps=1,
         modalities="auto",
+        input_tokens="auto",
+        modality_dropout=0.0,
         d_model=64,
         n_heads=4,
         n_tokens=4,
         dropout=0.3,
         n_estimators=4,
+        loss="log_loss",
+        class_weight=None,
         threshold=0.5,
+        false_negative_cost=None,
+        calibration=None,
+        decision_folds=3,
         max_epochs=12,
         batch_size=128,
         learning_rate=1e-3,
         weight_decay=0.05,
         early_stopping=False,
+        scoring="loss",
         validation_fraction=0.1,
         n_iter_no_change=10,
+        precision="float32",
         callbacks=None,
         device="auto",
         random_state=None,
         verbose=0,
     ):
         self.mi_weight = mi_weight
+        self.fusion = fusion
+        self.mi_estimator = mi_estimator
+        self.critic_steps = critic_steps
         self.modalities = modalities
+        self.input_tokens = input_tokens
+        self.modality_dropout = modality_dropout
         self.d_model = d_model
         self.n_heads = n_heads
         self.n_tokens = n_tokens
         self.dropout = dropout
         self.n_estimators = n_estimators
+        self.loss = loss
+        self.class_weight = class_weight
         self.threshold = threshold
+        self.false_negative_cost = false_negative_cost
+        self.calibration = calibration
+        self.decision_folds = decision_folds
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.early_stopping = early_stopping
+        self.scoring = scoring
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.precision = precision
         self.callbacks = callbacks
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, sample_weight=None, groups=None):
         """Train the fusion.
 
         Parameters
@@ -216,10 +306,13 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             Vectors of all modalities side by side. A modality that a row lacks is NaN in all its
             columns.
         y : array-like of shape (n_rows,) or (n_rows, n_labels)
-            Classes, or a 0/1 matrix of labels.
+            Classes, or a 0/1 matrix of labels, in a DataFrame or array of which NaN says that a
+            label is not known.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights of rows; those of zero are left out.
         groups : array-like of shape (n_rows,) or None, default=None
-            Patient of each row; the validation split then keeps patients together. In a Pipeline
-            it comes by metadata routing, `set_fit_request(groups=True)`.
+            Patient of each row; what is held out then keeps patients together. In a Pipeline
+            it comes by metadata routing, `set_fit_request(groups=True)`, and so do weights.
 
         Returns
         -------
@@ -229,29 +322,23 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         self._validate_params()
         names = np.asarray(y.columns) if isinstance(y, pd.DataFrame) else None
         columns_of = X
+        y, observed = take_out_missing(y)
         with no_values_in_errors():
             X, y = validate_data(
                 self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", multi_output=True
             )
-        targets, encoded = Targets.fit(y)
-        self.modalities_ = resolve_modalities(self.modalities, columns_of, X.shape[1])
-        scaler = BlockScaler.fit(self.modalities_, X)
-        self._input_mean, self._input_scale = scaler.mean, scaler.scale
+        targets, encoded = Targets.fit(y, observed)
+        self._resolve_columns(columns_of)
         self._remember_targets(targets, names)
+        rows = TrainingRows.counted(
+            X, encoded, observed, targets, sample_weight, self.class_weight, groups
+        )
 
         rng = check_random_state(self.random_state)
-        train, validation = self._split(X, encoded, groups, rng)
-        device = resolve_device(self.device)
-        with torch_seed(draw_seed(rng), device):
-            net = self._build_net(self._build_module(), device, len(train), validation)
-            net.fit(train, y=None)
-        for_inference(net.module_, device)
-        self.net_ = net
-        self.n_iter_ = len(net.history)
-        self.loss_curve_ = [float(loss) for loss in net.history[:, "train_loss"]]
-        self.validation_losses_ = (
-            [] if validation is None else [float(loss) for loss in net.history[:, "valid_loss"]]
-        )
+        fitted = _fitting.train(self, rows, targets, self.modalities_, self.n_input_tokens_, rng)
+        self._remember_net(fitted)
+        self._remember_decisions(_fitting.learn_decisions(self, rows, targets, fitted, rng))
+        self._mean_contributions = self._contributions(rows.X).mean(axis=0)
         return self
 
     def predict(self, X):
@@ -265,9 +352,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Returns
         -------
         ndarray of shape (n_rows,) or (n_rows, n_labels)
-            Classes, or 0/1 where a label's probability reaches `threshold`.
+            Classes, or 0/1 where a label's probability reaches its threshold.
         """
-        return self._targets().decide(self.predict_proba(X), self.threshold)
+        logits = self._logits_of_array(self._validate_input(X))
+        return self._decisions().predict(logits)
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -282,11 +370,40 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         ndarray of shape (n_rows, n_classes) or (n_rows, n_labels)
             Probability of each class, or of each label being 1.
         """
-        logits = [
-            self.net_.module_.forward_logits(parts).mean(dim=0).cpu().numpy()
-            for parts in self._forward_parts(X)
-        ]
-        return self._targets().probabilities(np.concatenate(logits))
+        logits = self._logits_of_array(self._validate_input(X))
+        return self._decisions().probabilities(logits)
+
+    def predict_log_proba(self, X):
+        """Predict logarithms of probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Vectors in the columns of fit.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes) or (n_rows, n_labels)
+            Natural logarithms; minus infinity where a probability is 0.
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def decision_function(self, X):
+        """Predict logits.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Vectors in the columns of fit.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), (n_rows, n_classes) or (n_rows, n_labels)
+            Logits, over the temperatures where there are any; isotonic calibration leaves them.
+        """
+        logits = self._logits_of_array(self._validate_input(X))
+        return self._decisions().logits(logits)
 
     def transform(self, X):
         """Return the disentangled parts.
@@ -298,9 +415,9 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
 
         Returns
         -------
-        ndarray of shape (n_rows, (n_modalities + 1) * n_estimators * d_model)
-            What is specific to each modality, then what is shared; `get_feature_names_out` names
-            the columns.
+        ndarray of shape (n_rows, n_parts * n_estimators * d_model)
+            What is specific to each modality, then what is shared, as far as the fusion has them;
+            `get_feature_names_out` names the columns.
         """
         batches = [_part_matrix(parts).cpu().numpy() for parts in self._forward_parts(X)]
         return np.concatenate(batches)
@@ -321,35 +438,25 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         check_is_fitted(self)
         _check_feature_names_in(self, input_features)
         width = self.n_estimators * self.d_model
-        stems = [*(f"{name}_specific" for name in self.modalities_), "shared"]
+        parts = self.part_names_[:-1]
+        stems = [part if part == "shared" else f"{part}_specific" for part in parts]
         return np.array([f"{stem}{i}" for stem in stems for i in range(width)], dtype=object)
 
-    def mutual_information(self, X):
-        """Estimate how much the shared part tells of the specific ones.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Vectors in the columns of fit; a hundred rows or more give a steady estimate.
-
-        Returns
-        -------
-        float
-            vCLUB bound of I([S_A, S_B]; S_C) in nats, averaged over the nets. It is a bound as far
-            as the critic fits, and needs `mi_weight` > 0 in fit, which trains the critic.
-        """
-        check_is_fitted(self)
-        if self.mi_weight == 0:
-            raise ValueError(
-                "mutual_information needs the critic, which mi_weight=0 leaves untrained; fit with "
-                "a small positive mi_weight such as 1e-6 to measure without steering."
-            )
-        batches = list(self._forward_parts(X))
-        parts = [_concatenate(members) for members in zip(*batches, strict=True)]
-        with torch.inference_mode():
-            return float(self.net_.module_.mutual_information(parts).mean())
+    def _resolve_columns(self, X) -> None:
+        """Find the modalities of X and how each of them comes."""
+        one = None if self.fusion in FUSIONS else self.fusion
+        columns = resolve_modalities(
+            self.modalities, X, self.n_features_in_, unnamed=one or "features"
+        )
+        self.modalities_ = columns if one is None else only_modality(columns, one)
+        self.n_input_tokens_ = resolve_tokens(self.input_tokens, self.modalities_, X)
 
     def _remember_targets(self, targets: Targets, names) -> None:
+        if targets.kind == "multiclass" and self.loss == "asymmetric":
+            raise ValueError(
+                "loss='asymmetric' is one of labels, and y has several classes; use 'log_loss' or "
+                "'focal'."
+            )
         self.classes_ = targets.classes
         self._target_kind = targets.kind
         self._constant_labels = targets.constant
@@ -359,105 +466,74 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             del self.target_names_
         targets.warn_of_constant_labels(np.arange(targets.n_outputs) if names is None else names)
 
-    def _targets(self) -> Targets:
-        check_is_fitted(self)
-        return Targets(self._target_kind, self.classes_, self._constant_labels)
-
-    def _split(self, X, y, groups, rng) -> tuple[Dataset, Dataset | None]:
-        """Training and validation rows; patients stay together, classes stay balanced."""
-        if groups is not None:
-            check_consistent_length(X, groups)
-        n_validation = round(self.validation_fraction * len(X))
-        if not self.early_stopping or n_validation < _MIN_VALIDATION_ROWS:
-            return self._dataset(X, y), None
-        options = {"test_size": self.validation_fraction, "random_state": rng}
-        if groups is not None and len(np.unique(groups)) > 1:
-            splitter = GroupShuffleSplit(1, **options)
-        elif y.ndim == 1 and np.bincount(y).min() > 1 and n_validation >= len(self.classes_):
-            splitter = StratifiedShuffleSplit(1, **options)
-        else:
-            splitter = ShuffleSplit(1, **options)
-        train, validation = next(splitter.split(X, y, groups))
-        return self._dataset(X[train], y[train]), self._dataset(X[validation], y[validation])
-
-    def _dataset(self, X, y) -> Dataset:
-        blocks, present = self._blocks(X)
-        tensors = {
-            f"block of {name}": torch.from_numpy(block).float()
-            for name, block in zip(self.modalities_, blocks, strict=True)
-        }
-        tensors["present"] = torch.from_numpy(present)
-        target = torch.from_numpy(y)
-        return Dataset(tensors, target if target.dtype == torch.int64 else target.float())
-
-    def _blocks(self, X) -> tuple[list[np.ndarray], np.ndarray]:
-        return BlockScaler(self.modalities_, self._input_mean, self._input_scale).blocks(X)
-
-    def _build_module(self) -> FusionWithCritic:
-        check_heads(self.d_model, self.n_heads)
-        return FusionWithCritic(
-            self.n_estimators,
-            [len(block) for block in self.modalities_.values()],
-            len(self._constant_labels),
-            d_model=self.d_model,
-            n_heads=self.n_heads,
-            n_tokens=self.n_tokens,
-            dropout=self.dropout,
-        )
-
-    def _build_net(self, module, device, n_train: int, validation: Dataset | None) -> FusionNet:
-        steps = -(-n_train // self.batch_size) * self.max_epochs
-        callbacks = [
-            LRScheduler(
-                policy=torch.optim.lr_scheduler.OneCycleLR,
-                max_lr=self.learning_rate,
-                total_steps=steps + 1,
-                pct_start=0.1,
-                step_every="batch",
-            ),
-            EpochBar(self.verbose),
-            *(self.callbacks or []),
+    def _remember_net(self, fitted: _fitting.FittedNet) -> None:
+        net = fitted.net
+        self.net_ = net
+        self._input_mean, self._input_scale = fitted.scaler.mean, fitted.scaler.scale
+        parts = [
+            *(self.modalities_ if net.module_.fusion[0].has_specific else []),
+            *(["shared"] if net.module_.fusion[0].has_shared else []),
         ]
-        if validation is not None:
-            stop = EarlyStopping(patience=self.n_iter_no_change, load_best=True, sink=noop)
-            callbacks.append(stop)
-        return FusionNet(
-            module,
-            criterion=torch.nn.BCEWithLogitsLoss,
-            mi_weight=self.mi_weight,
-            optimizer=torch.optim.AdamW,
-            lr=self.learning_rate,
-            optimizer__weight_decay=self.weight_decay,
-            critic_optimizer__lr=self.learning_rate,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            iterator_train__shuffle=True,
-            train_split=None if validation is None else predefined_split(validation),
-            callbacks=callbacks,
-            device=str(device),
-            verbose=0,
+        self.part_names_ = [*parts, "baseline"]
+        self.n_iter_ = len(net.history)
+        self.loss_curve_ = [float(loss) for loss in net.history[:, "train_loss"]]
+        validated = fitted.held_out is not None
+        self.validation_losses_ = (
+            [float(loss) for loss in net.history[:, "valid_loss"]] if validated else []
+        )
+        if "valid_score" in net.history[-1]:
+            self.validation_scores_ = [float(score) for score in net.history[:, "valid_score"]]
+        elif hasattr(self, "validation_scores_"):
+            del self.validation_scores_
+
+    def _remember_decisions(self, decisions: Decisions) -> None:
+        self.thresholds_ = decisions.thresholds
+        for name, value in (
+            ("temperatures_", decisions.temperatures),
+            ("_isotonic", decisions.isotonic),
+        ):
+            if value is not None:
+                setattr(self, name, value)
+            elif hasattr(self, name):
+                delattr(self, name)
+
+    def _decisions(self) -> Decisions:
+        return Decisions(
+            Targets(self._target_kind, self.classes_, self._constant_labels),
+            self.thresholds_,
+            getattr(self, "temperatures_", None),
+            getattr(self, "_isotonic", None),
         )
 
-    def _forward_parts(self, X):
-        """Yield the parts of every net, a batch of rows at a time."""
+    def _validate_input(self, X) -> np.ndarray:
         check_is_fitted(self)
         with no_values_in_errors():
-            X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
-        blocks, present = self._blocks(X)
-        module = self.net_.module_
-        device = next(module.parameters()).device
-        for start in range(0, len(X), _PREDICTION_BATCH):
-            rows = slice(start, start + _PREDICTION_BATCH)
-            batch = [torch.from_numpy(block[rows]).to(device) for block in blocks]
-            with torch.inference_mode():
-                yield module.forward_parts(batch, torch.from_numpy(present[rows]).to(device))
+            return validate_data(
+                self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan"
+            )
+
+    def _scaler(self) -> BlockScaler:
+        return BlockScaler(
+            self.modalities_, self.n_input_tokens_, self._input_mean, self._input_scale
+        )
+
+    def _forward_parts(self, X) -> Iterator[list[FusionParts]]:
+        """Yield the parts of every net, a batch of rows at a time."""
+        X = self._validate_input(X)
+        yield from _fitting.iterate_parts(self.net_.module_, self._scaler(), X)
+
+    def _logits_of_array(self, X: np.ndarray) -> np.ndarray:
+        return _fitting.logits_of(self.net_.module_, self._scaler(), X)
 
     def _get_module(self):
         return self.net_.module_ if hasattr(self, "net_") else None
 
     def _restore_module(self) -> FusionWithCritic:
         device = resolve_device_to_load(self.device)
-        self.net_ = self._build_net(self._build_module(), device, 1, None).initialize()
+        module = _fitting.build_module(
+            self, self.modalities_, self.n_input_tokens_, len(self._constant_labels)
+        )
+        self.net_ = _fitting.build_net(self, module, device, 1).initialize()
         return for_inference(self.net_.module_, device)
 
     def __getstate__(self):
@@ -477,10 +553,5 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
 
 def _part_matrix(members: list[FusionParts]) -> torch.Tensor:
     """Parts of all nets side by side: each modality's own, then the shared one."""
-    by_part = zip(*([*member.specific, member.shared] for member in members), strict=True)
+    by_part = zip(*(member.vectors() for member in members), strict=True)
     return torch.cat([vector for part in by_part for vector in part], dim=1)
-
-
-def _concatenate(batches: tuple[FusionParts, ...]) -> FusionParts:
-    specific = [torch.cat(vectors) for vectors in zip(*(b.specific for b in batches), strict=True)]
-    return FusionParts(specific, torch.cat([b.shared for b in batches]))

@@ -1,5 +1,6 @@
 """Which columns belong to which modality, and which rows lack it."""
 
+import re
 from numbers import Integral
 
 import numpy as np
@@ -11,7 +12,13 @@ _REMEDY = (
 )
 
 
-def resolve_modalities(modalities, X, n_features: int) -> dict[str, np.ndarray]:
+# how a column of token input is named after its modality: "labs__token3_0"
+_TOKEN_COLUMN = re.compile(r"token(\d+)_(\d+)$")
+
+
+def resolve_modalities(
+    modalities, X, n_features: int, unnamed: str = "features"
+) -> dict[str, np.ndarray]:
     """Find the columns of each modality.
 
     Parameters
@@ -24,6 +31,8 @@ def resolve_modalities(modalities, X, n_features: int) -> dict[str, np.ndarray]:
         The input of fit.
     n_features : int
         Number of columns.
+    unnamed : str
+        Name of the one modality that "auto" finds in columns without prefixes.
 
     Returns
     -------
@@ -41,7 +50,72 @@ def resolve_modalities(modalities, X, n_features: int) -> dict[str, np.ndarray]:
     if names and all("__" in name for name in names):
         prefixes = np.array([name.split("__", 1)[0] for name in names])
         return {str(p): np.flatnonzero(prefixes == p) for p in dict.fromkeys(prefixes)}
-    return {"features": np.arange(n_features)}
+    return {unnamed: np.arange(n_features)}
+
+
+def only_modality(columns: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Leave one modality of several."""
+    if name not in columns:
+        raise ValueError(
+            f"fusion={name!r} reads the modality of that name alone, but the modalities of X are "
+            f"{list(columns)}."
+        )
+    return {name: columns[name]}
+
+
+def resolve_tokens(input_tokens, columns: dict[str, np.ndarray], X) -> dict[str, int]:
+    """Find which modalities come as tokens.
+
+    Parameters
+    ----------
+    input_tokens : "auto" or dict of str to int
+        "auto" takes a modality for tokens when all its columns of a DataFrame end in
+        ``token<i>_<j>``, token by token. A dict gives numbers of tokens; who is not in it is a
+        vector.
+    columns : dict of str to int64 array
+        Columns of each modality.
+    X : DataFrame or array of shape (n, n_features)
+        The input of fit.
+
+    Returns
+    -------
+    dict of str to int
+        Tokens of each modality; 0 for a vector.
+    """
+    if input_tokens == "auto":
+        names = np.array([str(c) for c in X.columns]) if isinstance(X, pd.DataFrame) else None
+        return {
+            name: 0 if names is None else _count_tokens(name, names[block])
+            for name, block in columns.items()
+        }
+    wrong = [name for name in input_tokens if name not in columns]
+    wrong += [
+        name
+        for name, count in input_tokens.items()
+        if name in columns
+        and (not isinstance(count, Integral) or count < 1 or len(columns[name]) % count)
+    ]
+    if wrong:
+        raise ValueError(
+            f"input_tokens[{wrong[0]!r}] must name a modality, one of {list(columns)}, and give a "
+            "number of tokens that divides its number of columns."
+        )
+    return {name: int(input_tokens.get(name, 0)) for name in columns}
+
+
+def _count_tokens(modality: str, names: np.ndarray) -> int:
+    matches = [_TOKEN_COLUMN.search(name) for name in names]
+    numbers = [(int(match[1]), int(match[2])) for match in matches if match is not None]
+    if len(numbers) < len(names):
+        return 0
+    n_tokens = numbers[-1][0] + 1
+    width = len(names) // n_tokens
+    if numbers != [(token, i) for token in range(n_tokens) for i in range(width)]:
+        raise ValueError(
+            f"The columns of the modality {modality!r} are named as tokens, token<i>_<j>, but do "
+            "not count up i and then j from 0 without gaps."
+        )
+    return n_tokens
 
 
 def _from_dict(modalities: dict, n_features: int) -> dict[str, np.ndarray]:
@@ -75,41 +149,65 @@ class BlockScaler:
     ----------
     columns : dict of str to int64 array
         Columns of each modality.
+    n_tokens : dict of str to int
+        Tokens of each modality; 0 for a vector.
     mean : float array of shape (n_features,)
-        Mean of each column over the rows that have its modality.
+        Mean of each column over the rows that have its modality; of tokens, over all tokens.
     scale : float array of shape (n_features,)
         Standard deviation likewise; 1 for a constant column.
     """
 
-    def __init__(self, columns: dict[str, np.ndarray], mean: np.ndarray, scale: np.ndarray):
+    def __init__(
+        self,
+        columns: dict[str, np.ndarray],
+        n_tokens: dict[str, int],
+        mean: np.ndarray,
+        scale: np.ndarray,
+    ):
         self.columns = columns
+        self.n_tokens = n_tokens
         self.mean = mean
         self.scale = scale
 
     @classmethod
-    def fit(cls, columns: dict[str, np.ndarray], X: np.ndarray) -> "BlockScaler":
-        """Learn mean and scale from the rows where a modality is present."""
+    def fit(
+        cls, columns: dict[str, np.ndarray], n_tokens: dict[str, int], X: np.ndarray, weight
+    ) -> "BlockScaler":
+        """Learn mean and scale from the rows where a modality is present, by rows' weights."""
         mean = np.zeros(X.shape[1])
         scale = np.ones(X.shape[1])
-        for block in columns.values():
-            values = X[:, block]
-            values = values[~np.isnan(values).any(axis=1)]
-            if len(values):
-                mean[block] = values.mean(axis=0)
-                deviation = values.std(axis=0)
-                constant = deviation <= 1e-10 * np.abs(mean[block])
-                scale[block] = np.where(constant | (deviation == 0), 1.0, deviation)
-        return cls(columns, mean, scale)
+        for name, block in columns.items():
+            repeats = max(1, n_tokens[name])
+            # one row per token: tokens of a kind are scaled alike, wherever they stand
+            values = X[:, block].reshape(len(X) * repeats, -1)
+            there = ~np.isnan(values).any(axis=1)
+            if there.any():
+                weights = np.repeat(weight, repeats)[there]
+                centre = np.average(values[there], axis=0, weights=weights)
+                variance = np.average((values[there] - centre) ** 2, axis=0, weights=weights)
+                deviation = np.sqrt(variance)
+                constant = deviation <= 1e-10 * np.abs(centre)
+                deviation = np.where(constant | (deviation == 0), 1.0, deviation)
+                mean[block], scale[block] = np.tile(centre, repeats), np.tile(deviation, repeats)
+        return cls(columns, n_tokens, mean, scale)
 
     def blocks(self, X: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return one standardised block per modality and a (n, n_modalities) mask of presence."""
-        present = presence(self.columns, X)
+        """Return one standardised block per modality and a (n, n_modalities) mask of presence.
+
+        A block has shape (n, width), or (n, n_tokens, width) where the modality comes as tokens.
+        """
+        present = presence(self.columns, self.n_tokens, X)
         scaled = (X - self.mean) / self.scale
-        return [scaled[:, block] for block in self.columns.values()], present
+        blocks = []
+        for name, block in self.columns.items():
+            count = self.n_tokens[name]
+            shape = (len(X), count, len(block) // count) if count else (len(X), len(block))
+            blocks.append(scaled[:, block].reshape(shape))
+        return blocks, present
 
 
-def presence(columns: dict[str, np.ndarray], X: np.ndarray) -> np.ndarray:
-    """Say which rows have which modality; a block that is NaN in part is an error.
+def presence(columns: dict[str, np.ndarray], n_tokens: dict[str, int], X: np.ndarray) -> np.ndarray:
+    """Say which rows have which modality; a vector or token that is NaN in part is an error.
 
     Returns
     -------
@@ -119,14 +217,16 @@ def presence(columns: dict[str, np.ndarray], X: np.ndarray) -> np.ndarray:
     missing = np.isnan(X)
     present = np.ones((len(X), len(columns)), dtype=bool)
     for position, (name, block) in enumerate(columns.items()):
-        share = missing[:, block].mean(axis=1)
-        partial = (share > 0) & (share < 1)
+        width = len(block) // max(1, n_tokens[name])
+        share = missing[:, block].reshape(len(X), -1, width).mean(axis=2)
+        partial = ((share > 0) & (share < 1)).any(axis=1)
         if partial.any():
             raise ValueError(
                 f"{partial.sum()} rows of X, first at position {np.flatnonzero(partial)[0]}, have "
-                f"NaN in some but not all of the {len(block)} columns of the modality {name!r}. A "
-                "modality is absent when its whole block is NaN; MaskedLabEncoder takes single "
-                f"missing values. If several modalities ended up in this block, {_REMEDY}."
+                f"NaN in some but not all of the {width} columns of the modality {name!r}"
+                f"{' in a token' if n_tokens[name] else ''}. A modality, or a token of it, is "
+                "absent when its whole block is NaN; MaskedLabEncoder takes single missing values. "
+                f"If several modalities ended up in this block, {_REMEDY}."
             )
-        present[:, position] = share == 0
+        present[:, position] = (share == 0).any(axis=1)
     return present

@@ -1,14 +1,20 @@
 """The skorch net that trains the fusion module and, in a step of its own, its critic."""
 
+from contextlib import nullcontext
+
 import torch
-import torch.nn.functional as F
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
+from .._nn.losses import LOSSES
+from .._nn.modality_dropout import drop_modalities
 from .._training import TensorBatches, progress_bar
+
+# tensors of a batch beside the modalities' blocks, which have names of another form
+NOT_BLOCKS = ("present", "row_weight", "cell_weight")
 
 
 class FusionNet(NeuralNet):
@@ -23,12 +29,34 @@ class FusionNet(NeuralNet):
         Of `skorch.NeuralNet`.
     mi_weight : float
         λ, the weight of the bound of mutual information.
+    loss : str
+        Prediction loss, one of `LOSSES`.
+    critic_steps : int
+        Steps of the critic before each step of the fusion.
+    modality_dropout : float
+        Probability with which a modality is taken for absent in training.
+    autocast : bool
+        Compute the forward passes in bfloat16 where torch deems it safe.
     critic_optimizer : type
         Optimiser of the critic.
     """
 
-    def __init__(self, *args, mi_weight, critic_optimizer=torch.optim.Adam, **kwargs):
+    def __init__(
+        self,
+        *args,
+        mi_weight,
+        loss="log_loss",
+        critic_steps=1,
+        modality_dropout=0.0,
+        autocast=False,
+        critic_optimizer=torch.optim.Adam,
+        **kwargs,
+    ):
         self.mi_weight = mi_weight
+        self.loss = loss
+        self.critic_steps = critic_steps
+        self.modality_dropout = modality_dropout
+        self.autocast = autocast
         self.critic_optimizer = critic_optimizer
         super().__init__(
             *args, iterator_train=TensorBatches, iterator_valid=TensorBatches, **kwargs
@@ -36,60 +64,86 @@ class FusionNet(NeuralNet):
 
     def initialize_optimizer(self, triggered_directly=None):
         """Give the fusion and its critic an optimiser each."""
-        for name, parameters in (
-            ("optimizer", self.module_.fusion.named_parameters()),
-            ("critic_optimizer", self.module_.critic.named_parameters()),
-        ):
+        self._fusion_parameters = list(self.module_.fusion.parameters())
+        for name, half in (("optimizer", "fusion"), ("critic_optimizer", "critic")):
+            parameters = list(getattr(self.module_, half).named_parameters())
             args, kwargs = self.get_params_for_optimizer(name, parameters)
-            setattr(self, f"{name}_", getattr(self, name)(*args, **kwargs))
+            made = getattr(self, name)(*args, **kwargs) if parameters else None
+            setattr(self, f"{name}_", made)
         return self
 
     def train_step(self, batch, **fit_params):
         """Fit the critic on the batch, then the fusion."""
         self._set_training(True)
-        blocks, present, y = self._unpack(batch)
-        parts = self.module_.forward_parts(blocks, present)
-        if self.mi_weight > 0:
-            self.critic_optimizer_.zero_grad(set_to_none=True)
-            self.module_.critic_loss(parts).backward()
-            self.critic_optimizer_.step()
+        blocks, X, y = self._unpack(batch)
+        present = X["present"]
+        if self.modality_dropout > 0:
+            present = drop_modalities(present, self.modality_dropout)
+        with self._precision():
+            parts = self.module_.forward_parts(blocks, present)
+        if self._steers_information():
+            self._fit_critic(parts, X["row_weight"])
 
         self.optimizer_.zero_grad(set_to_none=True)
-        logits = self.module_.forward_logits(parts)
+        with self._precision():
+            logits = self.module_.forward_logits(parts)
+        logits = _at_least_single(logits)
         # summed, not averaged: each member learns as it would alone
-        loss = torch.stack([self._prediction_loss(member, y) for member in logits]).sum()
-        if self.mi_weight > 0:
-            # NOTE[DIFF]: per shared dimension, so that one mi_weight suits any d_model; and a bound
-            # below zero only says that the critic lags behind
-            information = self.module_.mutual_information(parts).clamp(min=0.0)
-            per_dimension = information.sum() / parts[0].shared.shape[1]
-            (loss + self.mi_weight * per_dimension).backward()
+        losses = [self._prediction_loss(own, y, X["cell_weight"]) for own in logits]
+        loss = torch.stack(losses).sum()
+        if self._steers_information():
+            (loss + self.mi_weight * self._information(parts, X["row_weight"])).backward()
         else:
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.module_.fusion.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self._fusion_parameters, 1.0)
         self.optimizer_.step()
         return {"loss": loss.detach() / len(logits), "y_pred": logits.detach().mean(dim=0)}
 
     def validation_step(self, batch, **fit_params):
         """Prediction loss of the averaged logits."""
         self._set_training(False)
-        blocks, present, y = self._unpack(batch)
-        with torch.no_grad():
-            logits = self.module_(blocks, present)
-            return {"loss": self._prediction_loss(logits, y), "y_pred": logits}
+        blocks, X, y = self._unpack(batch)
+        with torch.no_grad(), self._precision():
+            logits = _at_least_single(self.module_(blocks, X["present"]))
+            loss = self._prediction_loss(logits, y, X["cell_weight"])
+            return {"loss": loss, "y_pred": logits}
 
-    def _unpack(self, batch) -> tuple[list[Tensor], Tensor, Tensor]:
+    def _steers_information(self) -> bool:
+        return self.mi_weight > 0 and self.critic_optimizer_ is not None
+
+    def _fit_critic(self, parts, row_weight: Tensor) -> None:
+        for _ in range(self.critic_steps):
+            self.critic_optimizer_.zero_grad(set_to_none=True)
+            with self._precision():
+                loss = self.module_.critic_loss(parts, row_weight)
+            loss.backward()
+            self.critic_optimizer_.step()
+
+    def _information(self, parts, row_weight: Tensor) -> Tensor:
+        # NOTE[DIFF]: per shared dimension, so that one mi_weight suits any d_model; and a bound
+        # below zero only says that the critic lags behind
+        with self._precision():
+            information = self.module_.mutual_information(parts, row_weight)
+        return information.clamp(min=0.0).sum() / parts[0].shared.shape[1]
+
+    def _precision(self):
+        """Context of a forward pass."""
+        if not self.autocast:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+    def _unpack(self, batch) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
         X, y = unpack_data(batch)
         X, y = to_device(X, self.device), to_device(y, self.device)
-        names = [name for name in X if name != "present"]
-        return [X[name] for name in names], X["present"], y
+        return [X[name] for name in X if name not in NOT_BLOCKS], X, y
 
-    @staticmethod
-    def _prediction_loss(logits: Tensor, y: Tensor) -> Tensor:
-        """Binary cross-entropy over labels, cross-entropy where y holds class numbers."""
-        if y.dtype == torch.int64:
-            return F.cross_entropy(logits, y)
-        return F.binary_cross_entropy_with_logits(logits, y)
+    def _prediction_loss(self, logits: Tensor, y: Tensor, cell_weight: Tensor) -> Tensor:
+        return (LOSSES[self.loss](logits, y) * cell_weight).mean()
+
+
+def _at_least_single(logits: Tensor) -> Tensor:
+    """Logits in float32 where autocast left them in bfloat16: losses need the digits."""
+    return logits.float() if logits.dtype == torch.bfloat16 else logits
 
 
 class EpochBar(Callback):
@@ -121,3 +175,20 @@ class EpochBar(Callback):
     def on_train_end(self, net, **kwargs):
         """Close it."""
         self.bar_.close()
+
+
+class ValidationScore(Callback):
+    """Score the rows held out after each epoch.
+
+    Parameters
+    ----------
+    score : callable
+        ``score(module)`` gives a float, greater is better.
+    """
+
+    def __init__(self, score):
+        self.score = score
+
+    def on_epoch_end(self, net, **kwargs):
+        """Record the score."""
+        net.history.record("valid_score", float(self.score(net.module_)))

@@ -3,9 +3,45 @@
 import warnings
 
 import numpy as np
-from scipy.special import expit, softmax
+import pandas as pd
+from scipy.special import expit, logit, softmax
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
+
+# where a label had one value in fit: as sure as a float64 can say short of infinity
+_CERTAIN = np.finfo(np.float64).eps
+
+
+def take_out_missing(y):
+    """Replace missing labels by 0 and say where they were.
+
+    Parameters
+    ----------
+    y : DataFrame or array of shape (n, n_labels), or any other form of y
+        Labels; NaN and pandas.NA are missing. Targets of other forms come back as they are.
+
+    Returns
+    -------
+    y : as given
+        Labels without missing ones.
+    observed : bool array of shape (n, n_labels) or None
+        False where a label is missing; None where none is.
+    """
+    if not isinstance(y, pd.DataFrame | np.ndarray) or y.ndim != 2 or y.shape[1] < 2:
+        return y, None
+    observed = ~np.asarray(pd.isna(y))
+    if observed.all():
+        return y, None
+    never = np.flatnonzero(~observed.any(axis=0))
+    if len(never):
+        raise ValueError(
+            f"{len(never)} labels, first at position {never[0]}, are missing in every row of y; "
+            "leave them out."
+        )
+    filled = np.where(observed, y, 0).astype(np.float64)
+    return pd.DataFrame(filled, y.index, y.columns) if isinstance(y, pd.DataFrame) else filled, (
+        observed
+    )
 
 
 class Targets:
@@ -27,13 +63,13 @@ class Targets:
         self.constant = constant
 
     @classmethod
-    def fit(cls, y) -> tuple["Targets", np.ndarray]:
+    def fit(cls, y, observed=None) -> tuple["Targets", np.ndarray]:
         """Learn the kind of y; return it with y encoded: class numbers or floats of 0 and 1."""
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y")
         if kind == "multilabel-indicator":
             y = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float64)
-            mean = y.mean(axis=0)
+            mean = np.average(y, axis=0, weights=observed)
             constant = np.where((mean == 0) | (mean == 1), mean, np.nan)
             return cls(kind, unique_labels(y), constant), y
         if kind not in ("binary", "multiclass"):
@@ -69,17 +105,40 @@ class Targets:
         """Probabilities in scikit-learn's shape from logits (n, n_outputs)."""
         if self.kind == "multiclass":
             return softmax(logits, axis=1)
-        positive = np.where(np.isnan(self.constant), expit(logits), self.constant)
+        return self.from_positive(expit(logits))
+
+    def from_positive(self, positive: np.ndarray) -> np.ndarray:
+        """Probabilities in scikit-learn's shape from those of each output (n, n_outputs)."""
+        if self.kind == "multiclass":
+            total = positive.sum(axis=1, keepdims=True)
+            return np.where(total > 0, positive / np.where(total > 0, total, 1), 1 / self.n_outputs)
+        return self._complete(np.where(np.isnan(self.constant), positive, self.constant))
+
+    def _complete(self, positive: np.ndarray) -> np.ndarray:
         if self.kind == "multilabel-indicator":
             return positive
         if len(self.classes) == 1:
             return np.ones_like(positive)
         return np.hstack([1 - positive, positive])
 
-    def decide(self, probabilities: np.ndarray, threshold: float) -> np.ndarray:
-        """Classes, or a 0/1 matrix, from probabilities."""
+    def decision(self, logits: np.ndarray) -> np.ndarray:
+        """Logits in scikit-learn's shape, certain where a label had one value in fit."""
+        if self.kind == "multiclass":
+            return logits
+        certain = logit(np.clip(self.constant, _CERTAIN, 1 - _CERTAIN))
+        logits = np.where(np.isnan(self.constant), logits, certain)
+        return logits[:, 0] if self.kind == "binary" else logits
+
+    def decode(self, encoded: np.ndarray) -> np.ndarray:
+        """y as it was given, from its encoded form."""
         if self.kind == "multilabel-indicator":
-            return (probabilities >= threshold).astype(np.int64)
+            return encoded.astype(np.int64)
+        return self.classes[encoded.reshape(-1).astype(np.intp)]
+
+    def decide(self, probabilities: np.ndarray, thresholds) -> np.ndarray:
+        """Classes, or a 0/1 matrix, from probabilities; thresholds are one or one per label."""
+        if self.kind == "multilabel-indicator":
+            return (probabilities >= thresholds).astype(np.int64)
         if self.kind == "binary" and len(self.classes) == 2:
-            return self.classes[(probabilities[:, 1] >= threshold).astype(np.intp)]
+            return self.classes[(probabilities[:, 1] >= thresholds).astype(np.intp)]
         return self.classes[probabilities.argmax(axis=1)]

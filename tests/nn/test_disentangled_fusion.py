@@ -3,11 +3,9 @@
 import pytest
 import torch
 
-from sklearn_medfuse._nn.disentangled_fusion import (
-    DisentangledFusion,
-    FusionParts,
-    FusionWithCritic,
-)
+from sklearn_medfuse._nn.disentangled_fusion import DisentangledFusion
+from sklearn_medfuse._nn.fusion_ensemble import FusionWithCritic
+from sklearn_medfuse._nn.fusion_parts import FusionParts
 
 
 def make(widths=(3, 5), **options):

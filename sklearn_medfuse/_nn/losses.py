@@ -1,0 +1,67 @@
+"""Losses of single cells, one per row and label, so that each can have a weight."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def log_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy: binary of each label, or over classes where y holds class numbers.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_outputs)
+        Raw scores.
+    y : float Tensor of shape (n, n_outputs), or int64 Tensor of shape (n,)
+        Labels of 0 and 1, or class numbers.
+
+    Returns
+    -------
+    Tensor of shape (n, n_outputs) or (n, 1)
+        Loss of each cell, in nats.
+
+    Examples
+    --------
+    >>> import torch
+    >>> log_loss(torch.zeros(2, 1), torch.ones(2, 1))
+    tensor([[0.6931],
+            [0.6931]])
+    """
+    if y.dtype == torch.int64:
+        return F.cross_entropy(logits, y, reduction="none")[:, None]
+    return F.binary_cross_entropy_with_logits(logits, y, reduction="none")
+
+
+def focal_loss(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy times (1 - p)^gamma of the true value: easy cells count less (Lin et al. 2017).
+
+    Examples
+    --------
+    >>> import torch
+    >>> focal_loss(torch.zeros(1, 1), torch.ones(1, 1))
+    tensor([[0.1733]])
+    """
+    surprise = log_loss(logits, y)
+    return (1 - torch.exp(-surprise)) ** gamma * surprise
+
+
+def asymmetric_loss(
+    logits: Tensor, y: Tensor, gamma_negative: float = 4.0, margin: float = 0.05
+) -> Tensor:
+    """Binary cross-entropy in which easy negatives count less (Ridnik et al. 2021).
+
+    A positive costs -log p, a negative  -p_m^gamma log(1 - p_m)  with  p_m = max(p - margin, 0), so
+    negatives below the margin are left alone. Of labels only, not of classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> asymmetric_loss(torch.tensor([[0.0, -4.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor([[0.6931, 0.0000]])
+    """
+    shifted = (torch.sigmoid(logits) - margin).clamp(min=0.0)
+    negative = -(shifted**gamma_negative) * torch.log1p(-shifted)
+    return y * F.softplus(-logits) + (1 - y) * negative
+
+
+LOSSES = {"log_loss": log_loss, "focal": focal_loss, "asymmetric": asymmetric_loss}

@@ -1,0 +1,210 @@
+"""Training of a MEDFuseClassifier's net: once, or once more per fold for held-out predictions."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.metrics import check_scoring
+from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
+from skorch.utils import noop
+
+from .._nn.fusion_ensemble import FUSIONS, FusionWithCritic
+from .._nn.fusion_parts import FusionParts
+from .._state import for_inference
+from .._training import check_heads, draw_seed, resolve_device, torch_seed
+from ._decisions import Decisions
+from ._modalities import BlockScaler
+from ._net import EpochBar, FusionNet, ValidationScore
+from ._scored_model import ScoredModel
+from ._targets import Targets
+from ._training_rows import TrainingRows
+
+_PREDICTION_BATCH = 4096
+
+
+class FittedNet(NamedTuple):
+    """A trained net, the scaling of its inputs, and the rows held out of its training."""
+
+    net: FusionNet
+    scaler: BlockScaler
+    held_out: np.ndarray | None
+
+
+def build_module(params, columns, n_tokens: dict[str, int], n_outputs: int) -> FusionWithCritic:
+    """Untrained module for a classifier's parameters and its modalities."""
+    check_heads(params.d_model, params.n_heads)
+    widths = [len(block) // max(1, n_tokens[name]) for name, block in columns.items()]
+    return FusionWithCritic(
+        params.n_estimators,
+        widths,
+        n_outputs,
+        d_model=params.d_model,
+        # a modality's name asks for that modality alone: late fusion of one
+        fusion=params.fusion if params.fusion in FUSIONS else "late",
+        mi_estimator=params.mi_estimator,
+        n_heads=params.n_heads,
+        n_tokens=params.n_tokens,
+        dropout=params.dropout,
+        n_input_tokens=[n_tokens[name] for name in columns],
+    )
+
+
+def build_net(
+    params, module, device, n_train: int, validation: Dataset | None = None, score=None
+) -> FusionNet:
+    """Untrained skorch net around a module."""
+    steps = -(-n_train // params.batch_size) * params.max_epochs
+    callbacks = [
+        LRScheduler(
+            policy=torch.optim.lr_scheduler.OneCycleLR,
+            max_lr=params.learning_rate,
+            total_steps=steps + 1,
+            pct_start=0.1,
+            step_every="batch",
+        ),
+        *([] if score is None else [ValidationScore(score)]),
+        EpochBar(params.verbose),
+        *(params.callbacks or []),
+    ]
+    if validation is not None and params.early_stopping:
+        stop = EarlyStopping(
+            monitor="valid_loss" if score is None else "valid_score",
+            lower_is_better=score is None,
+            threshold_mode="rel" if score is None else "abs",
+            patience=params.n_iter_no_change,
+            load_best=True,
+            sink=noop,
+        )
+        callbacks.append(stop)
+    return FusionNet(
+        module,
+        criterion=torch.nn.BCEWithLogitsLoss,
+        mi_weight=params.mi_weight,
+        loss=params.loss,
+        critic_steps=params.critic_steps,
+        modality_dropout=params.modality_dropout,
+        autocast=_uses_bfloat16(params.precision, device),
+        optimizer=torch.optim.AdamW,
+        lr=params.learning_rate,
+        optimizer__weight_decay=params.weight_decay,
+        # skorch refuses the settings of an optimiser that no parameter needs
+        **({"critic_optimizer__lr": params.learning_rate} if len(module.critic) else {}),
+        max_epochs=params.max_epochs,
+        batch_size=params.batch_size,
+        iterator_train__shuffle=True,
+        train_split=None if validation is None else predefined_split(validation),
+        callbacks=callbacks,
+        device=str(device),
+        verbose=0,
+    )
+
+
+def train(params, rows: TrainingRows, targets: Targets, columns, n_tokens, rng) -> FittedNet:
+    """Train a net on the rows, less those held out for early stopping or decisions."""
+    split = rows.split(params.validation_fraction, rng) if _holds_out(params) else None
+    scaler = BlockScaler.fit(columns, n_tokens, rows.X, rows.row_weight)
+    dtype = torch.float64 if params.precision == "float64" else torch.float32
+    kept = rows if split is None else rows.take(split[0])
+    validation, score = None, None
+    if split is not None:
+        held_out = rows.take(split[1])
+        validation = held_out.to_dataset(scaler, dtype)
+        if params.early_stopping and params.scoring != "loss":
+            score = _scorer(params.scoring, targets, held_out, scaler)
+    device = resolve_device(params.device)
+    with torch_seed(draw_seed(rng), device):
+        module = build_module(params, columns, n_tokens, targets.n_outputs).to(dtype)
+        net = build_net(params, module, device, len(kept.X), validation, score)
+        net.fit(kept.to_dataset(scaler, dtype), y=None)
+    # weights are saved in float32: what predicts now must be what predicts after loading
+    for_inference(net.module_.float(), device)
+    return FittedNet(net, scaler, None if split is None else split[1])
+
+
+def learn_decisions(
+    params, rows: TrainingRows, targets: Targets, fitted: FittedNet, rng
+) -> Decisions:
+    """Calibrate and tune thresholds on rows that the net predicting them was not trained on."""
+    tune = params.threshold == "tune"
+    n_thresholds = targets.n_outputs if targets.kind == "multilabel-indicator" else 1
+    decisions = Decisions(targets, np.full(n_thresholds, 0.5 if tune else float(params.threshold)))
+    if not tune and params.calibration is None:
+        return decisions
+    logits, held_out = _held_out_logits(params, rows, targets, fitted, rng)
+    # what weighs classes would distort probabilities; what is missing still does not count
+    weight = held_out.row_weight[:, None] * (held_out.cell_weight > 0)
+    decisions = decisions.calibrated(params.calibration, logits, held_out.y, weight)
+    if not tune:
+        return decisions
+    return decisions.tuned(logits, held_out.y, weight, params.false_negative_cost)
+
+
+def _held_out_logits(
+    params, rows: TrainingRows, targets: Targets, fitted: FittedNet, rng
+) -> tuple[np.ndarray, TrainingRows]:
+    """Logits of rows that no net predicting them was trained on, and these rows."""
+    if params.decision_folds is None:
+        if fitted.held_out is None:
+            raise ValueError(
+                f"validation_fraction={params.validation_fraction} of {len(rows.X)} rows is too "
+                "little to tune decisions on; hold out more, or set decision_folds."
+            )
+        held_out = rows.take(fitted.held_out)
+        return logits_of(fitted.net.module_, fitted.scaler, held_out.X), held_out
+    logits = np.zeros((len(rows.X), targets.n_outputs))
+    for kept, left in rows.folds(params.decision_folds, rng):
+        part = train(
+            params, rows.take(kept), targets, fitted.scaler.columns, fitted.scaler.n_tokens, rng
+        )
+        logits[left] = logits_of(part.net.module_, part.scaler, rows.X[left])
+    return logits, rows
+
+
+def iterate_parts(module, scaler: BlockScaler, X: np.ndarray) -> Iterator[list[FusionParts]]:
+    """Yield the parts of every member, a batch of rows at a time."""
+    blocks, present = scaler.blocks(X)
+    parameter = next(module.parameters())
+    for start in range(0, len(X), _PREDICTION_BATCH):
+        rows = slice(start, start + _PREDICTION_BATCH)
+        batch = [torch.from_numpy(block[rows]).to(parameter) for block in blocks]
+        with torch.inference_mode():
+            yield module.forward_parts(batch, torch.from_numpy(present[rows]).to(parameter.device))
+
+
+def logits_of(module, scaler: BlockScaler, X: np.ndarray) -> np.ndarray:
+    """Logits (n, n_outputs), averaged over members."""
+    with torch.inference_mode():
+        batches = [
+            module.forward_logits(parts).mean(dim=0).cpu().numpy()
+            for parts in iterate_parts(module, scaler, X)
+        ]
+    return np.concatenate(batches)
+
+
+def _holds_out(params) -> bool:
+    decides = params.threshold == "tune" or params.calibration is not None
+    return params.early_stopping or (decides and params.decision_folds is None)
+
+
+def _scorer(scoring, targets: Targets, held_out: TrainingRows, scaler: BlockScaler):
+    """Function from a module in training to its score on the rows held out."""
+    # a scorer knows no missing labels
+    complete = (held_out.cell_weight > 0).all(axis=1)
+    X, y = held_out.X[complete], targets.decode(held_out.y[complete])
+
+    def score(module):
+        decisions = Decisions(targets, np.array([0.5]))
+        model = ScoredModel(decisions, lambda rows: logits_of(module.eval(), scaler, rows))
+        return check_scoring(model, scoring)(model, X, y)
+
+    return score
+
+
+def _uses_bfloat16(precision: str, device: torch.device) -> bool:
+    if precision == "auto":
+        # nets this small lose more to casting than they gain on a CPU
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision == "bfloat16"
