@@ -114,13 +114,17 @@ def fit_temperatures(targets: Targets, logits, y, weight) -> np.ndarray:
 
 
 def fit_isotonic(targets: Targets, logits, y, weight) -> list[np.ndarray]:
-    """Steps of an isotonic regression of each output on its logit, as arrays of shape (2, k)."""
+    """Steps of an isotonic regression of each output on its logit, as arrays of shape (2, k).
+
+    Probabilities stay 1 / (n + 2) away from 0 and 1: n rows cannot tell that nobody ever is ill.
+    """
     steps = []
     for j in range(logits.shape[1]):
         hit = (y == j) if targets.kind == "multiclass" else y[:, j]
         own = weight[:, min(j, weight.shape[1] - 1)]
         counted = own > 0
-        regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+        margin = 1 / (counted.sum() + 2)
+        regression = IsotonicRegression(y_min=margin, y_max=1 - margin, out_of_bounds="clip")
         regression.fit(logits[counted, j], hit[counted], sample_weight=own[counted])
         steps.append(np.stack([regression.X_thresholds_, regression.y_thresholds_]))
     return steps
