@@ -23,7 +23,13 @@ from .._training import no_values_in_errors, resolve_device_to_load
 from . import _fitting
 from ._decisions import Decisions
 from ._insight import InsightMixin
-from ._modalities import BlockScaler, only_modality, resolve_modalities, resolve_tokens
+from ._modalities import (
+    BlockScaler,
+    check_scaling,
+    only_modality,
+    resolve_modalities,
+    resolve_tokens,
+)
 from ._targets import Targets, take_out_missing
 from ._training_rows import TrainingRows
 
@@ -63,6 +69,10 @@ class MEDFuseClassifier(
         Modalities that come as several tokens of equal width, token by token in their columns;
         a token that is NaN throughout is absent. "auto" knows them by names of columns that end
         in ``token<i>_<j>``; a dict gives numbers of tokens.
+    input_scaling : {"column", "block"} or dict of str to these, default="column"
+        Columns are standardised, or the columns of a modality centred and given one scale, which
+        keeps their sizes to each other, as components of an SVD need. A dict says it by modality;
+        who is not in it is standardised.
     modality_dropout : float, default=0.0
         Probability with which training takes a modality of a row for absent, never its last one.
         It readies the model for rows that lack a modality where few of the training rows do.
@@ -201,6 +211,7 @@ class MEDFuseClassifier(
         "critic_steps": [Interval(Integral, 1, None, closed="left")],
         "modalities": [StrOptions({"auto"}), dict],
         "input_tokens": [StrOptions({"auto"}), dict],
+        "input_scaling": [StrOptions({"column", "block"}), dict],
         "modality_dropout": [Interval(Real, 0, 1, closed="left")],
         "d_model": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
@@ -239,6 +250,7 @@ class MEDFuseClassifier(
         critic_steps=1,
         modalities="auto",
         input_tokens="auto",
+        input_scaling="column",
         modality_dropout=0.0,
         d_model=64,
         n_heads=4,
@@ -271,6 +283,7 @@ class MEDFuseClassifier(
         self.critic_steps = critic_steps
         self.modalities = modalities
         self.input_tokens = input_tokens
+        self.input_scaling = input_scaling
         self.modality_dropout = modality_dropout
         self.d_model = d_model
         self.n_heads = n_heads
@@ -450,6 +463,7 @@ class MEDFuseClassifier(
         )
         self.modalities_ = columns if one is None else only_modality(columns, one)
         self.n_input_tokens_ = resolve_tokens(self.input_tokens, self.modalities_, X)
+        check_scaling(self.input_scaling, columns)
 
     def _remember_targets(self, targets: Targets, names) -> None:
         if targets.kind == "multiclass" and self.loss == "asymmetric":

@@ -105,7 +105,7 @@ def build_net(
 def train(params, rows: TrainingRows, targets: Targets, columns, n_tokens, rng) -> FittedNet:
     """Train a net on the rows, less those held out for early stopping or decisions."""
     split = rows.split(params.validation_fraction, rng) if _holds_out(params) else None
-    scaler = BlockScaler.fit(columns, n_tokens, rows.X, rows.row_weight)
+    scaler = BlockScaler.fit(columns, n_tokens, rows.X, rows.row_weight, params.input_scaling)
     dtype = torch.float64 if params.precision == "float64" else torch.float32
     kept = rows if split is None else rows.take(split[0])
     validation, score = None, None

@@ -171,9 +171,18 @@ class BlockScaler:
 
     @classmethod
     def fit(
-        cls, columns: dict[str, np.ndarray], n_tokens: dict[str, int], X: np.ndarray, weight
+        cls,
+        columns: dict[str, np.ndarray],
+        n_tokens: dict[str, int],
+        X: np.ndarray,
+        weight: np.ndarray,
+        input_scaling: str | dict[str, str] = "column",
     ) -> "BlockScaler":
-        """Learn mean and scale from the rows where a modality is present, by rows' weights."""
+        """Learn mean and scale from the rows where a modality is present, by rows' weights.
+
+        `input_scaling`, for all modalities or by name, is "column", or "block" for one scale of
+        all columns, the root of their mean variance.
+        """
         mean = np.zeros(X.shape[1])
         scale = np.ones(X.shape[1])
         for name, block in columns.items():
@@ -185,6 +194,8 @@ class BlockScaler:
                 weights = np.repeat(weight, repeats)[there]
                 centre = np.average(values[there], axis=0, weights=weights)
                 variance = np.average((values[there] - centre) ** 2, axis=0, weights=weights)
+                if _scaling_of(name, input_scaling) == "block":
+                    variance = np.full_like(variance, variance.mean())
                 deviation = np.sqrt(variance)
                 constant = deviation <= 1e-10 * np.abs(centre)
                 deviation = np.where(constant | (deviation == 0), 1.0, deviation)
@@ -204,6 +215,21 @@ class BlockScaler:
             shape = (len(X), count, len(block) // count) if count else (len(X), len(block))
             blocks.append(scaled[:, block].reshape(shape))
         return blocks, present
+
+
+def _scaling_of(name: str, input_scaling: str | dict[str, str]) -> str:
+    return input_scaling if isinstance(input_scaling, str) else input_scaling.get(name, "column")
+
+
+def check_scaling(input_scaling, columns: dict[str, np.ndarray]) -> None:
+    """Refuse names that are no modality and words that are no scaling."""
+    if isinstance(input_scaling, dict):
+        for name, how in input_scaling.items():
+            if name not in columns or how not in ("column", "block"):
+                raise ValueError(
+                    f"input_scaling[{name!r}]={how!r} must name a modality, one of "
+                    f"{list(columns)}, and be 'column' or 'block'."
+                )
 
 
 def presence(columns: dict[str, np.ndarray], n_tokens: dict[str, int], X: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import pytest
 
 from sklearn_medfuse.fusion._modalities import (
     BlockScaler,
+    check_scaling,
     only_modality,
     presence,
     resolve_modalities,
@@ -184,3 +185,23 @@ def test_one_of_several_modalities():
     assert list(only_modality(COLUMNS, "notes")) == ["notes"]
     with pytest.raises(ValueError, match="'letters' reads the modality of that name"):
         only_modality(COLUMNS, "letters")
+
+
+# scaling
+
+
+def test_one_scale_for_a_block_keeps_the_sizes_of_its_columns():
+    X = np.random.default_rng(0).normal(3, [1, 10, 5], size=(500, 3))
+    scaler = BlockScaler.fit(COLUMNS, VECTORS, X, np.ones(500), {"labs": "block"})
+    labs, notes = scaler.blocks(X)[0]
+    spread = labs.std(axis=0)
+    np.testing.assert_allclose(spread[1] / spread[0], X[:, 1].std() / X[:, 0].std())
+    np.testing.assert_allclose((spread**2).mean(), 1)
+    np.testing.assert_allclose(labs.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(notes.std(axis=0), 1)
+
+
+@pytest.mark.parametrize("wrong", [{"letters": "block"}, {"labs": "none"}])
+def test_impossible_scaling_is_refused(wrong):
+    with pytest.raises(ValueError, match="input_scaling"):
+        check_scaling(wrong, COLUMNS)
