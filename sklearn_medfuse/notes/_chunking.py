@@ -117,3 +117,33 @@ def budget_batches(widths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
         size = max(1, batch_tokens // int(width))
         batches += np.split(positions, range(size, len(positions), size))
     return batches
+
+
+def packed_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """Group chunks of any length, longest first, so that no batch exceeds the budget.
+
+    Parameters
+    ----------
+    lengths : int array of shape (n_chunks,)
+        Tokens of each chunk.
+    batch_tokens : int
+        Tokens per batch at most; a single longer chunk still forms a batch.
+
+    Returns
+    -------
+    list of int arrays
+        Positions of the chunks of each batch.
+
+    Examples
+    --------
+    >>> [batch.tolist() for batch in packed_batches(np.array([3, 9, 4, 3]), 9)]
+    [[1], [2, 0], [3]]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start, tokens = [], 0, 0
+    for end, position in enumerate(order):
+        if end > start and tokens + lengths[position] > batch_tokens:
+            batches.append(order[start:end])
+            start, tokens = end, 0
+        tokens += lengths[position]
+    return [*batches, order[start:]] if len(order) else []

@@ -1,72 +1,149 @@
-"""Chunk embeddings of this process, so that cross-validation embeds each chunk once."""
+"""What was embedded before: in this process, so that cross-validation embeds each chunk once."""
 
 import hashlib
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
 
-import numpy as np
+KEY_BYTES = 32
 
 
-class EmbeddingCache:
-    """Least-recently-used store of vectors, bounded by bytes.
+class CacheInfo(NamedTuple):
+    """State of a cache.
 
-    Keys are keyed hashes with a key of this process, so nothing of the text is held.
+    Attributes
+    ----------
+    hits, misses : int
+        Entries found and not found by this process.
+    entries : int
+        Entries held: vectors of chunks, and which chunks make up a piece of text.
+    n_bytes : int
+        Their size.
+    max_bytes : int
+        The size that is kept to.
+    """
+
+    hits: int
+    misses: int
+    entries: int
+    n_bytes: int
+    max_bytes: int
+
+
+class Cache(Protocol):
+    """A store of bytes under keyed hashes."""
+
+    secret: bytes
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the entries that are held."""
+
+    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep entries."""
+
+    def info(self) -> CacheInfo:
+        """Return counts and sizes."""
+
+
+def keyed_hash(secret: bytes, context: bytes, content: bytes) -> bytes:
+    """Key of a content under a context; without the secret no content can be guessed from it."""
+    # the context's length keeps the border between the two in the hash
+    digest = hashlib.blake2b(key=secret, digest_size=KEY_BYTES)
+    digest.update(len(context).to_bytes(8, "little"))
+    digest.update(context)
+    digest.update(content)
+    return digest.digest()
+
+
+class MemoryCache:
+    """Least-recently-used store of this process, bounded by bytes.
 
     Parameters
     ----------
     max_bytes : int
-        Size of the vectors at most.
+        Size of the entries at most, keys not counted.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> cache = EmbeddingCache(max_bytes=1000)
-    >>> key = cache.key(b"model", [101, 7592, 102])
-    >>> cache.get(key) is None
+    >>> cache = MemoryCache(max_bytes=1000)
+    >>> key = keyed_hash(cache.secret, b"model", b"101 7592 102")
+    >>> cache.get_many([key])
+    {}
+    >>> cache.put_many({key: b"vector"})
+    >>> cache.get_many([key]) == {key: b"vector"}
     True
-    >>> cache.put(key, np.ones(3, dtype=np.float32))
-    >>> cache.get(key).tolist()
-    [1.0, 1.0, 1.0]
     """
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
-        self._secret = secrets.token_bytes(32)
-        self._vectors: OrderedDict[bytes, np.ndarray] = OrderedDict()
-        self._bytes = 0
+        self.secret = secrets.token_bytes(32)
+        self._entries: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bytes = self._hits = self._misses = 0
         self._lock = threading.Lock()
 
-    def key(self, context: bytes, tokens: list[int]) -> bytes:
-        """Key of a chunk under a model and its settings."""
-        digest = hashlib.blake2b(np.asarray(tokens, dtype=np.uint32).tobytes(), key=self._secret)
-        digest.update(context)
-        return digest.digest()
-
-    def get(self, key: bytes) -> np.ndarray | None:
-        """Return the vector of a chunk, None when it is not held."""
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the entries that are held."""
+        found = {}
         with self._lock:
-            vector = self._vectors.get(key)
-            if vector is not None:
-                self._vectors.move_to_end(key)
-            return vector
+            for key in keys:
+                if key in self._entries:
+                    found[key] = self._entries[key]
+                    self._entries.move_to_end(key)
+                    self._hits += 1
+                else:
+                    self._misses += 1
+        return found
 
-    def put(self, key: bytes, vector: np.ndarray) -> None:
-        """Keep the vector of a chunk, at the cost of the least recently used ones."""
+    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep entries, at the cost of the least recently used ones."""
         with self._lock:
-            if key in self._vectors:
-                return
-            self._vectors[key] = vector.copy()
-            self._bytes += vector.nbytes
+            for key, value in entries.items():
+                if key not in self._entries:
+                    self._entries[key] = value
+                    self._bytes += len(value)
             while self._bytes > self.max_bytes:
-                self._bytes -= self._vectors.popitem(last=False)[1].nbytes
+                self._bytes -= len(self._entries.popitem(last=False)[1])
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._vectors.clear()
-            self._bytes = 0
+            self._entries.clear()
+            self._bytes = self._hits = self._misses = 0
+
+    def info(self) -> CacheInfo:
+        """Return counts and sizes."""
+        with self._lock:
+            return CacheInfo(
+                self._hits, self._misses, len(self._entries), self._bytes, self.max_bytes
+            )
+
+
+class LayeredCache:
+    """A small fast store before a large slow one; both use the large one's secret."""
+
+    def __init__(self, fast: Cache, slow: Cache):
+        self.fast, self.slow = fast, slow
+        self.secret = slow.secret
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the entries that either holds."""
+        keys = list(keys)
+        found = self.fast.get_many(keys)
+        more = self.slow.get_many([key for key in keys if key not in found])
+        self.fast.put_many(more)
+        return found | more
+
+    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep entries in both."""
+        self.fast.put_many(entries)
+        self.slow.put_many(entries)
+
+    def info(self) -> CacheInfo:
+        """Return counts and sizes of the large one."""
+        return self.slow.info()
 
 
 # 256 MiB hold 170,000 chunks of a 384-wide model
-process_cache = EmbeddingCache(2**28)
+process_cache = MemoryCache(2**28)

@@ -1,5 +1,6 @@
 """LLMNoteEncoder: embeddings of clinical notes as a scikit-learn transformer."""
 
+import os
 from numbers import Integral
 
 import numpy as np
@@ -12,12 +13,10 @@ from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
 from .._training import progress_bar, resolve_device
 from ._backbone import DEFAULT_MODEL, Backbone, BackboneSpec, choose_dtype, load_backbone
-from ._chunking import Chunks, budget_batches, chunk_tokens, split_notes
-from ._embedding_cache import process_cache
+from ._embedding import EmbeddedBlock, NoteEmbedder
+from ._embedding_cache import Cache, LayeredCache, process_cache
+from ._folder_cache import open_folder_cache
 from ._texts import NoteColumnsMixin, join_columns
-
-# notes tokenised at a time: bounds memory, and is enough to sort chunks by length
-_BLOCK = 2048
 
 
 class LLMNoteEncoder(
@@ -54,15 +53,28 @@ class LLMNoteEncoder(
         Tokens that neighbouring windows of a section share.
     chunk_pooling : {"mean", "weighted", "max"}, default="mean"
         How windows become one vector per note: mean, mean weighted by tokens, maximum.
-    batch_tokens : int, default=8192
+    prompt : str or None, default=None
+        Text before every window, as instruction-tuned embedding models want it; its tokens count
+        against `max_length` and are pooled with the window's.
+    batch_tokens : int, default=4096
         Tokens per batch at most, padding included.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Of the weights; "auto" takes bfloat16 where the processor multiplies it natively.
+    quantization : {"4bit", "8bit"} or None, default=None
+        Load the weights in fewer bits through bitsandbytes (extra `quantization`).
+    cache : str, path or None, default=None
+        Folder of vectors that outlasts the process and is shared by all that name it. It is closed
+        to other users and holds keyed hashes and numbers, no text. None keeps them in memory only.
+    cache_max_bytes : int, default=2**30
+        Size of the folder at most; the least recently used entries go first.
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row without a note: NaN, which `MEDFuseClassifier` reads as
         an absent modality, or zeros.
     device : str, default="auto"
         Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
+    device_map : str or None, default=None
+        Spread a large model over devices through accelerate, for instance "auto" (extra
+        `quantization`); `device` is then where token ids go.
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False
@@ -84,7 +96,7 @@ class LLMNoteEncoder(
     hidden_size_ : int
         Width of the embedding.
     fingerprint_ : str
-        Digest of the model's weights; a fitted encoder refuses other weights.
+        Digest of the model's weights and tokenizer; a fitted encoder refuses others.
 
     See Also
     --------
@@ -95,7 +107,8 @@ class LLMNoteEncoder(
     -----
     A saved encoder refers to its model by id or path and holds no weights and no text. The vectors
     of windows seen are kept in memory by the process, under a keyed hash, up to 256 MiB, so
-    that a cross-validation embeds each window once.
+    that a cross-validation embeds each window once; `cache` keeps them for the next process too.
+    Notes whose text was seen before are not even tokenised again.
 
     Examples
     --------
@@ -116,10 +129,15 @@ class LLMNoteEncoder(
         "split_on": [str, None],
         "stride": [Interval(Integral, 0, None, closed="left")],
         "chunk_pooling": [StrOptions({"mean", "weighted", "max"})],
+        "prompt": [str, None],
         "batch_tokens": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        "quantization": [StrOptions({"4bit", "8bit"}), None],
+        "cache": [str, os.PathLike, None],
+        "cache_max_bytes": [Interval(Integral, 1, None, closed="left")],
         "absent": [StrOptions({"nan", "zero"})],
         "device": [str, torch.device],
+        "device_map": [str, None],
         "local_files_only": ["boolean"],
         "trust_remote_code": ["boolean"],
         "verbose": ["verbose"],
@@ -135,10 +153,15 @@ class LLMNoteEncoder(
         split_on="\n\n",
         stride=16,
         chunk_pooling="mean",
-        batch_tokens=8192,
+        prompt=None,
+        batch_tokens=4096,
         dtype="auto",
+        quantization=None,
+        cache=None,
+        cache_max_bytes=2**30,
         absent="nan",
         device="auto",
+        device_map=None,
         local_files_only=False,
         trust_remote_code=False,
         verbose=0,
@@ -150,10 +173,15 @@ class LLMNoteEncoder(
         self.split_on = split_on
         self.stride = stride
         self.chunk_pooling = chunk_pooling
+        self.prompt = prompt
         self.batch_tokens = batch_tokens
         self.dtype = dtype
+        self.quantization = quantization
+        self.cache = cache
+        self.cache_max_bytes = cache_max_bytes
         self.absent = absent
         self.device = device
+        self.device_map = device_map
         self.local_files_only = local_files_only
         self.trust_remote_code = trust_remote_code
         self.verbose = verbose
@@ -173,17 +201,28 @@ class LLMNoteEncoder(
         LLMNoteEncoder
             The fitted encoder.
         """
-        self._validate_params()
-        texts = join_columns(self._first_columns(X), self._headings())
-        backbone = self._load()
-        self.fingerprint_ = backbone.fingerprint
-        self.hidden_size_ = backbone.hidden_size
-        counts = [
-            (np.bincount(chunks.note, minlength=size), lengths)
-            for _, size, chunks, lengths in self._chunked(backbone, texts)
-        ]
-        self.n_chunks_, self.n_tokens_ = map(np.concatenate, zip(*counts, strict=True))
+        texts, embedder = self._start_fit(X)
+        self.n_chunks_, self.n_tokens_ = embedder.count(texts)
         return self
+
+    def fit_transform(self, X, y=None):
+        """Fit and embed the same notes, which are tokenised once.
+
+        Parameters
+        ----------
+        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+            Texts; None, NaN and blank mean no note.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float32 ndarray of shape (n_notes, hidden_size)
+            One vector per row; without a note NaN or zeros as `absent` says.
+        """
+        texts, embedder = self._start_fit(X)
+        embedding, self.n_chunks_, self.n_tokens_ = self._embed(embedder, texts)
+        return embedding
 
     def transform(self, X):
         """Embed notes.
@@ -203,24 +242,29 @@ class LLMNoteEncoder(
         backbone = self._load()
         if backbone.fingerprint != self.fingerprint_:
             raise ValueError(
-                f"The weights behind model={self.model!r} are not those of fit; give the folder "
-                "or revision that was used in fit, or fit again."
+                f"The weights or the tokenizer behind model={self.model!r} are not those of fit; "
+                "give the folder or revision that was used in fit, or fit again."
             )
-        embedding = np.empty((len(texts), backbone.hidden_size), dtype=np.float32)
-        with progress_bar(0, "notes", "window", self.verbose) as bar:
-            for start, size, chunks, _ in self._chunked(backbone, texts):
-                bar.total += len(chunks.tokens)
-                vectors = self._embed(backbone, chunks, bar)
-                embedding[start : start + size] = pool_chunks(
-                    torch.from_numpy(vectors),
-                    torch.from_numpy(chunks.note),
-                    size,
-                    torch.tensor([float(len(tokens)) for tokens in chunks.tokens]),
-                    self.chunk_pooling,
-                ).numpy()
-        if self.absent == "zero":
-            np.nan_to_num(embedding, copy=False, nan=0.0)
-        return embedding
+        return self._embed(self._embedder(backbone), texts)[0]
+
+    def cache_info(self):
+        """Count what the cache holds and how often this process found an entry in it.
+
+        Returns
+        -------
+        CacheInfo
+            Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`: of the folder
+            where `cache` names one, else of the cache in memory.
+        """
+        return self._cache().info()
+
+    def _start_fit(self, X) -> tuple[list[str | None], NoteEmbedder]:
+        self._validate_params()
+        texts = join_columns(self._first_columns(X), self._headings())
+        backbone = self._load()
+        self.fingerprint_ = backbone.fingerprint
+        self.hidden_size_ = backbone.hidden_size
+        return texts, self._embedder(backbone)
 
     def _load(self) -> Backbone:
         device = resolve_device(self.device)
@@ -232,60 +276,63 @@ class LLMNoteEncoder(
                 str(device),
                 self.local_files_only,
                 self.trust_remote_code,
+                self.quantization,
+                self.device_map,
             )
         )
 
+    def _embedder(self, backbone: Backbone) -> NoteEmbedder:
+        return NoteEmbedder(
+            backbone,
+            pooling=backbone.pooling if self.pooling == "auto" else self.pooling,
+            window=self._window(backbone),
+            stride=self.stride,
+            split_on=self.split_on,
+            prompt=self.prompt or "",
+            batch_tokens=self.batch_tokens,
+            cache=self._cache(),
+        )
+
     def _window(self, backbone: Backbone) -> int:
-        """Tokens of a note per window: what special tokens leave of the length."""
-        special = len(backbone.prefix) + len(backbone.suffix)
-        window = (self.max_length or backbone.max_length) - special
+        """Tokens of a note per window: what special tokens and the prompt leave of the length."""
+        prompt = len(backbone.tokenize([self.prompt])[0]) if self.prompt else 0
+        window = (self.max_length or backbone.max_length) - backbone.n_special - prompt
         if window <= self.stride:
             raise ValueError(
-                f"max_length={self.max_length} leaves {window} tokens per window beside {special} "
-                f"special ones, not more than stride={self.stride}; raise max_length or lower "
-                "stride."
+                f"max_length={self.max_length} leaves {window} tokens per window beside "
+                f"{backbone.n_special} special ones and {prompt} of the prompt, not more than "
+                f"stride={self.stride}; raise max_length or lower stride."
             )
         return window
 
-    def _chunked(self, backbone: Backbone, texts: list[str | None]):
-        """Yield (first row, rows, chunks, tokens of each row), a block of notes at a time."""
-        window = self._window(backbone)
-        for start in range(0, len(texts), _BLOCK):
-            block = texts[start : start + _BLOCK]
-            pieces, note_of = split_notes(block, self.split_on)
-            token_ids = backbone.tokenize(pieces) if pieces else []
-            lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
-            n_tokens = np.zeros(len(block), dtype=np.int64)
-            np.add.at(n_tokens, note_of, lengths)
-            chunks = chunk_tokens(token_ids, note_of, window, self.stride)
-            yield start, len(block), chunks, n_tokens
+    def _cache(self) -> Cache:
+        if self.cache is None:
+            return process_cache
+        return LayeredCache(process_cache, open_folder_cache(self.cache, self.cache_max_bytes))
 
-    def _embed(self, backbone: Backbone, chunks: Chunks, bar) -> np.ndarray:
-        """One vector per chunk, from the cache where it was embedded before."""
-        pooling = backbone.pooling if self.pooling == "auto" else self.pooling
-        parameter = next(backbone.model.parameters())
-        # all that a window's vector depends on beside its tokens
-        model = (backbone.fingerprint, parameter.dtype, parameter.device)
-        around = (pooling, backbone.normalize, backbone.prefix, backbone.suffix)
-        context = str((*model, *around)).encode()
-        keys = [process_cache.key(context, tokens) for tokens in chunks.tokens]
-        found = {key: process_cache.get(key) for key in dict.fromkeys(keys)}
+    def _embed(
+        self, embedder: NoteEmbedder, texts: list[str | None]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One vector, the number of chunks and that of tokens of each note."""
+        embedding = np.empty((len(texts), self.hidden_size_), dtype=np.float32)
+        n_chunks = np.zeros(len(texts), dtype=np.int64)
+        n_tokens = np.zeros(len(texts), dtype=np.int64)
+        with progress_bar(0, "notes", "window", self.verbose) as bar:
+            for block in embedder.embed(texts, bar):
+                rows = slice(block.start, block.start + block.size)
+                embedding[rows] = self._pool(block)
+                n_chunks[rows] = np.bincount(block.note, minlength=block.size)
+                n_tokens[rows] = block.n_tokens
+        if self.absent == "zero":
+            np.nan_to_num(embedding, copy=False, nan=0.0)
+        return embedding, n_chunks, n_tokens
 
-        first_of = {key: i for i, key in reversed(list(enumerate(keys)))}
-        missing = [first_of[key] for key, vector in found.items() if vector is None]
-        widths = [backbone.padded_width(len(chunks.tokens[i])) for i in missing]
-        for batch in budget_batches(np.array(widths, dtype=np.int64), self.batch_tokens):
-            positions = [missing[i] for i in batch]
-            vectors = backbone.embed([chunks.tokens[i] for i in positions], pooling)
-            for i, vector in zip(positions, vectors, strict=True):
-                found[keys[i]] = vector
-                process_cache.put(keys[i], vector)
-            bar.update(len(positions))
-        bar.update(len(keys) - len(missing))
-        embedded = np.empty((len(keys), backbone.hidden_size), dtype=np.float32)
-        for i, key in enumerate(keys):
-            embedded[i] = found[key]
-        return embedded
+    def _pool(self, block: EmbeddedBlock) -> np.ndarray:
+        # a copy, as torch takes no array that cannot be written
+        vectors = torch.tensor(block.vectors)
+        note = torch.from_numpy(block.note)
+        lengths = torch.tensor(block.lengths, dtype=vectors.dtype)
+        return pool_chunks(vectors, note, block.size, lengths, self.chunk_pooling).numpy()
 
     @property
     def _n_features_out(self) -> int:

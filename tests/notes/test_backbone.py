@@ -106,6 +106,41 @@ def test_weights_that_the_files_lack_and_nobody_uses_do_not_count(save_bert, tmp
         np.testing.assert_array_equal(fitted.transform(["a"]), expected)
 
 
+def test_weights_that_the_states_need_must_be_in_the_files(tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "deeper")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(OSError, match="lack 16 of the model's weights"):
+        encoder(folder).fit(["a"])
+
+
+def test_another_tokenizer_is_another_model(tiny_bert, tmp_path):
+    fitted = encoder(tiny_bert).fit(["a"])
+    folder = shutil.copytree(tiny_bert, tmp_path / "other")
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    rules["normalizer"] = {"type": "Lowercase"}
+    (folder / "tokenizer.json").write_text(json.dumps(rules))
+    with pytest.raises(ValueError, match="not those of fit"):
+        fitted.set_params(model=str(folder)).transform(["a"])
+
+
+@pytest.mark.parametrize(
+    ("params", "package"),
+    [({"quantization": "4bit"}, "bitsandbytes"), ({"device_map": "auto"}, "accelerate")],
+)
+def test_an_absent_package_is_named_with_its_extra(tiny_bert, monkeypatch, params, package):
+    monkeypatch.setattr(_backbone.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=rf"{package}.*sklearn-medfuse\[quantization\]"):
+        encoder(tiny_bert, **params).fit(["a"])
+
+
+def test_a_gguf_file_needs_its_package(tmp_path, monkeypatch):
+    (tmp_path / "model.gguf").touch()
+    monkeypatch.setattr(_backbone.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"gguf.*sklearn-medfuse\[gguf\]"):
+        encoder(tmp_path / "model.gguf").fit(["a"])
+
+
 def test_loading_leaves_the_global_random_state_as_found(save_bert, tmp_path, global_random_state):
     folder = save_bert(tmp_path, model_class=BertForMaskedLM)
     before = global_random_state()

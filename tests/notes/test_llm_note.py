@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _llm_note
+from sklearn_medfuse.notes import _embedding
 from sklearn_medfuse.notes._backbone import Backbone
 
 CANARY = "Zebulon Quixote"
@@ -73,10 +75,63 @@ def test_batches_change_the_speed_only(note_encoder, notes, batch_tokens):
 
 def test_blocks_of_notes_change_nothing(note_encoder, notes, monkeypatch):
     expected = note_encoder().fit_transform(notes)
-    monkeypatch.setattr(_llm_note, "_BLOCK", 2)
+    monkeypatch.setattr(_embedding, "_BLOCK_NOTES", 2)
     encoder = note_encoder()
     np.testing.assert_allclose(encoder.fit_transform(notes), expected, atol=1e-5)
     assert len(encoder.n_chunks_) == len(notes)
+
+
+def test_a_note_of_a_million_characters_is_never_tokenised_at_once(note_encoder, monkeypatch):
+    sizes = []
+    tokenize = Backbone.tokenize
+
+    def record(self, texts):
+        sizes.extend(map(len, texts))
+        return tokenize(self, texts)
+
+    monkeypatch.setattr(Backbone, "tokenize", record)
+    note = "ab cd " * 170_000
+    encoder = note_encoder(stride=0).fit([note, "short"])
+    assert max(sizes) <= 100_000
+    # a byte is a token
+    assert encoder.n_tokens_.tolist() == [len(note), 5]
+
+
+def test_long_notes_fill_a_block_alone():
+    texts = ["x" * 3_000_000, None, "x" * 2_000_000, "y", "z" * 5_000_000]
+    assert list(_embedding.blocks_of_notes(texts)) == [(0, 3), (3, 2)]
+    assert list(_embedding.blocks_of_notes([])) == []
+
+
+@given(st.text(alphabet="ab \n", max_size=60), st.integers(1, 20))
+def test_cutting_a_text_loses_nothing(text, size):
+    parts = _embedding.cut_text(text, size)
+    assert "".join(parts) == text
+    assert max(map(len, parts)) <= size
+
+
+def test_fit_transform_tokenises_each_text_once(note_encoder, notes, monkeypatch):
+    seen = []
+    tokenize = Backbone.tokenize
+    monkeypatch.setattr(
+        Backbone, "tokenize", lambda self, texts: seen.extend(texts) or tokenize(self, texts)
+    )
+    encoder = note_encoder()
+    embedding = encoder.fit_transform(notes)
+    assert len(seen) == len(set(seen)) == 3
+    assert encoder.n_chunks_.tolist() == note_encoder().fit(notes).n_chunks_.tolist()
+    np.testing.assert_array_equal(encoder.transform(notes), embedding)
+    assert len(seen) == 3
+
+
+def test_the_prompt_stands_before_every_window_and_counts_against_its_length(
+    note_encoder, embedded
+):
+    note_encoder(prompt="find: ", max_length=20, stride=4).fit_transform([words(10)])
+    assert {tuple(chunk[:6]) for chunk in embedded} == {tuple(embedded[0][:6])}
+    assert max(map(len, embedded)) == 18
+    plain = note_encoder().fit_transform(["find: abc"])
+    np.testing.assert_array_equal(note_encoder(prompt="find: ").fit_transform(["abc"]), plain)
 
 
 # what an embedding is

@@ -1,0 +1,209 @@
+"""What was embedded before, in a folder that processes share.
+
+The store is the standard library's sqlite: processes may write together, a crash leaves no half
+entry, and reading one runs no code. diskcache unpickles what it finds and has had no release for
+years; lmdb needs a compiled dependency and a size fixed in advance.
+"""
+
+import functools
+import hashlib
+import os
+import secrets
+import sqlite3
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from ._embedding_cache import CacheInfo
+
+Result = TypeVar("Result")
+
+_SECRET_BYTES = 32
+# sqlite waits so long for another process's write
+_TIMEOUT = 60.0
+# keys per question; sqlite takes 999 parameters in every build
+_AT_ONCE = 500
+# seconds by which the time of last use may lag, so that reading does not write
+_USE_LAG = 600
+# share of the limit that is left when entries are dropped
+_KEPT = 0.9
+_TABLE = """
+CREATE TABLE IF NOT EXISTS entries (
+    key BLOB PRIMARY KEY, value BLOB NOT NULL, checksum BLOB NOT NULL, used INTEGER NOT NULL
+)
+"""
+
+
+@functools.lru_cache(maxsize=8)
+def _open(folder: str, max_bytes: int, process: int) -> "FolderCache":
+    return FolderCache(Path(folder), max_bytes)
+
+
+def open_folder_cache(folder, max_bytes: int) -> "FolderCache":
+    """Open a folder once per process; a forked one has to open its own connection."""
+    return _open(str(Path(folder).absolute()), max_bytes, os.getpid())
+
+
+class FolderCache:
+    """Least-recently-used store in a private folder, bounded by bytes.
+
+    The folder has mode 0700 and holds the secret of the keys, `key` (mode 0600), and the entries,
+    `vectors.sqlite`: keyed hashes and numbers, no text.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+    max_bytes : int
+        Size of the file at most.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int):
+        self.max_bytes = max_bytes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # mkdir's mode passes through the umask, and the folder may be an older one
+        folder.chmod(0o700)
+        self.secret = _load_secret(folder / "key")
+        self._file = folder / "vectors.sqlite"
+        self._hits = self._misses = 0
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the entries that are held and whole."""
+        keys = list(keys)
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            found |= self._try(self._get, keys[start : start + _AT_ONCE]) or {}
+        self._hits += len(found)
+        self._misses += len(keys) - len(found)
+        return found
+
+    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep entries, at the cost of the least recently used ones."""
+        if entries:
+            self._try(self._put, entries)
+
+    def info(self) -> CacheInfo:
+        """Return counts and sizes."""
+        entries, n_bytes = self._try(self._measure, None) or (0, 0)
+        return CacheInfo(self._hits, self._misses, entries, n_bytes, self.max_bytes)
+
+    def _get(self, connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, bytes]:
+        marks = ",".join("?" * len(keys))
+        rows = connection.execute(
+            f"SELECT key, value, checksum, used FROM entries WHERE key IN ({marks})", keys
+        ).fetchall()
+        found = {key: value for key, value, checksum, _ in rows if _checksum(value) == checksum}
+        now = int(time.time())
+        stale = [(now, key) for key, *_, used in rows if key in found and used < now - _USE_LAG]
+        torn = [(key,) for key, *_ in rows if key not in found]
+        if stale or torn:
+            with connection:
+                connection.executemany("UPDATE entries SET used = ? WHERE key = ?", stale)
+                connection.executemany("DELETE FROM entries WHERE key = ?", torn)
+        return found
+
+    def _put(self, connection: sqlite3.Connection, entries: Mapping[bytes, bytes]) -> None:
+        now = int(time.time())
+        rows = [(key, value, _checksum(value), now) for key, value in entries.items()]
+        with connection:
+            connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
+        size = _used_bytes(connection)
+        if size > self.max_bytes:
+            count = connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
+            surplus = count - int(count * _KEPT * self.max_bytes / size)
+            with connection:
+                connection.execute(
+                    "DELETE FROM entries WHERE rowid IN "
+                    "(SELECT rowid FROM entries ORDER BY used, rowid LIMIT ?)",
+                    (surplus,),
+                )
+            # else the file keeps its size for ever
+            connection.execute("PRAGMA incremental_vacuum")
+
+    def _measure(self, connection: sqlite3.Connection, _) -> tuple[int, int]:
+        count = connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
+        return count, _used_bytes(connection) if count else 0
+
+    def _try(self, action: Callable[..., Result], argument) -> Result | None:
+        """Run an action; start a new file where the old one is not sqlite's any more.
+
+        A cache must not stop the work: where the disk is full or the file cannot be written, the
+        vectors are computed again.
+        """
+        with self._lock:
+            try:
+                return self._run(action, argument)
+            except (sqlite3.OperationalError, OSError) as error:
+                self._close()
+                warnings.warn(
+                    f"The embedding cache could not be used ({error}); the vectors are computed "
+                    "instead.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            except sqlite3.DatabaseError:
+                self._close()
+                for end in ("", "-wal", "-shm"):
+                    self._file.with_name(self._file.name + end).unlink(missing_ok=True)
+                return self._run(action, argument)
+        return None
+
+    def _run(self, action: Callable[..., Result], argument) -> Result:
+        if self._connection is None:
+            self._connection = self._connect()
+        return action(self._connection, argument)
+
+    def _connect(self) -> sqlite3.Connection:
+        # sqlite gives its other files the mode of this one
+        os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = sqlite3.connect(self._file, timeout=_TIMEOUT, check_same_thread=False)
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # after a power cut the last entries may be gone, which costs their computation only
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(_TABLE)
+        return connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    pages, free, page = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * page
+
+
+def _checksum(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=8).digest()
+
+
+def _load_secret(file: Path) -> bytes:
+    """Read the secret, after making one if there is none; of two made at once the first stays."""
+    if not file.exists():
+        descriptor, name = tempfile.mkstemp(dir=file.parent)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(secrets.token_bytes(_SECRET_BYTES))
+            with suppress(FileExistsError):
+                os.link(name, file)
+        finally:
+            os.unlink(name)
+    secret = file.read_bytes()
+    if len(secret) != _SECRET_BYTES:
+        raise ValueError(
+            f"{str(file)!r} holds {len(secret)} bytes and not the {_SECRET_BYTES} of a key; remove "
+            "it for a new one, with which everything is embedded again."
+        )
+    return secret

@@ -1,0 +1,83 @@
+"""Packed chunks get the states that the library gives for each chunk alone."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from sklearn_medfuse.notes._backbone import BackboneSpec, load_backbone
+from sklearn_medfuse.notes._chunking import packed_batches
+from sklearn_medfuse.notes._packing import PACKABLE, can_pack, prepare_packed, run_packed
+
+ROWS = [[5, 6, 7, 8, 9], [9, 8, 7, 6, 5], [3, 4, 3], [7]]
+
+
+def small_model(family, **more):
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=20,
+        hidden_size=16,
+        embedding_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        pad_token_id=0,
+        **more,
+    )
+    if hasattr(config, "num_key_value_heads"):
+        config.num_key_value_heads = 2
+        config.head_dim = 4
+    if family == "mistral":
+        config.sliding_window = None
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModel.from_config(config).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("family", sorted(PACKABLE))
+def test_packed_states_are_the_librarys(family):
+    model = small_model(family)
+    assert can_pack(model)
+    with torch.inference_mode():
+        alone = [model(input_ids=torch.tensor([row])).last_hidden_state[0] for row in ROWS]
+        prepare_packed(model)
+        packed = [states for group in run_packed(model, ROWS) for states in group]
+    for one, other in zip(alone, packed, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma3_text", "roberta"])
+def test_what_is_not_known_to_pack_is_not_packed(family):
+    model = small_model(family)
+    model.config.sliding_window = 4
+    assert not can_pack(model)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "gemma3_text"])
+def test_a_bfloat16_vector_does_not_depend_on_the_chunks_beside_it(
+    tiny_bert, tiny_llama, tmp_path, family
+):
+    folder = {"bert": tiny_bert, "llama": tiny_llama}.get(family, str(tmp_path))
+    if family == "gemma3_text":
+        small_model(family, head_dim=4).save_pretrained(folder)
+        llama = BackboneSpec(tiny_llama, None, "float32", "cpu", False, False)
+        load_backbone(llama).tokenizer.save_pretrained(folder)
+    backbone = load_backbone(BackboneSpec(folder, None, "bfloat16", "cpu", False, False))
+    rng = np.random.default_rng(0)
+    chunks = [rng.integers(4, 20, size).tolist() for size in rng.integers(1, 25, 40)]
+    alone = np.concatenate([backbone.embed([chunk], "mean") for chunk in chunks])
+    together = np.empty_like(alone)
+    for batch in backbone.batches(chunks, 200):
+        together[batch] = backbone.embed([chunks[i] for i in batch], "mean")
+    np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("budget", [1, 10, 1000])
+def test_packed_batches_part_the_chunks_within_the_budget(budget):
+    lengths = np.random.default_rng(0).integers(1, 9, 50)
+    batches = packed_batches(lengths, budget)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(50))
+    assert (np.diff(lengths[np.concatenate(batches)]) <= 0).all()
+    assert all(len(batch) == 1 or lengths[batch].sum() <= budget for batch in batches)
+    assert packed_batches(np.array([], dtype=np.int64), budget) == []
