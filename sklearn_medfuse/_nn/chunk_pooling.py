@@ -1,7 +1,7 @@
 """From token states to one vector per chunk, and from chunks to one vector per note."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .attention import masked_mean
 
@@ -72,9 +72,49 @@ def pool_chunks(chunks: Tensor, note: Tensor, n_notes: int, weight: Tensor, how:
     """
     index = note[:, None].expand_as(chunks)
     if how == "max":
-        start = torch.full((n_notes, chunks.shape[1]), torch.nan, dtype=chunks.dtype)
+        start = torch.full(
+            (n_notes, chunks.shape[1]), torch.nan, dtype=chunks.dtype, device=chunks.device
+        )
         return start.scatter_reduce(0, index, chunks, "amax", include_self=False)
     share = weight if how == "weighted" else torch.ones_like(weight)
-    total = torch.zeros(n_notes, dtype=chunks.dtype).index_add(0, note, share)
-    summed = torch.zeros(n_notes, chunks.shape[1], dtype=chunks.dtype)
+    total = torch.zeros(n_notes, dtype=chunks.dtype, device=chunks.device).index_add(0, note, share)
+    summed = total.new_zeros(n_notes, chunks.shape[1])
     return summed.index_add(0, note, chunks * share[:, None]) / total[:, None]
+
+
+class ChunkAttention(nn.Module):
+    """Mean over a note's chunks whose weights are learned (Ilse et al. 2018, equation 8).
+
+    The weight of chunk h_k is the softmax over the note of wᵀ tanh(V h_k). w starts at zero, which
+    is the plain mean.
+
+    Parameters
+    ----------
+    width : int
+        Width d of a chunk's vector.
+    hidden : int
+        Rows of V.
+
+    Examples
+    --------
+    >>> import torch
+    >>> attention = ChunkAttention(1, 4)
+    >>> chunks, note = torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2])
+    >>> attention(chunks, note, 3)[:, 0].tolist()
+    [2.0, nan, 5.0]
+    """
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, chunks: Tensor, note: Tensor, n_notes: int) -> Tensor:
+        """Pool chunks (n_chunks, d) of notes (n_chunks,) to (n_notes, d); NaN without chunks."""
+        score = self.score(torch.tanh(self.hidden(chunks)))[:, 0]
+        # the largest score of each note is taken off, so that exp does not overflow
+        highest = score.new_zeros(n_notes).scatter_reduce(
+            0, note, score.detach(), "amax", include_self=False
+        )
+        return pool_chunks(chunks, note, n_notes, torch.exp(score - highest[note]), "weighted")

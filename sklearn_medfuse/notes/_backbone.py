@@ -102,10 +102,9 @@ class Backbone:
         self.pooling = pooling
         self.normalize = normalize
         self.hidden_size = int(model.config.get_text_config().hidden_size)
-        self.prefix, self.suffix = _special_tokens(tokenizer)
+        self.prefix, self.suffix = special_tokens(tokenizer)
         self.n_special = len(self.prefix) + len(self.suffix)
-        self.weights_digest = fingerprint(model, untrained)
-        self.fingerprint = _joined_digest(self.weights_digest, tokenizer)
+        self.fingerprint = _joined_digest(fingerprint(model, untrained), tokenizer)
         parameter = next(model.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
         self.packed = can_pack(model)
@@ -289,8 +288,17 @@ def _refuse_missing_weights(spec: BackboneSpec, untrained: frozenset[str]) -> No
 
 def _joined_digest(weights: str, tokenizer) -> str:
     """Digest of the weights and of the rules by which text becomes tokens."""
-    rules = tokenizer.backend_tokenizer.to_str().encode()
-    return hashlib.sha256(weights.encode() + hashlib.sha256(rules).digest()).hexdigest()
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    # these are set by each call, not by the model
+    for setting in ("truncation", "padding"):
+        rules.pop(setting, None)
+    digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).digest()
+    return hashlib.sha256(weights.encode() + digest).hexdigest()
+
+
+def base_fingerprint(parts: ModelParts) -> str:
+    """Digest of a model's weights and tokenizer, before it is made a `Backbone`."""
+    return _joined_digest(fingerprint(parts.model, parts.untrained), parts.tokenizer)
 
 
 def _resolve(spec: BackboneSpec) -> str:
@@ -366,7 +374,7 @@ def _read_json(path: Path) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _special_tokens(tokenizer) -> tuple[list[int], list[int]]:
+def special_tokens(tokenizer) -> tuple[list[int], list[int]]:
     """Ids that the tokenizer puts before and after a text, found by a probe."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a")["input_ids"]

@@ -1,22 +1,43 @@
 """LLMNoteEncoder: embeddings of clinical notes as a scikit-learn transformer."""
 
 import os
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
-from .._training import progress_bar, resolve_device
-from ._backbone import DEFAULT_MODEL, Backbone, BackboneSpec, choose_dtype, load_backbone
+from .._training import draw_seed, progress_bar, resolve_device
+from ._backbone import (
+    DEFAULT_MODEL,
+    Backbone,
+    BackboneSpec,
+    choose_dtype,
+    load_backbone,
+    load_parts,
+    special_tokens,
+)
+from ._chunk_attention import fit_attention, pool_by_attention
 from ._embedding import EmbeddedBlock, NoteEmbedder
 from ._embedding_cache import Cache, LayeredCache, process_cache
 from ._folder_cache import open_folder_cache
+from ._labels import label_matrix
+from ._model_files import load_files, model_files
 from ._texts import NoteColumnsMixin, join_columns
+
+_TUNED_ATTRIBUTES = (
+    "tuned_method_",
+    "tuned_rank_",
+    "tuned_data_",
+    "base_fingerprint_",
+    "validation_loss_",
+    "best_epoch_",
+)
 
 
 class LLMNoteEncoder(
@@ -26,7 +47,7 @@ class LLMNoteEncoder(
     TransformerMixin,
     BaseEstimator,
 ):
-    """Embed clinical notes with a frozen Hugging Face model, however long they are.
+    """Embed clinical notes with a Hugging Face model, frozen or fine-tuned, however long they are.
 
     A note is split into its sections, tokenised in full and cut into overlapping windows that the
     model can take; no token is dropped. Windows of like length are run together under a budget of
@@ -51,11 +72,46 @@ class LLMNoteEncoder(
         counts as much as a long one beside it. None takes a note as one piece.
     stride : int, default=16
         Tokens that neighbouring windows of a section share.
-    chunk_pooling : {"mean", "weighted", "max"}, default="mean"
-        How windows become one vector per note: mean, mean weighted by tokens, maximum.
+    chunk_pooling : {"mean", "weighted", "max", "attention"}, default="mean"
+        How windows become one vector per note: mean, mean weighted by tokens, maximum, or a mean
+        with weights that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
         Text before every window, as instruction-tuned embedding models want it; its tokens count
         against `max_length` and are pooled with the window's.
+    fine_tuning : {"lora", "full"} or None, default=None
+        What of the model `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear
+        layer, or all weights.
+    objective : {"auto", "supervised", "language"}, default="auto"
+        What fine-tuning trains for: to predict y by a linear layer on the notes' vectors (binary
+        cross-entropy), or to guess words of the notes, masked ones in an encoder and next ones in
+        a decoder. "auto" is supervised where y is given.
+    lora_rank : int, default=8
+        Rank of the adapter.
+    max_epochs : int, default=10
+        Passes over the notes at most.
+    learning_rate : float or None, default=None
+        Highest learning rate of AdamW; None takes 1e-3 for an adapter and 3e-5 for all weights. The
+        new head takes ten times that.
+    batch_size : int, default=16
+        Notes per batch.
+    gradient_accumulation : int, default=1
+        Batches per step.
+    gradient_checkpointing : bool, default=False
+        Compute activations twice instead of keeping them: less memory, a third more time.
+    warmup : float, default=0.1
+        Share of the steps over which the learning rate rises; it then falls to zero.
+    validation_fraction : float, default=0.15
+        Share of the notes, or of `groups` in fit, held out to choose the best epoch.
+    n_iter_no_change : int, default=3
+        Epochs without a lower validation loss after which training ends.
+    class_weight : "balanced" or None, default=None
+        Whether both classes of a label weigh the same in the supervised loss.
+    max_chunks : int, default=8
+        Windows per note and epoch in training, drawn at random from longer notes; `transform`
+        takes all.
+    checkpoint : str, path or None, default=None
+        Folder for the state after each epoch, from which the same fit goes on after it was
+        interrupted. The file holds weights and goes when training ends.
     batch_tokens : int, default=4096
         Tokens per batch at most, padding included.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -67,6 +123,10 @@ class LLMNoteEncoder(
         to other users and holds keyed hashes and numbers, no text. None keeps them in memory only.
     cache_max_bytes : int, default=2**30
         Size of the folder at most; the least recently used entries go first.
+    weights : {"reference", "adapter", "full"}, default="reference"
+        What a saved encoder holds of the model beside what was trained: nothing, so that the model
+        is needed to load it ("reference", "adapter"), or all its files ("full"), so that it is
+        not. "adapter" says that there has to be an adapter.
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row without a note: NaN, which `MEDFuseClassifier` reads as
         an absent modality, or zeros.
@@ -80,8 +140,10 @@ class LLMNoteEncoder(
     trust_remote_code : bool, default=False
         Run model code that comes with the weights. That is code execution: leave it off unless
         you have read the code.
+    random_state : int, RandomState instance or None, default=None
+        Seeds fine-tuning.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows progress bars.
 
     Attributes
     ----------
@@ -93,6 +155,12 @@ class LLMNoteEncoder(
         Windows that each note of fit was cut into, 0 without a note.
     n_tokens_ : int64 ndarray of shape (n_notes,)
         Tokens of each note of fit.
+    validation_loss_ : list of float
+        Loss on the notes held out after each epoch of fine-tuning.
+    attention_ : dict of str to ndarray
+        Weights of the learned pooling of windows.
+    best_epoch_ : int
+        The epoch, from 1, whose weights were kept.
     hidden_size_ : int
         Width of the embedding.
     fingerprint_ : str
@@ -128,18 +196,34 @@ class LLMNoteEncoder(
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
         "split_on": [str, None],
         "stride": [Interval(Integral, 0, None, closed="left")],
-        "chunk_pooling": [StrOptions({"mean", "weighted", "max"})],
+        "chunk_pooling": [StrOptions({"mean", "weighted", "max", "attention"})],
         "prompt": [str, None],
+        "fine_tuning": [StrOptions({"lora", "full"}), None],
+        "objective": [StrOptions({"auto", "supervised", "language"})],
+        "lora_rank": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "gradient_accumulation": [Interval(Integral, 1, None, closed="left")],
+        "gradient_checkpointing": ["boolean"],
+        "warmup": [Interval(Real, 0, 1, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), None],
+        "max_chunks": [Interval(Integral, 1, None, closed="left")],
+        "checkpoint": [str, os.PathLike, None],
         "batch_tokens": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "quantization": [StrOptions({"4bit", "8bit"}), None],
         "cache": [str, os.PathLike, None],
         "cache_max_bytes": [Interval(Integral, 1, None, closed="left")],
+        "weights": [StrOptions({"reference", "adapter", "full"})],
         "absent": [StrOptions({"nan", "zero"})],
         "device": [str, torch.device],
         "device_map": [str, None],
         "local_files_only": ["boolean"],
         "trust_remote_code": ["boolean"],
+        "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
@@ -154,16 +238,32 @@ class LLMNoteEncoder(
         stride=16,
         chunk_pooling="mean",
         prompt=None,
+        fine_tuning=None,
+        objective="auto",
+        lora_rank=8,
+        max_epochs=10,
+        learning_rate=None,
+        batch_size=16,
+        gradient_accumulation=1,
+        gradient_checkpointing=False,
+        warmup=0.1,
+        validation_fraction=0.15,
+        n_iter_no_change=3,
+        class_weight=None,
+        max_chunks=8,
+        checkpoint=None,
         batch_tokens=4096,
         dtype="auto",
         quantization=None,
         cache=None,
         cache_max_bytes=2**30,
+        weights="reference",
         absent="nan",
         device="auto",
         device_map=None,
         local_files_only=False,
         trust_remote_code=False,
+        random_state=None,
         verbose=0,
     ):
         self.model = model
@@ -174,53 +274,77 @@ class LLMNoteEncoder(
         self.stride = stride
         self.chunk_pooling = chunk_pooling
         self.prompt = prompt
+        self.fine_tuning = fine_tuning
+        self.objective = objective
+        self.lora_rank = lora_rank
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.gradient_accumulation = gradient_accumulation
+        self.gradient_checkpointing = gradient_checkpointing
+        self.warmup = warmup
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.max_chunks = max_chunks
+        self.checkpoint = checkpoint
         self.batch_tokens = batch_tokens
         self.dtype = dtype
         self.quantization = quantization
         self.cache = cache
         self.cache_max_bytes = cache_max_bytes
+        self.weights = weights
         self.absent = absent
         self.device = device
         self.device_map = device_map
         self.local_files_only = local_files_only
         self.trust_remote_code = trust_remote_code
+        self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None):
-        """Load the model and count the notes' tokens and windows.
+    def fit(self, X, y=None, *, groups=None):
+        """Load the model, fine-tune it if asked to, and count the notes' tokens and windows.
 
         Parameters
         ----------
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
             Texts; None, NaN and blank mean no note. Several columns are joined under their names.
-        y : None
-            Ignored.
+        y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
+            Labels, for supervised fine-tuning; else ignored.
+        groups : array-like of shape (n_notes,), default=None
+            Patients or hospitals, which the validation split of fine-tuning does not part.
 
         Returns
         -------
         LLMNoteEncoder
             The fitted encoder.
         """
-        texts, embedder = self._start_fit(X)
+        texts, embedder = self._start_fit(X, y, groups)
+        if self.chunk_pooling == "attention":
+            self._fit_attention(embedder, texts, y)
         self.n_chunks_, self.n_tokens_ = embedder.count(texts)
         return self
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X, y=None, *, groups=None):
         """Fit and embed the same notes, which are tokenised once.
 
         Parameters
         ----------
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
             Texts; None, NaN and blank mean no note.
-        y : None
-            Ignored.
+        y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
+            Labels, for supervised fine-tuning; else ignored.
+        groups : array-like of shape (n_notes,), default=None
+            Patients or hospitals, which the validation split of fine-tuning does not part.
 
         Returns
         -------
         float32 ndarray of shape (n_notes, hidden_size)
             One vector per row; without a note NaN or zeros as `absent` says.
         """
-        texts, embedder = self._start_fit(X)
+        texts, embedder = self._start_fit(X, y, groups)
+        if self.chunk_pooling == "attention":
+            self._fit_attention(embedder, texts, y)
         embedding, self.n_chunks_, self.n_tokens_ = self._embed(embedder, texts)
         return embedding
 
@@ -258,34 +382,100 @@ class LLMNoteEncoder(
         """
         return self._cache().info()
 
-    def _start_fit(self, X) -> tuple[list[str | None], NoteEmbedder]:
+    def _start_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
         self._validate_params()
+        if self.weights == "adapter" and self.fine_tuning != "lora":
+            raise ValueError(
+                f"weights='adapter' needs fine_tuning='lora', got {self.fine_tuning!r}; without "
+                "an adapter use 'reference' or 'full'."
+            )
         texts = join_columns(self._first_columns(X), self._headings())
+        self._forget_training()
+        if self.fine_tuning is not None:
+            self._fine_tune(texts, y, groups)
+        if self.weights == "full":
+            self.model_files_ = model_files(self._spec(), self._tuned())
         backbone = self._load()
         self.fingerprint_ = backbone.fingerprint
         self.hidden_size_ = backbone.hidden_size
         return texts, self._embedder(backbone)
 
-    def _load(self) -> Backbone:
-        device = resolve_device(self.device)
-        return load_backbone(
-            BackboneSpec(
-                self.model,
-                self.revision,
-                choose_dtype(self.dtype, device),
-                str(device),
-                self.local_files_only,
-                self.trust_remote_code,
-                self.quantization,
-                self.device_map,
+    def _fit_attention(self, embedder: NoteEmbedder, texts: list[str | None], y) -> None:
+        if y is None:
+            raise ValueError("chunk_pooling='attention' needs y; give y or use 'mean'.")
+        labels = label_matrix(y, len(texts))
+        vectors, note = [], []
+        with progress_bar(0, "windows for attention", "window", self.verbose) as bar:
+            for block in embedder.embed(texts, bar):
+                vectors.append(block.vectors)
+                note.append(block.note + block.start)
+        seed = draw_seed(check_random_state(self.random_state))
+        self.attention_ = fit_attention(
+            np.concatenate(vectors), np.concatenate(note), len(texts), labels, seed
+        )
+
+    def _forget_training(self) -> None:
+        for name in (*_TUNED_ATTRIBUTES, "model_files_", "attention_"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def _fine_tune(self, texts: list[str | None], y, groups) -> None:
+        """Train the model; keep what was trained in the attributes of `TunedWeights`."""
+        # peft takes longer to import than a frozen encoder to work
+        from ._fine_tuning import fine_tune
+        from ._tuning_data import tuning_data, tuning_settings
+
+        if self.quantization is not None:
+            raise ValueError(
+                f"fine_tuning={self.fine_tuning!r} with quantization={self.quantization!r} is not "
+                "supported; use quantization=None."
             )
+        settings = tuning_settings(self, y, draw_seed(check_random_state(self.random_state)))
+        parts = load_parts(self._spec()._replace(dtype="float32"))
+        window = self._window(parts.tokenizer, parts.max_length)
+        data = tuning_data(parts, texts, y, groups, window, self, settings)
+        settings = settings._replace(
+            pooling=parts.pooling if self.pooling == "auto" else self.pooling
+        )
+        result = fine_tune(parts, data, settings)
+        self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = (
+            result.weights
+        )
+        self.validation_loss_, self.best_epoch_ = result.validation_loss, result.best_epoch
+
+    def _tuned(self) -> tuple | None:
+        """Fields of `TunedWeights`, None for a frozen model."""
+        if not hasattr(self, "tuned_data_"):
+            return None
+        return self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
+
+    def _load(self) -> Backbone:
+        if hasattr(self, "model_files_"):
+            return load_files(self._spec(), tuple(self.model_files_.items()))
+        if (tuned := self._tuned()) is not None:
+            from ._adapter import TunedWeights, load_tuned_backbone
+
+            return load_tuned_backbone(self._spec(), TunedWeights(*tuned))
+        return load_backbone(self._spec())
+
+    def _spec(self) -> BackboneSpec:
+        device = resolve_device(self.device)
+        return BackboneSpec(
+            self.model,
+            self.revision,
+            choose_dtype(self.dtype, device),
+            str(device),
+            self.local_files_only,
+            self.trust_remote_code,
+            self.quantization,
+            self.device_map,
         )
 
     def _embedder(self, backbone: Backbone) -> NoteEmbedder:
         return NoteEmbedder(
             backbone,
             pooling=backbone.pooling if self.pooling == "auto" else self.pooling,
-            window=self._window(backbone),
+            window=self._window(backbone.tokenizer, backbone.max_length),
             stride=self.stride,
             split_on=self.split_on,
             prompt=self.prompt or "",
@@ -293,15 +483,18 @@ class LLMNoteEncoder(
             cache=self._cache(),
         )
 
-    def _window(self, backbone: Backbone) -> int:
+    def _window(self, tokenizer, longest: int) -> int:
         """Tokens of a note per window: what special tokens and the prompt leave of the length."""
-        prompt = len(backbone.tokenize([self.prompt])[0]) if self.prompt else 0
-        window = (self.max_length or backbone.max_length) - backbone.n_special - prompt
+        special = sum(map(len, special_tokens(tokenizer)))
+        prompt = 0
+        if self.prompt:
+            prompt = len(tokenizer(self.prompt, add_special_tokens=False)["input_ids"])
+        window = (self.max_length or longest) - special - prompt
         if window <= self.stride:
             raise ValueError(
-                f"max_length={self.max_length} leaves {window} tokens per window beside "
-                f"{backbone.n_special} special ones and {prompt} of the prompt, not more than "
-                f"stride={self.stride}; raise max_length or lower stride."
+                f"max_length={self.max_length} leaves {window} tokens per window beside {special} "
+                f"special ones and {prompt} of the prompt, not more than stride={self.stride}; "
+                "raise max_length or lower stride."
             )
         return window
 
@@ -332,6 +525,8 @@ class LLMNoteEncoder(
         vectors = torch.tensor(block.vectors)
         note = torch.from_numpy(block.note)
         lengths = torch.tensor(block.lengths, dtype=vectors.dtype)
+        if self.chunk_pooling == "attention":
+            return pool_by_attention(self.attention_, vectors, note, block.size).numpy()
         return pool_chunks(vectors, note, block.size, lengths, self.chunk_pooling).numpy()
 
     @property

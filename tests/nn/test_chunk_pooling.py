@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sklearn_medfuse._nn.attention import AttentionBlock, masked_mean
-from sklearn_medfuse._nn.chunk_pooling import pool_chunks, pool_tokens
+from sklearn_medfuse._nn.chunk_pooling import ChunkAttention, pool_chunks, pool_tokens
 
 
 @pytest.mark.parametrize("how", ["mean", "cls", "last"])
@@ -20,6 +20,39 @@ def test_padding_is_never_pooled(how, garbage):
         ]
     )
     torch.testing.assert_close(pool_tokens(dirty, visible, how), expected)
+
+
+@pytest.mark.parametrize("how", ["mean", "cls", "last"])
+def test_without_padding_no_mask_is_needed(how):
+    states = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
+    visible = torch.ones(3, 4, dtype=torch.bool)
+    torch.testing.assert_close(pool_tokens(states, None, how), pool_tokens(states, visible, how))
+
+
+@pytest.fixture
+def attention():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        attention = ChunkAttention(2, 4)
+        torch.nn.init.normal_(attention.score.weight, std=3)
+    return attention.requires_grad_(False)
+
+
+def test_attention_pools_each_note_for_itself(attention):
+    chunks = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    note = torch.tensor([0, 0, 2, 2, 2, 3])
+    together = attention(chunks, note, 4)
+    assert together[1].isnan().all()
+    for i in (0, 2, 3):
+        alone = attention(chunks[note == i], torch.zeros((note == i).sum(), dtype=int), 1)
+        torch.testing.assert_close(together[i], alone[0])
+        weights = attention.score(torch.tanh(attention.hidden(chunks[note == i]))).softmax(dim=0)
+        torch.testing.assert_close(together[i], (weights * chunks[note == i]).sum(dim=0))
+
+
+def test_large_scores_do_not_overflow(attention):
+    attention.score.weight *= 1e4
+    assert attention(torch.randn(6, 2), torch.tensor([0, 0, 0, 1, 1, 1]), 2).isfinite().all()
 
 
 def test_mean_of_nothing_is_zero():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
@@ -184,6 +185,45 @@ def test_chunk_poolings(note_encoder):
     np.testing.assert_allclose(mean, parts.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(weighted, np.average(parts, axis=0, weights=[10, 3]), atol=1e-6)
     np.testing.assert_allclose(largest, parts.max(axis=0), atol=1e-6)
+
+
+@pytest.fixture
+def telling_section():
+    """Notes of five sections of which one tells the label."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 80)
+    notes = []
+    for label in y:
+        sections = ["".join(rng.choice(list("abc"), 6)) for _ in range(4)]
+        sections.insert(rng.integers(5), "ZZZZ: " + ("yes" if label else "no!"))
+        notes.append("\n\n".join(sections))
+    return notes, y
+
+
+def test_attention_learns_which_section_counts(note_encoder, telling_section, round_trip):
+    notes, y = telling_section
+
+    def accuracy(encoder):
+        train, test = encoder.fit_transform(notes[:60], y[:60]), encoder.transform(notes[60:])
+        return LogisticRegression(max_iter=1000).fit(train, y[:60]).score(test, y[60:])
+
+    encoder = note_encoder(chunk_pooling="attention", random_state=0)
+    assert accuracy(encoder) == 1
+    assert accuracy(note_encoder()) < 1
+    embedding = encoder.fit_transform(notes, y)
+    np.testing.assert_array_equal(encoder.fit(notes, y).transform(notes), embedding)
+    np.testing.assert_array_equal(round_trip(encoder).transform(notes), embedding)
+
+
+def test_attention_needs_labels(note_encoder, notes):
+    with pytest.raises(ValueError, match="needs y"):
+        note_encoder(chunk_pooling="attention").fit(notes)
+
+
+def test_attention_takes_absent_notes(note_encoder, notes):
+    encoder = note_encoder(chunk_pooling="attention", random_state=0)
+    embedding = encoder.fit_transform(notes, [0, 1, 0, 1, 0, 1])
+    assert np.isnan(embedding).any(axis=1).tolist() == [text in (None, "") for text in notes]
 
 
 def test_sections_are_embedded_apart_unless_told_otherwise(note_encoder):

@@ -1,0 +1,365 @@
+"""Fine-tune a note model: by the labels of the notes, or as a language model on the notes alone."""
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+from torch import Tensor, nn
+
+from .._nn.chunk_pooling import pool_chunks, pool_tokens
+from .._training import progress_bar, torch_seed
+from ._adapter import TunedWeights, add_adapter, write_weights
+from ._backbone import ModelParts, base_fingerprint, pad_rows
+
+# a new head learns faster than a model that knows its language
+_HEAD_FACTOR = 10.0
+_LARGEST_GRADIENT = 1.0
+_WEIGHT_DECAY = 0.01
+# Devlin et al. 2019, section 3.1
+_MASKED_SHARE = 0.15
+_IGNORED = -100
+
+
+class TuningSettings(NamedTuple):
+    """How to fine-tune; `LLMNoteEncoder` documents the parameters of these names."""
+
+    method: str
+    objective: str
+    rank: int
+    max_epochs: int
+    learning_rate: float
+    batch_size: int
+    gradient_accumulation: int
+    gradient_checkpointing: bool
+    warmup: float
+    validation_fraction: float
+    n_iter_no_change: int
+    class_weight: str | None
+    max_chunks: int
+    pooling: str
+    chunk_pooling: str
+    bfloat16: bool
+    device: torch.device
+    checkpoint: str | os.PathLike | None
+    seed: int
+    verbose: int
+
+
+class TuningData(NamedTuple):
+    """Notes that have tokens.
+
+    Attributes
+    ----------
+    chunks : list of lists of rows
+        Token ids of each note's chunks, special tokens included.
+    y : float32 array of shape (n_notes, n_labels) or None
+        Labels; None for language modelling.
+    groups : array of shape (n_notes,) or None
+        What the validation split must not part.
+    """
+
+    chunks: list[list[list[int]]]
+    y: np.ndarray | None
+    groups: np.ndarray | None
+
+
+class TuningResult(NamedTuple):
+    """What fine-tuning gives: the weights, and the validation loss after each epoch."""
+
+    weights: TunedWeights
+    validation_loss: list[float]
+    best_epoch: int
+
+
+def fine_tune(parts: ModelParts, data: TuningData, settings: TuningSettings) -> TuningResult:
+    """Train on a part of the notes until those held out get no better.
+
+    Parameters
+    ----------
+    parts : ModelParts
+        A freshly loaded model in float32; it is changed.
+    data : TuningData
+        The notes.
+    settings : TuningSettings
+        How.
+
+    Returns
+    -------
+    TuningResult
+        The weights of the best epoch.
+    """
+    base = base_fingerprint(parts)
+    with torch_seed(settings.seed, settings.device):
+        task = _Task(parts, data, settings).to(settings.device)
+        losses, best_epoch = _train(task, data, settings)
+    data_bytes = write_weights(task.model, settings.method)
+    weights = TunedWeights(settings.method, settings.rank, data_bytes, base)
+    return TuningResult(weights, losses, best_epoch)
+
+
+class _Task(nn.Module):
+    """The model with the head of its objective."""
+
+    model: Any
+    rate: Tensor
+
+    def __init__(self, parts: ModelParts, data: TuningData, settings: TuningSettings):
+        super().__init__()
+        self.settings = settings
+        self.normalize = parts.normalize
+        self.pad = parts.tokenizer.pad_token_id
+        self.mask_token = parts.tokenizer.mask_token_id
+        model = parts.model
+        width = model.config.get_text_config().hidden_size
+        if settings.method == "lora":
+            self.model = add_adapter(model, settings.rank)
+        else:
+            self.model = model.requires_grad_(True)
+        if settings.gradient_checkpointing:
+            _checkpoint_activations(model)
+        if settings.objective == "supervised":
+            assert data.y is not None
+            self.scale = math.sqrt(width) if parts.normalize else 1.0
+            self.head: nn.Module = nn.Linear(width, data.y.shape[1])
+            rate = torch.tensor(data.y.mean(axis=0)).clamp(1e-3, 1 - 1e-3)
+            self.register_buffer("rate", rate)
+            nn.init.zeros_(self.head.weight)
+            self.head.bias.data = torch.logit(rate) * (settings.class_weight is None)
+        # logits are products with the embeddings of the vocabulary
+        elif self.mask_token is None:
+            self.head = nn.Identity()
+        else:
+            self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+
+    def loss(self, chunks: list[list[list[int]]], y: Tensor | None, generator) -> Tensor:
+        """Mean loss over notes, or over the tokens that were to be guessed."""
+        rows = [row for note in chunks for row in note]
+        ids, visible = pad_rows(rows, max(map(len, rows)), self.pad, self.settings.device)
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.settings.bfloat16):
+            if self.settings.objective == "supervised":
+                return self._supervised(chunks, rows, ids, visible, y)
+            return self._language(ids, visible, generator)
+
+    def _states(self, ids: Tensor, visible: Tensor) -> Tensor:
+        return self.model(input_ids=ids, attention_mask=visible.long()).last_hidden_state
+
+    def _supervised(self, chunks, rows, ids, visible, y) -> Tensor:
+        vectors = pool_tokens(self._states(ids, visible).float(), visible, self.settings.pooling)
+        if self.normalize:
+            vectors = F.normalize(vectors, dim=1)
+        note = torch.tensor([i for i, note in enumerate(chunks) for _ in note], device=ids.device)
+        lengths = torch.tensor([float(len(row)) for row in rows], device=ids.device)
+        how = "mean" if self.settings.chunk_pooling == "attention" else self.settings.chunk_pooling
+        notes = pool_chunks(vectors, note, len(chunks), lengths, how)
+        logits = self.head(notes * self.scale).float()
+        weight = None
+        if self.settings.class_weight == "balanced":
+            # both classes of a label weigh one half, as in scikit-learn's "balanced"
+            weight = torch.where(y > 0, 0.5 / self.rate, 0.5 / (1 - self.rate))
+        return F.binary_cross_entropy_with_logits(logits, y, weight)
+
+    def _language(self, ids: Tensor, visible: Tensor, generator) -> Tensor:
+        embeddings = self.model.get_input_embeddings().weight
+        if self.mask_token is None:
+            states, targets = self._states(ids, visible)[:, :-1], ids[:, 1:]
+            guessed = visible[:, 1:]
+        else:
+            draw = torch.rand(ids.shape, generator=generator).to(ids.device)
+            guessed = visible & (draw < _MASKED_SHARE)
+            # of these, 8 in 10 are hidden, 1 in 10 is another token and 1 in 10 stays
+            other = torch.randint(len(embeddings), ids.shape, generator=generator).to(ids.device)
+            shown = torch.where(guessed & (draw < 0.8 * _MASKED_SHARE), self.mask_token, ids)
+            shown = torch.where(guessed & (draw > 0.9 * _MASKED_SHARE), other, shown)
+            states, targets = self._states(shown, visible), ids
+        if not guessed.any():
+            return states.sum() * 0.0
+        logits = self.head(states[guessed]) @ embeddings.T
+        return F.cross_entropy(logits.float(), targets[guessed])
+
+    def trained(self) -> dict[str, Tensor]:
+        """Parameters that training changes, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def _checkpoint_activations(model: Any) -> None:
+    # a frozen embedding's output needs a gradient, or none flows back through a recomputed layer
+    model.enable_input_require_grads()
+    # renamed in transformers 5
+    name = "activation_checkpointing_enable"
+    enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def _train(task: _Task, data: TuningData, settings: TuningSettings) -> tuple[list[float], int]:
+    train, held_out = _split(data, settings)
+    optimizer = _optimizer(task, settings)
+    n_batches = -(-len(train) // settings.batch_size)
+    n_steps = settings.max_epochs * -(-n_batches // settings.gradient_accumulation)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(n_steps, settings.warmup))
+    saved = _Checkpoint(settings, data)
+    losses: list[float] = []
+    best: dict[str, Tensor] = {}
+    if (found := saved.read()) is not None:
+        task.load_state_dict(found["weights"], strict=False)
+        optimizer.load_state_dict(found["optimizer"])
+        schedule.load_state_dict(found["schedule"])
+        losses, best = found["losses"], found["best"]
+    with progress_bar(
+        n_batches * settings.max_epochs, "fine-tuning", "batch", settings.verbose
+    ) as bar:
+        bar.update(n_batches * len(losses))
+        while len(losses) < settings.max_epochs and not _has_settled(losses, settings):
+            _run_epoch(task, data, train, optimizer, schedule, settings, len(losses), bar)
+            losses.append(_validate(task, data, held_out, settings))
+            bar.set_postfix(validation_loss=f"{losses[-1]:.4f}")
+            weights = {name: p.detach().clone() for name, p in task.trained().items()}
+            if losses[-1] == min(losses):
+                best = weights
+            saved.write(
+                {
+                    "weights": weights,
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "losses": losses,
+                    "best": best,
+                }
+            )
+    task.load_state_dict(best, strict=False)
+    saved.remove()
+    return losses, int(np.argmin(losses)) + 1
+
+
+def _split(data: TuningData, settings: TuningSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Notes to train on and notes held out; no group is in both."""
+    n = len(data.chunks)
+    n_groups = n if data.groups is None else len(np.unique(data.groups))
+    if n_groups < 2:
+        raise ValueError(
+            f"fine_tuning needs notes of at least 2 groups for its validation split, got "
+            f"{n_groups} with text."
+        )
+    splitter = ShuffleSplit if data.groups is None else GroupShuffleSplit
+    split = splitter(1, test_size=settings.validation_fraction, random_state=settings.seed)
+    return next(split.split(np.zeros(n), groups=data.groups))
+
+
+def _optimizer(task: _Task, settings: TuningSettings) -> torch.optim.Optimizer:
+    head = list(task.head.parameters())
+    body = [p for p in task.model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": body, "lr": settings.learning_rate},
+            {"params": head, "lr": settings.learning_rate * _HEAD_FACTOR},
+        ],
+        weight_decay=_WEIGHT_DECAY,
+    )
+
+
+def _linear(n_steps: int, warmup: float) -> Callable[[int], float]:
+    """Learning rate that rises for a share of the steps and falls to zero over the others."""
+    rising = max(1, round(warmup * n_steps))
+    return lambda step: min((step + 1) / rising, (n_steps - step) / max(1, n_steps - rising))
+
+
+def _has_settled(losses: list[float], settings: TuningSettings) -> bool:
+    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= settings.n_iter_no_change
+
+
+def _run_epoch(task, data, train, optimizer, schedule, settings, epoch: int, bar) -> None:
+    # seeds of the epoch's own: a resumed run draws what an uninterrupted one would
+    rng = np.random.default_rng([settings.seed, epoch])
+    with torch_seed(int(rng.integers(2**31)), settings.device) as generator:
+        task.train()
+        batches = list(_batches(data, rng.permutation(train), settings, rng))
+        for first in range(0, len(batches), settings.gradient_accumulation):
+            together = batches[first : first + settings.gradient_accumulation]
+            for chunks, y in together:
+                (task.loss(chunks, y, generator) / len(together)).backward()
+                bar.update()
+            nn.utils.clip_grad_norm_(task.trained().values(), _LARGEST_GRADIENT)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+
+
+@torch.no_grad()
+def _validate(task: _Task, data: TuningData, held_out: np.ndarray, settings) -> float:
+    rng = np.random.default_rng(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    task.eval()
+    batches = list(_batches(data, held_out, settings, rng))
+    losses = [float(task.loss(chunks, y, generator)) for chunks, y in batches]
+    return float(np.average(losses, weights=[len(chunks) for chunks, _ in batches]))
+
+
+def _batches(
+    data: TuningData, order: np.ndarray, settings: TuningSettings, rng: np.random.Generator
+) -> Iterator[tuple[list[list[list[int]]], Tensor | None]]:
+    """Batches of notes, of each at most `max_chunks` of its chunks, drawn anew each time."""
+    for start in range(0, len(order), settings.batch_size):
+        rows = order[start : start + settings.batch_size]
+        chunks = []
+        for i in rows:
+            note = data.chunks[i]
+            drawn = rng.permutation(len(note))[: settings.max_chunks]
+            chunks.append([note[j] for j in drawn])
+        y = None if data.y is None else torch.from_numpy(data.y[rows]).to(settings.device)
+        yield chunks, y
+
+
+class _Checkpoint:
+    """The state after an epoch, in a private file; written whole or not at all."""
+
+    def __init__(self, settings: TuningSettings, data: TuningData):
+        self.file = None
+        if settings.checkpoint is not None:
+            folder = Path(settings.checkpoint)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.file = folder / f"fine-tuning-{_run_digest(settings, data)}.pt"
+
+    def read(self) -> dict | None:
+        """Read the state of the same run, None where there is none."""
+        if self.file is None or not self.file.exists():
+            return None
+        return torch.load(self.file, weights_only=True)
+
+    def write(self, state: dict) -> None:
+        """Put the state in the place of the one before."""
+        if self.file is None:
+            return
+        # mkstemp's files have mode 0600
+        descriptor, name = tempfile.mkstemp(dir=self.file.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                torch.save(state, stream)
+            os.replace(name, self.file)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+
+    def remove(self) -> None:
+        """Remove the state of a run that has ended."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
+def _run_digest(settings: TuningSettings, data: TuningData) -> str:
+    """Tell runs apart that must not go on from each other's state."""
+    alike = settings._replace(checkpoint=None, verbose=0)
+    digest = hashlib.sha256(str(alike).encode())
+    for note in data.chunks:
+        for row in note:
+            digest.update(np.asarray(row, dtype=np.uint32).tobytes() + b"|")
+    if data.y is not None:
+        digest.update(data.y.tobytes())
+    return digest.hexdigest()[:16]

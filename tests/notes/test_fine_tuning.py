@@ -1,0 +1,260 @@
+"""Fine-tuning learns what it is asked for, keeps what it learned, and can go on after a stop."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import BertForMaskedLM
+
+from sklearn_medfuse import LLMNoteEncoder
+from sklearn_medfuse.notes import _fine_tuning
+from sklearn_medfuse.notes._adapter import load_tuned_backbone
+from sklearn_medfuse.notes._backbone import load_backbone
+from sklearn_medfuse.notes._model_files import load_files
+
+CANARY = "Zebulon Quixote"
+
+
+@pytest.fixture(autouse=True)
+def no_tuned_model_remembered():
+    load_tuned_backbone.cache_clear()
+    load_files.cache_clear()
+
+
+@pytest.fixture
+def stays():
+    """Sixty notes, two labels that a word in them tells, twenty groups."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (60, 2))
+    notes = [f"{'zzz' if a else 'aaa'} and {'qqq' if b else 'bbb'}" for a, b in y]
+    return notes, y, np.repeat(np.arange(20), 3)
+
+
+@pytest.fixture
+def tuned_encoder(note_encoder):
+    def make(**params):
+        defaults = {"fine_tuning": "lora", "max_epochs": 2, "random_state": 0}
+        return note_encoder(**defaults | params)
+
+    return make
+
+
+@pytest.mark.parametrize(("method", "rate"), [("lora", 3e-2), ("full", 3e-3)])
+def test_the_labels_are_learned(tuned_encoder, stays, method, rate):
+    notes, y, _ = stays
+    encoder = tuned_encoder(fine_tuning=method, max_epochs=15, learning_rate=rate)
+    encoder.fit(notes, y)
+    assert min(encoder.validation_loss_) < 0.5 * encoder.validation_loss_[0]
+    assert encoder.best_epoch_ == np.argmin(encoder.validation_loss_) + 1
+
+
+@pytest.mark.parametrize("model", ["bert", "llama"])
+def test_without_labels_the_language_of_the_notes_is_learned(
+    save_bert, tiny_llama, tmp_path, stays, model
+):
+    folder = save_bert(tmp_path, model_class=BertForMaskedLM) if model == "bert" else tiny_llama
+    encoder = LLMNoteEncoder(
+        folder,
+        fine_tuning="lora",
+        max_epochs=6,
+        learning_rate=1e-2,
+        random_state=0,
+        device="cpu",
+        dtype="float32",
+    )
+    encoder.fit(stays[0])
+    assert encoder.validation_loss_[-1] < encoder.validation_loss_[0]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_loaded_encoder_gives_the_same_bits(tuned_encoder, stays, round_trip, method, dtype):
+    notes, y, _ = stays
+    encoder = tuned_encoder(fine_tuning=method, dtype=dtype)
+    expected = encoder.fit_transform(notes, y)
+    loaded = round_trip(encoder)
+    load_tuned_backbone.cache_clear()
+    np.testing.assert_array_equal(loaded.transform(notes), expected)
+    assert not np.array_equal(expected, tuned_encoder(fine_tuning=None).fit_transform(notes))
+
+
+def test_the_tuned_model_is_the_trained_one(tuned_encoder, stays, monkeypatch):
+    # the vectors of the model that was trained, taken before it is written
+    notes, y, _ = stays
+    models = []
+    write = _fine_tuning.write_weights
+    monkeypatch.setattr(
+        _fine_tuning, "write_weights", lambda model, how: models.append(model) or write(model, how)
+    )
+    encoder = tuned_encoder(learning_rate=1e-2).fit(notes, y)
+    tokenizer = encoder._load().tokenizer
+    with torch.no_grad():
+        ids = tokenizer(notes[:1], return_tensors="pt")["input_ids"]
+        expected = models[0].eval()(input_ids=ids).last_hidden_state[0].mean(dim=0)
+    np.testing.assert_allclose(encoder.transform(notes[:1])[0], expected, atol=1e-5)
+
+
+def test_a_full_state_needs_no_model(tuned_encoder, save_bert, tmp_path, stays, round_trip):
+    notes, y, _ = stays
+    for method in ("lora", None):
+        folder = save_bert(tmp_path / "model")
+        encoder = tuned_encoder(model=folder, fine_tuning=method, weights="full")
+        expected = encoder.fit_transform(notes, y)
+        loaded = round_trip(encoder)
+        shutil.rmtree(folder)
+        load_backbone.cache_clear()
+        load_files.cache_clear()
+        np.testing.assert_array_equal(loaded.transform(notes), expected)
+
+
+def test_without_the_base_the_error_says_what_is_missing(
+    tuned_encoder, save_bert, tmp_path, stays, round_trip
+):
+    notes, y, _ = stays
+    folder = save_bert(tmp_path / "model")
+    loaded = round_trip(tuned_encoder(model=folder, weights="adapter").fit(notes, y))
+    load_tuned_backbone.cache_clear()
+    save_bert(folder, seed=1)
+    with pytest.raises(ValueError, match="not those that were fine-tuned"):
+        loaded.transform(notes)
+    shutil.rmtree(folder)
+    with pytest.raises(OSError, match="give the path of a folder") as caught:
+        loaded.transform(notes)
+    assert folder in str(caught.value)
+
+
+def test_an_adapter_is_small_and_holds_no_text(tuned_encoder, stays, round_trip):
+    encoder = tuned_encoder(lora_rank=2).fit([f"{CANARY} {note}" for note in stays[0]], stays[1])
+    size = len(encoder.tuned_data_)
+    assert size < len(tuned_encoder(lora_rank=4).fit(*stays[:2]).tuned_data_)
+    assert CANARY.encode() not in encoder.tuned_data_
+    assert CANARY not in repr(encoder) + str(vars(encoder))
+
+
+def test_the_default_models_adapter_is_under_three_megabytes(minilm, stays):
+    encoder = LLMNoteEncoder(
+        fine_tuning="lora", max_epochs=1, weights="adapter", random_state=0, device="cpu"
+    )
+    encoder.fit(stays[0][:8], stays[1][:8])
+    assert len(encoder.tuned_data_) < 3e6
+
+
+def test_same_seed_same_result_and_the_global_state_as_found(
+    tuned_encoder, stays, global_random_state
+):
+    notes, y, _ = stays
+    before = global_random_state()
+    first = tuned_encoder().fit_transform(notes, y)
+    assert global_random_state() == before
+    np.testing.assert_array_equal(tuned_encoder().fit_transform(notes, y), first)
+    assert not np.array_equal(tuned_encoder(random_state=1).fit_transform(notes, y), first)
+
+
+@pytest.mark.parametrize("more", [{}, {"gradient_accumulation": 2, "class_weight": "balanced"}])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    tuned_encoder, stays, tmp_path, monkeypatch, more
+):
+    notes, y, groups = stays
+    params = {"max_epochs": 4, "n_iter_no_change": 9, **more}
+    expected = tuned_encoder(**params).fit(notes, y, groups=groups)
+    run_epoch = _fine_tuning._run_epoch
+
+    def stop(*args):
+        if args[6] == 2:
+            raise KeyboardInterrupt
+        run_epoch(*args)
+
+    monkeypatch.setattr(_fine_tuning, "_run_epoch", stop)
+    interrupted = tuned_encoder(**params, checkpoint=tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(notes, y, groups=groups)
+    files = list((tmp_path / "run").iterdir())
+    assert len(files) == 1
+    assert files[0].stat().st_mode & 0o777 == 0o600
+    epochs = []
+    monkeypatch.setattr(
+        _fine_tuning, "_run_epoch", lambda *args: epochs.append(args[6]) or run_epoch(*args)
+    )
+    interrupted.fit(notes, y, groups=groups)
+    assert epochs == [2, 3]
+    assert interrupted.validation_loss_ == expected.validation_loss_
+    assert interrupted.tuned_data_ == expected.tuned_data_
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_accumulated_batches_make_the_step_of_a_large_one(tuned_encoder, stays):
+    notes, y, _ = stays
+    params = {"max_epochs": 1, "validation_fraction": 0.2}
+    large = tuned_encoder(batch_size=48, **params).fit_transform(notes, y)
+    small = tuned_encoder(batch_size=12, gradient_accumulation=4, **params)
+    np.testing.assert_allclose(small.fit_transform(notes, y), large, atol=1e-4)
+
+
+def test_checkpointed_gradients_are_the_same(tuned_encoder, stays):
+    plain = tuned_encoder().fit_transform(*stays[:2])
+    again = tuned_encoder(gradient_checkpointing=True).fit_transform(*stays[:2])
+    np.testing.assert_allclose(again, plain, atol=1e-4)
+
+
+def test_groups_are_not_parted(stays):
+    _, y, groups = stays
+    data = _fine_tuning.TuningData([[[1]]] * 60, y.astype(np.float32), groups)
+
+    class Settings:
+        validation_fraction, seed = 0.2, 0
+
+    train, held_out = _fine_tuning._split(data, Settings)
+    assert len(train) + len(held_out) == 60
+    assert not set(groups[train]) & set(groups[held_out])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1] * 30,
+        ["copd", "none", "chf"] * 20,
+        pd.DataFrame({"a": [0, 1] * 30, "b": [1, 1, 0] * 20}),
+    ],
+)
+def test_kinds_of_labels(tuned_encoder, stays, labels):
+    encoder = tuned_encoder(max_epochs=1)
+    assert np.isfinite(encoder.fit_transform(stays[0], labels)).all()
+
+
+def test_notes_that_are_absent_are_not_trained_on(tuned_encoder, stays):
+    notes, y, groups = stays
+    expected = tuned_encoder().fit(notes, y, groups=groups)
+    more = tuned_encoder().fit(
+        [None, *notes, ""], np.vstack([[0, 0], y, [1, 1]]), groups=[77, *groups, 78]
+    )
+    assert more.tuned_data_ == expected.tuned_data_
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "message"),
+    [
+        ({"objective": "supervised"}, None, "needs y"),
+        ({"fine_tuning": None, "weights": "adapter"}, None, "needs fine_tuning='lora'"),
+        ({"quantization": "4bit"}, None, "not supported"),
+        ({}, [0.5, 1.5, 2.5] * 20, "y is continuous"),
+        ({}, [0, 1], "y has 2 entries, X has 60 notes"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(tuned_encoder, stays, params, y, message):
+    with pytest.raises(ValueError, match=message):
+        tuned_encoder(**params).fit(stays[0], y)
+
+
+def test_one_note_cannot_be_split(tuned_encoder):
+    with pytest.raises(ValueError, match="at least 2 groups"):
+        tuned_encoder().fit(["a", None], [0, 1])
+
+
+def test_fitting_again_without_tuning_forgets_the_adapter(tuned_encoder, stays):
+    encoder = tuned_encoder().fit(*stays[:2])
+    encoder.set_params(fine_tuning=None).fit(*stays[:2])
+    assert not hasattr(encoder, "tuned_data_")
+    frozen = tuned_encoder(fine_tuning=None).fit_transform(stays[0])
+    np.testing.assert_array_equal(encoder.transform(stays[0]), frozen)
