@@ -19,11 +19,14 @@ from .._nn.chunk_pooling import pool_chunks, pool_tokens
 from .._training import progress_bar, torch_seed
 from ._adapter import TunedWeights, add_adapter, write_weights
 from ._backbone import ModelParts, base_fingerprint, pad_rows
+from ._chunking import packed_batches
 
 # a new head learns faster than a model that knows its language
 _HEAD_FACTOR = 10.0
 _LARGEST_GRADIENT = 1.0
 _WEIGHT_DECAY = 0.01
+# tokens of like length that are run together in a batch
+_RUN_TOKENS = 1024
 # Devlin et al. 2019, section 3.1
 _MASKED_SHARE = 0.15
 _IGNORED = -100
@@ -143,21 +146,38 @@ class _Task(nn.Module):
     def loss(self, chunks: list[list[list[int]]], y: Tensor | None, generator) -> Tensor:
         """Mean loss over notes, or over the tokens that were to be guessed."""
         rows = [row for note in chunks for row in note]
-        ids, visible = pad_rows(rows, max(map(len, rows)), self.pad, self.settings.device)
-        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self.settings.bfloat16):
+        device = self.settings.device
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.settings.bfloat16):
             if self.settings.objective == "supervised":
-                return self._supervised(chunks, rows, ids, visible, y)
+                return self._supervised(chunks, rows, y)
+            ids, visible = pad_rows(rows, max(map(len, rows)), self.pad, device)
             return self._language(ids, visible, generator)
 
     def _states(self, ids: Tensor, visible: Tensor) -> Tensor:
         return self.model(input_ids=ids, attention_mask=visible.long()).last_hidden_state
 
-    def _supervised(self, chunks, rows, ids, visible, y) -> Tensor:
-        vectors = pool_tokens(self._states(ids, visible).float(), visible, self.settings.pooling)
+    def _vectors(self, rows: list[list[int]]) -> Tensor:
+        """Pooled states of rows, those of like length run together: most padding is saved."""
+        lengths = np.array([len(row) for row in rows])
+        parts = packed_batches(lengths, _RUN_TOKENS)
+        vectors = []
+        for part in parts:
+            width = int(lengths[part].max())
+            part_rows = [rows[i] for i in part]
+            ids, visible = pad_rows(part_rows, width, self.pad, self.settings.device)
+            states = self._states(ids, visible).float()
+            vectors.append(pool_tokens(states, visible, self.settings.pooling))
+        # back to the order of the rows
+        return torch.cat(vectors)[np.argsort(np.concatenate(parts))]
+
+    def _supervised(self, chunks, rows, y) -> Tensor:
+        vectors = self._vectors(rows)
         if self.normalize:
             vectors = F.normalize(vectors, dim=1)
-        note = torch.tensor([i for i, note in enumerate(chunks) for _ in note], device=ids.device)
-        lengths = torch.tensor([float(len(row)) for row in rows], device=ids.device)
+        note = torch.tensor(
+            [i for i, note in enumerate(chunks) for _ in note], device=vectors.device
+        )
+        lengths = torch.tensor([float(len(row)) for row in rows], device=vectors.device)
         how = "mean" if self.settings.chunk_pooling == "attention" else self.settings.chunk_pooling
         notes = pool_chunks(vectors, note, len(chunks), lengths, how)
         logits = self.head(notes * self.scale).float()

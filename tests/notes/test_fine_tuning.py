@@ -1,6 +1,7 @@
 """Fine-tuning learns what it is asked for, keeps what it learned, and can go on after a stop."""
 
 import shutil
+import socket
 
 import numpy as np
 import pandas as pd
@@ -139,6 +140,16 @@ def test_the_default_models_adapter_is_under_three_megabytes(minilm, stays):
     )
     encoder.fit(stays[0][:8], stays[1][:8])
     assert len(encoder.tuned_data_) < 3e6
+
+
+def test_fine_tuning_needs_no_network(tuned_encoder, stays, monkeypatch):
+    def refuse(*args, **kwargs):
+        pytest.fail("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    encoder = tuned_encoder(max_epochs=1, weights="full").fit(*stays[:2])
+    assert np.isfinite(encoder.transform(stays[0])).all()
 
 
 def test_same_seed_same_result_and_the_global_state_as_found(
