@@ -189,6 +189,10 @@ class LLMNoteEncoder(
     array([1, 0, 1])
     """
 
+    # asked for by default under metadata routing, as by scikit-learn's group splitters: only
+    # fine-tuning reads them, and without them its validation split would part patients
+    __metadata_request__fit = {"groups": True}
+
     _parameter_constraints: dict = {
         "model": [str],
         "revision": [str, None],
