@@ -3,13 +3,11 @@
 import hashlib
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import torch
 
-_FOLDER_MODE = 0o700
+from ._private_files import write_private
 
 
 class Checkpoint:
@@ -48,7 +46,9 @@ class Checkpoint:
         """Keep a state: tensors, numbers and texts in dicts and lists."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.path, buffer.getvalue())
+        # no chmod: the folder may be one that the user shares
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(self.path, buffer.getvalue())
 
     def load(self) -> dict | None:
         """Return the state; None where there is none."""
@@ -78,26 +78,3 @@ def set_random_state(state: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, for the owner alone, so that a reader sees all of it or none.
-
-    Parameters
-    ----------
-    path : Path
-        Its folder is made if absent.
-    content : bytes
-        What to write.
-    """
-    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
-SHARED = {"_training", "_state", "_checkpoint", "_callbacks"}
+SHARED = {"_training", "_state", "_checkpoint", "_callbacks", "_private_files"}
 
 # What each room may import from the other rooms of the package, beside `_version`, which is free
 # to all. "" is the package's __init__.
@@ -24,7 +24,8 @@ INSIDE = {
     "_nn": set(),
     "_state": set(),
     "_training": {"_nn", "_state"},
-    "_checkpoint": set(),
+    "_private_files": set(),
+    "_checkpoint": {"_private_files"},
     "_callbacks": set(),
     "labs": {"_nn"} | SHARED,
     "notes": {"_nn"} | SHARED,
@@ -34,7 +35,7 @@ INSIDE = {
     "metrics": set(),
     "model_selection": set(),
     "plotting": {"metrics"},
-    "persistence": {"metrics", "_state"},
+    "persistence": {"metrics", "_state", "_private_files"},
 }
 
 # What a room may import from outside, beside the standard library. A room not named here is free.
@@ -42,6 +43,7 @@ OUTSIDE = {
     "_nn": {"torch"},
     "_callbacks": {"sklearn"},
     "_checkpoint": {"torch"},
+    "_private_files": set(),
     "metrics": TABLES,
     "model_selection": TABLES,
     "plotting": TABLES | {"matplotlib"},

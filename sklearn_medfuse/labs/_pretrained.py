@@ -9,7 +9,7 @@ import safetensors
 import safetensors.numpy
 import torch
 
-from .._checkpoint import write_atomically
+from .._private_files import write_private
 from .._state import load_module_bytes, module_to_bytes
 from .._version import __version__
 
@@ -35,9 +35,10 @@ _SCALES = ("center_", "scale_", "_knots")
 def write_pretrained(folder, encoder) -> None:
     """Write a fitted encoder: the weights first, the config that makes them valid last."""
     folder = Path(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     arrays = {name: np.ascontiguousarray(getattr(encoder, name)) for name in _SCALES}
     weights = {"weights": np.frombuffer(module_to_bytes(encoder._module), dtype=np.uint8)}
-    write_atomically(folder / WEIGHTS_FILE, safetensors.numpy.save({**arrays, **weights}))
+    write_private(folder / WEIGHTS_FILE, safetensors.numpy.save({**arrays, **weights}))
     config = {
         "format": _FORMAT,
         "version": __version__,
@@ -45,7 +46,7 @@ def write_pretrained(folder, encoder) -> None:
         "attributes": {name: getattr(encoder, name) for name in _ATTRIBUTES},
         "feature_names_in_": _names(encoder),
     }
-    write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
+    write_private(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
 
 
 def read_pretrained(cls, folder):

@@ -1,12 +1,9 @@
 """Fine-tune a note model: by the labels of the notes, or as a language model on the notes alone."""
 
-import hashlib
+import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch.nn.functional as F
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 from torch import Tensor, nn
 
+from .._checkpoint import Checkpoint
 from .._nn.chunk_pooling import pool_chunks, pool_tokens
 from .._training import progress_bar, torch_seed
 from ._adapter import TunedWeights, add_adapter, write_weights
@@ -52,7 +50,7 @@ class TuningSettings(NamedTuple):
     chunk_pooling: str
     bfloat16: bool
     device: torch.device
-    checkpoint: str | os.PathLike | None
+    checkpoint_dir: str | os.PathLike | None
     seed: int
     verbose: int
 
@@ -103,7 +101,7 @@ def fine_tune(parts: ModelParts, data: TuningData, settings: TuningSettings) -> 
     base = base_fingerprint(parts)
     with torch_seed(settings.seed, settings.device):
         task = _Task(parts, data, settings).to(settings.device)
-        losses, best_epoch = _train(task, data, settings)
+        losses, best_epoch = _train(task, data, settings, _checkpoint(data, settings, base))
     data_bytes = write_weights(task.model, settings.method)
     weights = TunedWeights(settings.method, settings.rank, data_bytes, base)
     return TuningResult(weights, losses, best_epoch)
@@ -219,16 +217,17 @@ def _checkpoint_activations(model: Any) -> None:
     enable({"use_reentrant": False})
 
 
-def _train(task: _Task, data: TuningData, settings: TuningSettings) -> tuple[list[float], int]:
+def _train(
+    task: _Task, data: TuningData, settings: TuningSettings, checkpoint: Checkpoint | None
+) -> tuple[list[float], int]:
     train, held_out = _split(data, settings)
     optimizer = _optimizer(task, settings)
     n_batches = -(-len(train) // settings.batch_size)
     n_steps = settings.max_epochs * -(-n_batches // settings.gradient_accumulation)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(n_steps, settings.warmup))
-    saved = _Checkpoint(settings, data)
     losses: list[float] = []
     best: dict[str, Tensor] = {}
-    if (found := saved.read()) is not None:
+    if checkpoint is not None and (found := checkpoint.load()) is not None:
         task.load_state_dict(found["weights"], strict=False)
         optimizer.load_state_dict(found["optimizer"])
         schedule.load_state_dict(found["schedule"])
@@ -244,17 +243,19 @@ def _train(task: _Task, data: TuningData, settings: TuningSettings) -> tuple[lis
             weights = {name: p.detach().clone() for name, p in task.trained().items()}
             if losses[-1] == min(losses):
                 best = weights
-            saved.write(
-                {
-                    "weights": weights,
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "losses": losses,
-                    "best": best,
-                }
-            )
+            if checkpoint is not None:
+                checkpoint.save(
+                    {
+                        "weights": weights,
+                        "optimizer": optimizer.state_dict(),
+                        "schedule": schedule.state_dict(),
+                        "losses": losses,
+                        "best": best,
+                    }
+                )
     task.load_state_dict(best, strict=False)
-    saved.remove()
+    if checkpoint is not None:
+        checkpoint.remove()
     return losses, int(np.argmin(losses)) + 1
 
 
@@ -336,50 +337,12 @@ def _batches(
         yield chunks, y
 
 
-class _Checkpoint:
-    """The state after an epoch, in a private file; written whole or not at all."""
-
-    def __init__(self, settings: TuningSettings, data: TuningData):
-        self.file = None
-        if settings.checkpoint is not None:
-            folder = Path(settings.checkpoint)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.file = folder / f"fine-tuning-{_run_digest(settings, data)}.pt"
-
-    def read(self) -> dict | None:
-        """Read the state of the same run, None where there is none."""
-        if self.file is None or not self.file.exists():
-            return None
-        return torch.load(self.file, weights_only=True)
-
-    def write(self, state: dict) -> None:
-        """Put the state in the place of the one before."""
-        if self.file is None:
-            return
-        # mkstemp's files have mode 0600
-        descriptor, name = tempfile.mkstemp(dir=self.file.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                torch.save(state, stream)
-            os.replace(name, self.file)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
-
-    def remove(self) -> None:
-        """Remove the state of a run that has ended."""
-        if self.file is not None:
-            self.file.unlink(missing_ok=True)
-
-
-def _run_digest(settings: TuningSettings, data: TuningData) -> str:
-    """Tell runs apart that must not go on from each other's state."""
-    alike = settings._replace(checkpoint=None, verbose=0)
-    digest = hashlib.sha256(str(alike).encode())
-    for note in data.chunks:
-        for row in note:
-            digest.update(np.asarray(row, dtype=np.uint32).tobytes() + b"|")
-    if data.y is not None:
-        digest.update(data.y.tobytes())
-    return digest.hexdigest()[:16]
+def _checkpoint(data: TuningData, settings: TuningSettings, base: str) -> Checkpoint | None:
+    """State of a run that began with these weights, notes, labels, groups and settings."""
+    if settings.checkpoint_dir is None:
+        return None
+    alike = settings._replace(checkpoint_dir=None, verbose=0)
+    parts: list = [base, str(alike), json.dumps(data.chunks)]
+    for array in (data.y, data.groups):
+        parts.append([] if array is None else np.asarray(array).tolist())
+    return Checkpoint(settings.checkpoint_dir, "fine-tuning", parts)

@@ -8,22 +8,19 @@ years; lmdb needs a compiled dependency and a size fixed in advance.
 import functools
 import hashlib
 import os
-import secrets
 import sqlite3
-import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from .._private_files import load_key, make_private_folder
 from ._embedding_cache import CacheInfo
 
 Result = TypeVar("Result")
 
-_SECRET_BYTES = 32
 # sqlite waits so long for another process's write
 _TIMEOUT = 60.0
 # keys per question; sqlite takes 999 parameters in every build
@@ -65,10 +62,8 @@ class FolderCache:
 
     def __init__(self, folder: Path, max_bytes: int):
         self.max_bytes = max_bytes
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # mkdir's mode passes through the umask, and the folder may be an older one
-        folder.chmod(0o700)
-        self.secret = _load_secret(folder / "key")
+        make_private_folder(folder)
+        self.secret = load_key(folder / "key")
         self._file = folder / "vectors.sqlite"
         self._hits = self._misses = 0
         self._lock = threading.Lock()
@@ -187,23 +182,3 @@ def _used_bytes(connection: sqlite3.Connection) -> int:
 
 def _checksum(value: bytes) -> bytes:
     return hashlib.blake2b(value, digest_size=8).digest()
-
-
-def _load_secret(file: Path) -> bytes:
-    """Read the secret, after making one if there is none; of two made at once the first stays."""
-    if not file.exists():
-        descriptor, name = tempfile.mkstemp(dir=file.parent)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(secrets.token_bytes(_SECRET_BYTES))
-            with suppress(FileExistsError):
-                os.link(name, file)
-        finally:
-            os.unlink(name)
-    secret = file.read_bytes()
-    if len(secret) != _SECRET_BYTES:
-        raise ValueError(
-            f"{str(file)!r} holds {len(secret)} bytes and not the {_SECRET_BYTES} of a key; remove "
-            "it for a new one, with which everything is embedded again."
-        )
-    return secret

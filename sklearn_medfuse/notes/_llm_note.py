@@ -109,7 +109,7 @@ class LLMNoteEncoder(
     max_chunks : int, default=8
         Windows per note and epoch in training, drawn at random from longer notes; `transform`
         takes all.
-    checkpoint : str, path or None, default=None
+    checkpoint_dir : str, path or None, default=None
         Folder for the state after each epoch, from which the same fit goes on after it was
         interrupted. The file holds weights and goes when training ends.
     batch_tokens : int, default=4096
@@ -215,7 +215,7 @@ class LLMNoteEncoder(
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [StrOptions({"balanced"}), None],
         "max_chunks": [Interval(Integral, 1, None, closed="left")],
-        "checkpoint": [str, os.PathLike, None],
+        "checkpoint_dir": [str, os.PathLike, None],
         "batch_tokens": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "quantization": [StrOptions({"4bit", "8bit"}), None],
@@ -255,7 +255,7 @@ class LLMNoteEncoder(
         n_iter_no_change=3,
         class_weight=None,
         max_chunks=8,
-        checkpoint=None,
+        checkpoint_dir=None,
         batch_tokens=4096,
         dtype="auto",
         quantization=None,
@@ -291,7 +291,7 @@ class LLMNoteEncoder(
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
         self.max_chunks = max_chunks
-        self.checkpoint = checkpoint
+        self.checkpoint_dir = checkpoint_dir
         self.batch_tokens = batch_tokens
         self.dtype = dtype
         self.quantization = quantization

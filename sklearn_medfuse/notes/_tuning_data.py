@@ -38,7 +38,7 @@ def tuning_settings(encoder, y, seed: int) -> TuningSettings:
         chunk_pooling=encoder.chunk_pooling,
         bfloat16=choose_dtype(encoder.dtype, device) == "bfloat16",
         device=device,
-        checkpoint=encoder.checkpoint,
+        checkpoint_dir=encoder.checkpoint_dir,
         seed=seed,
         verbose=encoder.verbose,
     )

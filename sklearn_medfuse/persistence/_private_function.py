@@ -9,8 +9,8 @@ import warnings
 import joblib
 import sklearn
 
+from .._private_files import load_key, make_private_folder, write_private
 from .._version import __version__
-from ._private_files import load_key, make_private_folder, write_private
 from ._result_pickle import dump_result, is_numeric, load_result
 
 _SIGNATURE_BYTES = 32

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import joblib
 
-from ._private_files import load_key, make_private_folder, write_private
+from .._private_files import load_key, make_private_folder, write_private
 from ._private_function import PrivateFunction
 
 # joblib marks a cache folder so for git; the first to write it decides its mode

@@ -178,7 +178,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
         run_epoch(*args)
 
     monkeypatch.setattr(_fine_tuning, "_run_epoch", stop)
-    interrupted = tuned_encoder(**params, checkpoint=tmp_path / "run")
+    interrupted = tuned_encoder(**params, checkpoint_dir=tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(notes, y, groups=groups)
     files = list((tmp_path / "run").iterdir())

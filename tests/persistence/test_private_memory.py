@@ -360,7 +360,7 @@ def test_no_torn_file_is_left_when_the_disk_is_full(memory, counted, data, monke
     def full(*_):
         raise OSError(28, NAME)
 
-    monkeypatch.setattr("sklearn_medfuse.persistence._private_files.os.replace", full)
+    monkeypatch.setattr("sklearn_medfuse._private_files.os.replace", full)
     with pytest.warns(UserWarning, match=r"cannot be cached \(OSError\)") as caught:
         make_pipe(memory, counted).fit(*data)
     assert NAME not in str(caught[0].message)

@@ -39,6 +39,9 @@ def write_private(file, data):
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
+            # a name must not point to bytes that a power cut loses
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(name, file)
     except BaseException:
         with suppress(OSError):
@@ -49,8 +52,7 @@ def write_private(file, data):
 def load_key(file):
     """Read the secret key, after making one if there is none.
 
-    Where two processes make one at the same time, the later stays. It is read at each use, so
-    both go on with the same one.
+    Of two that processes make at the same time the first stays.
 
     Parameters
     ----------
@@ -64,11 +66,28 @@ def load_key(file):
     """
     if not file.exists():
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(file, secrets.token_bytes(_KEY_BYTES))
+        _write_if_absent(file, secrets.token_bytes(_KEY_BYTES))
     key = file.read_bytes()
     if len(key) != _KEY_BYTES:
         raise ValueError(
-            f"`key_file` {str(file)!r} holds {len(key)} bytes and not the {_KEY_BYTES} of a key; "
-            "remove it for a new one, with which all results are computed again."
+            f"The key file {str(file)!r} holds {len(key)} bytes and not the {_KEY_BYTES} of a "
+            "key; remove it for a new one, with which all results are computed again."
         )
     return key
+
+
+def _write_if_absent(file, data):
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+        try:
+            # succeeds in one process only
+            os.link(name, file)
+        except FileExistsError:
+            pass
+        except OSError:
+            # a file system without links
+            os.replace(name, file)
+    finally:
+        Path(name).unlink(missing_ok=True)
