@@ -62,6 +62,7 @@ class FactorModel(nn.Module):
     loadings: Tensor
     mean: Tensor
     noise: Tensor
+    evidence: Tensor
 
     def __init__(self, n_labs: int, n_factors: int, n_versions: int = 1):
         super().__init__()
@@ -69,6 +70,8 @@ class FactorModel(nn.Module):
         self.register_buffer("loadings", torch.zeros(n_versions, n_labs, n_factors))
         self.register_buffer("mean", torch.zeros(n_versions, n_labs))
         self.register_buffer("noise", torch.ones(n_labs))
+        # cells that each lab was learned from; another fit that begins here weighs them
+        self.register_buffer("evidence", torch.zeros(n_labs))
 
     def keep_last_version(self) -> None:
         """Forget the versions that only training needs."""

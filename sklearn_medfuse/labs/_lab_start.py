@@ -62,6 +62,7 @@ class LabStart(NamedTuple):
         new.loadings[:, here] = old.loadings[-1:, there]
         new.mean[:, here] = old.mean[-1:, there]
         new.noise[here] = old.noise[there]
+        new.evidence[here] = old.evidence[there]
         return new
 
 

@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 from sklearn.decomposition import FactorAnalysis as CompleteFactorAnalysis
 
+from sklearn_medfuse._nn.factor_model import FactorModel
 from sklearn_medfuse.labs import _factor_analysis
 from sklearn_medfuse.labs._factor_analysis import FactorAnalysis
 
@@ -97,3 +98,34 @@ def test_a_lab_that_was_never_measured_has_no_loadings():
     parameters = analysis(X).fit()
     np.testing.assert_array_equal(parameters.loadings[3], 0)
     assert parameters.mean[3] == 0
+
+
+def learned(n_rows):
+    """What many rows have taught of six labs."""
+    X, _ = sample(2000)
+    fitted = analysis(X)
+    model = FactorModel(6, 2)
+    _factor_analysis.fill_factor_model(model, [fitted.fit()], np.full(6, float(n_rows)))
+    return model
+
+
+def test_the_evidence_of_a_lab_is_the_number_of_its_cells():
+    X, _ = sample(50)
+    X[:20, 1] = np.nan
+    assert analysis(X).evidence.tolist() == [50, 30, 50, 50, 50, 50]
+    assert analysis(X, start=learned(7)).evidence.tolist() == [57, 37, 57, 57, 57, 57]
+
+
+def test_what_was_learned_elsewhere_yields_to_many_rows_only():
+    unrelated = np.random.default_rng(3).normal(size=(40, 6))
+    before = covariance(analysis(sample(2000)[0]).fit())
+    moved = [
+        np.abs(covariance(analysis(unrelated, start=learned(n)).fit()) - before).mean()
+        for n in (1000, 10)
+    ]
+    assert moved[0] < 0.3 * moved[1]
+
+
+def test_where_a_lab_lies_is_learned_anew_from_few_rows():
+    X, _ = sample(100, seed=5)
+    assert analysis(X + 3.0, start=learned(1000)).fit().mean.mean() > 1.5
