@@ -10,6 +10,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+# Share of the steps in which the learning rate rises. Not 0.1: torch's OneCycleLR divides by zero
+# where it makes just one step.
+WARM_UP = 0.101
 # what of scikit-learn's messages quotes the input, and what stands there instead
 _QUOTES = (
     (r"could not convert string to float.*", "X holds text where numbers are expected."),

@@ -58,10 +58,11 @@ def public_modules():
 
 
 def methods(public_class):
-    """Give the public methods that a class defines itself, without scikit-learn's requests."""
+    """Give the public methods of a class and its bases here, without scikit-learn's requests."""
+    own = [base for base in public_class.__mro__ if base.__module__.startswith(PACKAGE)]
     return [
         name
-        for name, member in vars(public_class).items()
+        for name, member in {k: v for base in own for k, v in vars(base).items()}.items()
         if not name.startswith("_")
         and not name.endswith("_request")
         and (

@@ -78,6 +78,13 @@ class FactorModel(nn.Module):
         self.loadings = self.loadings[-1:].clone()
         self.mean = self.mean[-1:].clone()
 
+    def correlation(self) -> Tensor:
+        """Correlation of the labs (n_labs, n_labs) that the last version implies."""
+        loadings = self.loadings[-1]
+        covariance = loadings @ loadings.T + torch.diag(self.noise)
+        deviation = covariance.diagonal().sqrt()
+        return covariance / torch.outer(deviation, deviation)
+
     def forward(
         self, lab: Tensor, value: Tensor, measured: Tensor, version: Tensor | None = None
     ) -> Factors:

@@ -14,7 +14,7 @@ from skorch.utils import noop
 from .._nn.fusion_ensemble import FUSIONS, FusionWithCritic
 from .._nn.fusion_parts import FusionParts
 from .._state import for_inference
-from .._training import check_heads, draw_seed, resolve_device, torch_seed
+from .._training import WARM_UP, check_heads, draw_seed, resolve_device, torch_seed
 from ._decisions import Decisions
 from ._modalities import BlockScaler
 from ._net import EpochBar, FusionNet, ValidationScore
@@ -62,7 +62,7 @@ def build_net(
             policy=torch.optim.lr_scheduler.OneCycleLR,
             max_lr=params.learning_rate,
             total_steps=steps + 1,
-            pct_start=0.1,
+            pct_start=WARM_UP,
             step_every="batch",
         ),
         *([] if score is None else [ValidationScore(score)]),

@@ -57,9 +57,11 @@ class FactorAnalysis:
     r"""Expectation-maximisation for `FactorModel`, with a Gaussian prior on the loadings.
 
     The prior is :math:`w_j \sim N(0, I/50)`. Of labs that were learned elsewhere it is centred on
-    the loadings learned there, and as narrow as the rows make it that they come from. Two other ways were weighed: a full covariance matrix (Schafer 1997) is as good on
-    50 labs, and takes 2 million entries for 1,505; learning the loadings by gradients needs a
-    learning rate and many more passes.
+    the loadings learned there, and as narrow as the rows make it that they come from.
+
+    Two other ways were weighed: a full covariance matrix (Schafer 1997) is as good on 50 labs, and
+    takes 2 million entries for 1,505; learning the loadings by gradients needs a learning rate and
+    many more passes.
 
     Parameters
     ----------

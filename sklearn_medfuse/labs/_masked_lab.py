@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -25,24 +25,22 @@ from .._training import (
 )
 from ._factor_analysis import fit_prior
 from ._lab_cells import LabCells, LabResults
-from ._lab_imputation import LabImputer, batches
-from ._lab_input import fill_like, validate_labs
+from ._lab_imputation import batches
+from ._lab_input import validate_labs
 from ._lab_learning import attributes_now, checkpoint_of, knowledge_before, plan_of
+from ._lab_predictions import LabPredictionsMixin
 from ._lab_scale import LabScale
-from ._lab_sparse import to_dense
 from ._lab_start import LabStart
-from ._masked_training import (
-    MaskedTrainer,
-    calibrate_spread,
-    r2_hidden,
-)
-from ._pretrained import read_pretrained, write_pretrained
+from ._masked_training import MaskedTrainer, calibrate_spread
+from ._pretrained import PretrainedMixin
 from ._training_rows import N_FOLDS, TrainingRows, training_rows
 
 _MIN_VALIDATION_ROWS = 10
 
 
 class MaskedLabEncoder(
+    LabPredictionsMixin,
+    PretrainedMixin,
     NetStateMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
@@ -458,104 +456,6 @@ class MaskedLabEncoder(
             dtype=object,
         )
 
-    def impute(self, X, return_std=False, n_imputations=None):
-        """Fill in what was not measured by what the model expects.
-
-        Parameters
-        ----------
-        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
-            Lab results in the units of fit.
-        return_std : bool, default=False
-            Return standard deviations too.
-        n_imputations : int, default=None
-            Return so many tables, whose missing cells are drawn from the predictive distribution,
-            a row's cells jointly, for multiple imputation (Rubin 1987). None returns one, of
-            expected values. The draws come from `random_state`.
-
-        Returns
-        -------
-        imputed : ndarray or DataFrame of shape (n_rows, n_labs), or a list of them
-            A copy of X, a DataFrame when X is one, a dense array when X is sparse. Observed cells
-            are unchanged, to the bit or the letter. A qualitative lab is filled with the nearest
-            of its levels, a column of numbers as texts with texts of six digits; a column of
-            integers with gaps becomes one of floats. A result that could not be read counts as
-            not measured and is replaced. A lab that was never measured in fit is filled with 0.
-        std : ndarray of shape (n_rows, n_labs)
-            Only with `return_std`: standard deviation of each filled cell in the lab's unit, or
-            in positions in its levels; 0 where measured.
-        """
-        check_is_fitted(self)
-        values = to_dense(validate_labs(self, X, self.levels_)[0])
-        imputer = LabImputer(self._module, self._scale, self._cells(values), np.isnan(values))
-        if n_imputations is None:
-            imputed = fill_like(X, values, imputer.expected(values), self.levels_)
-        else:
-            check_scalar(n_imputations, "n_imputations", Integral, min_val=1)
-            seed = draw_seed(check_random_state(self.random_state))
-            imputed = [
-                fill_like(X, values, drawn, self.levels_)
-                for drawn in imputer.draws(values, n_imputations, seed)
-            ]
-        return (imputed, imputer.spread()) if return_std else imputed
-
-    def score(self, X, y=None):
-        """Hide a fifth of the observed cells and score their prediction from the rest.
-
-        Parameters
-        ----------
-        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
-            Lab results in the units of fit.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        float
-            R² over all hidden cells, each lab in its standard deviations, against predicting the
-            training mean: 1 is perfect, 0 no better than the mean. The same cells are hidden at
-            every call on the same X. NaN when nothing was measured.
-        """
-        check_is_fitted(self)
-        cells = self._cells(validate_labs(self, X, self.levels_)[0])
-        return r2_hidden(self._module, cells, seed=0) if len(cells.lab) else np.nan
-
-    def save_pretrained(self, folder):
-        """Write the fitted encoder to a folder: weights as safetensors, the rest as json.
-
-        The files hold weights, scales and names of labs and levels, and no row of the data.
-
-        Parameters
-        ----------
-        folder : path
-            Made if absent; its files are replaced, each whole or not at all.
-        """
-        check_is_fitted(self)
-        write_pretrained(folder, self)
-
-    @classmethod
-    def from_pretrained(cls, folder):
-        """Read an encoder that `save_pretrained` wrote, ready to transform, impute or go on.
-
-        Parameters
-        ----------
-        folder : path
-            The folder.
-
-        Returns
-        -------
-        MaskedLabEncoder
-            The fitted encoder. To learn another hospital's labs from there, name the folder, or
-            this encoder, as `initial` of a new one.
-
-        Raises
-        ------
-        FileNotFoundError
-            Where a file is not there.
-        ValueError
-            Where a file cannot be read or is not what it should be.
-        """
-        return read_pretrained(cls, folder)
-
     def _read_to_learn(self, X, sample_weight, reset=True) -> tuple[LabResults, np.ndarray]:
         """Read the results of X; each distinct row once, with its weight."""
         X, levels = validate_labs(self, X, None if reset else self.levels_)
@@ -582,13 +482,6 @@ class MaskedLabEncoder(
                 UserWarning,
                 stacklevel=4,
             )
-
-    @property
-    def _scale(self) -> LabScale:
-        return LabScale(self.center_, self.scale_, self._knots)
-
-    def _cells(self, X) -> LabCells:
-        return self._scale.cells(LabResults.from_table(X))
 
     def _split(self, cells: LabCells, weight: np.ndarray, seed: int):
         """Rows to learn from and, with early stopping, rows to validate on."""

@@ -11,7 +11,7 @@ import torch
 from .._checkpoint import Checkpoint, random_state, set_random_state
 from .._nn.lab_batch import random_masking
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
-from .._training import BestWeights, progress_bar
+from .._training import WARM_UP, BestWeights, progress_bar
 from ._lab_cells import LabCells
 from ._training_rows import TrainingRows
 
@@ -150,7 +150,7 @@ class MaskedTrainer:
             )
         steps = max(math.ceil(n_rows / self.plan.batch_size), 1) * self.plan.max_epochs
         return torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, rate, total_steps=steps, pct_start=0.1
+            self.optimizer, rate, total_steps=steps, pct_start=WARM_UP
         )
 
     def _loss(self, rows: TrainingRows, part: np.ndarray) -> torch.Tensor:

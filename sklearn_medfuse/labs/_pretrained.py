@@ -8,6 +8,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from .._private_files import write_private
 from .._state import load_module_bytes, module_to_bytes
@@ -30,6 +31,47 @@ _ATTRIBUTES = (
     "best_epoch_",
 )
 _SCALES = ("center_", "scale_", "_knots")
+
+
+class PretrainedMixin:
+    """Folders that outlive the session, for `MaskedLabEncoder`."""
+
+    def save_pretrained(self, folder):
+        """Write the fitted encoder to a folder: weights as safetensors, the rest as json.
+
+        The files hold weights, scales and names of labs and levels, and no row of the data.
+
+        Parameters
+        ----------
+        folder : path
+            Made if absent; its files are replaced, each whole or not at all.
+        """
+        check_is_fitted(self)
+        write_pretrained(folder, self)
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        """Read an encoder that `save_pretrained` wrote, ready to transform, impute or go on.
+
+        Parameters
+        ----------
+        folder : path
+            The folder.
+
+        Returns
+        -------
+        MaskedLabEncoder
+            The fitted encoder. To learn another hospital's labs from there, name the folder, or
+            this encoder, as `initial` of a new one.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where a file is not there.
+        ValueError
+            Where a file cannot be read or is not what it should be.
+        """
+        return read_pretrained(cls, folder)
 
 
 def write_pretrained(folder, encoder) -> None:

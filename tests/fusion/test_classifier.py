@@ -425,3 +425,13 @@ def test_progress_is_silent_unless_asked_for(X, y, capsys):
     assert shown.err == shown.out == ""
     make(verbose=1).fit(X, y)
     assert "fusion" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n_rows", [8, 9, 10])
+def test_any_number_of_steps(X, y, n_rows):
+    """The schedule once divided by zero where the rate rises for one step."""
+    rows = np.argsort(np.arange(60) % 10, kind="stable")[:n_rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = make(batch_size=1, max_epochs=1).fit(X[rows], y[rows])
+    assert np.isfinite(model.predict_proba(X)).all()

@@ -356,3 +356,10 @@ def test_unknown_columns_are_refused(labs):
 def test_progress_shows_no_values(labs, capsys):
     make(verbose=1).fit(labs)
     assert "labs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n_rows", [9, 10, 11, 19, 20, 21])
+def test_any_number_of_steps(n_rows):
+    X = np.random.default_rng(0).normal(size=(n_rows, 3))
+    encoder = MaskedLabEncoder(4, d_model=8, n_heads=2, n_layers=1, batch_size=1, max_epochs=1)
+    assert np.isfinite(encoder.fit(X).loss_curve_).all()
