@@ -18,8 +18,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from sklearn_medfuse import MaskedLabEncoder
 from sklearn_medfuse.datasets import load_eicu_demo
@@ -58,15 +58,12 @@ def make_boosting(seed):
     return OneVsRestClassifier(one)
 
 
-def make_inputs(seed, *, complete):
-    """Name → transformer of labs; `complete` for a classifier that takes no NaN."""
-    raw = FunctionTransformer()
-    if complete:
-        normal = QuantileTransformer(200, output_distribution="normal", random_state=seed)
-        fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-        raw = make_pipeline(normal, fill)
-    encoder = MaskedLabEncoder(random_state=seed)
-    return {"raw": raw, "embedding": encoder, "both": make_union(raw, encoder)}
+def make_normal(seed):
+    """Complete columns for logistic regression."""
+    return make_pipeline(
+        QuantileTransformer(n_quantiles=200, output_distribution="normal", random_state=seed),
+        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
+    )
 
 
 def main():
@@ -89,18 +86,24 @@ def main():
     print(mean.round(4).to_string())
 
 
-def compare(labs, labels, folds, seed):
+def compare(labs, labels, folds, seed, **params):
     """Macro AUROC and AUPRC of every classifier and input."""
     found = {}
     for train, test in folds:
-        for complete in (True, False):
-            classifier = make_logistic() if complete else make_boosting(seed)
-            kind = "logistic regression" if complete else "boosting"
-            for name, transformer in make_inputs(seed, complete=complete).items():
-                model = make_pipeline(transformer, classifier)
-                model.fit(labs.iloc[train], labels.iloc[train])
+        encoder = MaskedLabEncoder(random_state=seed, **params).fit(labs.iloc[train])
+        embedding = encoder.transform(labs)
+        # a person without any lab has no embedding
+        embedding = np.nan_to_num(embedding)
+        complete = make_normal(seed).fit(labs.iloc[train]).transform(labs)
+        for kind, model, raw in [
+            ("logistic regression", make_logistic(), complete),
+            ("boosting", make_boosting(seed), labs.to_numpy(dtype=float)),
+        ]:
+            inputs = {"raw": raw, "embedding": embedding, "both": np.hstack([raw, embedding])}
+            for name, X in inputs.items():
+                model.fit(X[train], labels.iloc[train])
                 scores = found.setdefault((kind, name), np.zeros(labels.shape))
-                scores[test] = model.predict_proba(labs.iloc[test])
+                scores[test] = model.predict_proba(X[test])
     for key, scores in found.items():
         yield (
             *key,

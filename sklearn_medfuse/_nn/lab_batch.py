@@ -30,6 +30,11 @@ class LabBatch(NamedTuple):
         """Reorder, and possibly drop, cells by position `order` (n, m)."""
         return LabBatch(*(part.gather(1, order) for part in self))
 
+    def rows(self, index: Tensor) -> "LabBatch":
+        """Take rows by position (m,), as wide as the longest of them."""
+        width = int(self.measured[index].sum(dim=1).max()) if len(index) else 0
+        return LabBatch(*(part[index, :width] for part in self))
+
     def clean(self) -> "LabBatch":
         """Return the batch with zeros in the padding: no weight times NaN is NaN."""
         return self._replace(

@@ -8,6 +8,7 @@ import pytest
 from sklearn.impute import SimpleImputer
 
 from sklearn_medfuse import MaskedLabEncoder
+from sklearn_medfuse.labs import _masked_training
 
 SMALL = {
     "n_components": 4,
@@ -361,5 +362,13 @@ def test_progress_shows_no_values(labs, capsys):
 @pytest.mark.parametrize("n_rows", [9, 10, 11, 19, 20, 21])
 def test_any_number_of_steps(n_rows):
     X = np.random.default_rng(0).normal(size=(n_rows, 3))
-    encoder = MaskedLabEncoder(4, d_model=8, n_heads=2, n_layers=1, batch_size=1, max_epochs=1)
-    assert np.isfinite(encoder.fit(X).loss_curve_).all()
+    assert np.isfinite(make(batch_size=1, max_epochs=1).fit(X).loss_curve_).all()
+
+
+def test_a_step_does_not_depend_on_how_rows_are_padded(labs, monkeypatch):
+    """Rows of like length are run together; the gradient is that of the whole batch."""
+    curves = []
+    for n_rows in (3, 1000):
+        monkeypatch.setattr(_masked_training, "_ROWS_TOGETHER", n_rows)
+        curves.append(make(dropout=0.0).fit(labs).loss_curve_)
+    np.testing.assert_allclose(*curves, rtol=1e-4)
