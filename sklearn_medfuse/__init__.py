@@ -14,11 +14,12 @@ _HOMES = {
     "MEDFuseClassifier": "fusion",
     "MaskedLabEncoder": "labs",
     "NoteCleaner": "notes",
+    "NoteWordEncoder": "notes",
     "make_medfuse_pipeline": "pipeline",
 }
 
 __all__ = ["LLMNoteEncoder", "LabTextSerializer", "MEDFuseClassifier", "MaskedLabEncoder"]
-__all__ += ["NoteCleaner", "__version__", "make_medfuse_pipeline"]
+__all__ += ["NoteCleaner", "NoteWordEncoder", "__version__", "make_medfuse_pipeline"]
 
 
 def __getattr__(name: str):

@@ -6,7 +6,7 @@ from sklearn.pipeline import Pipeline
 
 from .fusion import MEDFuseClassifier
 from .labs import LabTextSerializer, MaskedLabEncoder
-from .notes import LLMNoteEncoder
+from .notes import LLMNoteEncoder, NoteWordEncoder
 
 
 def make_medfuse_pipeline(
@@ -16,6 +16,7 @@ def make_medfuse_pipeline(
     lab_encoder=None,
     note_encoder=None,
     lab_text=False,
+    words=False,
     memory=None,
     random_state=None,
     **medfuse_params,
@@ -37,6 +38,9 @@ def make_medfuse_pipeline(
         note, the paper's LABTEXT. True takes `LabTextSerializer(column_name="abnormal labs")`,
         whose limits are quantiles of the training values; one given, with reference ranges and
         units, is cloned. A stay without a note that has such a text has notes as a modality.
+    words : bool or NoteWordEncoder, default=False
+        Give the note's words as a third modality beside the language model's vector, which loses
+        them. True takes `NoteWordEncoder()`; one given is cloned.
     memory : str, joblib.Memory or None, default=None
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
         patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
@@ -48,7 +52,8 @@ def make_medfuse_pipeline(
     Returns
     -------
     Pipeline
-        Steps `encode`, a ColumnTransformer with `labs` and `notes`, and `medfuse`. With
+        Steps `encode`, a ColumnTransformer with `labs`, `notes` and, if asked for, `words`, and
+        `medfuse`. With
         `lab_text`, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts the column
         made by its part `lab_text` beside the notes, and `encoder`, the note encoder, which
         joins the columns under their names.
@@ -72,14 +77,21 @@ def make_medfuse_pipeline(
     """
     labs = MaskedLabEncoder() if lab_encoder is None else clone(lab_encoder)
     notes = LLMNoteEncoder() if note_encoder is None else clone(note_encoder)
+    views = []
+    if words is not False:
+        word_encoder = NoteWordEncoder() if words is True else clone(words)
+        views.append(("words", word_encoder, note_column))
+        # components of a decomposition have the sizes that they have for a reason
+        medfuse_params = {"input_scaling": {"words": "block"}} | medfuse_params
     medfuse = MEDFuseClassifier(**medfuse_params)
-    for step in (labs, notes, medfuse):
+    for step in (labs, notes, medfuse, *(view[1] for view in views)):
         if random_state is not None and "random_state" in step.get_params(deep=False):
             step.set_params(random_state=random_state)
     lab_columns = list(lab_columns)
     if lab_text is not False:
         notes, note_column = _with_lab_text(notes, note_column, lab_text, lab_columns)
-    encode = ColumnTransformer([("labs", labs, lab_columns), ("notes", notes, note_column)])
+    views = [("labs", labs, lab_columns), ("notes", notes, note_column), *views]
+    encode = ColumnTransformer(views)
     # the classifier tells the modalities apart by the prefixes of a DataFrame's columns
     encode.set_output(transform="pandas")
     return Pipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)

@@ -17,6 +17,7 @@ from sklearn_medfuse import (
     MaskedLabEncoder,
     MEDFuseClassifier,
     NoteCleaner,
+    NoteWordEncoder,
     make_medfuse_pipeline,
 )
 from sklearn_medfuse.datasets import load_eicu_demo
@@ -427,3 +428,35 @@ def test_a_saved_pipeline_with_lab_text_holds_no_text(make, cohort):
     read = note_inputs(pipe, cohort.X[:50])
     for text in [*read["note"].dropna(), *read["abnormal labs"].dropna()]:
         assert text[:40].encode() not in saved
+
+
+# words
+
+
+def test_words_are_a_third_modality_of_one_scale(cohort, note_encoder):
+    pipe = make_medfuse_pipeline(
+        cohort.lab_columns,
+        cohort.note_column,
+        note_encoder=note_encoder(),
+        words=NoteWordEncoder(5),
+        lab_text=True,
+        random_state=0,
+        max_epochs=1,
+    )
+    encode = pipe.named_steps["encode"]
+    assert [name for name, *_ in encode.transformers] == ["labs", "notes", "words"]
+    # the note alone: the abnormal labs are written out for the language model
+    assert encode.transformers[2][2] == cohort.note_column
+    assert encode.transformers[2][1].random_state == 0
+    assert pipe.named_steps["medfuse"].input_scaling == {"words": "block"}
+    pipe.fit(cohort.X, cohort.y)
+    assert list(pipe.named_steps["medfuse"].modalities_) == ["labs", "notes", "words"]
+    without = cohort.X.assign(**{cohort.note_column: None})
+    assert np.isfinite(pipe.predict_proba(without)).all()
+
+
+def test_words_may_be_scaled_otherwise(cohort):
+    pipe = make_medfuse_pipeline(
+        cohort.lab_columns, cohort.note_column, words=True, input_scaling="column"
+    )
+    assert pipe.named_steps["medfuse"].input_scaling == "column"

@@ -1,6 +1,5 @@
 """MEDFuseClassifier: the disentangled transformer as a scikit-learn classifier."""
 
-from collections.abc import Iterator
 from numbers import Integral, Real
 
 import numpy as np
@@ -22,7 +21,9 @@ from .._state import NetStateMixin, for_inference
 from .._training import no_values_in_errors, resolve_device_to_load
 from . import _fitting
 from ._decisions import Decisions
+from ._fused_model import FusedModel
 from ._insight import InsightMixin
+from ._linear_part import LinearPart
 from ._modalities import (
     BlockScaler,
     check_scaling,
@@ -86,6 +87,11 @@ class MEDFuseClassifier(
         Dropout probability.
     n_estimators : int, default=4
         Nets trained side by side from different initial weights, their logits averaged.
+    linear_weight : float, default=0.5
+        Weight, below 1, that penalised logistic regressions, one on each modality, have in the
+        mean of the logits; 0 leaves them out, as the paper does.
+    linear_C : float, default=0.5
+        Inverse strength of their penalty, as in scikit-learn, for modalities of length one.
     loss : {"log_loss", "focal", "asymmetric"}, default="log_loss"
         Prediction loss. Focal (Lin et al. 2017, exponent 2) lets easy cells count less, asymmetric
         (Ridnik et al. 2021, exponent 4, margin 0.05; not for several classes) easy negatives. Both
@@ -218,6 +224,8 @@ class MEDFuseClassifier(
         "n_tokens": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "linear_weight": [Interval(Real, 0, 1, closed="left")],
+        "linear_C": [Interval(Real, 0, None, closed="neither")],
         "loss": [StrOptions(set(LOSSES))],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"tune"})],
@@ -257,6 +265,8 @@ class MEDFuseClassifier(
         n_tokens=4,
         dropout=0.3,
         n_estimators=4,
+        linear_weight=0.5,
+        linear_C=0.5,
         loss="log_loss",
         class_weight=None,
         threshold=0.5,
@@ -290,6 +300,8 @@ class MEDFuseClassifier(
         self.n_tokens = n_tokens
         self.dropout = dropout
         self.n_estimators = n_estimators
+        self.linear_weight = linear_weight
+        self.linear_C = linear_C
         self.loss = loss
         self.class_weight = class_weight
         self.threshold = threshold
@@ -367,7 +379,7 @@ class MEDFuseClassifier(
         ndarray of shape (n_rows,) or (n_rows, n_labels)
             Classes, or 0/1 where a label's probability reaches its threshold.
         """
-        logits = self._logits_of_array(self._validate_input(X))
+        logits = self._logits(X)
         return self._decisions().predict(logits)
 
     def predict_proba(self, X):
@@ -383,7 +395,7 @@ class MEDFuseClassifier(
         ndarray of shape (n_rows, n_classes) or (n_rows, n_labels)
             Probability of each class, or of each label being 1.
         """
-        logits = self._logits_of_array(self._validate_input(X))
+        logits = self._logits(X)
         return self._decisions().probabilities(logits)
 
     def predict_log_proba(self, X):
@@ -415,7 +427,7 @@ class MEDFuseClassifier(
         ndarray of shape (n_rows,), (n_rows, n_classes) or (n_rows, n_labels)
             Logits, over the temperatures where there are any; isotonic calibration leaves them.
         """
-        logits = self._logits_of_array(self._validate_input(X))
+        logits = self._logits(X)
         return self._decisions().logits(logits)
 
     def transform(self, X):
@@ -432,7 +444,8 @@ class MEDFuseClassifier(
             What is specific to each modality, then what is shared, as far as the fusion has them;
             `get_feature_names_out` names the columns.
         """
-        batches = [_part_matrix(parts).cpu().numpy() for parts in self._forward_parts(X)]
+        X = self._validate_input(X)
+        batches = [_part_matrix(parts).cpu().numpy() for parts in self._model().parts(X)]
         return np.concatenate(batches)
 
     def get_feature_names_out(self, input_features=None):
@@ -483,7 +496,9 @@ class MEDFuseClassifier(
     def _remember_net(self, fitted: _fitting.FittedNet) -> None:
         net = fitted.net
         self.net_ = net
-        self._input_mean, self._input_scale = fitted.scaler.mean, fitted.scaler.scale
+        scaler, linear = fitted.model.scaler, fitted.model.linear
+        self._input_mean, self._input_scale = scaler.mean, scaler.scale
+        self._linear = None if linear is None else list(linear)
         parts = [
             *(self.modalities_ if net.module_.fusion[0].has_specific else []),
             *(["shared"] if net.module_.fusion[0].has_shared else []),
@@ -526,18 +541,18 @@ class MEDFuseClassifier(
                 self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan"
             )
 
-    def _scaler(self) -> BlockScaler:
-        return BlockScaler(
+    def _logits(self, X) -> np.ndarray:
+        X = self._validate_input(X)
+        return self._model().logits(X)
+
+    def _model(self) -> FusedModel:
+        scaler = BlockScaler(
             self.modalities_, self.n_input_tokens_, self._input_mean, self._input_scale
         )
-
-    def _forward_parts(self, X) -> Iterator[list[FusionParts]]:
-        """Yield the parts of every net, a batch of rows at a time."""
-        X = self._validate_input(X)
-        yield from _fitting.iterate_parts(self.net_.module_, self._scaler(), X)
-
-    def _logits_of_array(self, X: np.ndarray) -> np.ndarray:
-        return _fitting.logits_of(self.net_.module_, self._scaler(), X)
+        linear = None
+        if self._linear is not None:
+            linear = LinearPart(*self._linear)
+        return FusedModel(self.net_.module_, scaler, linear, self.linear_weight)
 
     def _get_module(self):
         return self.net_.module_ if hasattr(self, "net_") else None

@@ -1,6 +1,5 @@
 """Training of a MEDFuseClassifier's net: once, or once more per fold for held-out predictions."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,24 +11,23 @@ from skorch.helper import predefined_split
 from skorch.utils import noop
 
 from .._nn.fusion_ensemble import FUSIONS, FusionWithCritic
-from .._nn.fusion_parts import FusionParts
 from .._state import for_inference
 from .._training import WARM_UP, check_heads, draw_seed, resolve_device, torch_seed
 from ._decisions import Decisions
+from ._fused_model import FusedModel
+from ._linear_part import LinearPart
 from ._modalities import BlockScaler
 from ._net import EpochBar, FusionNet, ValidationScore
 from ._scored_model import ScoredModel
 from ._targets import Targets
 from ._training_rows import TrainingRows
 
-_PREDICTION_BATCH = 4096
-
 
 class FittedNet(NamedTuple):
-    """A trained net, the scaling of its inputs, and the rows held out of its training."""
+    """A trained net, the model that predicts with it, and the rows held out of its training."""
 
     net: FusionNet
-    scaler: BlockScaler
+    model: FusedModel
     held_out: np.ndarray | None
 
 
@@ -108,12 +106,19 @@ def train(params, rows: TrainingRows, targets: Targets, columns, n_tokens, rng) 
     scaler = BlockScaler.fit(columns, n_tokens, rows.X, rows.row_weight, params.input_scaling)
     dtype = torch.float64 if params.precision == "float64" else torch.float32
     kept = rows if split is None else rows.take(split[0])
+    weight = params.linear_weight
+    linear = LinearPart.fit(scaler, kept, targets, params.linear_C) if weight > 0 else None
     validation, score = None, None
     if split is not None:
         held_out = rows.take(split[1])
         validation = held_out.to_dataset(scaler, dtype)
         if params.early_stopping and params.scoring != "loss":
-            score = _scorer(params.scoring, targets, held_out, scaler)
+            score = _scorer(
+                params.scoring,
+                targets,
+                held_out,
+                lambda module: FusedModel(module.eval(), scaler, linear, weight),
+            )
     device = resolve_device(params.device)
     with torch_seed(draw_seed(rng), device):
         module = build_module(params, columns, n_tokens, targets.n_outputs).to(dtype)
@@ -121,7 +126,8 @@ def train(params, rows: TrainingRows, targets: Targets, columns, n_tokens, rng) 
         net.fit(kept.to_dataset(scaler, dtype), y=None)
     # weights are saved in float32: what predicts now must be what predicts after loading
     for_inference(net.module_.float(), device)
-    return FittedNet(net, scaler, None if split is None else split[1])
+    model = FusedModel(net.module_, scaler, linear, weight)
+    return FittedNet(net, model, None if split is None else split[1])
 
 
 def learn_decisions(
@@ -153,35 +159,13 @@ def _held_out_logits(
                 "little to tune decisions on; hold out more, or set decision_folds."
             )
         held_out = rows.take(fitted.held_out)
-        return logits_of(fitted.net.module_, fitted.scaler, held_out.X), held_out
+        return fitted.model.logits(held_out.X), held_out
     logits = np.zeros((len(rows.X), targets.n_outputs))
     for kept, left in rows.folds(params.decision_folds, rng):
-        part = train(
-            params, rows.take(kept), targets, fitted.scaler.columns, fitted.scaler.n_tokens, rng
-        )
-        logits[left] = logits_of(part.net.module_, part.scaler, rows.X[left])
+        scaler = fitted.model.scaler
+        part = train(params, rows.take(kept), targets, scaler.columns, scaler.n_tokens, rng)
+        logits[left] = part.model.logits(rows.X[left])
     return logits, rows
-
-
-def iterate_parts(module, scaler: BlockScaler, X: np.ndarray) -> Iterator[list[FusionParts]]:
-    """Yield the parts of every member, a batch of rows at a time."""
-    blocks, present = scaler.blocks(X)
-    parameter = next(module.parameters())
-    for start in range(0, len(X), _PREDICTION_BATCH):
-        rows = slice(start, start + _PREDICTION_BATCH)
-        batch = [torch.from_numpy(block[rows]).to(parameter) for block in blocks]
-        with torch.inference_mode():
-            yield module.forward_parts(batch, torch.from_numpy(present[rows]).to(parameter.device))
-
-
-def logits_of(module, scaler: BlockScaler, X: np.ndarray) -> np.ndarray:
-    """Logits (n, n_outputs), averaged over members."""
-    with torch.inference_mode():
-        batches = [
-            module.forward_logits(parts).mean(dim=0).cpu().numpy()
-            for parts in iterate_parts(module, scaler, X)
-        ]
-    return np.concatenate(batches)
 
 
 def _holds_out(params) -> bool:
@@ -189,7 +173,7 @@ def _holds_out(params) -> bool:
     return params.early_stopping or (decides and params.decision_folds is None)
 
 
-def _scorer(scoring, targets: Targets, held_out: TrainingRows, scaler: BlockScaler):
+def _scorer(scoring, targets: Targets, held_out: TrainingRows, model_of):
     """Function from a module in training to its score on the rows held out."""
     # a scorer knows no missing labels
     complete = (held_out.cell_weight > 0).all(axis=1)
@@ -197,7 +181,7 @@ def _scorer(scoring, targets: Targets, held_out: TrainingRows, scaler: BlockScal
 
     def score(module):
         decisions = Decisions(targets, np.array([0.5]))
-        model = ScoredModel(decisions, lambda rows: logits_of(module.eval(), scaler, rows))
+        model = ScoredModel(decisions, model_of(module).logits)
         return check_scoring(model, scoring)(model, X, y)
 
     return score

@@ -7,7 +7,6 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from .._nn.fusion_parts import FusionParts
-from . import _fitting
 from ._importance import permute_modalities
 from ._scored_model import ScoredModel
 
@@ -24,9 +23,8 @@ class InsightMixin:
     _mean_contributions: np.ndarray
     _validate_input: Any
     _decisions: Any
-    _scaler: Any
-    _logits_of_array: Any
-    _forward_parts: Any
+    _model: Any
+    part_names_: list[str]
 
     def contributions(self, X):
         """Say what each part adds to the logits of each row.
@@ -83,7 +81,7 @@ class InsightMixin:
             scoring = "neg_log_loss" if several else "average_precision"
         X = self._validate_input(X)
         # the names of X were checked just now; its shuffled copies are arrays, scored as such
-        model = ScoredModel(self._decisions(), self._logits_of_array)
+        model = ScoredModel(self._decisions(), self._model().logits)
         return permute_modalities(model, self.modalities_, X, y, scoring, n_repeats, random_state)
 
     def mutual_information(self, X):
@@ -112,20 +110,15 @@ class InsightMixin:
                 "mutual_information needs the critic, which mi_weight=0 leaves untrained; fit with "
                 "a small positive mi_weight such as 1e-6 to measure without steering."
             )
-        batches = list(self._forward_parts(X))
+        X = self._validate_input(X)
+        batches = list(self._model().parts(X))
         parts = [_concatenate(members) for members in zip(*batches, strict=True)]
         with torch.inference_mode():
             return float(self.net_.module_.mutual_information(parts).mean())
 
     def _contributions(self, X: np.ndarray) -> np.ndarray:
         """Raw contributions (n, n_parts + 1, n_outputs), the bias last."""
-        batches = []
-        for parts in _fitting.iterate_parts(self.net_.module_, self._scaler(), X):
-            with torch.inference_mode():
-                added, bias = self.net_.module_.forward_contributions(parts)
-                whole = torch.cat([added, bias.expand(1, *added.shape[1:])])
-            batches.append(whole.transpose(0, 1).cpu().numpy())
-        return np.concatenate(batches)
+        return self._model().contributions(X, self.part_names_[:-1])
 
 
 def _concatenate(batches: tuple[FusionParts, ...]) -> FusionParts:

@@ -39,6 +39,8 @@ class TrainingRows(NamedTuple):
         Weights in the prediction loss.
     groups : array of shape (n,) or None
         Patients.
+    unit : float
+        Weight as given that one row has on average: how much evidence the rows are.
     """
 
     X: np.ndarray
@@ -46,6 +48,7 @@ class TrainingRows(NamedTuple):
     row_weight: np.ndarray
     cell_weight: np.ndarray
     groups: np.ndarray | None
+    unit: float
 
     @classmethod
     def counted(
@@ -57,18 +60,18 @@ class TrainingRows(NamedTuple):
         with no_values_in_errors():
             weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         rows = weight > 0
-        weight = weight[rows] / weight[rows].mean()
+        unit = float(weight[rows].mean())
+        weight = weight[rows] / unit
         observed = None if observed is None else observed[rows]
         cells = cell_weights(targets, y[rows], observed, weight, class_weight)
-        return cls(
-            X[rows], y[rows], weight, cells, None if groups is None else np.asarray(groups)[rows]
-        )
+        groups = None if groups is None else np.asarray(groups)[rows]
+        return cls(X[rows], y[rows], weight, cells, groups, unit)
 
     def take(self, rows) -> "TrainingRows":
         """Some of the rows."""
-        X, y, row_weight, cell_weight, groups = self
+        X, y, row_weight, cell_weight, groups, unit = self
         groups = None if groups is None else groups[rows]
-        return TrainingRows(X[rows], y[rows], row_weight[rows], cell_weight[rows], groups)
+        return TrainingRows(X[rows], y[rows], row_weight[rows], cell_weight[rows], groups, unit)
 
     def split(self, fraction: float, rng) -> tuple[np.ndarray, np.ndarray] | None:
         """Positions to train on and to hold out; None where too few would be held out."""

@@ -2,5 +2,6 @@
 
 from ._llm_note import LLMNoteEncoder
 from ._note_cleaner import NoteCleaner
+from ._note_word import NoteWordEncoder
 
-__all__ = ["LLMNoteEncoder", "NoteCleaner"]
+__all__ = ["LLMNoteEncoder", "NoteCleaner", "NoteWordEncoder"]

@@ -1,0 +1,80 @@
+"""What predicts: the trained net, the scaling of its inputs, and the linear part beside it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .._nn.fusion_ensemble import FusionWithCritic
+from .._nn.fusion_parts import FusionParts
+from ._linear_part import LinearPart
+from ._modalities import BlockScaler
+
+_PREDICTION_BATCH = 4096
+
+
+class FusedModel(NamedTuple):
+    """A net and a linear model whose logits are averaged.
+
+    Attributes
+    ----------
+    module : FusionWithCritic
+        The net.
+    scaler : BlockScaler
+        Standardises its inputs.
+    linear : LinearPart or None
+        The linear part.
+    weight : float
+        Weight of the linear part's logits, from 0 to 1.
+    """
+
+    module: FusionWithCritic
+    scaler: BlockScaler
+    linear: LinearPart | None
+    weight: float
+
+    def parts(self, X: np.ndarray) -> Iterator[list[FusionParts]]:
+        """Yield the parts of every member of the net, a batch of rows at a time."""
+        blocks, present = self.scaler.blocks(X)
+        parameter = next(self.module.parameters())
+        for start in range(0, len(X), _PREDICTION_BATCH):
+            rows = slice(start, start + _PREDICTION_BATCH)
+            batch = [torch.from_numpy(block[rows]).to(parameter) for block in blocks]
+            there = torch.from_numpy(present[rows]).to(parameter.device)
+            with torch.inference_mode():
+                yield self.module.forward_parts(batch, there)
+
+    def logits(self, X: np.ndarray) -> np.ndarray:
+        """Logits (n, n_outputs), averaged over the members of the net and the linear part."""
+        with torch.inference_mode():
+            batches = [
+                self.module.forward_logits(parts).mean(dim=0).cpu().numpy()
+                for parts in self.parts(X)
+            ]
+        deep = np.concatenate(batches)
+        if self.linear is None:
+            return deep
+        return (1 - self.weight) * deep + self.weight * self.linear.logits(self.scaler, X)
+
+    def contributions(self, X: np.ndarray, part_names: list[str]) -> np.ndarray:
+        """What each part adds to the logits, (n, n_parts + 1, n_outputs), the bias last.
+
+        The linear part's share of a modality counts with what is specific to it, or with the one
+        part there is.
+        """
+        batches = []
+        for parts in self.parts(X):
+            with torch.inference_mode():
+                added, bias = self.module.forward_contributions(parts)
+                whole = torch.cat([added, bias.expand(1, *added.shape[1:])])
+            batches.append(whole.transpose(0, 1).cpu().numpy())
+        total = np.concatenate(batches)
+        if self.linear is None:
+            return total
+        total *= 1 - self.weight
+        for name, own in self.linear.contributions(self.scaler, X).items():
+            place = part_names.index(name) if name in part_names else 0
+            total[:, place] += self.weight * own
+        total[:, -1] += self.weight * self.linear.intercept
+        return total
