@@ -1,7 +1,8 @@
 """What each part of MEDFuse gives on the bundled ICU stays: the paper's ablation table.
 
-Full (with lab text); without MLTM and LABTEXT (imputed, standardised labs); without TEXT; without
-the disentangled module (each other fusion); without MI. Whole hospitals are held out.
+Full (with lab text and words); without MLTM and LABTEXT (imputed, standardised labs); without TEXT;
+without the disentangled module (each other fusion); without MI; without what is ours, the words
+and the linear part. Whole hospitals are held out.
 
     python benchmarks/fusion_ablation.py [--seeds 0 2 3] [--n-splits 5] [--quick]
 """
@@ -26,12 +27,13 @@ FULL = "full"
 def make_ablations(cohort, seed):
     """Name → unfitted pipeline."""
 
-    def make(lab_text=True, lab_encoder=None, **params):
+    def make(lab_text=True, lab_encoder=None, words=True, **params):
         return make_medfuse_pipeline(
             cohort.lab_columns,
             cohort.note_column,
             lab_encoder=lab_encoder,
             lab_text=lab_text,
+            words=words,
             random_state=seed,
             **params,
         )
@@ -41,12 +43,15 @@ def make_ablations(cohort, seed):
         FULL: make(),
         "without LABTEXT": make(lab_text=False),
         "without MLTM and LABTEXT": make(lab_text=False, lab_encoder=imputed),
-        "without TEXT": make(lab_text=False, fusion="labs"),
-        "without labs": make(lab_text=False, fusion="notes"),
+        "without TEXT": make(lab_text=False, words=False, fusion="labs"),
+        "without labs": make(lab_text=False, words=False, fusion="notes"),
         "without disentangled module: concat": make(fusion="concat"),
         "without disentangled module: late": make(fusion="late"),
         "without disentangled module: kronecker": make(fusion="kronecker"),
         "without MI": make(mi_weight=0.0),
+        "without words": make(words=False),
+        "without linear part": make(linear_weight=0.0),
+        "without words and linear part": make(words=False, linear_weight=0.0),
     }
 
 

@@ -26,7 +26,7 @@ from skrub import TableVectorizer
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.datasets import load_eicu_demo
 
-WORDS = "MEDFuse with words"
+WORDS = "MEDFuse, words, lab text"
 
 
 class CatBoostPerLabel(ClassifierMixin, BaseEstimator):
@@ -85,7 +85,7 @@ def make_peers(cohort, seed, quick):
             cohort.note_column, 20 if quick else 300, random_state=seed
         ),
         "LightGBM, labs + embeddings": make_pipeline(embedded, OneVsRestClassifier(light)),
-        WORDS: medfuse(cohort.lab_columns, cohort.note_column, seed, words=True),
+        WORDS: medfuse(cohort.lab_columns, cohort.note_column, seed, words=True, lab_text=True),
     }
 
 
