@@ -132,7 +132,8 @@ class EventWindow:
             Column with the minute of the event.
         known : str or None, default=None
             Column with the minute at which it was entered or last changed. An event that was
-            written down after the index time was not known at the index time.
+            written down after the index time was not known at the index time; of one without
+            this minute there is no telling, and it is dropped and counted.
 
         Returns
         -------
@@ -142,7 +143,8 @@ class EventWindow:
         times = events[[happened] if known is None else [happened, known]]
         reasons = {
             "of stays not used": ~events["stay"].isin(self.stays),
-            "without a time": times.isna().any(axis=1),
+            "without a time": times[happened].isna(),
+            **({} if known is None else {"without a stored time": times[known].isna()}),
             "before the window": times[happened] < self.start,
             "after the index time": (times > self.end).any(axis=1),
         }

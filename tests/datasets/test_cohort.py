@@ -61,9 +61,9 @@ def test_pickle_round_trip(cohort):
 def test_window_needs_both_times_inside_and_counts_the_rest():
     events = pd.DataFrame(
         {
-            "stay": [1, 1, 1, 1, 1, 9, 1],
-            "happened": [0, -5, -6, 10, 11, 0, np.nan],
-            "entered": [10, 0, 0, 11, 0, 0, 0],
+            "stay": [1, 1, 1, 1, 1, 9, 1, 1],
+            "happened": [0, -5, -6, 10, 11, 0, np.nan, 0],
+            "entered": [10, 0, 0, 11, 0, 0, 0, np.nan],
         }
     )
     counts = {}
@@ -71,9 +71,10 @@ def test_window_needs_both_times_inside_and_counts_the_rest():
     kept = window.keep(events, "lab", "happened", known="entered")
     assert kept.index.tolist() == [0, 1]
     assert counts == {
-        "lab rows read": 7,
+        "lab rows read": 8,
         "lab rows dropped: of stays not used": 1,
         "lab rows dropped: without a time": 1,
+        "lab rows dropped: without a stored time": 1,
         "lab rows dropped: before the window": 1,
         "lab rows dropped: after the index time": 2,
         "lab rows kept": 2,

@@ -1,0 +1,318 @@
+"""Lab results of the stays as one column per lab and aggregate.
+
+One query reads the table of results and reduces it to one row per stay, lab and unit; what is left
+is small. Only then is known which unit each lab is mostly given in: the rows are converted to it,
+merged, and put in columns.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ._layout import Layout
+from ._options import CohortOptions
+from ._sources import Source
+from ._units import conversion, unit_key
+from ._window import classified, count_rows, note_zones, zone_counts
+
+_HOURS = "(since_start / 3.6e9)"
+
+# Aggregate -> SQL of what is kept of the results of one stay, lab and unit. Of results of one time
+# the greatest counts, so that the order of rows does not matter.
+_PIECES = {
+    "last": {"last": "max(row(since_start, known, value))"},
+    "first": {"first": "max(row(-since_start, known, value))"},
+    "mean": {"sum_v": "fsum(value)"},
+    "min": {"low_v": "min(value)"},
+    "max": {"high_v": "max(value)"},
+    "slope": {
+        "sum_v": "fsum(value)",
+        "sum_t": f"fsum({_HOURS})",
+        "sum_tt": f"fsum({_HOURS} * {_HOURS})",
+        "sum_tv": f"fsum({_HOURS} * value)",
+        "first_t": "min(since_start)",
+        "last_t": "max(since_start)",
+    },
+    "count": {},
+}
+# Aggregate -> SQL that merges the pieces of several units; f and o convert a value v to v * f + o.
+_N, _T = "sum(n)", "fsum(sum_t)"
+_V = "fsum(sum_v * f + n * o)"
+_MERGED = {
+    "last": "max(row(last[1], last[2], last[3] * f + o))[3]",
+    "first": "max(row(first[1], first[2], first[3] * f + o))[3]",
+    "mean": f"{_V} / {_N}",
+    "min": "min(low_v * f + o)",
+    "max": "max(high_v * f + o)",
+    "slope": (
+        f"CASE WHEN max(last_t) > min(first_t) THEN "
+        f"({_N} * fsum(sum_tv * f + sum_t * o) - {_T} * {_V}) / "
+        f"({_N} * fsum(sum_tt) - {_T} * {_T}) END"
+    ),
+    "count": _N,
+}
+
+
+@dataclass(frozen=True)
+class Labs:
+    """Lab columns with what is known of them.
+
+    Attributes
+    ----------
+    table : DataFrame of shape (n_stays, n_columns)
+        Floats, NaN where not measured.
+    units : dict of str to str
+        Unit of each column.
+    reference_ranges : dict of str to (float, float)
+        Normal range of columns that hold results, where the source gives one.
+    """
+
+    table: pd.DataFrame
+    units: dict[str, str]
+    reference_ranges: dict[str, tuple[float, float]]
+
+
+def build_labs(
+    source: Source,
+    layout: Layout,
+    options: CohortOptions,
+    lookback: float,
+    n_stays: int,
+    counts: dict[str, int],
+) -> Labs:
+    """Lab columns of the registered stays.
+
+    Parameters
+    ----------
+    source : Source
+        With the registered stays.
+    layout : Layout
+        Says where the results are.
+    options : CohortOptions
+        Says what becomes of them.
+    lookback : float
+        Minutes before the start of the stay from which on results count.
+    n_stays : int
+        Number of registered stays.
+    counts : dict
+        Gets the numbers of rows.
+
+    Returns
+    -------
+    Labs
+        One row per registered stay.
+    """
+    if layout.labs is None:
+        return Labs(pd.DataFrame(index=range(n_stays)), {}, {})
+    _reduce_to_cells(source, layout, options, lookback, counts)
+    usable = _convert_units(source, layout.labs.table, options, counts)
+    names = _choose_labs(source, options, n_stays)
+    return _columns(source, usable, names, options.aggregates, n_stays)
+
+
+def _reduce_to_cells(source, layout, options, lookback, counts) -> None:
+    """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
+    labs = layout.labs
+    item, joins, reasons = "e.item", "", {"without a name": "e.item IS NULL"}
+    if layout.items is not None:
+        source.register("items", _dictionary(layout.items(source)))
+        item, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
+        reasons["of items that the dictionary lacks"] = "d.name IS NULL"
+    # A result given as a text alone counts if it is a number.
+    value = "e.value"
+    if "text" in labs.columns:
+        value = "coalesce(e.value, TRY_CAST(e.text AS DOUBLE))"
+        value = f"CASE WHEN isfinite({value}) THEN {value} END"
+    reasons["without a number"] = f"({value}) IS NULL"
+    rows, reasons_seen = classified(source, labs, options, reasons, lookback=lookback, joins=joins)
+    # The join brings in a second column `item`, so the label and the value are named inside.
+    rows = rows.replace(
+        "AS reason FROM", f"AS reason, {item} AS lab_name, {value} AS number FROM", 1
+    )
+    known = "known" if "known" in labs.columns else "NULL"
+    ranges = "row(low, high)" if "low" in labs.columns else "row(NULL::DOUBLE, NULL::DOUBLE)"
+    pieces = {name: sql for agg in options.aggregates for name, sql in _PIECES[agg].items()}
+    unit = "unit" if "unit" in labs.columns else "NULL::VARCHAR"
+    unit_or_item = {
+        "stay": "stay_number",
+        "lab": "lab_name",
+        "unit": unit,
+        "since_start": "since_start",
+        "known": f"coalesce({known}, 0)",
+        "value": "number",
+        "ranges": ranges,
+    }
+    used = ", ".join(
+        f"CASE WHEN reason = 0 THEN {sql} END AS {n}" for n, sql in unit_or_item.items()
+    )
+    missing_items = reasons_seen.index("of items that the dictionary lacks") + 1 if joins else -1
+    zones = [name.rsplit(" AS ", 1)[1] for name in zone_counts(labs.columns)]
+    times = [f"{role}_zoned" for role, (_, kind) in labs.columns.items() if kind == "time"]
+    inner = (
+        f"SELECT reason, unstored, CASE WHEN reason = {missing_items} THEN item END AS strange, "
+        f"{used}, {', '.join(times)} FROM {rows}"
+    )
+    source.execute(
+        "CREATE OR REPLACE TEMP TABLE cells AS SELECT reason, strange, stay, lab, unit, "
+        "count(*) AS n, count(*) FILTER (WHERE unstored) AS n_unstored, "
+        "arg_max(ranges, since_start) AS ranges, "
+        + "".join(f"{sql} AS {name}, " for name, sql in pieces.items())
+        + f"{', '.join(zone_counts(labs.columns))} FROM ({inner}) "
+        "GROUP BY reason, strange, stay, lab, unit",
+        labs.table,
+    )
+    _report_rows(source, labs, reasons_seen, zones, counts)
+
+
+def _dictionary(items: pd.DataFrame) -> pd.DataFrame:
+    n_repeated = int(items["item"].duplicated().sum())
+    if n_repeated:
+        raise ValueError(f"The dictionary of lab items has {n_repeated} rows more than items.")
+    return items[["item", "name"]]
+
+
+def _report_rows(source, labs, reasons, zones, counts) -> None:
+    sums = ", ".join(f"sum({name}) AS {name}" for name in zones)
+    totals = source.query(
+        "SELECT reason, sum(n) AS n, sum(n_unstored) AS n_unstored, "
+        f"count(DISTINCT strange) AS strange, {sums} FROM cells GROUP BY reason",
+        labs.table,
+    ).set_index("reason")
+    note_zones(source, labs, totals.sum())
+    count_rows(counts, labs.table, reasons, totals["n"].astype(int).to_dict())
+    strange = int(totals["strange"].sum())
+    if strange:
+        counts[f"{labs.table} items that the dictionary lacks"] = strange
+    unstored = int(totals["n_unstored"].get(0, 0))
+    if unstored:
+        counts[f"{labs.table} rows kept: without a stored time, judged by the other"] = unstored
+
+
+def _convert_units(source, table, options, counts) -> pd.Series:
+    """Lab, its unit and range, and in the table `conversions` how to get there from others."""
+    given = source.query(
+        "SELECT lab, unit, sum(n) AS n FROM cells WHERE reason = 0 GROUP BY ALL ORDER BY ALL",
+        table,
+    )
+    wanted = dict(options.units or {})
+    rows, units = [], {}
+    for lab, of_lab in given.groupby("lab", sort=True):
+        target = wanted.pop(lab, None) or _usual_unit(of_lab)
+        units[lab] = target
+        for unit, n in zip(of_lab["unit"], of_lab["n"], strict=True):
+            missing = pd.isna(unit)
+            factor = (1.0, 0.0) if missing else conversion(unit, target, str(lab))
+            rows.append((lab, None if missing else unit, int(n), missing and target, factor))
+    if wanted:
+        raise ValueError(f"units names labs that no result has: {sorted(wanted)}.")
+    _report_units(table, rows, counts)
+    known = [(lab, unit, *factor) for lab, unit, _, _, factor in rows if factor is not None]
+    frame = pd.DataFrame(known, columns=["lab", "unit", "f", "o"])
+    source.register(
+        "conversions", frame.astype({"lab": str, "unit": object, "f": float, "o": float})
+    )
+    return pd.Series(units, dtype=object)
+
+
+def _usual_unit(of_lab: pd.DataFrame) -> str:
+    """The most frequent unit, spellings of one unit taken together; "" if none is given."""
+    named = of_lab.dropna(subset="unit")
+    if named.empty:
+        return ""
+    keys = named["unit"].map(unit_key)
+    spelled = named[keys == named.groupby(keys)["n"].sum().idxmax()]
+    return str(spelled["unit"].iloc[int(spelled["n"].to_numpy().argmax())])
+
+
+def _report_units(table, rows, counts) -> None:
+    numbers = {
+        "rows kept: without a unit, read in the lab's usual one": [r for r in rows if r[3]],
+        "rows kept: converted to the lab's usual unit": [
+            r for r in rows if r[4] not in (None, (1.0, 0.0))
+        ],
+        "rows dropped: in a unit that cannot be converted": [r for r in rows if r[4] is None],
+    }
+    for what, selected in numbers.items():
+        if selected:
+            counts[f"{table} {what}"] = sum(row[2] for row in selected)
+    lost = [row for row in rows if row[4] is None]
+    if lost:
+        counts[f"{table} labs with results in a unit that cannot be converted"] = len(
+            {row[0] for row in lost}
+        )
+        counts[f"{table} rows kept"] -= sum(row[2] for row in lost)
+
+
+_CONVERTED = (
+    "cells JOIN conversions c ON cells.lab = c.lab AND cells.unit IS NOT DISTINCT FROM c.unit "
+    "AND cells.reason = 0"
+)
+
+
+def _choose_labs(source, options, n_stays) -> list[str]:
+    """Labs to make columns of, in alphabetical order or as named."""
+    covered = source.query(
+        f"SELECT c.lab AS lab, count(DISTINCT stay) AS n FROM {_CONVERTED} GROUP BY ALL",
+        "lab results",
+    ).set_index("lab")["n"]
+    if options.lab_names is None:
+        return sorted(covered.index[covered / n_stays >= options.min_coverage])
+    unknown = [name for name in options.lab_names if name not in covered.index]
+    if unknown:
+        raise ValueError(f"lab_names has {unknown}, of which there is no result in the stays.")
+    return list(options.lab_names)
+
+
+def _columns(source, unit_of, names, aggregates, n_stays) -> Labs:
+    """The chosen labs as columns."""
+    source.register(
+        "chosen", pd.DataFrame({"lab": names, "place": range(len(names))}).astype({"lab": str})
+    )
+    merged = ", ".join(f"{_MERGED[agg]} AS {quoted_alias(agg)}" for agg in aggregates)
+    cells = source.query(
+        f"SELECT stay, place, {merged} FROM {_CONVERTED} JOIN chosen ON chosen.lab = c.lab "
+        "GROUP BY stay, place",
+        "lab results",
+    )
+    values = np.full((n_stays, len(names), len(aggregates)), np.nan)
+    rows, places = cells["stay"].to_numpy(dtype=int), cells["place"].to_numpy(dtype=int)
+    for k, agg in enumerate(aggregates):
+        values[rows, places, k] = cells[quoted_alias(agg)].to_numpy(dtype=float)
+    single = len(aggregates) == 1
+    titles = [name if single else f"{name}: {agg}" for name in names for agg in aggregates]
+    frame = pd.DataFrame(values.reshape(n_stays, -1), columns=pd.Index(titles, dtype=object))
+    ranges = _reference_ranges(source)
+    units, kept_ranges = {}, {}
+    for title, (name, agg) in zip(
+        titles, [(name, agg) for name in names for agg in aggregates], strict=True
+    ):
+        units[title] = _unit_of_aggregate(unit_of[name], agg)
+        if agg not in ("slope", "count") and name in ranges:
+            kept_ranges[title] = ranges[name]
+    return Labs(frame, units, kept_ranges)
+
+
+def quoted_alias(aggregate: str) -> str:
+    """A column name for an aggregate that is no word of SQL."""
+    return f"agg_{aggregate}"
+
+
+def _unit_of_aggregate(unit: str, aggregate: str) -> str:
+    if aggregate == "count":
+        return ""
+    return f"{unit}/h" if aggregate == "slope" else unit
+
+
+def _reference_ranges(source) -> dict[str, tuple[float, float]]:
+    """The most frequent range of each chosen lab, in its unit."""
+    found = source.query(
+        "SELECT c.lab AS lab, ranges[1] * f + o AS low, ranges[2] * f + o AS high, count(*) AS n "
+        f"FROM {_CONVERTED} JOIN chosen ON chosen.lab = c.lab "
+        "WHERE ranges[1] IS NOT NULL AND ranges[2] IS NOT NULL "
+        "GROUP BY ALL ORDER BY n, low, high",
+        "lab results",
+    )
+    # The last one written is the most frequent one.
+    columns = [found[name] for name in ("lab", "low", "high")]
+    return {lab: (float(low), float(high)) for lab, low, high in zip(*columns, strict=True)}

@@ -1,0 +1,224 @@
+"""Any hospital's long tables as a `Cohort`."""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import pandas as pd
+
+from ._build import build_cohort, make_options
+from ._cohort import Cohort
+from ._layout import Columns, EventTable, Layout
+from ._sources import Kind, Source
+from ._stays import age_at
+
+# Table -> role -> column unless `columns` says otherwise, kind.
+COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
+    "stays": {
+        "stay_id": ("stay_id", "key"),
+        "patient": ("patient_id", "key"),
+        "start": ("start", "time"),
+        "end": ("end", "time"),
+        "age": ("age", "number"),
+        "birth": ("birth_date", "time"),
+        "sex": ("sex", "text"),
+        "died": ("died", "number"),
+        "hospital": ("hospital_id", "key"),
+    },
+    "labs": {
+        "stay": ("stay_id", "key"),
+        "item": ("name", "text"),
+        "value": ("value", "number"),
+        "text": ("text_value", "text"),
+        "unit": ("unit", "text"),
+        "time": ("time", "time"),
+        "known": ("stored_time", "time"),
+        "low": ("ref_low", "number"),
+        "high": ("ref_high", "number"),
+    },
+    "notes": {
+        "stay": ("stay_id", "key"),
+        "time": ("time", "time"),
+        "known": ("stored_time", "time"),
+        "type": ("type", "text"),
+        "text": ("text", "text"),
+    },
+    "diagnoses": {
+        "stay": ("stay_id", "key"),
+        "code": ("code", "code"),
+        "version": ("version", "text"),
+    },
+}
+_NEEDED = {
+    "stays": {"stay_id", "patient", "start"},
+    "labs": {"stay", "item", "value", "time"},
+    "notes": {"stay", "time", "text"},
+    "diagnoses": {"stay", "code"},
+}
+
+DESCR = """Tables of labs, notes and diagnoses
+===================================
+
+Made by load_tables from the user's own tables.
+"""
+
+Table = pd.DataFrame | str | PathLike[str]
+
+
+def load_tables(
+    labs: Table | None,
+    notes: Table | None,
+    diagnoses: Table | None,
+    stays: Table,
+    *,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+    database: str | PathLike[str] | None = None,
+    icd_version: int | str | Mapping[str, int] = "auto",
+    **options: Any,
+) -> Cohort:
+    """Load stays from any hospital's long tables.
+
+    Parameters
+    ----------
+    labs : DataFrame, path-like or None
+        One row per lab result; None if there are none. A file is .csv, .csv.gz, .csv.zst or
+        .parquet.
+    notes : DataFrame, path-like or None
+        One row per note.
+    diagnoses : DataFrame, path-like or None
+        One row per diagnosis code; None only if `phenotypes` is None.
+    stays : DataFrame or path-like
+        One row per stay.
+    columns : mapping or None, default=None
+        Names of columns that differ from those in the notes: table -> role -> column. Further
+        roles of "stays" are times that `index_time` may name.
+    database : path-like or None, default=None
+        A DuckDB file, or a folder; the tables are then given by their names in it.
+    icd_version : {"auto", 9, 10} or mapping of str to int, default="auto"
+        Version of the codes, or what stands in the version column -> 9 or 10. "auto" decides by
+        the form of each code, see :func:`phenotypes.guess_icd_version`; a version column is then
+        not looked at.
+    **options : dict
+        What becomes of the tables, see :class:`CohortOptions`.
+
+    Returns
+    -------
+    Cohort
+        The kept stays, sorted by id.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file or table is not there.
+    ValueError
+        If a parameter is out of range, a column is missing, or a table is damaged.
+
+    Notes
+    -----
+    Roles and the names of columns that they have unless `columns` says otherwise; those in
+    brackets may be absent:
+
+    - stays: ``stay_id``, ``patient`` (patient_id), ``start``, [``end``], [``age`` in years],
+      [``birth`` (birth_date)], [``sex``], [``died`` 0/1], [``hospital`` (hospital_id)]
+    - labs: ``stay`` (stay_id), ``item`` (name), ``value``, [``text`` (text_value)], [``unit``],
+      ``time``, [``known`` (stored_time)], [``low``, ``high`` (ref_low, ref_high)]
+    - notes: ``stay`` (stay_id), ``time``, [``known`` (stored_time)], [``type``], ``text``
+    - diagnoses: ``stay`` (stay_id), ``code``, [``version``]
+
+    A column that `columns` names has to be there. Times are timestamps or texts such as
+    ``2101-10-20 19:08:00``, all with a zone or all without.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_medfuse.datasets import load_tables
+    >>> stays = pd.DataFrame({"stay_id": [1], "patient_id": [7], "start": ["2024-05-01 08:00"]})
+    >>> labs = pd.DataFrame(
+    ...     {"stay_id": [1], "name": ["Sodium"], "value": [140.0], "time": ["2024-05-01 09:00"]}
+    ... )
+    >>> codes = pd.DataFrame({"stay_id": [1], "code": ["I50.9"]})
+    >>> load_tables(labs, None, codes, stays, n_labels=1)
+    Cohort(1 stays of 1 patients: 1 labs (100% measured), notes for 0 stays, 1 labels)
+    """
+    chosen = make_options(options)
+    named = {"stays": stays, "labs": labs, "notes": notes, "diagnoses": diagnoses}
+    given = {name: table for name, table in named.items() if table is not None}
+    roles, optional = _roles(columns or {}, given)
+    where: Any = given if database is None else database
+    # Within a database a table goes by the name that it has there.
+    tables = {name: name if database is None else str(table) for name, table in given.items()}
+
+    with Source(where, "your tables") as source:
+        _settle_keys(source, tables, roles)
+        has_times = _present(source, tables, roles, optional)
+    events = {
+        name: EventTable(tables[name], has_times[name], tuple(optional[name]))
+        for name in tables
+        if name != "stays"
+    }
+    layout = Layout(
+        dataset="your tables",
+        url="",
+        describe=DESCR,
+        stays=lambda source: _read_stays(source, tables["stays"], has_times["stays"]),
+        diagnoses=events.get("diagnoses"),
+        labs=events.get("labs"),
+        notes=(events["notes"],) if "notes" in events else (),
+        versions=icd_version,
+        subgroups=("sex", "age", "hospital"),
+    )
+    return build_cohort(where, layout, chosen)
+
+
+def _roles(columns, given) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict[str, set[str]]]:
+    """Role -> column and kind of every table, and the roles that may be absent."""
+    unknown = sorted(set(columns) - set(COLUMNS))
+    if unknown:
+        raise ValueError(f"columns names {unknown}; its tables are {', '.join(COLUMNS)}.")
+    roles: dict[str, dict[str, tuple[str, Kind]]] = {}
+    optional = {}
+    for table in given:
+        of_table = dict(COLUMNS[table])
+        for role, column in columns.get(table, {}).items():
+            if role not in of_table and table != "stays":
+                raise ValueError(
+                    f"columns[{table!r}] names the role {role!r}; known are {', '.join(of_table)}."
+                )
+            of_table[role] = (column, of_table.get(role, ("", "time"))[1])
+        roles[table] = of_table
+        optional[table] = set(COLUMNS[table]) - _NEEDED[table] - set(columns.get(table, {}))
+    return roles, optional
+
+
+def _settle_keys(source: Source, tables, roles) -> None:
+    """Read ids as numbers where those of the stays are numbers."""
+    stay_column = roles["stays"]["stay_id"][0]
+    kind = source.kind_of_key(tables["stays"], stay_column)
+    for table in roles:
+        role = "stay_id" if table == "stays" else "stay"
+        roles[table][role] = (roles[table][role][0], kind)
+
+
+def _present(source: Source, tables, roles, optional) -> dict[str, Columns]:
+    """The roles whose columns are there; those that must be there stay in, for the error."""
+    return {
+        table: {
+            role: column
+            for role, column in of_table.items()
+            if role not in optional[table] or column[0].lower() in source.columns(tables[table])
+        }
+        for table, of_table in roles.items()
+    }
+
+
+def _read_stays(source: Source, table: str, columns: Columns) -> pd.DataFrame:
+    stays = source.fetch(table, columns)
+    if "end" not in stays:
+        stays["end"] = pd.Series(pd.NaT, index=stays.index, dtype="datetime64[us]")
+    if "age" not in stays:
+        stays["age"] = float("nan")
+        if "birth" in stays:
+            stays["age"] = age_at(stays["start"], stays["birth"])
+    if "died" in stays:
+        stays["died"] = stays["died"].eq(1)
+    return stays.drop(columns="birth", errors="ignore")

@@ -1,0 +1,121 @@
+"""Notes of the stays as one text per stay."""
+
+from itertools import chain, groupby
+from operator import itemgetter
+
+import pandas as pd
+
+from ._layout import EventTable, Layout
+from ._options import CohortOptions
+from ._sources import TEXT_DTYPE, Source, literal
+from ._window import classified, count_rows, note_zones, zone_counts
+
+BETWEEN_NOTES = "\n\n"
+
+
+def build_notes(
+    source: Source, layout: Layout, options: CohortOptions, n_stays: int, counts: dict[str, int]
+) -> pd.Series:
+    """One text per registered stay, of the notes known at the index time.
+
+    Parameters
+    ----------
+    source : Source
+        With the registered stays.
+    layout : Layout
+        Says where the notes are.
+    options : CohortOptions
+        Says which of them are used, and in which order.
+    n_stays : int
+        Number of registered stays.
+    counts : dict
+        Gets the numbers of rows.
+
+    Returns
+    -------
+    Series of str of shape (n_stays,)
+        NaN where there is no note.
+    """
+    source.execute(
+        "CREATE OR REPLACE TEMP TABLE note_events "
+        "(stay BIGINT, happened BIGINT, type VARCHAR, text VARCHAR)",
+        "notes",
+    )
+    for notes in layout.notes:
+        _collect(source, notes, options, counts)
+    texts = _compose(source, options, n_stays, counts)
+    return pd.Series(texts, dtype=object).astype(TEXT_DTYPE)
+
+
+def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
+    """Add the usable notes of one table to `note_events`."""
+    kind = "e.type" if "type" in notes.columns else literal(notes.table)
+    reasons = {"without a text": "e.text IS NULL"}
+    if options.note_types is not None:
+        wanted = ", ".join(literal(name.strip().lower()) for name in options.note_types)
+        is_wanted = f"lower({kind}) IN ({wanted or 'NULL'})"
+        reasons = {"of other types": f"coalesce(NOT {is_wanted}, true)", **reasons}
+    rows, names = classified(source, notes, options, reasons)
+    note_type = "type" if "type" in notes.columns else literal(notes.table)
+    # More than the budget is never needed of a note: long ones are cut on the way in.
+    text = "text" if options.max_note_chars is None else f"left(text, {options.max_note_chars})"
+    zoned = [f"{role}_zoned" for role, (_, kind) in notes.columns.items() if kind == "time"]
+    source.execute(
+        "CREATE OR REPLACE TEMP TABLE read_notes AS SELECT reason, dated, unstored, "
+        "CASE WHEN reason = 0 THEN stay_number END AS stay, "
+        "CASE WHEN reason = 0 THEN since_start END AS happened, "
+        f"CASE WHEN reason = 0 THEN {note_type} END AS type, "
+        f"CASE WHEN reason = 0 THEN {text} END AS text, {', '.join(zoned)} FROM {rows}",
+        notes.table,
+    )
+    totals = source.query(
+        "SELECT reason, count(*) AS n, count(*) FILTER (WHERE dated) AS n_dated, "
+        f"count(*) FILTER (WHERE unstored) AS n_unstored, {', '.join(zone_counts(notes.columns))} "
+        "FROM read_notes GROUP BY reason",
+        notes.table,
+    ).set_index("reason")
+    note_zones(source, notes, totals.sum())
+    count_rows(counts, notes.table, names, totals["n"].astype(int).to_dict())
+    for column, what in {
+        "n_dated": "with a date only, taken as the end of that day",
+        "n_unstored": "without a stored time, judged by the other",
+    }.items():
+        if n := int(totals[column].get(0, 0)):
+            counts[f"{notes.table} rows kept: {what}"] = n
+    source.execute(
+        "INSERT INTO note_events SELECT stay, happened, type, text FROM read_notes "
+        "WHERE reason = 0",
+        notes.table,
+    )
+    source.execute("DROP TABLE read_notes", notes.table)
+
+
+def _compose(source, options, n_stays, counts) -> list[str | None]:
+    """The notes of each stay within the budget, in order, joined."""
+    # The text itself is the last key, so that the order of rows in a file cannot change anything.
+    newest_first = "happened DESC, type, text"
+    before = "0"
+    if options.max_note_chars is not None:
+        before = (
+            f"sum(len(text)) OVER (PARTITION BY stay ORDER BY {newest_first} "
+            "ROWS UNBOUNDED PRECEDING) - len(text)"
+        )
+    budget = options.max_note_chars
+    text = "text" if budget is None else f"left(text, ({budget} - before)::BIGINT)"
+    within = "" if budget is None else f"WHERE before < {budget}"
+    order = newest_first if options.note_order == "newest_first" else "happened, type, text"
+    rows = source.batches(
+        f"SELECT stay, {text} FROM (SELECT *, {before} AS before FROM note_events) {within} "
+        f"ORDER BY stay, {order}",
+        "notes",
+    )
+    texts: list[str | None] = [None] * n_stays
+    n_used = 0
+    # The rows come stay by stay: each text is joined once, and its notes are let go.
+    for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
+        of_stay = [note for _, note in group]
+        n_used += len(of_stay)
+        texts[stay] = BETWEEN_NOTES.join(of_stay)
+    if budget is not None:
+        counts["notes used within max_note_chars"] = n_used
+    return texts

@@ -1,0 +1,358 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_medfuse.datasets import load_tables, phenotypes
+
+from .long_tables import (
+    NOTE_TYPES,
+    expected_labs,
+    expected_last,
+    known_in_time,
+    make_tables,
+)
+
+ALL = {"min_coverage": 0.0, "n_labels": None}
+
+
+def load(tables, **options):
+    order = ("labs", "notes", "diagnoses", "stays")
+    return load_tables(*(tables[name] for name in order), **options)
+
+
+@pytest.fixture
+def tables():
+    return make_tables()
+
+
+def coded(tables):
+    codes = tables["diagnoses"].dropna()
+    return tables["stays"][tables["stays"]["stay_id"].isin(codes["stay_id"])]
+
+
+def assert_same(one, other, **how):
+    """Equal features, labels and groups; the order of their rows included."""
+    pd.testing.assert_frame_equal(one.X, other.X, **how)
+    pd.testing.assert_frame_equal(one.y, other.y)
+    pd.testing.assert_series_equal(one.groups, other.groups)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("hours", [12, 24, 48])
+def test_last_values_and_counts_are_those_of_plain_pandas(seed, hours):
+    tables = make_tables(seed)
+    cohort = load(tables, index_time=hours, **ALL)
+    stays = coded(tables)
+    labs = expected_labs(tables, stays, hours)
+    expected = expected_last(labs).reindex(index=cohort.stay_ids)[cohort.lab_columns]
+    np.testing.assert_allclose(cohort.X[cohort.lab_columns], expected, rtol=1e-12)
+    report = cohort.report()
+    lost = known_in_time(tables["labs"], stays, hours, 24)
+    lost = lost[lost["name"].notna() & lost["value"].notna() & lost["unit"].eq("furlong")]
+    assert report["labs rows kept"] == len(labs)
+    assert report["labs rows dropped: in a unit that cannot be converted"] == len(lost)
+    dropped = [n for name, n in report.items() if name.startswith("labs rows dropped")]
+    assert report["labs rows read"] == len(tables["labs"]) == len(labs) + sum(dropped)
+
+
+def test_every_aggregate_is_that_of_plain_pandas(tables):
+    names = ["last", "first", "mean", "min", "max", "count", "slope"]
+    cohort = load(tables, aggregate=names, index_time=48, **ALL)
+    labs = expected_labs(tables, coded(tables), 48)
+    groups = labs.groupby(["stay_id", "name"])
+    expected = {name: groups["value"].agg(name) for name in ("mean", "min", "max", "count")}
+    expected["slope"] = groups[["hours", "value"]].apply(
+        lambda g: np.polyfit(g["hours"], g["value"], 1)[0] if np.ptp(g["hours"]) else np.nan
+    )
+    last = expected_last(labs)
+    first = labs.sort_values(["time", "value"], ascending=[True, False])
+    expected["first"] = first.groupby(["stay_id", "name"])["value"].first()
+    expected["last"] = last.melt(ignore_index=False).set_index("name", append=True)["value"]
+    for name in names:
+        for lab in ("Sodium", "Glucose", "pH", "Lactate"):
+            column = cohort.X[f"{lab}: {name}"]
+            wide = expected[name].xs(lab, level="name").reindex(column.index)
+            np.testing.assert_allclose(column, wide.astype(float), rtol=1e-7, err_msg=name)
+    assert cohort.units["Glucose: slope"] == "mg/dL/h"
+    assert cohort.units["Glucose: count"] == ""
+    assert cohort.reference_ranges["Sodium: max"] == (50.0, 150.0)
+    assert "Sodium: slope" not in cohort.reference_ranges
+
+
+def test_notes_are_those_known_oldest_first(tables):
+    cohort = load(tables, **ALL)
+    notes = known_in_time(tables["notes"], coded(tables))
+    notes = notes[notes["text"].str.strip() != ""].assign(text=notes["text"].str.strip())
+    expected = notes.sort_values(["time", "type", "text"]).groupby("stay_id")["text"]
+    expected = expected.agg("\n\n".join).reindex(cohort.stay_ids)
+    assert cohort.X["note"].fillna("").tolist() == expected.fillna("").tolist()
+    kept = cohort.report()["notes rows kept: without a stored time, judged by the other"]
+    assert kept == notes["stored_time"].isna().sum()
+
+
+def test_note_types_order_and_budget(tables):
+    all_of_type = load(tables, note_types=["nursing"], **ALL)
+    others = tables["notes"][tables["notes"]["type"] == "Nursing"]
+    assert_same(all_of_type, load({**tables, "notes": others}, **ALL))
+    assert all_of_type.report()["notes rows dropped: of other types"] > 0
+
+    newest = load(tables, note_order="newest_first", **ALL).X["note"].fillna("")
+    oldest = load(tables, **ALL).X["note"].fillna("")
+    times_differ = ["\n\n".join(reversed(text.split("\n\n"))) for text in oldest]
+    assert newest.tolist() == times_differ
+
+    short = load(tables, note_order="newest_first", max_note_chars=30, **ALL).X["note"].fillna("")
+    for whole, cut in zip(newest, short, strict=True):
+        assert len(cut.replace("\n\n", "")) == min(30, len(whole.replace("\n\n", "")))
+        assert whole.startswith(cut)
+
+
+def test_labels_are_those_of_the_codes(tables):
+    cohort = load(tables, **ALL)
+    codes = tables["diagnoses"].dropna()
+    expected = phenotypes.label_stays(codes["stay_id"], codes["code"], cohort.stay_ids)
+    np.testing.assert_array_equal(cohort.y, expected)
+    assert cohort.target_names == phenotypes.elixhauser_names()
+    assert cohort.report()["stays dropped: without a diagnosis code"] == len(tables["stays"]) - len(
+        coded(tables)
+    )
+
+
+def test_own_code_lists(tables):
+    lists = {"heart failure": ["428", "I50"], "diabetes": {10: ["E11"]}, "none": ["Z99"]}
+    y = load(tables, phenotypes=lists).y
+    groups = load(tables, **ALL).y
+    assert list(y.columns) == ["heart failure", "diabetes", "none"]
+    np.testing.assert_array_equal(y["heart failure"], groups["congestive_heart_failure"])
+    np.testing.assert_array_equal(y["diabetes"], groups["diabetes_uncomplicated"])
+    assert y["none"].sum() == 0
+    with pytest.raises(ValueError, match="tells no version"):
+        load(tables, phenotypes={"x": ["banana"]})
+    with pytest.raises(ValueError, match="must be a list"):
+        load(tables, phenotypes={"x": "I50"})
+
+
+def test_version_column_decides(tables):
+    # E8710 is a low sodium in ICD-10 and an accident in ICD-9.
+    stay = tables["stays"]["stay_id"].iloc[:2].tolist()
+    tables["diagnoses"] = pd.DataFrame(
+        {"stay_id": stay, "code": ["E8710", "E8710"], "version": ["nine", "ten"]}
+    )
+    y = load(tables, icd_version={"nine": 9, "ten": 10}, n_labels=None).y
+    assert y.loc[stay, "fluid_and_electrolyte_disorders"].tolist() == [0, 1]
+
+
+def test_outcomes():
+    day = pd.Timedelta(days=1)
+    start = pd.Timestamp("2130-01-01")
+    stays = pd.DataFrame(
+        {
+            "stay_id": [1, 2, 3, 4, 5, 6],
+            "patient_id": ["a", "a", "a", "b", "c", "d"],
+            "start": [start, start + 20 * day, start + 90 * day, start, start, start],
+            "end": [
+                start + 5 * day,
+                start + 30 * day,
+                start + 92 * day,
+                start + 9 * day,
+                start + 0.5 * day,  # ends before the index time
+                pd.NaT,
+            ],
+            "died": [0, 0, 0, 1, 1, 0],
+        }
+    )
+    labs = pd.DataFrame({"stay_id": range(1, 7), "name": "a", "value": 1.0, "time": stays["start"]})
+    options = {"phenotypes": None}
+
+    def y(name):
+        cohort = load_tables(labs, None, None, stays, outcomes=[name], **options)
+        return cohort.y[name].to_dict(), cohort.report()
+
+    assert y("mortality")[0] == {1: 0, 2: 0, 3: 0, 4: 1, 6: 0}
+    assert y("mortality")[1]["stays dropped: mortality decided at the index time"] == 1
+    assert y("length_of_stay_7d")[0] == {1: 0, 2: 1, 3: 0, 4: 1}
+    assert y("length_of_stay_7d")[1]["stays dropped: length_of_stay_7d not known"] == 1
+    # 4 and 5 died; of 6 the end is not known.
+    assert y("readmission_30d")[0] == {1: 1, 2: 0, 3: 0}
+    assert y("readmission_60d")[0] == {1: 1, 2: 1, 3: 0}
+    both = load_tables(
+        labs, None, None, stays, outcomes=["mortality", "readmission_30d"], **options
+    )
+    assert both.target_names == ["mortality", "readmission_30d"]
+
+
+def test_age_and_first_stay(tables):
+    adults = load(tables, min_age=18, **ALL)
+    assert adults.subgroups["age"].min() >= 18
+    young = tables["stays"]["age"] < 18
+    assert adults.report()["stays dropped: younger than 18 years"] == young.sum()
+
+    first = load(tables, first_stay=True, **ALL)
+    assert first.groups.is_unique
+    expected = tables["stays"].sort_values("start").drop_duplicates("patient_id")["stay_id"]
+    assert set(first.stay_ids) <= set(expected)
+
+
+def test_index_time_by_column_and_at_discharge(tables):
+    stays = tables["stays"]
+    fixed = load(tables, index_time="36h", **ALL)
+    named = {**tables, "stays": stays.assign(surgery=stays["start"] + pd.Timedelta(hours=36))}
+    by_column = load(named, columns={"stays": {"op": "surgery"}}, index_time="op", **ALL)
+    assert_same(fixed, by_column)
+    assert by_column.index_times.equals(fixed.index_times)
+
+    short = {**tables, "stays": stays.assign(end=stays["start"] + pd.Timedelta(hours=12))}
+    assert_same(load(short, index_time="discharge", **ALL), load(tables, index_time=12, **ALL))
+    assert_same(
+        load(short, index_time="discharge + 1 day", **ALL), load(tables, index_time=36, **ALL)
+    )
+
+
+def test_stays_without_an_index_time_are_counted(tables):
+    tables["stays"].loc[:4, "end"] = pd.NaT
+    report = load(tables, index_time="discharge", **ALL).report()
+    assert report["stays dropped: without an index time"] == 5
+
+
+def test_units_wanted(tables):
+    usual = load(tables, **ALL)
+    molar = load(tables, units={"Glucose": "mmol/L"}, **ALL)
+    assert usual.units["Glucose"] == "mg/dL"
+    assert molar.units["Glucose"] == "mmol/L"
+    np.testing.assert_allclose(molar.X["Glucose"] * 18.0156, usual.X["Glucose"])
+    with pytest.raises(ValueError, match="no result has: \\['Gold'\\]"):
+        load(tables, units={"Gold": "kg"})
+
+
+def test_coverage_and_named_labs(tables):
+    rare = tables["labs"].iloc[:3].assign(name="Rare", value=1.0, unit=None)
+    tables["labs"] = pd.concat([tables["labs"], rare])
+    assert "Rare" not in load(tables, min_coverage=0.2).lab_columns
+    named = load(tables, lab_names=["Rare", "Sodium"], lookback=72, index_time=100)
+    assert named.lab_columns == ["Rare", "Sodium"]
+    with pytest.raises(ValueError, match="lab_names has"):
+        load(tables, lab_names=["Gold"])
+
+
+def test_without_stored_time_dropped(tables):
+    cohort = load(tables, without_stored_time="drop", **ALL)
+    stored = {
+        name: frame[frame["stored_time"].notna()] if name in ("labs", "notes") else frame
+        for name, frame in tables.items()
+    }
+    assert_same(cohort, load(stored, **ALL))
+    assert cohort.report()["notes rows dropped: without a stored time"] > 0
+
+
+def test_order_of_rows_does_not_matter(tables):
+    options = {"aggregate": ["last", "first", "min", "max", "count"], **ALL}
+    expected = load(tables, **options)
+    shuffled = {name: frame.sample(frac=1, random_state=1) for name, frame in tables.items()}
+    assert_same(load(shuffled, **options), expected, check_exact=True)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zst", ".parquet", ".duckdb"])
+def test_every_source_gives_the_same_cohort(tables, tmp_path, suffix):
+    expected = load(tables, **ALL)
+    if suffix == ".duckdb":
+        duckdb = pytest.importorskip("duckdb")
+        with duckdb.connect(str(tmp_path / "all.duckdb")) as connection:
+            for name, frame in tables.items():
+                connection.register("frame", frame)
+                connection.execute(f"CREATE TABLE {name.upper()} AS SELECT * FROM frame")
+        names = {name: name for name in tables}
+        assert_same(load(names, database=tmp_path / "all.duckdb", **ALL), expected)
+        return
+    files = {name: tmp_path / f"{name}{suffix}" for name in tables}
+    for name, frame in tables.items():
+        if suffix == ".parquet":
+            frame.to_parquet(files[name])
+        else:
+            write_csv(frame, files[name])
+    other = load(files, **ALL)
+    # A csv says nothing of types: ids are texts there.
+    if suffix != ".parquet":
+        assert other.stay_ids.tolist() == [str(stay) for stay in expected.stay_ids]
+        other.X.index = other.y.index = other.groups.index = expected.X.index
+        other["groups"] = other.groups.astype(expected.groups.dtype)
+    assert_same(other, expected)
+    assert other.report() == expected.report()
+
+
+def write_csv(frame, file):
+    """Write csv, compressed as the suffix says."""
+    import duckdb
+
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix, "none")
+    with duckdb.connect() as connection:
+        connection.register("frame", frame)
+        connection.execute(
+            f"COPY frame TO '{file}' (FORMAT csv, HEADER, COMPRESSION {compression})"
+        )
+
+
+def test_labs_or_notes_alone(tables):
+    without_notes = load({**tables, "notes": None}, **ALL)
+    assert without_notes.X["note"].isna().all()
+    without_labs = load({**tables, "labs": None}, **ALL)
+    assert without_labs.lab_columns == []
+    assert list(without_labs.X) == ["note"]
+    both = load(tables, **ALL)
+    assert set(both.stay_ids) == set(without_notes.stay_ids) | set(without_labs.stay_ids)
+    required = load(tables, require=["labs", "notes"], **ALL)
+    assert set(required.stay_ids) == set(without_notes.stay_ids) & set(without_labs.stay_ids)
+
+
+def test_text_results_count_where_they_are_numbers():
+    stays = pd.DataFrame({"stay_id": ["a"], "patient_id": ["p"], "start": ["2130-01-01 00:00"]})
+    labs = pd.DataFrame({"stay_id": "a", "name": list("xyz"), "time": "2130-01-01 01:00"})
+    labs = labs.assign(value=[None, None, "inf"], text_value=["7.5", "NEG", None])
+    cohort = load_tables(labs, None, pd.DataFrame({"stay_id": ["a"], "code": ["I10"]}), stays)
+    assert cohort.X["x"].tolist() == [7.5]
+    assert cohort.report()["labs rows dropped: without a number"] == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("index_time", "soon"),
+        ("lookback", -1),
+        ("aggregate", "median"),
+        ("aggregate", ["last", "last"]),
+        ("aggregate", []),
+        ("min_coverage", 2),
+        ("lab_names", "Sodium"),
+        ("note_types", "Nursing"),
+        ("note_order", "random"),
+        ("max_note_chars", 0),
+        ("without_stored_time", "guess"),
+        ("phenotypes", "charlson"),
+        ("phenotypes", None),
+        ("n_labels", 0),
+        ("outcomes", ["death"]),
+        ("require", "images"),
+        ("n_jobs", 0),
+        ("memory_limit", "lots"),
+    ],
+)
+def test_wrong_options_are_named(tables, option, value):
+    with pytest.raises(ValueError, match=option):
+        load(tables, **{option: value})
+
+
+def test_unknown_option(tables):
+    with pytest.raises(TypeError, match=r"no option colour\. Known are: index_time"):
+        load(tables, colour="red")
+
+
+def test_unknown_roles_and_tables_are_named(tables):
+    with pytest.raises(ValueError, match="columns names \\['drugs'\\]"):
+        load(tables, columns={"drugs": {}})
+    with pytest.raises(ValueError, match="the role 'dose'"):
+        load(tables, columns={"labs": {"dose": "dose"}})
+    with pytest.raises(ValueError, match="lacks the column ward"):
+        load(tables, columns={"notes": {"type": "ward"}})
+
+
+def test_note_types_of_the_miniature(tables):
+    assert set(tables["notes"]["type"]) == set(NOTE_TYPES)
