@@ -4,6 +4,8 @@ from . import phenotypes
 from ._cohort import Cohort
 from ._eicu import load_eicu, load_eicu_demo
 from ._long_tables import load_tables
+from ._mimic3 import load_mimic3
+from ._mimic4 import load_mimic4
 from ._options import CohortOptions
 
 __all__ = [
@@ -11,6 +13,8 @@ __all__ = [
     "CohortOptions",
     "load_eicu",
     "load_eicu_demo",
+    "load_mimic3",
+    "load_mimic4",
     "load_tables",
     "phenotypes",
 ]

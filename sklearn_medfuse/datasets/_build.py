@@ -42,13 +42,44 @@ def make_options(options: dict[str, Any]) -> CohortOptions:
     return CohortOptions(**options)
 
 
-def build_cohort(where, layout: Layout, options: CohortOptions) -> Cohort:
+def open_source(
+    where, dataset: str, url: str, options: CohortOptions, century: int | None = None
+) -> Source:
+    """Open the tables of a data set within the limits of the options.
+
+    Parameters
+    ----------
+    where : path-like, sequence of path-like, or mapping of str to DataFrame or path-like
+        See `Source`.
+    dataset, url : str
+        Its name and where to get it, for errors.
+    options : CohortOptions
+        Say how much memory and how many threads it may take.
+    century : int or None, default=None
+        See `Source`.
+
+    Returns
+    -------
+    Source
+        To be closed.
+    """
+    return Source(
+        where,
+        dataset,
+        url,
+        memory_limit=options.memory_limit,
+        n_threads=options.n_jobs,
+        century=century,
+    )
+
+
+def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Cohort:
     """Read the tables of a source and make a cohort of them.
 
     Parameters
     ----------
-    where : path-like, sequence of path-like, or mapping of str to DataFrame
-        See `Source`.
+    source : Source
+        The open source.
     layout : Layout
         What stands where.
     options : CohortOptions
@@ -60,28 +91,21 @@ def build_cohort(where, layout: Layout, options: CohortOptions) -> Cohort:
         One row per kept stay, sorted by id.
     """
     counts: dict[str, int] = {}
-    with Source(
-        where,
-        layout.dataset,
-        layout.url,
-        memory_limit=options.memory_limit,
-        n_threads=options.n_jobs,
-    ) as source:
-        everyone = _read_stays(source, layout, counts)
-        stays = _eligible(everyone, options, counts)
-        stays, labels = _with_outcomes(stays, everyone, options, counts)
+    everyone = _read_stays(source, layout, counts)
+    stays = _eligible(everyone, options, counts)
+    stays, labels = _with_outcomes(stays, everyone, options, counts)
+    register_stays(source, stays)
+    codes = None
+    if options.phenotypes is not None:
+        if layout.diagnoses is None:
+            raise ValueError("phenotypes need a table of diagnoses.")
+        codes = read_codes(source, layout, options, counts)
+        stays, codes, labels = _with_codes(stays, codes, labels, counts)
         register_stays(source, stays)
-        codes = None
-        if options.phenotypes is not None:
-            if layout.diagnoses is None:
-                raise ValueError("phenotypes need a table of diagnoses.")
-            codes = read_codes(source, layout, options, counts)
-            stays, codes, labels = _with_codes(stays, codes, labels, counts)
-            register_stays(source, stays)
-        # Features are made without a look at the labels.
-        lookback = parse_hours(options.lookback, "lookback")
-        labs = build_labs(source, layout, options, lookback, len(stays), counts)
-        notes = build_notes(source, layout, options, len(stays), counts)
+    # Features are made without a look at the labels.
+    lookback = parse_hours(options.lookback, "lookback")
+    labs = build_labs(source, layout, options, lookback, len(stays), counts)
+    notes = build_notes(source, layout, options, len(stays), counts)
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_labels(codes, labels, kept, len(stays), options)
     return _assemble(stays, labs, notes, kept, y, layout, counts)

@@ -1,6 +1,7 @@
 """Labels of the stays: phenotypes from their diagnosis codes, and outcomes from their times."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,13 +57,19 @@ def read_codes(
     return codes[["stay", "code", "version"]].astype({"stay": int})
 
 
-def _versions(codes: pd.DataFrame, versions: Mapping[str, int] | int | str) -> np.ndarray:
+def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> np.ndarray:
     if isinstance(versions, int):
         return np.full(len(codes), versions)
     if isinstance(versions, Mapping):
-        lower = {str(name).lower(): version for name, version in versions.items()}
+        lower = {
+            str(name).lower(): version for name, version in versions.items() if name is not None
+        }
         told = codes["version"].astype(str).str.strip().str.lower()
-        return told.map(lower).fillna(0).to_numpy(dtype=int)
+        found = told.map(lower).where(codes["version"].notna()).fillna(0).to_numpy(dtype=int)
+        if versions.get(None) == "auto":
+            guessed = phenotypes.guess_icd_version(codes["code"])
+            found = np.where(codes["version"].isna(), guessed, found)
+        return found
     return phenotypes.guess_icd_version(codes["code"])
 
 
@@ -147,23 +154,26 @@ def outcomes_of(
         Whether it had been decided at the index time.
     """
     labels, foreseen = {}, {}
+    died = stays["died"] if "died" in stays else pd.Series(np.nan, index=stays.index)
+    over = stays["end"] <= stays["index_time"]
+    if "death" in stays:
+        over |= stays["death"] <= stays["index_time"]
     for name in names:
         kind, days = parse_outcome(name)
         if kind == "mortality":
             if "died" not in stays:
                 raise ValueError("outcomes: the table of stays does not tell who died.")
-            labels[name] = stays["died"].astype(float)
-            decided = stays["end"] <= stays["index_time"]
+            labels[name] = died.gt(0).astype(float).where(died.notna())
+            decided = over
         elif kind == "length_of_stay":
             limit = stays["start"] + days * _DAY
             labels[name] = (stays["end"] > limit).astype(float).where(stays["end"].notna())
-            decided = (stays["end"] <= stays["index_time"]) | (limit <= stays["index_time"])
+            decided = over | (limit <= stays["index_time"])
         else:
             next_start = _next_starts(stays, everyone)
             soon = next_start <= stays["end"] + days * _DAY
-            died = stays["died"] if "died" in stays else pd.Series(False, index=stays.index)
             # Who died in the stay cannot come back: that is no negative example.
-            labels[name] = soon.astype(float).where(stays["end"].notna() & ~died.astype(bool))
+            labels[name] = soon.astype(float).where(stays["end"].notna() & ~died.gt(0))
             decided = next_start <= stays["index_time"]
         foreseen[name] = decided
     return pd.DataFrame(labels, index=stays.index), pd.DataFrame(foreseen, index=stays.index)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -21,8 +22,9 @@ class EventTable:
     columns : mapping of str to (str, str)
         Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name),
         `value`, `text`, `unit`, `time`, `known`, `low`, `high`. Notes: `time`, `date` (used where
-        there is no time, as the end of that day), `known`, `type`, `text`. Diagnoses: `code`,
-        `version`. `known` is when the event was entered. Others may serve in `drop`.
+        there is no time, or in its place, as the end of that day), `known`, `type`, `text`.
+        Diagnoses: `code`, `version`. `known` is when the event was entered. Others may serve in
+        `drop`.
     optional : tuple of str
         Roles whose columns may be absent.
     drop : mapping of str to str
@@ -41,16 +43,12 @@ class Layout:
 
     Attributes
     ----------
-    dataset : str
-        Its name, for errors.
-    url : str
-        Where to get it.
     describe : str
         The cohort's `DESCR`.
     stays : callable
         Gives the stays of a source: a DataFrame with `stay_id`, `patient`, `start`, `end` (times),
-        `age` (years) and where known `died` (bool), `hospital`, further times to be named as the
-        index time, and columns named in `subgroups`.
+        `age` (years) and where known `died` (0, 1, or NaN), `death` (time), `hospital`, further
+        times to be named as the index time, and columns named in `subgroups`.
     diagnoses : EventTable or None
         The codes.
     labs : EventTable or None
@@ -61,18 +59,18 @@ class Layout:
         Gives the dictionary of a source's lab items: a DataFrame with `item` and a unique `name`.
         None where `item` is the name.
     versions : mapping or int
-        What stands in `version` -> 9 or 10; or one version for all codes; or "auto".
+        What stands in `version` -> 9 or 10; or one version for all codes; or "auto", by the form
+        of each code. In a mapping, the key None with the value "auto" does that for codes without
+        a version.
     subgroups : tuple of str
         Columns of the stays to break results down by.
     """
 
-    dataset: str
-    url: str
     describe: str
     stays: Callable[[Source], pd.DataFrame]
     diagnoses: EventTable | None
     labs: EventTable | None
     notes: tuple[EventTable, ...]
     items: Callable[[Source], pd.DataFrame] | None = None
-    versions: Mapping[str, int] | int | str = "auto"
+    versions: Mapping[Any, Any] | int | str = "auto"
     subgroups: tuple[str, ...] = ("sex", "age")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from ._build import build_cohort, make_options
+from ._build import build_cohort, make_options, open_source
 from ._cohort import Cohort
 from ._layout import Columns, EventTable, Layout
+from ._small_tables import age_at
 from ._sources import Kind, Source
-from ._stays import age_at
 
 # Table -> role -> column unless `columns` says otherwise, kind.
 COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
@@ -91,7 +91,8 @@ def load_tables(
         One row per stay.
     columns : mapping or None, default=None
         Names of columns that differ from those in the notes: table -> role -> column. Further
-        roles of "stays" are times that `index_time` may name.
+        roles of "stays" are times that `index_time` may name; "death" among them tells when the
+        patient died.
     database : path-like or None, default=None
         A DuckDB file, or a folder; the tables are then given by their names in it.
     icd_version : {"auto", 9, 10} or mapping of str to int, default="auto"
@@ -148,26 +149,24 @@ def load_tables(
     # Within a database a table goes by the name that it has there.
     tables = {name: name if database is None else str(table) for name, table in given.items()}
 
-    with Source(where, "your tables") as source:
+    with open_source(where, "your tables", "", chosen) as source:
         _settle_keys(source, tables, roles)
-        has_times = _present(source, tables, roles, optional)
-    events = {
-        name: EventTable(tables[name], has_times[name], tuple(optional[name]))
-        for name in tables
-        if name != "stays"
-    }
-    layout = Layout(
-        dataset="your tables",
-        url="",
-        describe=DESCR,
-        stays=lambda source: _read_stays(source, tables["stays"], has_times["stays"]),
-        diagnoses=events.get("diagnoses"),
-        labs=events.get("labs"),
-        notes=(events["notes"],) if "notes" in events else (),
-        versions=icd_version,
-        subgroups=("sex", "age", "hospital"),
-    )
-    return build_cohort(where, layout, chosen)
+        present = _present(source, tables, roles, optional)
+        events = {
+            name: EventTable(tables[name], present[name], tuple(optional[name]))
+            for name in tables
+            if name != "stays"
+        }
+        layout = Layout(
+            describe=DESCR,
+            stays=lambda source: _read_stays(source, tables["stays"], present["stays"]),
+            diagnoses=events.get("diagnoses"),
+            labs=events.get("labs"),
+            notes=(events["notes"],) if "notes" in events else (),
+            versions=icd_version,
+            subgroups=("sex", "age", "hospital"),
+        )
+        return build_cohort(source, layout, chosen)
 
 
 def _roles(columns, given) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict[str, set[str]]]:
@@ -219,6 +218,4 @@ def _read_stays(source: Source, table: str, columns: Columns) -> pd.DataFrame:
         stays["age"] = float("nan")
         if "birth" in stays:
             stays["age"] = age_at(stays["start"], stays["birth"])
-    if "died" in stays:
-        stays["died"] = stays["died"].eq(1)
     return stays.drop(columns="birth", errors="ignore")

@@ -81,6 +81,9 @@ class Source:
         Memory that queries may take before they use temporary files.
     n_threads : int, default=1
         Threads of the queries.
+    century : int or None, default=None
+        What stands before years of two digits: with 21, "10/23/64 21:09" is in October 2164. None
+        where there are no such years.
     """
 
     def __init__(
@@ -91,10 +94,13 @@ class Source:
         *,
         memory_limit: str = "2GB",
         n_threads: int = 1,
+        century: int | None = None,
     ):
         self.dataset = dataset
         self.url = url
+        self.century = century
         self.zones: dict[str, list[int]] = {}
+        self._defined: dict[str, str] = {}
         self._frames: dict[str, pd.DataFrame] = {}
         self._files: dict[str, Path] = {}
         self._folders: list[Path] = []
@@ -115,6 +121,8 @@ class Source:
         for path in paths:
             if not path.exists():
                 raise FileNotFoundError(f"'{path}' does not exist. {self._remedy()}")
+            if len(paths) > 1 and not path.is_dir():
+                raise NotADirectoryError(f"'{path}' is no folder, and a database stands alone.")
         if len(paths) == 1 and paths[0].is_file():
             if paths[0].suffix.lower() not in DATABASE_SUFFIXES:
                 raise FileNotFoundError(
@@ -269,7 +277,7 @@ class Source:
         parts = []
         for new, (name, kind) in columns.items():
             given = present.get(name.lower())
-            parts += _convert(new, kind, given, f"Table '{table}', column '{name}'")
+            parts += _convert(new, kind, given, f"Table '{table}', column '{name}'", self.century)
         return f"(SELECT {', '.join(parts)} FROM {relation})"
 
     def fetch(
@@ -380,6 +388,33 @@ class Source:
         while rows := self._guarded(what, lambda: self._connection.fetchmany(size)):
             yield rows
 
+    def define(self, name: str, sql: str) -> None:
+        """Make a query known as a table.
+
+        Parameters
+        ----------
+        name : str
+            Its name, which no table of the source has.
+        sql : str
+            A SELECT over :meth:`relation`.
+        """
+        self._defined[name.lower()] = f"({sql})"
+
+    def relation(self, table: str) -> str:
+        """How to name a table in a query.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table, in any case.
+
+        Returns
+        -------
+        str
+            SQL.
+        """
+        return self._describe(table)[0]
+
     def register(self, name: str, frame: pd.DataFrame) -> None:
         """Make a table of a data frame.
 
@@ -440,6 +475,8 @@ class Source:
         key = table.lower()
         if key in self._tables:
             return self._tables[key][0]
+        if key in self._defined:
+            return self._defined[key]
         if self._database is not None:
             return self._in_database(table)
         if key in self._frames:
@@ -512,7 +549,9 @@ def _scan(file: Path) -> str:
     return f"read_csv({path}, {_CSV_OPTIONS}, compression = '{compression}')"
 
 
-def _convert(new: str, kind: Kind, given: tuple[str, str] | None, where: str) -> list[str]:
+def _convert(
+    new: str, kind: Kind, given: tuple[str, str] | None, where: str, century: int | None
+) -> list[str]:
     """SQL for one column."""
     assert kind in get_args(Kind)
     if given is None:
@@ -520,7 +559,7 @@ def _convert(new: str, kind: Kind, given: tuple[str, str] | None, where: str) ->
     else:
         name, sql_type = quoted(given[0]), given[1]
     if kind == "time":
-        return _convert_time(new, name, sql_type, where)
+        return _convert_time(new, name, sql_type, where, century)
     is_text = sql_type in ("VARCHAR", "NULL") or sql_type.startswith("ENUM")
     if kind == "code" and not is_text:
         raise ValueError(
@@ -539,7 +578,7 @@ def _convert(new: str, kind: Kind, given: tuple[str, str] | None, where: str) ->
     return [f"CASE WHEN isfinite({number}) THEN {number} END AS {new}"]
 
 
-def _convert_time(new: str, name: str, sql_type: str, where: str) -> list[str]:
+def _convert_time(new: str, name: str, sql_type: str, where: str, century: int | None) -> list[str]:
     """SQL for a time: microseconds since 1970, whether unreadable, whether with a zone."""
     if sql_type == "NULL":
         return [
@@ -565,11 +604,12 @@ def _convert_time(new: str, name: str, sql_type: str, where: str) -> list[str]:
     if sql_type != "VARCHAR":
         raise ValueError(f"{where}: a time must be a timestamp or a text, not {sql_type.lower()}.")
     # Only the year first: 8/1/26 would pass for the year 8 otherwise.
+    short = "NULL" if century is None else _short_year(name, century)
     iso = f"({name}[5] = '-')"
     clock = f"{name}[12:]"
     zoned = f"({name} LIKE '%Z' OR {clock} LIKE '%+%' OR {clock} LIKE '%-%')"
     time = (
-        f"CASE WHEN NOT {iso} THEN NULL WHEN {zoned} "
+        f"CASE WHEN NOT {iso} THEN {short} WHEN {zoned} "
         f"THEN epoch_us(TRY_CAST({name} AS TIMESTAMP WITH TIME ZONE)) "
         f"ELSE epoch_us(TRY_CAST({name} AS TIMESTAMP)) END"
     )
@@ -578,3 +618,10 @@ def _convert_time(new: str, name: str, sql_type: str, where: str) -> list[str]:
         f"(nullif(trim({name}), '') IS NOT NULL AND ({time}) IS NULL) AS {new}_unreadable",
         f"CASE WHEN {iso} AND len({name}) > 10 THEN {zoned} END AS {new}_zoned",
     ]
+
+
+def _short_year(name: str, century: int) -> str:
+    """SQL for a time such as 10/23/64 21:09, as spreadsheets write it."""
+    long_year = f"regexp_replace({name}, '^(\\d+/\\d+/)(\\d\\d)( |$)', '\\1{century}\\2 ')"
+    formats = "['%m/%d/%Y %H:%M:%S', '%m/%d/%Y %H:%M', '%m/%d/%Y']"
+    return f"epoch_us(try_strptime(trim({long_year}), {formats}))"

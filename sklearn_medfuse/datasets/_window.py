@@ -86,15 +86,18 @@ def classified(
     conditions |= {reason: f"coalesce({sql}, false)" for reason, sql in events.drop.items()}
     happened = "e.time"
     if timed:
+        dated = "false"
         if "date" in columns:
-            # Of a note with a date alone it is only safe to say that it was there a day later.
-            happened = f"coalesce(e.time, e.date + {_DAY})"
+            # Of an event with a date alone it is only safe to say that it was there a day later.
+            later = f"e.date + {_DAY}"
+            timeless = "time" not in columns
+            happened = later if timeless else f"coalesce(e.time, {later})"
+            dated = "true" if timeless else "e.time IS NULL"
         conditions |= _time_conditions(columns, happened, known, options, lookback)
     conditions |= dict(more_reasons)
     cases = " ".join(f"WHEN {sql} THEN {i}" for i, sql in enumerate(conditions.values(), 1))
     extra = ""
     if timed:
-        dated = "e.time IS NULL" if "date" in columns else "false"
         unstored = "e.known IS NULL" if known else "false"
         extra = f", {happened} - s.started AS since_start, {dated} AS dated, {unstored} AS unstored"
     sql = (

@@ -1,5 +1,6 @@
 """A hand-made miniature of the eICU tables: six stays, one for each fate a stay can have."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from sklearn_medfuse.datasets._eicu_labs import DAY_1
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(os.environ.get("MEDFUSE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 HISTORY = "notes/Progress Notes/Past History"
 EXAM = "notes/Progress Notes/Physical Exam/Physical Exam"
 VITALS = f"{EXAM}/Constitutional/Vital Sign and Physiological Data"

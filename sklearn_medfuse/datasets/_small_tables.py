@@ -1,4 +1,4 @@
-"""What the loaders share in making their tables of stays."""
+"""Small tables that the loaders read whole: ages, joins by key, names of labs."""
 
 import pandas as pd
 
@@ -55,3 +55,31 @@ def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.
     if n_repeated:
         raise ValueError(f"Table '{what}' has {n_repeated} rows more than keys in '{key}'.")
     return stays.merge(of, on=key, how="left")
+
+
+def unique_names(items: pd.DataFrame, label: str, details: list[str]) -> pd.DataFrame:
+    """Names of lab items that tell them apart.
+
+    Parameters
+    ----------
+    items : DataFrame
+        One row per item, with `item`, and texts in the other columns.
+    label : str
+        Column with the name, which several items may share.
+    details : list of str
+        Columns that tell such items apart; where they do not, the item's number does.
+
+    Returns
+    -------
+    DataFrame
+        `item` and `name`: "Sodium" if only one item is called so, else "Sodium (Blood,
+        Chemistry)", else "Sodium (Blood, Chemistry, 50824)".
+    """
+    items = items[items["item"].notna() & items[label].notna()]
+    name = items[label].astype(str)
+    detail = items[details].fillna("?").agg(", ".join, axis=1) if len(items) else name
+    shared = name.duplicated(keep=False)
+    longer = name.where(~shared, name + " (" + detail + ")")
+    still = longer.duplicated(keep=False)
+    longest = name + " (" + detail + ", " + items["item"].astype(str) + ")"
+    return pd.DataFrame({"item": items["item"], "name": longer.where(~still, longest)})

@@ -1,0 +1,182 @@
+"""MIMIC-III as a `Cohort`: one row per hospital admission."""
+
+from os import PathLike
+from typing import Any
+
+import pandas as pd
+
+from ._build import build_cohort, make_options, open_source
+from ._cohort import Cohort
+from ._layout import Columns, EventTable, Layout
+from ._small_tables import age_at, left_join, unique_names
+from ._sources import Source
+
+DATASET = "MIMIC-III 1.4"
+URL = "https://physionet.org/content/mimiciii/1.4/"
+# All times are shifted into the years from 2100 on.
+_CENTURY = 21
+
+DESCR = """MIMIC-III Clinical Database
+===========================
+
+One row per hospital admission (HADM_ID). Results of LABEVENTS under the names of D_LABITEMS, notes
+of NOTEEVENTS that are not marked as errors, labels from DIAGNOSES_ICD and ADMISSIONS. Results
+without an admission (outpatients) are not used. LABEVENTS does not tell when a result was entered.
+Patients older than 89 years count as 90.
+
+Johnson, A., Pollard, T., and Mark, R. (2016). MIMIC-III Clinical Database (version 1.4).
+PhysioNet. https://doi.org/10.13026/C2XW26. PhysioNet Credentialed Health Data License 1.5.0.
+"""
+
+_LABS = EventTable(
+    "labevents",
+    {
+        "stay": ("hadm_id", "id"),
+        "item": ("itemid", "id"),
+        "value": ("valuenum", "number"),
+        "text": ("value", "text"),
+        "unit": ("valueuom", "text"),
+        "time": ("charttime", "time"),
+    },
+)
+_NOTES = EventTable(
+    "noteevents",
+    {
+        "stay": ("hadm_id", "id"),
+        "time": ("charttime", "time"),
+        "date": ("chartdate", "time"),
+        "known": ("storetime", "time"),
+        "type": ("category", "text"),
+        "text": ("text", "text"),
+        "error": ("iserror", "number"),
+    },
+    optional=("error",),
+    drop={"marked as an error": "e.error = 1"},
+)
+_DIAGNOSES = EventTable("diagnoses_icd", {"stay": ("hadm_id", "id"), "code": ("icd9_code", "code")})
+
+
+def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
+    """Load the hospital admissions of MIMIC-III.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder with ADMISSIONS, PATIENTS, DIAGNOSES_ICD, LABEVENTS, D_LABITEMS and NOTEEVENTS, in
+        upper or lower case, as .csv, .csv.gz, .csv.zst or .parquet; or a DuckDB file with them.
+    **options : dict
+        What becomes of the tables, see :class:`CohortOptions`. Besides durations and "discharge",
+        `index_time` may be "edregtime" or "edouttime".
+
+    Returns
+    -------
+    Cohort
+        The kept admissions, sorted by id.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or a table is not there.
+    ValueError
+        If a parameter is out of range, a column is missing, or a table is damaged.
+
+    Notes
+    -----
+    Labs of one name are told apart by fluid and category: "Glucose (Blood, Chemistry)". Notes
+    without CHARTTIME (such as discharge summaries) count from the end of their CHARTDATE.
+    Years of two digits, as some copies of the demo have, are read as 2100 to 2199.
+
+    References
+    ----------
+    Johnson, A. E. W., et al. (2016). MIMIC-III, a freely accessible critical care database.
+    Scientific Data 3, 160035.
+
+    Examples
+    --------
+    >>> from sklearn_medfuse.datasets import load_mimic3
+    >>> load_mimic3("no/such/folder", index_time="48h", outcomes=["mortality"])
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: 'no/such/folder' does not exist. ...
+    """
+    chosen = make_options(options)
+    layout = Layout(
+        describe=DESCR,
+        stays=_read_stays,
+        diagnoses=_DIAGNOSES,
+        labs=_LABS,
+        notes=(_NOTES,),
+        items=read_items,
+        versions=9,
+    )
+    with open_source(path, DATASET, URL, chosen, century=_CENTURY) as source:
+        return build_cohort(source, layout, chosen)
+
+
+def read_items(source: Source) -> pd.DataFrame:
+    """The dictionary of lab items, with a name of its own for each.
+
+    Parameters
+    ----------
+    source : Source
+        MIMIC-III or MIMIC-IV.
+
+    Returns
+    -------
+    DataFrame
+        `item` and `name`.
+    """
+    columns: Columns = {
+        "item": ("itemid", "id"),
+        "label": ("label", "text"),
+        "fluid": ("fluid", "text"),
+        "category": ("category", "text"),
+    }
+    items = source.fetch("d_labitems", columns)
+    return unique_names(items, "label", ["fluid", "category"])
+
+
+def read_admissions(source: Source) -> pd.DataFrame:
+    """Admissions with their times and whether the patient died in them.
+
+    Parameters
+    ----------
+    source : Source
+        MIMIC-III or MIMIC-IV.
+
+    Returns
+    -------
+    DataFrame
+        One row per admission.
+    """
+    return source.fetch(
+        "admissions",
+        {
+            "stay_id": ("hadm_id", "id"),
+            "patient": ("subject_id", "id"),
+            "start": ("admittime", "time"),
+            "end": ("dischtime", "time"),
+            "death": ("deathtime", "time"),
+            "died": ("hospital_expire_flag", "number"),
+            "edregtime": ("edregtime", "time"),
+            "edouttime": ("edouttime", "time"),
+        },
+        optional=("edregtime", "edouttime"),
+    )
+
+
+def _read_stays(source: Source) -> pd.DataFrame:
+    patients = source.fetch(
+        "patients",
+        {
+            "patient": ("subject_id", "id"),
+            "sex": ("gender", "text"),
+            "birth": ("dob", "time"),
+        },
+    )
+    stays = left_join(read_admissions(source), patients, "patient", "patients")
+    # Of a date of birth with two digits of the year the century is only known to be too late.
+    late = stays["birth"] > stays["start"]
+    stays["birth"] = stays["birth"].where(~late, stays["birth"] - pd.DateOffset(years=100))
+    stays["age"] = age_at(stays["start"], stays["birth"])
+    return stays.drop(columns="birth")

@@ -1,0 +1,151 @@
+"""MIMIC-IV as a `Cohort`: one row per hospital admission."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ._build import build_cohort, make_options, open_source
+from ._cohort import Cohort
+from ._layout import Columns, EventTable, Layout
+from ._mimic3 import read_admissions, read_items
+from ._small_tables import left_join
+from ._sources import Source
+
+DATASET = "MIMIC-IV (module hosp) and MIMIC-IV-Note"
+URL = "https://physionet.org/content/mimiciv/ and https://physionet.org/content/mimic-iv-note/"
+
+DESCR = """MIMIC-IV
+========
+
+One row per hospital admission (hadm_id). Results of labevents under the names of d_labitems,
+discharge summaries and radiology reports of MIMIC-IV-Note, labels from diagnoses_icd and
+admissions. Results without an admission are not used. Patients older than 89 years are 91.
+
+Johnson, A., et al. MIMIC-IV. PhysioNet. https://doi.org/10.13026/kpb9-mt58, and MIMIC-IV-Note,
+https://doi.org/10.13026/1n74-ne17. PhysioNet Credentialed Health Data License 1.5.0.
+"""
+
+_LABS = EventTable(
+    "labevents",
+    {
+        "stay": ("hadm_id", "id"),
+        "item": ("itemid", "id"),
+        "value": ("valuenum", "number"),
+        "text": ("value", "text"),
+        "unit": ("valueuom", "text"),
+        "time": ("charttime", "time"),
+        "known": ("storetime", "time"),
+        "low": ("ref_range_lower", "number"),
+        "high": ("ref_range_upper", "number"),
+    },
+)
+_DIAGNOSES = EventTable(
+    "diagnoses_icd",
+    {
+        "stay": ("hadm_id", "id"),
+        "code": ("icd_code", "code"),
+        "version": ("icd_version", "key"),
+    },
+)
+_OF_NOTES: Columns = {
+    "stay": ("hadm_id", "id"),
+    "known": ("storetime", "time"),
+    "text": ("text", "text"),
+}
+_NOTES = (
+    # The charttime of a discharge summary is a date.
+    EventTable("discharge", {**_OF_NOTES, "date": ("charttime", "time")}),
+    EventTable("radiology", {**_OF_NOTES, "time": ("charttime", "time")}),
+)
+
+
+def load_mimic4(
+    path: str | PathLike[str], notes_path: str | PathLike[str] | None = None, **options: Any
+) -> Cohort:
+    """Load the hospital admissions of MIMIC-IV, with the notes of MIMIC-IV-Note.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of MIMIC-IV with admissions, patients, diagnoses_icd, labevents and d_labitems, or
+        with a folder hosp that has them, in lower or upper case, as .csv, .csv.gz, .csv.zst or
+        .parquet; or a DuckDB file with them.
+    notes_path : path-like or None, default=None
+        Folder of MIMIC-IV-Note with discharge or radiology or both, or with a folder note that has
+        them. With None they are looked for in `path`, and there may be none.
+    **options : dict
+        What becomes of the tables, see :class:`CohortOptions`. The types of notes are "discharge"
+        and "radiology". Besides durations and "discharge", `index_time` may be "edregtime" or
+        "edouttime".
+
+    Returns
+    -------
+    Cohort
+        The kept admissions, sorted by id.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder or a table is not there.
+    ValueError
+        If a parameter is out of range, a column is missing, or a table is damaged.
+
+    Notes
+    -----
+    Labs of one name are told apart by fluid and category: "Glucose (Blood, Chemistry)". Discharge
+    summaries have a date only and count from the end of that day.
+
+    References
+    ----------
+    Johnson, A. E. W., et al. (2023). MIMIC-IV, a freely accessible electronic health record
+    dataset. Scientific Data 10, 1.
+
+    Examples
+    --------
+    >>> from sklearn_medfuse.datasets import load_mimic4
+    >>> load_mimic4("no/such/folder", index_time="discharge")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: 'no/such/folder' does not exist. ...
+    """
+    chosen = make_options(options)
+    with open_source(_places(path, notes_path), DATASET, URL, chosen) as source:
+        notes = tuple(table for table in _NOTES if source.has(table.table))
+        if notes_path is not None and not notes:
+            raise FileNotFoundError(
+                f"There is neither a table 'discharge' nor 'radiology' in '{notes_path}'."
+            )
+        layout = Layout(
+            describe=DESCR,
+            stays=_read_stays,
+            diagnoses=_DIAGNOSES,
+            labs=_LABS,
+            notes=notes,
+            items=read_items,
+            versions={"9": 9, "10": 10},
+        )
+        return build_cohort(source, layout, chosen)
+
+
+def _places(path, notes_path) -> list[Path]:
+    """Where tables may be; a database stands alone."""
+    given = [Path(path)] if notes_path is None else [Path(path), Path(notes_path)]
+    inside = [folder / name for folder in given for name in ("hosp", "note")]
+    return given + [folder for folder in inside if folder.is_dir()]
+
+
+def _read_stays(source: Source) -> pd.DataFrame:
+    patients = source.fetch(
+        "patients",
+        {
+            "patient": ("subject_id", "id"),
+            "sex": ("gender", "text"),
+            "anchor_age": ("anchor_age", "number"),
+            "anchor_year": ("anchor_year", "number"),
+        },
+    )
+    stays = left_join(read_admissions(source), patients, "patient", "patients")
+    stays["age"] = stays["anchor_age"] + stays["start"].dt.year - stays["anchor_year"]
+    return stays.drop(columns=["anchor_age", "anchor_year"])

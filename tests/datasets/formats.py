@@ -1,0 +1,162 @@
+"""The random long tables laid out as each published format, and what `load_tables` gets instead."""
+
+import numpy as np
+import pandas as pd
+
+from .long_tables import make_tables
+
+ICD9 = {"I50.9": "4280", "E11.9": "25000", "I10": "4019", "N18.3": "5853", "J44.9": "496"}
+ITEMS = {"Sodium": 50983, "Glucose": 50931, "pH": 50820, "Lactate": 50813}
+
+
+def long_tables(seed=0, **sizes):
+    """Long tables with ids, ages and deaths as a published source can hold them."""
+    tables = make_tables(seed, **sizes)
+    stays, rng = tables["stays"], np.random.default_rng(seed)
+    birth = pd.Timestamp("2060-06-01") + pd.to_timedelta(
+        rng.integers(0, 20_000, len(stays)), unit="D"
+    )
+    stays["birth_date"] = pd.Series(birth).groupby(stays["patient_id"].to_numpy()).transform("min")
+    # Nobody dies twice, nor comes back.
+    last = stays.sort_values("start").groupby("patient_id")["stay_id"].last()
+    stays["died"] = (stays["stay_id"].isin(last) & stays["died"].eq(1)).astype(int)
+    stays["sex"] = stays.groupby("patient_id")["sex"].transform("first")
+    tables["stays"] = stays.drop(columns=["age", "hospital_id"])
+    # Without its point this would be a code of ICD-9.
+    tables["diagnoses"]["code"] = tables["diagnoses"]["code"].replace({"31.1": "311"})
+    notes = tables["notes"]
+    notes["text"] = notes["text"] + ', "quoted"\nand broken '
+    return tables
+
+
+def with_icd9(tables):
+    codes = tables["diagnoses"].assign(code=lambda d: d["code"].replace(ICD9))
+    return {**tables, "diagnoses": codes}
+
+
+def _deaths(stays):
+    return stays["end"].where(stays["died"].eq(1))
+
+
+def _admissions(stays):
+    return pd.DataFrame(
+        {
+            "subject_id": stays["patient_id"],
+            "hadm_id": stays["stay_id"],
+            "admittime": stays["start"],
+            "dischtime": stays["end"],
+            "deathtime": _deaths(stays),
+            "hospital_expire_flag": stays["died"],
+        }
+    )
+
+
+def _items():
+    return pd.DataFrame(
+        {
+            "itemid": [*ITEMS.values(), 51000, 51001],
+            "label": [*ITEMS, "Twin", "Twin"],
+            "fluid": "Blood",
+            "category": ["Chemistry"] * 5 + ["Blood Gas"],
+        }
+    )
+
+
+def _labevents(labs):
+    named = labs[labs["name"].notna()]
+    return pd.DataFrame(
+        {
+            "hadm_id": named["stay_id"],
+            "itemid": named["name"].map(ITEMS),
+            "charttime": named["time"],
+            "storetime": named["stored_time"],
+            "value": named["value"].map(lambda value: None if pd.isna(value) else str(value)),
+            "valuenum": named["value"],
+            "valueuom": named["unit"],
+            "ref_range_lower": named["ref_low"],
+            "ref_range_upper": named["ref_high"],
+        }
+    )
+
+
+def as_mimic3(tables):
+    stays, notes = tables["stays"], tables["notes"]
+    labs = _labevents(tables["labs"])
+    return {
+        "admissions": _admissions(stays),
+        "patients": pd.DataFrame(
+            {
+                "subject_id": stays["patient_id"],
+                "gender": stays["sex"],
+                "dob": stays["birth_date"],
+            }
+        ).drop_duplicates("subject_id"),
+        "d_labitems": _items(),
+        "labevents": labs.drop(columns=["storetime", "ref_range_lower", "ref_range_upper"]),
+        "noteevents": pd.DataFrame(
+            {
+                "hadm_id": notes["stay_id"],
+                "chartdate": notes["time"].dt.normalize(),
+                "charttime": notes["time"],
+                "storetime": notes["stored_time"],
+                "category": notes["type"],
+                "iserror": None,
+                "text": notes["text"],
+            }
+        )[notes["time"].notna()],
+        "diagnoses_icd": pd.DataFrame(
+            {
+                "hadm_id": tables["diagnoses"]["stay_id"],
+                "icd9_code": tables["diagnoses"]["code"].str.replace(".", ""),
+            }
+        ),
+    }
+
+
+def as_mimic4(tables):
+    stays, notes, codes = tables["stays"], tables["notes"], tables["diagnoses"]
+    of_type = notes[notes["type"] == "Radiology"]
+    return {
+        "admissions": _admissions(stays),
+        "patients": pd.DataFrame(
+            {
+                "subject_id": stays["patient_id"],
+                "gender": stays["sex"],
+                "anchor_age": 2150 - stays["birth_date"].dt.year,
+                "anchor_year": 2150,
+            }
+        ).drop_duplicates("subject_id"),
+        "d_labitems": _items(),
+        "labevents": _labevents(tables["labs"]),
+        "discharge": _note_table(notes[notes["type"] == "Discharge"]),
+        "radiology": _note_table(of_type),
+        "diagnoses_icd": pd.DataFrame(
+            {
+                "hadm_id": codes["stay_id"],
+                "icd_code": codes["code"].str.replace(".", ""),
+                "icd_version": np.where(codes["code"].isin(list(ICD9)), 10, 9),
+            }
+        ),
+    }
+
+
+def _note_table(notes):
+    return pd.DataFrame(
+        {
+            "hadm_id": notes["stay_id"],
+            "charttime": notes["time"],
+            "storetime": notes["stored_time"],
+            "text": notes["text"],
+        }
+    )
+
+
+def expected_of_mimic3(tables):
+    """Long tables that say the same: no stored time of labs, no nameless labs."""
+    labs = tables["labs"].drop(columns=["stored_time", "ref_low", "ref_high"])
+    return {**tables, "labs": labs}
+
+
+def expected_of_mimic4(tables):
+    notes = tables["notes"]
+    return {**tables, "notes": notes[notes["type"] == "Radiology"]}

@@ -1,0 +1,231 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_medfuse.datasets import load_mimic3, load_mimic4, load_tables
+
+from .conftest import write_tables
+from .formats import (
+    as_mimic3,
+    as_mimic4,
+    expected_of_mimic3,
+    expected_of_mimic4,
+    long_tables,
+    with_icd9,
+)
+from .test_long_tables import assert_same, write_csv
+
+ALL = {"min_coverage": 0.0, "n_labels": None}
+OUTCOMES = ["mortality", "readmission_30d", "length_of_stay_3d"]
+LOADERS = {
+    "mimic3": (load_mimic3, as_mimic3, expected_of_mimic3),
+    "mimic4": (load_mimic4, as_mimic4, expected_of_mimic4),
+}
+
+
+def from_long(tables, **options):
+    order = ("labs", "notes", "diagnoses", "stays")
+    cohort = load_tables(*(tables[name] for name in order), **options)
+    # Here patients are texts, in MIMIC they are numbers.
+    cohort["groups"] = cohort.groups.astype(int)
+    return cohort
+
+
+@pytest.fixture
+def tables():
+    return with_icd9(long_tables())
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"index_time": "48h", "aggregate": ["mean", "slope", "count"], "outcomes": OUTCOMES},
+        {"index_time": "discharge", "require": "labs", "first_stay": True},
+        {"note_types": ["radiology"], "note_order": "newest_first", "max_note_chars": 40},
+        {"without_stored_time": "drop", "phenotypes": {"renal": ["585"]}},
+    ],
+)
+def test_cohort_is_that_of_the_same_long_tables(name, seed, options, write):
+    load, lay_out, as_long = LOADERS[name]
+    tables = long_tables(seed)
+    if name == "mimic3":
+        tables = with_icd9(tables)
+    folder = write(lay_out(tables), suffix=".parquet")
+    cohort = load(folder, **ALL | options)
+    expected = from_long(as_long(tables), **ALL | options)
+    assert_same(cohort, expected)
+    assert cohort.units == expected.units
+    assert cohort.reference_ranges == expected.reference_ranges
+    pd.testing.assert_series_equal(cohort.subgroups["sex"], expected.subgroups["sex"])
+    pd.testing.assert_series_equal(cohort.index_times, expected.index_times)
+    for table in ("stays kept", "stays dropped: without a diagnosis code"):
+        assert cohort.report()[table] == expected.report()[table]
+    assert cohort.report()["labevents rows kept"] == expected.report()["labs rows kept"]
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zst", ".parquet", ".duckdb"])
+def test_form_and_case_of_the_tables_do_not_matter(name, upper, suffix, tables, tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    load, lay_out, _ = LOADERS[name]
+    frames = lay_out(tables)
+    expected = load(write_tables(tmp_path / "plain", frames, suffix=".parquet"), **ALL)
+    path = tmp_path / f"other{suffix}"
+    frames = {
+        table.upper() if upper else table: frame.rename(columns=str.upper) if upper else frame
+        for table, frame in frames.items()
+    }
+    if suffix == ".duckdb":
+        with duckdb.connect(str(path)) as connection:
+            for table, frame in frames.items():
+                connection.register("frame", frame)
+                connection.execute(f"CREATE TABLE {table} AS SELECT * FROM frame")
+    else:
+        path.mkdir()
+        for table, frame in frames.items():
+            file = path / f"{table}{suffix}"
+            if suffix == ".parquet":
+                frame.to_parquet(file)
+            else:
+                write_csv(frame, file)
+    cohort = load(path, **ALL)
+    assert_same(cohort, expected)
+    assert cohort.report() == expected.report()
+
+
+def test_mimic4_folders_of_the_modules(tables, tmp_path):
+    frames = as_mimic4(tables)
+    notes = {name: frames.pop(name) for name in ("discharge", "radiology")}
+    together = load_mimic4(write_tables(tmp_path / "all", {**frames, **notes}), **ALL)
+    write_tables(tmp_path / "mimiciv" / "hosp", frames)
+    write_tables(tmp_path / "mimic-iv-note" / "note", notes)
+    apart = load_mimic4(tmp_path / "mimiciv", tmp_path / "mimic-iv-note", **ALL)
+    assert_same(apart, together)
+    without = load_mimic4(tmp_path / "mimiciv", **ALL)
+    assert without.X["note"].isna().all()
+    with pytest.raises(FileNotFoundError, match="neither a table 'discharge' nor"):
+        load_mimic4(tmp_path / "mimiciv", tmp_path / "mimiciv", **ALL)
+
+
+def test_discharge_summaries_count_from_the_end_of_their_day(tables, write):
+    frames = as_mimic4(tables)
+    stays = frames["admissions"].loc[:0]
+    frames["discharge"] = pd.DataFrame(
+        {
+            "hadm_id": stays["hadm_id"],
+            "charttime": stays["dischtime"].dt.normalize(),
+            "storetime": stays["dischtime"],
+            "text": "Outcome: told",
+        }
+    )
+    folder = write(frames, suffix=".parquet")
+    stay = stays["hadm_id"].iloc[0]
+    load = {"phenotypes": None, "outcomes": ["readmission_30d"], "note_types": ["discharge"]}
+    frames["admissions"].loc[0, "hospital_expire_flag"] = 0
+    folder = write(frames, suffix=".parquet")
+    early = load_mimic4(folder, index_time="discharge", **load)
+    late = load_mimic4(folder, index_time="discharge + 24h", **load)
+    assert early.report()["discharge rows dropped: after the index time"] == 1
+    assert late.X["note"].get(stay) == "Outcome: told"
+
+
+def test_notes_marked_as_errors_are_dropped(tables, write):
+    frames = as_mimic3(tables)
+    wrong = np.arange(len(frames["noteevents"])) % 2 == 0
+    right = {**frames, "noteevents": frames["noteevents"][~wrong]}
+    expected = load_mimic3(write(right), **ALL)
+    frames["noteevents"]["iserror"] = np.where(wrong, 1, np.nan)
+    cohort = load_mimic3(write(frames), **ALL)
+    assert_same(cohort, expected)
+    assert cohort.report()["noteevents rows dropped: marked as an error"] > 0
+
+
+def test_note_with_a_date_alone_counts_from_the_end_of_that_day(tables, write):
+    frames = as_mimic3(tables)
+    frames["noteevents"]["charttime"] = pd.NaT
+    cohort = load_mimic3(write(frames), index_time="48h", **ALL)
+    long = expected_of_mimic3(tables)
+    dated = long["notes"].assign(time=long["notes"]["time"].dt.normalize() + pd.Timedelta(days=1))
+    assert_same(cohort, from_long({**long, "notes": dated}, index_time="48h", **ALL))
+
+
+def test_labs_of_one_name_are_told_apart(tables, write):
+    frames = as_mimic3(tables)
+    frames["labevents"]["itemid"] = frames["labevents"]["itemid"].replace(
+        {50983: 51000, 50931: 51001}
+    )
+    cohort = load_mimic3(write(frames), **ALL)
+    assert cohort.lab_columns == [
+        "Lactate",
+        "Twin (Blood, Blood Gas)",
+        "Twin (Blood, Chemistry)",
+        "pH",
+    ]
+
+
+def test_items_that_the_dictionary_lacks_are_counted(tables, write):
+    frames = as_mimic3(tables)
+    frames["d_labitems"] = frames["d_labitems"][frames["d_labitems"]["label"] != "Sodium"]
+    cohort = load_mimic3(write(frames), **ALL)
+    report = cohort.report()
+    assert "Sodium" not in cohort.lab_columns
+    assert report["labevents items that the dictionary lacks"] == 1
+    assert report["labevents rows dropped: of items that the dictionary lacks"] > 0
+
+
+@pytest.mark.parametrize("table", ["admissions", "patients", "d_labitems"])
+@pytest.mark.parametrize("name", LOADERS)
+def test_duplicate_keys_are_an_error(name, table, tables, write):
+    load, lay_out, _ = LOADERS[name]
+    frames = lay_out(tables)
+    frames[table] = pd.concat([frames[table], frames[table].iloc[:2]])
+    with pytest.raises(ValueError, match="2 rows more than"):
+        load(write(frames), **ALL)
+
+
+def test_age(tables, write):
+    frames = as_mimic3(tables)
+    start = frames["admissions"]["admittime"]
+    first = frames["admissions"]["subject_id"].iloc[0]
+    of_first = frames["patients"]["subject_id"] == first
+    frames["patients"].loc[of_first, "dob"] = start.iloc[0] - pd.DateOffset(years=300)
+    ages = load_mimic3(write(frames, suffix=".parquet"), phenotypes=None, outcomes=["mortality"])
+    ages = ages.subgroups["age"]
+    stays = tables["stays"].set_index("stay_id").loc[ages.index]
+    years = stays["start"].dt.year - stays["birth_date"].dt.year
+    not_yet = stays["start"].dt.day_of_year < stays["birth_date"].dt.day_of_year
+    of_first = stays["patient_id"] == first
+    assert (ages[of_first] == 90).all()
+    assert ((ages - (years - not_yet))[~of_first].abs() <= 1).all()
+    young = load_mimic3(write(frames), phenotypes=None, outcomes=["mortality"], min_age=90)
+    assert set(young.groups) == {first}
+
+
+def test_years_of_two_digits(tables, write):
+    frames = as_mimic3(tables)
+    expected = load_mimic3(write(frames), outcomes=OUTCOMES, **ALL)
+    short = {}
+    for name, frame in frames.items():
+        times = frame.select_dtypes("datetime").columns
+        short[name] = frame.assign(
+            **{c: frame[c].dt.strftime("%-m/%-d/%y %-H:%M").where(frame[c].notna()) for c in times}
+        )
+    cohort = load_mimic3(write(short), outcomes=OUTCOMES, **ALL)
+    assert_same(cohort, expected)
+    pd.testing.assert_frame_equal(cohort.subgroups, expected.subgroups)
+
+
+def test_death_before_the_index_time_is_no_prediction(tables, write):
+    frames = as_mimic3(tables)
+    admissions = frames["admissions"]
+    admissions["deathtime"] = admissions["admittime"] + pd.Timedelta(hours=12)
+    admissions["hospital_expire_flag"] = 1
+    admissions.loc[:9, ["deathtime", "hospital_expire_flag"]] = [pd.NaT, 0]
+    admissions["dischtime"] = admissions["admittime"] + pd.Timedelta(hours=40)
+    cohort = load_mimic3(write(frames), phenotypes=None, outcomes=["mortality"])
+    assert set(cohort.stay_ids) <= set(admissions["hadm_id"][:10])
+    assert cohort.report()["stays dropped: mortality decided at the index time"] == 30
