@@ -1,6 +1,7 @@
 """Cohorts of real stays: labs, notes and diagnoses from tables as they are published."""
 
 from . import phenotypes
+from ._clif import load_clif
 from ._cohort import Cohort
 from ._eicu import load_eicu, load_eicu_demo
 from ._long_tables import load_tables
@@ -11,6 +12,7 @@ from ._options import CohortOptions
 __all__ = [
     "Cohort",
     "CohortOptions",
+    "load_clif",
     "load_eicu",
     "load_eicu_demo",
     "load_mimic3",

@@ -160,3 +160,55 @@ def expected_of_mimic3(tables):
 def expected_of_mimic4(tables):
     notes = tables["notes"]
     return {**tables, "notes": notes[notes["type"] == "Radiology"]}
+
+
+def _utc(times):
+    return times.dt.tz_localize("UTC")
+
+
+def as_clif(tables):
+    stays, labs, codes = tables["stays"], tables["labs"], tables["diagnoses"]
+    return {
+        "clif_hospitalization": pd.DataFrame(
+            {
+                "patient_id": stays["patient_id"].astype(str),
+                "hospitalization_id": stays["stay_id"].astype(str),
+                "admission_dttm": _utc(stays["start"]),
+                "discharge_dttm": _utc(stays["end"]),
+                "age_at_admission": 50,
+                "discharge_category": np.where(stays["died"].eq(1), "Expired", "Home"),
+            }
+        ),
+        "clif_patient": pd.DataFrame(
+            {
+                "patient_id": stays["patient_id"].astype(str),
+                "sex_category": stays["sex"],
+                "death_dttm": _utc(_deaths(stays).groupby(stays["patient_id"]).transform("max")),
+            }
+        ).drop_duplicates("patient_id"),
+        "clif_labs": pd.DataFrame(
+            {
+                "hospitalization_id": labs["stay_id"].astype("string"),
+                "lab_category": labs["name"],
+                "lab_value": labs["value"].map(lambda v: None if pd.isna(v) else str(v)),
+                "lab_value_numeric": labs["value"],
+                "reference_unit": labs["unit"],
+                "lab_collect_dttm": _utc(labs["time"]),
+                "lab_result_dttm": _utc(labs["stored_time"]),
+            }
+        ),
+        "clif_hospital_diagnosis": pd.DataFrame(
+            {
+                "hospitalization_id": codes["stay_id"].astype(str),
+                "diagnosis_code": codes["code"].str.replace(".", ""),
+                "diagnosis_code_format": np.where(
+                    codes["code"].isin(list(ICD9)), "ICD10CM", "ICD9CM"
+                ),
+            }
+        ),
+    }
+
+
+def expected_of_clif(tables):
+    labs = tables["labs"].drop(columns=["ref_low", "ref_high"])
+    return {**tables, "labs": labs, "notes": None}

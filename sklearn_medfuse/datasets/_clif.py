@@ -1,0 +1,127 @@
+"""CLIF tables as a `Cohort`: one row per hospitalization."""
+
+from os import PathLike
+from typing import Any
+
+import pandas as pd
+
+from ._build import build_cohort, make_options, open_source
+from ._cohort import Cohort
+from ._layout import EventTable, Layout
+from ._small_tables import left_join
+from ._sources import Source
+
+DATASET = "CLIF 2"
+URL = "https://clif-icu.com/data-dictionary"
+
+DESCR = """Common Longitudinal ICU data Format (CLIF 2)
+============================================
+
+One row per hospitalization. Results of clif_labs by their category, from lab_collect_dttm on, known
+from lab_result_dttm on; labels from clif_hospital_diagnosis and clif_hospitalization. CLIF has no
+table of notes.
+
+Rojas, J. C., et al. (2025). A common longitudinal intensive care unit data format (CLIF) for
+critical illness research. Intensive Care Medicine 51, 556-569.
+"""
+
+_LABS = EventTable(
+    "clif_labs",
+    {
+        "stay": ("hospitalization_id", "key"),
+        "item": ("lab_category", "text"),
+        "value": ("lab_value_numeric", "number"),
+        "text": ("lab_value", "text"),
+        "unit": ("reference_unit", "text"),
+        "time": ("lab_collect_dttm", "time"),
+        "known": ("lab_result_dttm", "time"),
+    },
+)
+_DIAGNOSES = EventTable(
+    "clif_hospital_diagnosis",
+    {
+        "stay": ("hospitalization_id", "key"),
+        "code": ("diagnosis_code", "code"),
+        "version": ("diagnosis_code_format", "text"),
+    },
+)
+
+
+def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
+    """Load the hospitalizations of tables in CLIF 2.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder with clif_hospitalization, clif_patient, clif_labs and clif_hospital_diagnosis as
+        .parquet, .csv, .csv.gz or .csv.zst; or a DuckDB file with them.
+    **options : dict
+        What becomes of the tables, see :class:`CohortOptions`.
+
+    Returns
+    -------
+    Cohort
+        The kept hospitalizations, sorted by id. None has a note.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or a table is not there.
+    ValueError
+        If a parameter is out of range, a column is missing, or a table is damaged.
+
+    Notes
+    -----
+    Who was discharged as "Expired" died; a discharge category that is missing counts as not known.
+
+    References
+    ----------
+    Rojas, J. C., et al. (2025). A common longitudinal intensive care unit data format (CLIF) for
+    critical illness research. Intensive Care Medicine 51, 556-569.
+
+    Examples
+    --------
+    >>> from sklearn_medfuse.datasets import load_clif
+    >>> load_clif("no/such/folder", aggregate=["first", "last"])
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: 'no/such/folder' does not exist. ...
+    """
+    chosen = make_options(options)
+    layout = Layout(
+        describe=DESCR,
+        stays=_read_stays,
+        diagnoses=_DIAGNOSES,
+        labs=_LABS,
+        notes=(),
+        versions={"icd9cm": 9, "icd10cm": 10},
+    )
+    with open_source(path, DATASET, URL, chosen) as source:
+        return build_cohort(source, layout, chosen)
+
+
+def _read_stays(source: Source) -> pd.DataFrame:
+    stays = source.fetch(
+        "clif_hospitalization",
+        {
+            "stay_id": ("hospitalization_id", "key"),
+            "patient": ("patient_id", "key"),
+            "start": ("admission_dttm", "time"),
+            "end": ("discharge_dttm", "time"),
+            "age": ("age_at_admission", "number"),
+            "category": ("discharge_category", "text"),
+        },
+    )
+    patients = source.fetch(
+        "clif_patient",
+        {
+            "patient": ("patient_id", "key"),
+            "sex": ("sex_category", "text"),
+            "death": ("death_dttm", "time"),
+        },
+        optional=("death",),
+    )
+    category = stays.pop("category").str.lower()
+    told = category.notna() & category.ne("missing")
+    stays["died"] = category.eq("expired").astype(float).where(told)
+    return left_join(stays, patients, "patient", "clif_patient")
