@@ -7,6 +7,7 @@ from ._eicu import load_eicu, load_eicu_demo
 from ._long_tables import load_tables
 from ._mimic3 import load_mimic3
 from ._mimic4 import load_mimic4
+from ._omop import load_omop
 from ._options import CohortOptions
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "load_eicu_demo",
     "load_mimic3",
     "load_mimic4",
+    "load_omop",
     "load_tables",
     "phenotypes",
 ]

@@ -120,6 +120,8 @@ def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.Da
         "without a patient": stays["patient"].isna(),
         "without a start": stays["start"].isna(),
     }
+    if "of another kind" in stays:
+        without["of another kind"] = stays.pop("of another kind")
     without = {reason: flag for reason, flag in without.items() if flag.any()}
     stays = drop_stays(stays, without, counts)
     n_repeated = int(stays["stay_id"].duplicated().sum())

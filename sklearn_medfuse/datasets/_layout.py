@@ -48,7 +48,8 @@ class Layout:
     stays : callable
         Gives the stays of a source: a DataFrame with `stay_id`, `patient`, `start`, `end` (times),
         `age` (years) and where known `died` (0, 1, or NaN), `death` (time), `hospital`, further
-        times to be named as the index time, and columns named in `subgroups`.
+        times to be named as the index time, columns named in `subgroups`,
+        and "of another kind" (bool) for stays that the loader was not asked for.
     diagnoses : EventTable or None
         The codes.
     labs : EventTable or None

@@ -244,6 +244,7 @@ class Source:
         table: str,
         columns: Mapping[str, tuple[str, Kind]],
         optional: Sequence[str] = (),
+        where: str = "true",
     ) -> str:
         """A query for some columns of a table, under other names and as what they hold.
 
@@ -257,6 +258,8 @@ class Source:
             where there is no telling.
         optional : sequence of str, default=()
             New names of columns that may be absent; they are then NULL.
+        where : str, default="true"
+            SQL condition on the columns of the table.
 
         Returns
         -------
@@ -278,13 +281,14 @@ class Source:
         for new, (name, kind) in columns.items():
             given = present.get(name.lower())
             parts += _convert(new, kind, given, f"Table '{table}', column '{name}'", self.century)
-        return f"(SELECT {', '.join(parts)} FROM {relation})"
+        return f"(SELECT {', '.join(parts)} FROM {relation} WHERE {where})"
 
     def fetch(
         self,
         table: str,
         columns: Mapping[str, tuple[str, Kind]],
         optional: Sequence[str] = (),
+        where: str = "true",
     ) -> pd.DataFrame:
         """Some columns of a table of moderate size.
 
@@ -292,13 +296,15 @@ class Source:
         ----------
         table, columns, optional
             As in :meth:`select`.
+        where : str, default="true"
+            SQL condition on the columns of the table.
 
         Returns
         -------
         DataFrame
             Times as datetime64 without zone, texts as strings, missing cells as NaN or NaT.
         """
-        frame = self.query(f"SELECT * FROM {self.select(table, columns, optional)}", table)
+        frame = self.query(f"SELECT * FROM {self.select(table, columns, optional, where)}", table)
         for new, (name, kind) in columns.items():
             if kind == "time":
                 zoned = frame.pop(f"{new}_zoned")
@@ -400,20 +406,31 @@ class Source:
         """
         self._defined[name.lower()] = f"({sql})"
 
-    def relation(self, table: str) -> str:
+    def relation(self, table: str, columns: Sequence[str] = ()) -> str:
         """How to name a table in a query.
 
         Parameters
         ----------
         table : str
             Name of the table, in any case.
+        columns : sequence of str, default=()
+            Columns that it must have.
 
         Returns
         -------
         str
             SQL.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such table.
+        ValueError
+            If it lacks a column.
         """
-        return self._describe(table)[0]
+        relation, present = self._describe(table)
+        self._check_columns(table, columns, present)
+        return relation
 
     def register(self, name: str, frame: pd.DataFrame) -> None:
         """Make a table of a data frame.

@@ -212,3 +212,99 @@ def as_clif(tables):
 def expected_of_clif(tables):
     labs = tables["labs"].drop(columns=["ref_low", "ref_high"])
     return {**tables, "labs": labs, "notes": None}
+
+
+CONCEPTS = {name: 3000000 + item for name, item in ITEMS.items()}
+UNITS = {"mmol/L": 8753, "mg/dL": 8840}
+
+
+def _concept_table(codes):
+    rows = [(3099999, "Twin", "Measurement", "LOINC", "1-1"), (0, "None", "Unit", "None", "None")]
+    rows += [(n, name, "Measurement", "LOINC", str(n)) for name, n in CONCEPTS.items()]
+    rows += [(n, unit, "Unit", "UCUM", unit) for unit, n in UNITS.items()]
+    for n, code in enumerate(codes):
+        version = "ICD10CM" if code in ICD9 else "ICD9CM"
+        rows.append((45000000 + n, "made", "Condition", version, code))
+    names = ["concept_id", "concept_name", "domain_id", "vocabulary_id", "concept_code"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def as_omop(tables):
+    """OMOP CDM 5.4; units that have no concept stand in unit_source_value."""
+    stays, labs, notes, codes = (tables[n] for n in ("stays", "labs", "notes", "diagnoses"))
+    listed = sorted(codes["code"].dropna().unique())
+    places = {code: 45000000 + n for n, code in enumerate(listed)}
+    # Every second code has no concept, and its form tells the version.
+    known = np.arange(len(codes)) % 2 == 0
+    dead = stays[stays["died"].eq(1)]
+    return {
+        "visit_occurrence": pd.DataFrame(
+            {
+                "visit_occurrence_id": stays["stay_id"],
+                "person_id": stays["patient_id"],
+                "visit_concept_id": 9201,
+                "visit_start_date": stays["start"].dt.date,
+                "visit_start_datetime": stays["start"],
+                "visit_end_date": stays["end"].dt.date,
+                "visit_end_datetime": stays["end"],
+            }
+        ),
+        "person": pd.DataFrame(
+            {
+                "person_id": stays["patient_id"],
+                "gender_concept_id": stays["sex"].map({"M": 8507, "F": 8532}),
+                "year_of_birth": stays["birth_date"].dt.year,
+                "month_of_birth": stays["birth_date"].dt.month,
+                "day_of_birth": stays["birth_date"].dt.day,
+            }
+        ).drop_duplicates("person_id"),
+        "death": pd.DataFrame(
+            {
+                "person_id": dead["patient_id"],
+                "death_date": dead["end"].dt.date,
+                "death_datetime": dead["end"],
+            }
+        ),
+        "measurement": pd.DataFrame(
+            {
+                "visit_occurrence_id": labs["stay_id"],
+                "measurement_concept_id": labs["name"].map(CONCEPTS).fillna(0).astype(int),
+                "measurement_date": labs["time"].dt.date,
+                "measurement_datetime": labs["time"],
+                "value_as_number": labs["value"],
+                "unit_concept_id": labs["unit"].map(UNITS).fillna(0).astype(int),
+                "unit_source_value": labs["unit"],
+                "range_low": labs["ref_low"],
+                "range_high": labs["ref_high"],
+            }
+        ),
+        "note": pd.DataFrame(
+            {
+                "visit_occurrence_id": notes["stay_id"],
+                "note_date": notes["time"].dt.date,
+                "note_datetime": notes["time"],
+                "note_title": notes["type"],
+                "note_text": notes["text"],
+            }
+        ),
+        "condition_occurrence": pd.DataFrame(
+            {
+                "visit_occurrence_id": codes["stay_id"],
+                "condition_source_concept_id": codes["code"]
+                .map(places)
+                .where(known)
+                .fillna(0)
+                .astype(int),
+                "condition_source_value": codes["code"],
+            }
+        ),
+        "concept": _concept_table(listed),
+    }
+
+
+def expected_of_omop(tables):
+    return {
+        **tables,
+        "labs": tables["labs"].drop(columns="stored_time"),
+        "notes": tables["notes"].drop(columns="stored_time"),
+    }

@@ -1,0 +1,241 @@
+"""An OMOP Common Data Model as a `Cohort`: one row per visit."""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import pandas as pd
+
+from ._build import build_cohort, make_options, open_source
+from ._cohort import Cohort
+from ._layout import EventTable, Layout
+from ._small_tables import age_at, left_join, unique_names
+from ._sources import Source
+
+DATASET = "the OMOP Common Data Model 5.3 or 5.4"
+URL = "https://ohdsi.github.io/CommonDataModel/"
+# Inpatient visit, and emergency room and inpatient visit.
+INPATIENT = (9201, 262)
+_SEXES = {8507: "Male", 8532: "Female"}
+_DAY = pd.Timedelta(days=1)
+
+DESCR = """OMOP Common Data Model
+======================
+
+One row per visit of visit_occurrence. Results of measurement under the names of their concepts, and
+in the units of their unit concepts (UCUM); notes of note; labels from the ICD codes behind
+condition_occurrence. The model does not tell when an event was entered. Events with a date and no
+time count from the end of that day.
+"""
+
+_LABS = EventTable(
+    "measurement with units",
+    {
+        "stay": ("visit_occurrence_id", "id"),
+        "item": ("measurement_concept_id", "id"),
+        "value": ("value_as_number", "number"),
+        "unit": ("unit", "text"),
+        "time": ("measurement_datetime", "time"),
+        "date": ("measurement_date", "time"),
+        "low": ("range_low", "number"),
+        "high": ("range_high", "number"),
+    },
+    optional=("time", "low", "high"),
+    drop={"of no known concept": "e.item = 0"},
+)
+_NOTES = EventTable(
+    "note",
+    {
+        "stay": ("visit_occurrence_id", "id"),
+        "time": ("note_datetime", "time"),
+        "date": ("note_date", "time"),
+        "type": ("note_title", "text"),
+        "text": ("note_text", "text"),
+    },
+    optional=("time", "type"),
+)
+_DIAGNOSES = EventTable(
+    "condition_occurrence with codes",
+    {
+        "stay": ("visit_occurrence_id", "id"),
+        "code": ("code", "code"),
+        "version": ("vocabulary_id", "text"),
+    },
+)
+
+
+def load_omop(
+    path: str | PathLike[str],
+    *,
+    visit_concepts: Sequence[int] | None = INPATIENT,
+    **options: Any,
+) -> Cohort:
+    """Load the visits of an OMOP Common Data Model, version 5.3 or 5.4.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder with visit_occurrence, person, measurement, condition_occurrence and concept, and
+        where there are note and death, as .csv, .csv.gz, .csv.zst or .parquet, in any case; or a
+        DuckDB file with them.
+    visit_concepts : sequence of int or None, default=(9201, 262)
+        `visit_concept_id` of the visits to use: inpatient ones, also those that began in the
+        emergency room. None for all visits.
+    **options : dict
+        What becomes of the tables, see :class:`CohortOptions`. The type of a note is its title.
+
+    Returns
+    -------
+    Cohort
+        The kept visits, sorted by id.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or a table is not there.
+    ValueError
+        If a parameter is out of range, a column is missing, or a table is damaged.
+
+    Notes
+    -----
+    Diagnosis codes are those of `condition_source_concept_id` where this is a concept of ICD9CM,
+    ICD10CM or ICD10, else `condition_source_value`, whose form tells the version. A visit without
+    a time begins with its first day and ends with its last. Who has a date of death from the first
+    to the last day of a visit died in it. Conditions and measurements of no visit are not used.
+
+    References
+    ----------
+    Observational Health Data Sciences and Informatics. OMOP Common Data Model.
+    https://ohdsi.github.io/CommonDataModel/
+
+    Examples
+    --------
+    >>> from sklearn_medfuse.datasets import load_omop
+    >>> load_omop("no/such/folder", index_time="24h")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: 'no/such/folder' does not exist. ...
+    """
+    chosen = make_options(options)
+    if isinstance(visit_concepts, int | str):
+        raise ValueError(f"visit_concepts must be a list of numbers, got {visit_concepts!r}.")
+    with open_source(path, DATASET, URL, chosen) as source:
+        layout = Layout(
+            describe=DESCR,
+            stays=lambda source: _read_stays(source, visit_concepts),
+            diagnoses=_DIAGNOSES,
+            labs=_LABS,
+            notes=(_NOTES,) if source.has("note") else (),
+            items=_read_items,
+            versions={"icd9cm": 9, "icd10cm": 10, "icd10": 10, None: "auto"},
+        )
+        _define_joins(source)
+        return build_cohort(source, layout, chosen)
+
+
+def _define_joins(source: Source) -> None:
+    """Measurements with the codes of their units, and conditions with their ICD codes."""
+    measurement = source.relation(
+        "measurement", ["measurement_concept_id", "unit_concept_id", "unit_source_value"]
+    )
+    condition = source.relation(
+        "condition_occurrence", ["condition_source_concept_id", "condition_source_value"]
+    )
+    concept = source.relation(
+        "concept", ["concept_id", "concept_code", "domain_id", "vocabulary_id"]
+    )
+    key = "TRY_CAST(k.concept_id AS BIGINT)"
+    source.define(
+        _LABS.table,
+        "SELECT m.*, coalesce(k.concept_code, CAST(m.unit_source_value AS VARCHAR)) AS unit "
+        f"FROM {measurement} m LEFT JOIN {concept} k ON k.domain_id = 'Unit' "
+        # Concept 0 stands for no unit known.
+        f"AND {key} <> 0 AND {key} = TRY_CAST(m.unit_concept_id AS BIGINT)",
+    )
+    source.define(
+        _DIAGNOSES.table,
+        "SELECT c.visit_occurrence_id, k.vocabulary_id, "
+        "coalesce(k.concept_code, c.condition_source_value) AS code "
+        f"FROM {condition} c LEFT JOIN {concept} k "
+        "ON k.vocabulary_id IN ('ICD9CM', 'ICD10CM', 'ICD10') "
+        f"AND {key} = TRY_CAST(c.condition_source_concept_id AS BIGINT)",
+    )
+
+
+def _read_items(source: Source) -> pd.DataFrame:
+    """Concepts of measurements, with a name of its own for each."""
+    concepts = source.fetch(
+        "concept",
+        {
+            "item": ("concept_id", "id"),
+            "name": ("concept_name", "text"),
+            "domain": ("domain_id", "text"),
+            "vocabulary": ("vocabulary_id", "text"),
+            "code": ("concept_code", "code"),
+        },
+        where="domain_id = 'Measurement'",
+    )
+    return unique_names(concepts, "name", ["vocabulary", "code"])
+
+
+def _read_stays(source: Source, visit_concepts: Sequence[int] | None) -> pd.DataFrame:
+    stays = source.fetch(
+        "visit_occurrence",
+        {
+            "stay_id": ("visit_occurrence_id", "id"),
+            "patient": ("person_id", "id"),
+            "concept": ("visit_concept_id", "id"),
+            "start": ("visit_start_datetime", "time"),
+            "first_day": ("visit_start_date", "time"),
+            "end": ("visit_end_datetime", "time"),
+            "last_day": ("visit_end_date", "time"),
+            "hospital": ("care_site_id", "id"),
+        },
+        optional=("start", "end", "hospital"),
+    )
+    stays["start"] = stays["start"].fillna(stays["first_day"])
+    stays["end"] = stays["end"].fillna(stays["last_day"] + _DAY)
+    concept = stays.pop("concept")
+    if visit_concepts is not None:
+        stays["of another kind"] = ~concept.isin(list(visit_concepts))
+    stays = left_join(stays, _read_persons(source), "patient", "person")
+    stays["age"] = age_at(stays["start"], stays.pop("birth"))
+    if source.has("death"):
+        stays = left_join(stays, _read_deaths(source), "patient", "death")
+        day = stays["death"].dt.normalize()
+        in_stay = (day >= stays["first_day"]) & (day <= stays["last_day"])
+        stays["died"] = in_stay.astype(float)
+    return stays.drop(columns=["first_day", "last_day"])
+
+
+def _read_persons(source: Source) -> pd.DataFrame:
+    persons = source.fetch(
+        "person",
+        {
+            "patient": ("person_id", "id"),
+            "sex": ("gender_concept_id", "id"),
+            "year": ("year_of_birth", "number"),
+            "month": ("month_of_birth", "number"),
+            "day": ("day_of_birth", "number"),
+        },
+        optional=("month", "day"),
+    )
+    # The middle of what is not told.
+    dates = persons[["year", "month", "day"]].fillna({"month": 7, "day": 1})
+    persons["birth"] = pd.to_datetime(dates, errors="coerce").astype("datetime64[us]")
+    persons["sex"] = persons["sex"].map(_SEXES)
+    return persons[["patient", "sex", "birth"]]
+
+
+def _read_deaths(source: Source) -> pd.DataFrame:
+    deaths = source.fetch(
+        "death",
+        {
+            "patient": ("person_id", "id"),
+            "death": ("death_datetime", "time"),
+            "date": ("death_date", "time"),
+        },
+        optional=("death",),
+    )
+    deaths["death"] = deaths["death"].fillna(deaths.pop("date"))
+    return deaths

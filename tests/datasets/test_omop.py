@@ -1,0 +1,91 @@
+import pandas as pd
+import pytest
+
+from sklearn_medfuse.datasets import load_omop, load_tables
+
+from .formats import as_omop, expected_of_omop, long_tables
+from .test_long_tables import assert_same
+
+ALL = {"min_coverage": 0.0, "n_labels": None}
+
+
+def from_long(tables, **options):
+    order = ("labs", "notes", "diagnoses", "stays")
+    cohort = load_tables(*(tables[name] for name in order), **ALL | options)
+    cohort["groups"] = cohort.groups.astype(int)
+    return cohort
+
+
+@pytest.fixture
+def tables():
+    return long_tables()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"index_time": "48h", "outcomes": ["mortality", "readmission_30d"], "min_age": 30},
+        {"index_time": "discharge", "aggregate": ["first", "count"]},
+        {"note_types": ["nursing"], "max_note_chars": 50},
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_cohort_is_that_of_the_same_long_tables(options, suffix, tables, write):
+    cohort = load_omop(write(as_omop(tables), suffix=suffix), **ALL | options)
+    expected = from_long(expected_of_omop(tables), **options)
+    assert_same(cohort, expected)
+    assert cohort.units == expected.units
+    assert cohort.reference_ranges == expected.reference_ranges
+    pd.testing.assert_series_equal(cohort.subgroups["age"], expected.subgroups["age"])
+
+
+def test_tables_of_a_database_without_regard_to_case(tables, tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    file = tmp_path / "omop.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE SCHEMA cdm")
+        for name, frame in as_omop(tables).items():
+            frame = frame.rename(columns=str.upper)
+            connection.register("frame", frame)
+            connection.execute(f"CREATE TABLE cdm.{name.upper()} AS SELECT * FROM frame")
+    assert_same(load_omop(file, **ALL), from_long(expected_of_omop(tables)))
+
+
+def test_other_kinds_of_visit_are_counted(tables, write):
+    frames = as_omop(tables)
+    frames["visit_occurrence"].loc[:4, "visit_concept_id"] = 9202
+    folder = write(frames)
+    report = load_omop(folder, **ALL).report()
+    assert report["stays dropped: of another kind"] == 5
+    everyone = load_omop(folder, visit_concepts=None, **ALL)
+    assert_same(everyone, from_long(expected_of_omop(tables)))
+    with pytest.raises(ValueError, match="visit_concepts"):
+        load_omop(folder, visit_concepts=9201)
+
+
+def test_a_date_without_a_time_counts_from_the_end_of_that_day(tables, write):
+    frames = as_omop(tables)
+    for name, column in {"measurement": "measurement_datetime", "note": "note_datetime"}.items():
+        frames[name] = frames[name].drop(columns=column)
+    cohort = load_omop(write(frames, suffix=".parquet"), index_time="48h", **ALL)
+    long = expected_of_omop(tables)
+    for name in ("labs", "notes"):
+        later = long[name]["time"].dt.normalize() + pd.Timedelta(days=1)
+        long[name] = long[name].assign(time=later)
+    assert_same(cohort, from_long(long, index_time="48h"))
+
+
+def test_measurements_without_a_concept_are_counted(tables, write):
+    cohort = load_omop(write(as_omop(tables)), **ALL)
+    dropped = cohort.report()["measurement with units rows dropped: of no known concept"]
+    assert 0 < dropped <= tables["labs"]["name"].isna().sum()
+
+
+def test_notes_and_deaths_may_be_absent(tables, write):
+    frames = as_omop(tables)
+    del frames["note"], frames["death"]
+    folder = write(frames)
+    assert load_omop(folder, **ALL).X["note"].isna().all()
+    with pytest.raises(ValueError, match="does not tell who died"):
+        load_omop(folder, outcomes=["mortality"], **ALL)
