@@ -141,6 +141,8 @@ def _define_joins(source: Source) -> None:
     condition = source.relation(
         "condition_occurrence", ["condition_source_concept_id", "condition_source_value"]
     )
+    # Refuses codes that were read as numbers.
+    source.select("condition_occurrence", {"code": ("condition_source_value", "code")})
     concept = source.relation(
         "concept", ["concept_id", "concept_code", "domain_id", "vocabulary_id"]
     )

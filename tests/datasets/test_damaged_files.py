@@ -4,17 +4,24 @@ import gzip
 
 import pytest
 
-from sklearn_medfuse.datasets import load_clif, load_mimic3, load_mimic4
+from sklearn_medfuse.datasets import load_clif, load_mimic3, load_mimic4, load_omop
 
 from .conftest import write_tables
-from .formats import as_clif, as_mimic3, as_mimic4, long_tables, with_icd9
+from .formats import as_clif, as_mimic3, as_mimic4, as_omop, long_tables, with_icd9
 
 CANARY = "Canary4711"
 LOADERS = {
     "mimic3": (load_mimic3, as_mimic3, "labevents", "charttime"),
     "mimic4": (load_mimic4, as_mimic4, "labevents", "charttime"),
     "clif": (load_clif, as_clif, "clif_labs", "lab_collect_dttm"),
+    "omop": (load_omop, as_omop, "measurement", "measurement_datetime"),
 }
+
+
+def _rows(table):
+    return "measurement with units rows" if table == "measurement" else f"{table} rows"
+
+
 every_loader = pytest.mark.parametrize("name", LOADERS)
 
 
@@ -57,7 +64,8 @@ def test_missing_table(name, frames, tmp_path):
 
 @every_loader
 def test_missing_column(name, frames, tmp_path):
-    load, _, table, column = LOADERS[name]
+    load, _, table, _ = LOADERS[name]
+    column = {"clif": "lab_value_numeric", "omop": "value_as_number"}.get(name, "valuenum")
     changed = {**frames[name], table: frames[name][table].drop(columns=column)}
     refused(load, write_tables(tmp_path / "data", changed), ValueError, table, f"column {column}")
 
@@ -106,7 +114,7 @@ def test_table_without_rows_is_counted(name, frames, tmp_path):
         return
     cohort = load(folder)
     assert cohort.lab_columns == []
-    assert cohort.report()[f"{table} rows read"] == 0
+    assert cohort.report()[f"{_rows(table)} read"] == 0
 
 
 @every_loader
@@ -124,15 +132,13 @@ def test_unreadable_times_are_counted(name, frames, tmp_path):
     load, _, table, column = LOADERS[name]
     frame = frames[name][table]
     wrong = frame[column].astype(str).where(frame[column].notna()).where(frame.index != 0, CANARY)
-    stay = frames[name]["clif_hospitalization" if name == "clif" else "admissions"]
-    key = "hospitalization_id" if name == "clif" else "hadm_id"
-    coded = frames[name]["clif_hospital_diagnosis" if name == "clif" else "diagnoses_icd"][key]
-    known = stay[key][stay[key].astype(str).isin(coded.astype(str))].iloc[0]
+    key = {"clif": "hospitalization_id", "omop": "visit_occurrence_id"}.get(name, "hadm_id")
+    stay = load(write_tables(tmp_path / "whole", frames[name])).stay_ids[0]
     changed = frame.assign(**{column: wrong})
     changed[key] = changed[key].astype(object)
-    changed.loc[0, key] = known
-    folder = write_tables(tmp_path / "data", {**frames[name], table: changed})
-    assert load(folder).report()[f"{table} rows dropped: with a time that cannot be read"] == 1
+    changed.loc[0, key] = stay
+    report = load(write_tables(tmp_path / "data", {**frames[name], table: changed})).report()
+    assert report[f"{_rows(table)} dropped: with a time that cannot be read"] == 1
 
 
 @every_loader
@@ -142,6 +148,7 @@ def test_codes_as_numbers(name, frames, tmp_path):
         "mimic3": ("diagnoses_icd", "icd9_code"),
         "mimic4": ("diagnoses_icd", "icd_code"),
         "clif": ("clif_hospital_diagnosis", "diagnosis_code"),
+        "omop": ("condition_occurrence", "condition_source_value"),
     }[name]
     numbers = frames[name][table].assign(**{column: 4280})
     changed = {**frames[name], table: numbers}

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_medfuse.datasets import load_clif, load_mimic3, load_mimic4, load_tables
+from sklearn_medfuse.datasets import load_clif, load_mimic3, load_mimic4, load_omop, load_tables
 
-from .formats import as_clif, as_mimic3, as_mimic4, long_tables, with_icd9
+from .formats import as_clif, as_mimic3, as_mimic4, as_omop, long_tables, with_icd9
 
 HOURS = 36
 LABELS = [
@@ -70,6 +70,25 @@ FORMATS = {
         },
         ("clif_hospitalization", "hospitalization_id", "admission_dttm"),
     ),
+    "omop": (
+        load_omop,
+        as_omop,
+        {
+            "measurement": (
+                "visit_occurrence_id",
+                ["measurement_datetime"],
+                [
+                    "value_as_number",
+                    "measurement_concept_id",
+                    "unit_concept_id",
+                    "unit_source_value",
+                    "range_low",
+                ],
+            ),
+            "note": ("visit_occurrence_id", ["note_datetime"], ["note_text", "note_title"]),
+        },
+        ("visit_occurrence", "visit_occurrence_id", "visit_start_datetime"),
+    ),
 }
 
 
@@ -92,8 +111,8 @@ def with_changed_future(frames, events, stays):
             if pd.api.types.is_float_dtype(frame[column]):
                 rolled = rolled * 1000 + 1
             frame.loc[late, column] = np.roll(rolled, 1)
-        if "text" in contents:
-            frame.loc[late, "text"] = "The patient died of what the labels say."
+        for text in {"text", "note_text"}.intersection(contents):
+            frame.loc[late, text] = "The patient died of what the labels say."
         changed[name] = frame
     return changed, n_changed
 
@@ -126,9 +145,11 @@ def test_what_decides_the_labels_changes_no_feature(name, write):
     options = {"index_time": 12, "phenotypes": None, "outcomes": ["mortality"]}
     before = load(write(lay_out(tables), suffix=".parquet"), **options)
     stays = tables["stays"]
+    last = ~stays.sort_values("start")["patient_id"].duplicated(keep="last").sort_index()
+    died = (1 - stays["died"]) * last
     other = {
         **tables,
-        "stays": stays.assign(end=stays["end"] + pd.Timedelta(days=9), died=1 - stays["died"]),
+        "stays": stays.assign(end=stays["end"] + pd.Timedelta(days=9), died=died),
         "diagnoses": tables["diagnoses"].assign(code="I10"),
     }
     after = load(write(lay_out(other), suffix=".parquet"), **options)
