@@ -5,6 +5,7 @@ from ._clif import load_clif
 from ._cohort import Cohort
 from ._eicu import load_eicu, load_eicu_demo
 from ._long_tables import load_tables
+from ._made_cohort import make_ehr_cohort
 from ._mimic3 import load_mimic3
 from ._mimic4 import load_mimic4
 from ._omop import load_omop
@@ -20,5 +21,6 @@ __all__ = [
     "load_mimic4",
     "load_omop",
     "load_tables",
+    "make_ehr_cohort",
     "phenotypes",
 ]

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from ._cohort_tools import CohortTools
 
-class Cohort(Bunch):
+
+class Cohort(CohortTools, Bunch):
     """Stays with labs, notes and labels.
 
     A scikit-learn `Bunch`: its fields are keys and attributes. All tables have one row per stay,
