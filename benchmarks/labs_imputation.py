@@ -2,7 +2,8 @@
 
 A fifth of the measured cells is hidden, values are z-scored, errors clipped at 10 SD. Every method
 has the same settings on every table. `--remasker` adds the ReMasker reference, which takes minutes
-per table; on nhanes it runs for a few epochs only, which give its time and not its error.
+per table; on nhanes it runs for a few epochs only, which give its time and not its error. Times
+are processor seconds, which other work on the machine leaves alone.
 
     python benchmarks/labs_imputation.py FOLDER [--seeds 0 1 2] [--tables clif_demo] [--remasker]
 """
@@ -52,9 +53,9 @@ def run(imputer, shown):
 def run_remasker(shown, seed):
     """Filled table and seconds; a large table is run for few epochs, whose time is scaled up."""
     epochs = remasker.EPOCHS if shown.size < _LARGE else _FEW_EPOCHS
-    start = time.perf_counter()
+    start = time.process_time()
     filled = remasker.impute(shown, seed, epochs)
-    seconds = (time.perf_counter() - start) * remasker.EPOCHS / epochs
+    seconds = (time.process_time() - start) * remasker.EPOCHS / epochs
     return (filled if epochs == remasker.EPOCHS else None), seconds
 
 
@@ -81,9 +82,9 @@ def main():
         for seed in args.seeds:
             shown, true, hidden = hide(table, seed)
             for method, imputer in make_imputers(seed, args.threads).items():
-                start = time.perf_counter()
+                start = time.process_time()
                 error = rmse(run(imputer, shown), true, hidden)
-                rows.append((name, method, seed, error, time.perf_counter() - start))
+                rows.append((name, method, seed, error, time.process_time() - start))
                 if method == OURS:
                     share = interval_share(imputer, shown, true, hidden)
                     print(f"  seed {seed}: {share:.1%} of hidden values in the 90 % interval")
