@@ -6,6 +6,7 @@ from ._cohort import Cohort
 from ._eicu import load_eicu, load_eicu_demo
 from ._long_tables import load_tables
 from ._made_cohort import make_ehr_cohort
+from ._meds import load_meds
 from ._mimic3 import load_mimic3
 from ._mimic4 import load_mimic4
 from ._omop import load_omop
@@ -17,6 +18,7 @@ __all__ = [
     "load_clif",
     "load_eicu",
     "load_eicu_demo",
+    "load_meds",
     "load_mimic3",
     "load_mimic4",
     "load_omop",

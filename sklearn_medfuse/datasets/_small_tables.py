@@ -1,5 +1,7 @@
 """Small tables that the loaders read whole: ages, joins by key, names of labs."""
 
+from functools import reduce
+
 import pandas as pd
 
 _SECONDS_PER_YEAR = 365.2425 * 24 * 3600
@@ -76,10 +78,11 @@ def unique_names(items: pd.DataFrame, label: str, details: list[str]) -> pd.Data
         Chemistry)", else "Sodium (Blood, Chemistry, 50824)".
     """
     items = items[items["item"].notna() & items[label].notna()]
-    name = items[label].astype(str)
-    detail = items[details].fillna("?").agg(", ".join, axis=1) if len(items) else name
-    shared = name.duplicated(keep=False)
-    longer = name.where(~shared, name + " (" + detail + ")")
-    still = longer.duplicated(keep=False)
-    longest = name + " (" + detail + ", " + items["item"].astype(str) + ")"
-    return pd.DataFrame({"item": items["item"], "name": longer.where(~still, longest)})
+    names, number = items[label].astype(str), items["item"].astype(str)
+    in_brackets = [items[column].fillna("?").astype(str) for column in details]
+    for parts in (in_brackets, [*in_brackets, number]):
+        if parts:
+            bracket = reduce(lambda left, right: left + ", " + right, parts)
+            longer = items[label].astype(str) + " (" + bracket + ")"
+            names = names.where(~names.duplicated(keep=False), longer)
+    return pd.DataFrame({"item": items["item"], "name": names})

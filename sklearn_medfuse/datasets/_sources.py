@@ -72,7 +72,7 @@ class Source:
     ----------
     where : path-like, sequence of path-like, or mapping of str to DataFrame or path-like
         A folder with the tables as files, several folders, a DuckDB file, or the tables, each as a
-        data frame or a file.
+        data frame, a file, or a list of parquet files.
     dataset : str
         Name of the data set, for errors.
     url : str
@@ -102,7 +102,7 @@ class Source:
         self.zones: dict[str, list[int]] = {}
         self._defined: dict[str, str] = {}
         self._frames: dict[str, pd.DataFrame] = {}
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, list[Path]] = {}
         self._folders: list[Path] = []
         self._database: Path | None = None
         if isinstance(where, Mapping):
@@ -110,7 +110,8 @@ class Source:
                 if isinstance(table, pd.DataFrame):
                     self._frames[name.lower()] = table
                 else:
-                    self._files[name.lower()] = self._checked_file(Path(table))
+                    parts = table if isinstance(table, list) else [table]
+                    self._files[name.lower()] = [self._checked_file(Path(part)) for part in parts]
         else:
             paths = [where] if isinstance(where, str | PathLike) else list(where)
             self._set_paths([Path(path) for path in paths])
@@ -499,7 +500,7 @@ class Source:
         if key in self._frames:
             return self._register_frame(key)
         if key in self._files:
-            return _scan(self._files[key])
+            return _scan(*self._files[key])
         for folder in self._folders:
             present = {file.name.lower(): file for file in sorted(folder.iterdir())}
             for suffix in SUFFIXES:
@@ -557,11 +558,12 @@ def _to_arrow(frame: pd.DataFrame, where: str) -> pa.Table:
     raise ValueError(f"{where} has a column that is neither numbers, nor times, nor texts.")
 
 
-def _scan(file: Path) -> str:
-    """SQL that reads a file; glob patterns in its name are taken literally."""
-    path = literal("".join(f"[{c}]" if c in "*?[" else c for c in str(file)))
-    if file.name.lower().endswith(".parquet"):
-        return f"read_parquet({path})"
+def _scan(*files: Path) -> str:
+    """SQL that reads a file, or several of parquet; patterns in names are taken literally."""
+    paths = [literal("".join(f"[{c}]" if c in "*?[" else c for c in str(file))) for file in files]
+    if all(file.name.lower().endswith(".parquet") for file in files):
+        return f"read_parquet([{', '.join(paths)}], union_by_name = true)"
+    (file,), (path,) = files, paths
     compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix.lower(), "none")
     return f"read_csv({path}, {_CSV_OPTIONS}, compression = '{compression}')"
 

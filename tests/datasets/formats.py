@@ -308,3 +308,84 @@ def expected_of_omop(tables):
         "labs": tables["labs"].drop(columns="stored_time"),
         "notes": tables["notes"].drop(columns="stored_time"),
     }
+
+
+def meds_tables(seed=0):
+    """Long tables whose events fall into their stays, one stay to a patient."""
+    tables = long_tables(seed)
+    stays = tables["stays"]
+    tables["stays"] = stays.assign(patient_id=stays["stay_id"])
+    ends = stays.set_index("stay_id")[["start", "end"]]
+    for name in ("labs", "notes"):
+        events = tables[name]
+        events = events[events["stay_id"].isin(stays["stay_id"]) & events["time"].notna()]
+        of = ends.reindex(events["stay_id"])
+        inside = (events["time"].to_numpy() <= of["end"].to_numpy()) & (
+            events["time"].to_numpy() >= of["start"].to_numpy() - np.timedelta64(24, "h")
+        )
+        tables[name] = events[inside].drop(columns="stored_time").astype({"stay_id": int})
+    return tables
+
+
+def as_meds(tables):
+    """One table of events, and the codes of labs."""
+    stays, labs, notes = tables["stays"], tables["labs"], tables["notes"]
+    labs = labs[labs["name"].notna()]
+    codes = tables["diagnoses"].dropna()
+    codes = codes[codes["stay_id"].isin(stays["stay_id"])]
+    ends = stays.set_index("stay_id")["end"]
+    version = np.where(codes["code"].isin(list(ICD9)), "10", "9")
+    plain = codes["code"].str.replace(".", "")
+    parts = [
+        _events(stays["patient_id"], stays["start"], "HOSPITAL_ADMISSION//EW EMER."),
+        _events(stays["patient_id"], stays["end"], "HOSPITAL_DISCHARGE//HOME"),
+        _events(stays["patient_id"], _deaths(stays), "MEDS_DEATH").dropna(subset="time"),
+        _events(stays["patient_id"], stays["birth_date"], "MEDS_BIRTH"),
+        _events(stays["patient_id"], pd.NaT, "GENDER//" + stays["sex"]),
+        _events(
+            labs["stay_id"],
+            labs["time"],
+            "LAB//RESULT//"
+            + labs["name"].map(ITEMS).astype(str)
+            + "//"
+            + labs["unit"].fillna("UNK"),
+            numeric_value=labs["value"],
+        ),
+        _events(labs["stay_id"], labs["time"], "LAB//1//bpm", numeric_value=1.0),
+        _events(
+            notes["stay_id"], notes["time"], "NOTE//" + notes["type"], text_value=notes["text"]
+        ),
+        _events(
+            codes["stay_id"],
+            codes["stay_id"].map(ends),
+            "DIAGNOSIS//ICD//" + version + "//" + plain,
+        ),
+    ]
+    data = pd.concat(parts, ignore_index=True).astype(
+        {"numeric_value": float, "time": "datetime64[us]"}
+    )
+    listed = [
+        (f"LAB//RESULT//{n}//{unit}", name) for name, n in ITEMS.items() for unit in ("UNK", "x")
+    ]
+    listed.append(("LAB//RESULT//999//UNK", None))
+    return {
+        "data": data.sort_values(["subject_id", "time"], kind="stable", ignore_index=True),
+        "codes": pd.DataFrame(listed, columns=["code", "description"]),
+    }
+
+
+def _events(subject, time, code, **values):
+    frame = pd.DataFrame({"subject_id": subject, "time": time, "code": code})
+    return frame.assign(**{"numeric_value": np.nan, "text_value": None} | values)
+
+
+def write_meds(folder, frames):
+    """Write a MEDS data set in two shards; returns its folder."""
+    for name in ("data/train", "data/held_out", "metadata"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    data = frames["data"]
+    held_out = data["subject_id"] % 2 == 0
+    data[~held_out].to_parquet(folder / "data/train/0.parquet", index=False)
+    data[held_out].to_parquet(folder / "data/held_out/0.parquet", index=False)
+    frames["codes"].to_parquet(folder / "metadata/codes.parquet", index=False)
+    return folder

@@ -1,0 +1,157 @@
+import pandas as pd
+import pytest
+
+from sklearn_medfuse.datasets import load_meds, load_tables
+
+from .formats import as_meds, meds_tables, write_meds
+from .test_long_tables import assert_same
+
+ALL = {"min_coverage": 0.0, "n_labels": None}
+
+
+def from_long(tables, **options):
+    order = ("labs", "notes", "diagnoses", "stays")
+    labs = tables["labs"].drop(columns=["ref_low", "ref_high"])
+    tables = {**tables, "labs": labs[labs["name"].notna()]}
+    cohort = load_tables(*(tables[name] for name in order), **ALL | options)
+    # A MEDS data set numbers the stays of each subject.
+    index = pd.Index([f"{stay}-1" for stay in cohort.stay_ids], name="stay_id")
+    for name in ("X", "y", "groups", "subgroups"):
+        cohort[name] = cohort[name].set_axis(index)
+    cohort["groups"] = cohort.groups.astype(int)
+    return cohort
+
+
+@pytest.fixture
+def tables():
+    return meds_tables()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"index_time": "48h", "outcomes": ["mortality", "length_of_stay_3d"]},
+        {"index_time": "discharge", "aggregate": ["first", "slope", "count"]},
+        {"note_types": ["nursing"], "max_note_chars": 50, "min_age": 50},
+    ],
+)
+def test_cohort_is_that_of_the_same_long_tables(options, tables, tmp_path):
+    cohort = load_meds(write_meds(tmp_path, as_meds(tables)), **ALL | options)
+    expected = from_long(tables, **options)
+    assert_same(cohort, expected)
+    assert cohort.units == expected.units
+    pd.testing.assert_frame_equal(cohort.subgroups, expected.subgroups[["sex", "age"]])
+
+
+def test_folder_and_database_give_the_same(tables, tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    frames = as_meds(tables)
+    with duckdb.connect(str(tmp_path / "meds.duckdb")) as connection:
+        for name, frame in frames.items():
+            connection.register("frame", frame)
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM frame")
+    folder = load_meds(write_meds(tmp_path / "folder", frames), **ALL)
+    assert_same(load_meds(tmp_path / "meds.duckdb", **ALL), folder)
+
+
+def test_other_labs_by_their_prefix(tables, tmp_path):
+    frames = as_meds(tables)
+    frames["codes"].loc[len(frames["codes"])] = ["LAB//1//bpm", "Heart rate"]
+    folder = write_meds(tmp_path, frames)
+    assert "Heart rate" not in load_meds(folder, **ALL).lab_columns
+    assert load_meds(folder, lab="LAB", lab_names=["Heart rate"]).units == {"Heart rate": "bpm"}
+
+
+def made(rows):
+    columns = ["subject_id", "time", "code", "numeric_value", "text_value"]
+    data = pd.DataFrame(rows, columns=columns[:3]).assign(numeric_value=1.0, text_value=None)
+    data["time"] = pd.to_datetime(data["time"]).astype("datetime64[us]")
+    codes = pd.DataFrame({"code": ["LAB//K//mmol/L"], "description": [None]})
+    return {"data": data.astype({"text_value": "str"}), "codes": codes}
+
+
+def test_events_fall_into_the_stay_of_their_time(tmp_path):
+    frames = made(
+        [
+            (1, "2100-01-01 08:00", "HOSPITAL_ADMISSION//A"),
+            (1, "2100-01-01 08:00", "HOSPITAL_ADMISSION//B"),  # the same stay
+            (1, "2100-01-05 08:00", "HOSPITAL_DISCHARGE//HOME"),
+            (1, "2100-01-05 07:00", "LAB//K//mmol/L"),  # of the first stay, too late for it
+            (1, "2100-01-05 20:00", "LAB//K//mmol/L"),  # before the second
+            (1, "2100-01-06 02:00", "HOSPITAL_ADMISSION//A"),
+            (1, "2100-01-06 09:00", "LAB//K//mmol/L"),
+            (1, "2100-01-09 09:00", "HOSPITAL_DISCHARGE//DIED"),
+            (1, "2100-02-09 09:00", "LAB//K//mmol/L"),  # of no stay
+            (1, "2100-01-01 09:00", "LAB//K//mmol/L"),
+        ]
+    )
+    options = {"phenotypes": None, "outcomes": ["mortality", "length_of_stay_3d"]}
+    cohort = load_meds(write_meds(tmp_path, frames), aggregate="count", **options)
+    assert cohort.X["K"].to_dict() == {"1-1": 1.0, "1-2": 2.0}
+    assert cohort.y["mortality"].tolist() == [0, 1]
+    assert cohort.report()["labs of data rows dropped: without a stay"] == 1
+    assert cohort.report()["labs of data rows dropped: after the index time"] == 1
+
+
+def test_codes_of_eicu_hold_both_versions(tmp_path):
+    frames = made(
+        [
+            (1, "2100-01-01 08:00", "HOSPITAL_ADMISSION"),
+            (1, "2100-01-01 09:00", "LAB//K//mmol/L"),
+            (1, "2100-01-01 09:00", "DIAGNOSIS//ICD//9//428.0, I50.9"),
+            (1, "2100-01-01 09:00", "DIAGNOSIS//ICD//9//E11.9"),
+            (1, "2100-01-01 09:00", "DIAGNOSIS//ICD//10//I10"),
+        ]
+    )
+    cohort = load_meds(write_meds(tmp_path, frames), n_labels=None)
+    assert cohort.report()["diagnoses of data rows read"] == 4
+    found = cohort.y.columns[cohort.y.iloc[0] == 1].tolist()
+    assert found == [
+        "congestive_heart_failure",
+        "hypertension_uncomplicated",
+        "diabetes_uncomplicated",
+    ]
+
+
+def test_errors(tables, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no parquet file"):
+        load_meds(tmp_path)
+    frames = as_meds(tables)
+    folder = write_meds(tmp_path, frames)
+    with pytest.raises(ValueError, match="begins with 'VISIT'"):
+        load_meds(folder, admission="VISIT")
+    (folder / "metadata" / "codes.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"codes\.parquet"):
+        load_meds(folder)
+    frames["data"] = frames["data"].drop(columns="numeric_value")
+    with pytest.raises(ValueError, match="lacks the column numeric_value"):
+        load_meds(write_meds(tmp_path / "lacking", frames))
+    shard = folder / "data" / "train" / "0.parquet"
+    write_meds(tmp_path, as_meds(tables))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="'data' cannot be read"):
+        load_meds(folder)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"n_labels": None}, {"phenotypes": None, "outcomes": ["mortality", "length_of_stay_3d"]}],
+)
+def test_what_happens_after_the_index_time_changes_no_feature(labels, tables, tmp_path):
+    options = {"min_coverage": 0.0, "index_time": "36h", **labels}
+    before = load_meds(write_meds(tmp_path / "before", as_meds(tables)), **options)
+    frames = as_meds(tables)
+    data = frames["data"]
+    admitted = data[data["code"].str.startswith("HOSPITAL_ADMISSION")]
+    start = data["subject_id"].map(admitted.set_index("subject_id")["time"])
+    late = data["time"] > start + pd.Timedelta(hours=36)
+    late &= data["code"].str.startswith(("LAB", "NOTE"))
+    assert late.sum() > 20
+    data.loc[late, "numeric_value"] = -1e6
+    data.loc[late, "text_value"] = "The patient died of what the labels say."
+    data.loc[late, "time"] += pd.Timedelta(hours=1)
+    data.loc[late & data["code"].str.startswith("LAB"), "code"] = "LAB//RESULT//999//UNK"
+    after = load_meds(write_meds(tmp_path / "after", frames), **options)
+    pd.testing.assert_frame_equal(after.X[before.X.columns], before.X)
+    pd.testing.assert_frame_equal(after.y, before.y)
