@@ -1,5 +1,6 @@
 """Fit the lab model's linear part: factor analysis of partly observed rows."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from typing import NamedTuple
 
@@ -238,7 +239,8 @@ def fit_prior(prior: LabPrior, rows: TrainingRows, start: LabStart | None) -> No
         What is known of labs already.
     """
     cells = rows.cells
-    for part, z in (("of_values", cells.value), ("of_scores", cells.score)):
+
+    def fit(part: str, z: np.ndarray) -> None:
         model: FactorModel = getattr(prior, part)
         _, n_labs, n_factors = model.loadings.shape
         known = None if start is None else start.factor_model(part, n_labs)
@@ -247,3 +249,7 @@ def fit_prior(prior: LabPrior, rows: TrainingRows, start: LabStart | None) -> No
         )
         versions = analysis.versions(analysis.fit(), rows.version)
         fill_factor_model(model, versions, analysis.evidence)
+
+    # LAPACK inverts small matrices on one core and lets other threads run
+    with ThreadPoolExecutor(min(2, torch.get_num_threads())) as pool:
+        list(pool.map(fit, ("of_values", "of_scores"), (cells.value, cells.score)))

@@ -82,7 +82,7 @@ class MaskedLabEncoder(
         Number of factors of each factor model; 0 leaves the linear part out.
     dropout : float, default=0.1
         Dropout probability.
-    max_epochs : int, default=20
+    max_epochs : int, default=15
         Passes over the training rows at most.
     batch_size : int, default=128
         Rows per optimiser step.
@@ -250,7 +250,7 @@ class MaskedLabEncoder(
         n_decoder_layers=1,
         n_factors=32,
         dropout=0.1,
-        max_epochs=20,
+        max_epochs=15,
         batch_size=128,
         learning_rate=2e-3,
         weight_decay=1e-2,

@@ -19,8 +19,8 @@ from ._training_rows import TrainingRows
 SCORED_SHARE = 0.2
 # steps in which the learning rate of `partial_fit` rises, before it falls with the inverse root
 _STREAM_WARM_UP = 100
-# rows of a batch that are padded to one width
-_ROWS_TOGETHER = 32
+# cells, padding among them, of the rows of a batch that go through the net together
+_CELLS_TOGETHER = 1_536
 
 
 class TrainingPlan(NamedTuple):
@@ -209,11 +209,20 @@ class MaskedTrainer:
         self.best.load_state_dict(state["best"])
 
 
-def _alike(batch: LabBatch) -> tuple[torch.Tensor, ...]:
+def _alike(batch: LabBatch) -> list[torch.Tensor]:
     """Positions of rows, those with about as many cells together: little of them is padding."""
-    order = batch.measured.sum(dim=1).argsort(stable=True)
-    # a GPU waits for the number of its calls, not of its products
-    return order.split(_ROWS_TOGETHER) if batch.lab.device.type == "cpu" else (order,)
+    n_cells = batch.measured.sum(dim=1)
+    order = n_cells.argsort(stable=True)
+    if batch.lab.device.type != "cpu":
+        # a GPU waits for the number of its calls, not of its products
+        return [order]
+    pieces, start = [], 0
+    for stop, width in enumerate(n_cells[order].tolist()):
+        # with the summary token
+        if stop > start and (stop - start + 1) * (width + 1) > _CELLS_TOGETHER:
+            pieces.append(order[start:stop])
+            start = stop
+    return [*pieces, order[start:]]
 
 
 class HiddenCells(NamedTuple):

@@ -368,7 +368,7 @@ def test_any_number_of_steps(n_rows):
 def test_a_step_does_not_depend_on_how_rows_are_padded(labs, monkeypatch):
     """Rows of like length are run together; the gradient is that of the whole batch."""
     curves = []
-    for n_rows in (3, 1000):
-        monkeypatch.setattr(_masked_training, "_ROWS_TOGETHER", n_rows)
+    for n_cells in (20, 10_000):
+        monkeypatch.setattr(_masked_training, "_CELLS_TOGETHER", n_cells)
         curves.append(make(dropout=0.0).fit(labs).loss_curve_)
     np.testing.assert_allclose(*curves, rtol=1e-4)
