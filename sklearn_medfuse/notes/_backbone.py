@@ -1,5 +1,6 @@
 """Find, load and run a Hugging Face model that turns token ids into one vector per chunk."""
 
+import copy
 import functools
 import hashlib
 import importlib.util
@@ -110,6 +111,16 @@ class Backbone:
         self.packed = can_pack(model)
         if self.packed:
             prepare_packed(model)
+        self._replicas: dict[torch.device, Backbone] = {}
+
+    def replica(self, device: torch.device) -> "Backbone":
+        """Give the model on a device, copied there at the first call."""
+        if device not in self._replicas:
+            other = copy.copy(self)
+            if device != self.device:
+                other.model, other.device = copy.deepcopy(self.model).to(device), device
+            self._replicas[device] = other
+        return self._replicas[device]
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text in full, without special tokens."""

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._backbone import Backbone
 from ._chunking import chunk_tokens, split_notes
 from ._embedding_cache import KEY_BYTES, Cache, keyed_hash
+from ._workers import Recipe, embed_batches
 
 # a block ends with the note that reaches one of these: enough to sort chunks by length
 _BLOCK_NOTES = 2048
@@ -70,7 +70,7 @@ class NoteEmbedder:
 
     Parameters
     ----------
-    backbone : Backbone
+    recipe : Recipe
         The model.
     pooling : str
         How token states become a chunk's vector.
@@ -84,11 +84,13 @@ class NoteEmbedder:
         Tokens per batch at most.
     cache : Cache
         What was embedded before.
+    n_jobs : int or None
+        Number of workers, see `embed_batches`.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        recipe: Recipe,
         *,
         pooling: str,
         window: int,
@@ -97,14 +99,17 @@ class NoteEmbedder:
         prompt: str,
         batch_tokens: int,
         cache: Cache,
+        n_jobs: int | None = None,
     ):
-        self.backbone = backbone
+        self.recipe = recipe
+        self.backbone = backbone = recipe.backbone()
         self.pooling = pooling
         self.window = window
         self.stride = stride
         self.split_on = split_on
         self.batch_tokens = batch_tokens
         self.cache = cache
+        self.n_jobs = n_jobs
         self.prompt = backbone.tokenize([prompt])[0] if prompt else []
         self._context = backbone.context(pooling)
         self._cut = b"%d %d" % (window, stride) + str(self.prompt).encode() + self._context
@@ -205,8 +210,10 @@ class NoteEmbedder:
         vectors = prepared.vectors | self.cache.get_many(prepared.missing)
         missing = [key for key in prepared.missing if key not in vectors]
         chunks = [prepared.missing[key] for key in missing]
-        for batch in self.backbone.batches(chunks, self.batch_tokens):
-            found = self.backbone.embed([chunks[i] for i in batch], self.pooling)
+        batches = self.backbone.batches(chunks, self.batch_tokens)
+        parts = [[chunks[i] for i in batch] for batch in batches]
+        for number, found in embed_batches(self.recipe, parts, self.pooling, self.n_jobs):
+            batch = batches[number]
             new = {missing[i]: row.tobytes() for i, row in zip(batch, found, strict=True)}
             self.cache.put_many(new)
             vectors |= new

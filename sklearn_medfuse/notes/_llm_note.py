@@ -1,6 +1,8 @@
 """LLMNoteEncoder: embeddings of clinical notes as a scikit-learn transformer."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -29,6 +31,7 @@ from ._folder_cache import open_folder_cache
 from ._labels import label_matrix
 from ._model_files import load_files, model_files
 from ._texts import NoteColumnsMixin, join_columns
+from ._workers import Recipe
 
 _TUNED_ATTRIBUTES = (
     "tuned_method_",
@@ -135,6 +138,9 @@ class LLMNoteEncoder(
     device_map : str or None, default=None
         Spread a large model over devices through accelerate, for instance "auto" (extra
         `quantization`); `device` is then where token ids go.
+    n_jobs : int or None, default=None
+        Number of processes that embed, each with weights of its own, or of GPUs, each with one copy
+        of the weights; -1 takes all. None means one, unless in a `joblib.parallel_config`.
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False
@@ -225,6 +231,7 @@ class LLMNoteEncoder(
         "absent": [StrOptions({"nan", "zero"})],
         "device": [str, torch.device],
         "device_map": [str, None],
+        "n_jobs": [Integral, None],
         "local_files_only": ["boolean"],
         "trust_remote_code": ["boolean"],
         "random_state": ["random_state"],
@@ -265,6 +272,7 @@ class LLMNoteEncoder(
         absent="nan",
         device="auto",
         device_map=None,
+        n_jobs=None,
         local_files_only=False,
         trust_remote_code=False,
         random_state=None,
@@ -301,6 +309,7 @@ class LLMNoteEncoder(
         self.absent = absent
         self.device = device
         self.device_map = device_map
+        self.n_jobs = n_jobs
         self.local_files_only = local_files_only
         self.trust_remote_code = trust_remote_code
         self.random_state = random_state
@@ -367,13 +376,13 @@ class LLMNoteEncoder(
         """
         check_is_fitted(self)
         texts = join_columns(self._checked_columns(X), self._headings())
-        backbone = self._load()
-        if backbone.fingerprint != self.fingerprint_:
+        recipe = self._recipe()
+        if recipe.backbone().fingerprint != self.fingerprint_:
             raise ValueError(
                 f"The weights or the tokenizer behind model={self.model!r} are not those of fit; "
                 "give the folder or revision that was used in fit, or fit again."
             )
-        return self._embed(self._embedder(backbone), texts)[0]
+        return self._embed(self._embedder(recipe), texts)[0]
 
     def cache_info(self):
         """Count what the cache holds and how often this process found an entry in it.
@@ -399,10 +408,11 @@ class LLMNoteEncoder(
             self._fine_tune(texts, y, groups)
         if self.weights == "full":
             self.model_files_ = model_files(self._spec(), self._tuned())
-        backbone = self._load()
+        recipe = self._recipe()
+        backbone = recipe.backbone()
         self.fingerprint_ = backbone.fingerprint
         self.hidden_size_ = backbone.hidden_size
-        return texts, self._embedder(backbone)
+        return texts, self._embedder(recipe)
 
     def _fit_attention(self, embedder: NoteEmbedder, texts: list[str | None], y) -> None:
         if y is None:
@@ -453,14 +463,15 @@ class LLMNoteEncoder(
             return None
         return self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
 
-    def _load(self) -> Backbone:
+    def _recipe(self) -> Recipe:
+        load: Callable[[BackboneSpec], Backbone] = load_backbone
         if hasattr(self, "model_files_"):
-            return load_files(self._spec(), tuple(self.model_files_.items()))
-        if (tuned := self._tuned()) is not None:
+            load = partial(load_files, files=tuple(self.model_files_.items()))
+        elif (tuned := self._tuned()) is not None:
             from ._adapter import TunedWeights, load_tuned_backbone
 
-            return load_tuned_backbone(self._spec(), TunedWeights(*tuned))
-        return load_backbone(self._spec())
+            load = partial(load_tuned_backbone, tuned=TunedWeights(*tuned))
+        return Recipe(load, self._spec())
 
     def _spec(self) -> BackboneSpec:
         device = resolve_device(self.device)
@@ -475,9 +486,10 @@ class LLMNoteEncoder(
             self.device_map,
         )
 
-    def _embedder(self, backbone: Backbone) -> NoteEmbedder:
+    def _embedder(self, recipe: Recipe) -> NoteEmbedder:
+        backbone = recipe.backbone()
         return NoteEmbedder(
-            backbone,
+            recipe,
             pooling=backbone.pooling if self.pooling == "auto" else self.pooling,
             window=self._window(backbone.tokenizer, backbone.max_length),
             stride=self.stride,
@@ -485,6 +497,7 @@ class LLMNoteEncoder(
             prompt=self.prompt or "",
             batch_tokens=self.batch_tokens,
             cache=self._cache(),
+            n_jobs=None if self.device_map else self.n_jobs,
         )
 
     def _window(self, tokenizer, longest: int) -> int:

@@ -90,7 +90,7 @@ def test_the_tuned_model_is_the_trained_one(tuned_encoder, stays, monkeypatch):
         _fine_tuning, "write_weights", lambda model, how: models.append(model) or write(model, how)
     )
     encoder = tuned_encoder(learning_rate=1e-2).fit(notes, y)
-    tokenizer = encoder._load().tokenizer
+    tokenizer = encoder._recipe().backbone().tokenizer
     with torch.no_grad():
         ids = tokenizer(notes[:1], return_tensors="pt")["input_ids"]
         expected = models[0].eval()(input_ids=ids).last_hidden_state[0].mean(dim=0)

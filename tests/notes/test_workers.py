@@ -1,0 +1,110 @@
+"""Several processes, or devices, give what one gives; each has one copy of the weights."""
+
+import threading
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from sklearn_medfuse.notes import _workers
+from sklearn_medfuse.notes._backbone import Backbone
+from sklearn_medfuse.notes._embedding_cache import process_cache
+
+
+@pytest.fixture
+def many_notes():
+    return [f"Note {i}: " + "denies pain. " * (i % 7) for i in range(40)] + [None, " "]
+
+
+def anew(encoder, notes):
+    process_cache.clear()
+    return encoder.transform(notes)
+
+
+def test_processes_give_the_same_bits_in_the_same_order(note_encoder, many_notes, own_workers):
+    encoder = note_encoder(batch_tokens=128).fit(many_notes)
+    expected = anew(encoder, many_notes)
+    found = anew(encoder.set_params(n_jobs=2), many_notes)
+    np.testing.assert_array_equal(found, expected)
+    # what they made is remembered here
+    assert encoder.cache_info().entries > 0
+
+
+def test_processes_take_fine_tuned_weights_along(note_encoder, many_notes, own_workers):
+    y = np.arange(len(many_notes)) % 2
+    options = {"fine_tuning": "lora", "max_epochs": 1, "random_state": 0, "batch_tokens": 128}
+    encoder = note_encoder(weights="full", **options).fit(many_notes, y)
+    expected = anew(encoder, many_notes)
+    found = anew(encoder.set_params(n_jobs=2), many_notes)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_parallel_config_is_followed(note_encoder, many_notes, monkeypatch):
+    asked = []
+
+    class Watched(joblib.Parallel):
+        def __init__(self, n_jobs, **options):
+            asked.append(n_jobs)
+            super().__init__(1, **options)
+
+    encoder = note_encoder(batch_tokens=128).fit(many_notes)
+    expected = anew(encoder, many_notes)
+    monkeypatch.setattr(_workers.joblib, "Parallel", Watched)
+    with joblib.parallel_config("loky", n_jobs=3):
+        np.testing.assert_array_equal(anew(encoder, many_notes), expected)
+    assert asked == [3]
+
+
+def test_one_batch_starts_no_process(note_encoder, monkeypatch):
+    monkeypatch.setattr(_workers.joblib, "Parallel", None)
+    note_encoder(n_jobs=2).fit_transform(["Denies pain."])
+
+
+def test_each_device_has_one_copy_and_all_work(note_encoder, many_notes, monkeypatch, tiny_llama):
+    """Two names of the CPU stand for two GPUs."""
+    devices = [torch.device("cpu"), torch.device("cpu", 0)]
+    monkeypatch.setattr("sklearn_medfuse.notes._backbone.can_pack", lambda model: False)
+    encoder = note_encoder(batch_tokens=128, n_jobs=2, model=tiny_llama).fit(many_notes)
+    expected = anew(encoder.set_params(n_jobs=None), many_notes)
+
+    both_at_work = threading.Barrier(2, timeout=30)
+    seen = {}
+    embed = Backbone.embed
+
+    def watched(self, chunks, pooling):
+        if id(self.model) not in seen:
+            seen[id(self.model)] = self.device
+            both_at_work.wait()
+        return embed(self, chunks, pooling)
+
+    monkeypatch.setattr(_workers, "gpus", lambda device, n_workers: devices[:n_workers])
+    monkeypatch.setattr(Backbone, "embed", watched)
+    found = anew(encoder.set_params(n_jobs=2), many_notes)
+    np.testing.assert_array_equal(found, expected)
+    assert sorted(map(str, seen.values())) == ["cpu", "cpu:0"]
+    # a second call copies nothing
+    copies = len(seen)
+    anew(encoder, many_notes)
+    assert len(seen) == copies
+
+
+@pytest.mark.parametrize(
+    ("device", "n_gpus", "n_workers", "expected"),
+    [
+        ("cpu", 0, 4, ["cpu"]),
+        ("cuda", 4, 2, ["cuda:0", "cuda:1"]),
+        ("cuda", 2, 8, ["cuda:0", "cuda:1"]),
+        ("cuda:0", 2, 8, ["cuda:0"]),
+    ],
+)
+def test_as_many_gpus_as_there_are(device, n_gpus, n_workers, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    found = _workers.gpus(torch.device(device), n_workers)
+    assert [str(each) for each in found] == expected
+
+
+def test_no_jobs_make_no_sense(note_encoder, many_notes):
+    encoder = note_encoder(n_jobs=0).fit(many_notes)
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        encoder.transform(many_notes)
