@@ -1,15 +1,11 @@
 """Observed frequency against predicted probability, a panel per label."""
 
-import math
-
 import numpy as np
-import pandas as pd
 from sklearn.calibration import calibration_curve
 
 from ..metrics import expected_calibration_error
-from ._matplotlib import MARKS, import_pyplot
-
-_COLUMNS = 5
+from ._label_panels import check_models, label_panels, name_models_and_axes
+from ._matplotlib import MARKS
 
 
 class CalibrationDisplay:
@@ -86,14 +82,9 @@ class CalibrationDisplay:
         display : CalibrationDisplay
             The figure with its numbers.
         """
-        if target_names is None and isinstance(y_true, pd.DataFrame):
-            target_names = y_true.columns
-        truth = np.asarray(y_true)
-        if target_names is None:
-            target_names = range(truth.shape[1])
+        truth, probabilities, names = check_models(y_true, y_probs, target_names, "y_probs")
         curves, errors = {}, {}
-        for name, probabilities in y_probs.items():
-            values = np.asarray(probabilities, dtype=float)
+        for name, values in probabilities.items():
             columns = list(zip(truth.T, values.T, strict=True))
             curves[name] = [
                 calibration_curve(y, p, n_bins=n_bins, strategy=strategy) for y, p in columns
@@ -101,7 +92,7 @@ class CalibrationDisplay:
             errors[name] = np.array(
                 [expected_calibration_error(y[:, None], p[:, None]) for y, p in columns]
             )
-        return cls(curves, [str(name) for name in target_names], errors).plot(axes=axes)
+        return cls(curves, names, errors).plot(axes=axes)
 
     def plot(self, *, axes=None):
         """Draw.
@@ -116,32 +107,12 @@ class CalibrationDisplay:
         display : CalibrationDisplay
             This object.
         """
-        n_labels = len(self.label_names)
-        own_figure = axes is None
-        if own_figure:
-            n_columns = min(n_labels, _COLUMNS)
-            n_rows = math.ceil(n_labels / n_columns)
-            figure, axes = import_pyplot().subplots(
-                n_rows,
-                n_columns,
-                figsize=(0.4 + 2.2 * n_columns, 0.7 + 2.4 * n_rows),
-                layout="constrained",
-                squeeze=False,
-            )
-            for spare in axes.ravel()[n_labels:]:
-                figure.delaxes(spare)
-            axes = axes.ravel()[:n_labels]
-        self.axes_ = np.asarray(axes).ravel()
+        self.axes_ = label_panels(self.label_names, axes)
         self.figure_ = self.axes_[0].figure
         for label, ax in enumerate(self.axes_):
             self._draw_label(ax, label)
-        handles, names = self.axes_[0].get_legend_handles_labels()
-        if own_figure:
-            self.figure_.supxlabel("predicted probability", fontsize="medium")
-            self.figure_.supylabel("observed frequency", fontsize="medium")
-            self.figure_.legend(
-                handles, names, loc="outside upper center", ncols=len(names), frameon=False
-            )
+        if axes is None:
+            name_models_and_axes(self.axes_, "predicted probability", "observed frequency")
         return self
 
     def _draw_label(self, ax, label):
@@ -175,5 +146,3 @@ class CalibrationDisplay:
         limit = min(1.0, 1.3 * top)
         ax.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
         ax.locator_params(nbins=4)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.set_title(self.label_names[label].replace("_", " "), fontsize="small")

@@ -1,6 +1,7 @@
 """Scores per disease with intervals, for several models."""
 
 import math
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ _METRICS = {
     "f1": "F1",
 }
 _CHANCE_AUROC = 0.5
+_LINE_LENGTH = 48  # characters of the axis' title that fit below the axes
 
 
 class LabelScoresDisplay:
@@ -250,12 +252,16 @@ class LabelScoresDisplay:
         return position
 
     def _draw_background(self, ax, rows, position):
-        """Shade every other row, so that the eye finds the label of a mark; draw chance."""
+        """Shade every other row, so that the eye finds the label of a mark."""
         for row in range(0, len(rows), 2):
             if rows[row] != "macro":
                 ax.axhspan(position[row] - 0.5, position[row] + 0.5, color="0.955", lw=0, zorder=0)
         if rows[-1] == "macro":
             ax.axhline(position[-1] - 0.625, color="0.25", lw=0.8, zorder=1)
+        self._draw_reference_line(ax, position)
+
+    def _draw_reference_line(self, ax, position):
+        """Draw chance, where the score has one that is the same for all labels."""
         if self.metric == "auroc":
             ax.axvline(_CHANCE_AUROC, color="0.35", lw=1, ls=(0, (4, 3)), zorder=1)
             ax.annotate(
@@ -300,7 +306,7 @@ class LabelScoresDisplay:
         ax.grid(axis="x", color="0.85", lw=0.6)
         ax.set_axisbelow(True)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.set_xlabel(self._axis_title())
+        ax.set_xlabel(fill(self._axis_title(), _LINE_LENGTH))
         self._limit_scores(ax)
 
     def _draw_legend(self, ax, own_figure):
@@ -327,8 +333,11 @@ class LabelScoresDisplay:
         percent = 100 * self.prevalence[row]
         return f"{name} (<1 %)" if 0 < percent < 1 else f"{name} ({percent:.0f} %)"
 
+    def _title(self):
+        return _METRICS[self.metric]
+
     def _axis_title(self):
-        title = _METRICS[self.metric]
+        title = self._title()
         if not np.isfinite(self.low.to_numpy(dtype=float)).any():
             return title
         if self.confidence_level is None:

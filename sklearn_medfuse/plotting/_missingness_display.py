@@ -1,0 +1,131 @@
+"""Which labs are measured, how often, and which go missing together."""
+
+import numpy as np
+import pandas as pd
+
+from ._matplotlib import import_pyplot
+
+_MOST_BANDS = 200
+
+
+class MissingnessDisplay:
+    """A map of what is measured: labs down, stays along, the share of each lab beside it.
+
+    Labs stand by how often they are measured, stays by how many labs they have and which, so that
+    panels of labs that are ordered together show as blocks. With more stays than the picture has
+    room for, neighbours are averaged.
+
+    Parameters
+    ----------
+    measured : DataFrame of shape (n_labs, n_bands)
+        Share of each band's stays in which a lab is measured, from 0 to 1; labs from the most to
+        the least often measured.
+
+    share : Series of shape (n_labs,)
+        Share of all stays in which each lab is measured.
+
+    n_stays : int
+        Number of stays.
+
+    Attributes
+    ----------
+    axes_ : ndarray of two matplotlib Axes
+        The map and the shares.
+
+    figure_ : matplotlib Figure
+        Figure of the last drawing.
+
+    See Also
+    --------
+    LabCorrelationDisplay : Which labs tell about which.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from sklearn_medfuse.plotting import MissingnessDisplay
+    >>> labs = pd.DataFrame({"sodium": [140, 138, np.nan], "lactate": [np.nan, 2.1, np.nan]})
+    >>> display = MissingnessDisplay.from_labs(labs)
+    >>> display.share.round(2).to_dict()
+    {'sodium': 0.67, 'lactate': 0.33}
+    """
+
+    def __init__(self, measured, share, n_stays):
+        self.measured = measured
+        self.share = share
+        self.n_stays = n_stays
+
+    @classmethod
+    def from_labs(cls, X, *, most_labs=40, axes=None):
+        """Count what is measured, and draw.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_stays, n_labs)
+            Labs of any kind; missing where they were not measured.
+
+        most_labs : int, default=40
+            Draw the labs that are measured most often.
+
+        axes : sequence of two matplotlib Axes, default=None
+            Map and shares. None makes a figure.
+
+        Returns
+        -------
+        display : MissingnessDisplay
+            The figure with its numbers.
+        """
+        if not isinstance(X, pd.DataFrame) or X.empty:
+            raise ValueError("`X` must be a DataFrame with a row per stay and a column per lab.")
+        observed = X.notna()
+        share = observed.mean().sort_values(ascending=False, kind="stable").head(most_labs)
+        table = observed[share.index].to_numpy()
+        # by number of labs first, then by which they are
+        order = np.lexsort([*table.T[::-1], table.sum(axis=1)])[::-1]
+        bands = np.array_split(table[order], min(len(table), _MOST_BANDS))
+        measured = np.column_stack([band.mean(axis=0) for band in bands])
+        return cls(pd.DataFrame(measured, index=share.index), share, len(X)).plot(axes=axes)
+
+    def plot(self, *, axes=None):
+        """Draw.
+
+        Parameters
+        ----------
+        axes : sequence of two matplotlib Axes, default=None
+            Map and shares. None makes a figure.
+
+        Returns
+        -------
+        display : MissingnessDisplay
+            This object.
+        """
+        n_labs = len(self.share)
+        if axes is None:
+            _, axes = import_pyplot().subplots(
+                1,
+                2,
+                sharey=True,
+                width_ratios=[4, 1],
+                figsize=(7.2, 1.0 + 0.19 * n_labs),
+                layout="constrained",
+            )
+        area, bars = self.axes_ = np.asarray(axes).ravel()
+        self.figure_ = area.figure
+        area.imshow(
+            self.measured.to_numpy(),
+            aspect="auto",
+            cmap="Blues",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+            extent=(0, self.n_stays, n_labs - 0.5, -0.5),
+        )
+        area.set_yticks(range(n_labs), [str(name) for name in self.share.index], fontsize="small")
+        area.tick_params(axis="y", length=0)
+        area.set_xlabel("stays, those with most labs first (dark: measured)")
+        bars.barh(range(n_labs), 100 * self.share.to_numpy(), color="#0072B2", height=0.7)
+        bars.set_xlim(0, 100)
+        bars.set_xlabel("measured, %")
+        bars.tick_params(axis="y", length=0)
+        bars.spines[["top", "right"]].set_visible(False)
+        return self
