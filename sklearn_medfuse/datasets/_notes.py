@@ -5,6 +5,7 @@ from operator import itemgetter
 
 import pandas as pd
 
+from .._note_sections import without_sections
 from ._layout import EventTable, Layout
 from ._options import CohortOptions
 from ._sources import TEXT_DTYPE, Source, literal
@@ -58,7 +59,9 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
     rows, names = classified(source, notes, options, reasons)
     note_type = "type" if "type" in notes.columns else literal(notes.table)
     # More than the budget is never needed of a note: long ones are cut on the way in.
-    text = "text" if options.max_note_chars is None else f"left(text, {options.max_note_chars})"
+    # With sections to drop it is not known yet how much of a note is left.
+    whole = options.max_note_chars is None or bool(options.dropped_sections)
+    text = "text" if whole else f"left(text, {options.max_note_chars})"
     zoned = [f"{role}_zoned" for role, (_, kind) in notes.columns.items() if kind == "time"]
     source.execute(
         "CREATE OR REPLACE TEMP TABLE read_notes AS SELECT reason, dated, unstored, "
@@ -92,6 +95,8 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
 
 def _compose(source, options, n_stays, counts) -> list[str | None]:
     """The notes of each stay within the budget, in order, joined."""
+    if options.dropped_sections:
+        return _compose_without_sections(source, options, n_stays, counts)
     # The text itself is the last key, so that the order of rows in a file cannot change anything.
     newest_first = "happened DESC, type, text"
     before = "0"
@@ -119,3 +124,42 @@ def _compose(source, options, n_stays, counts) -> list[str | None]:
     if budget is not None:
         counts["notes used within max_note_chars"] = n_used
     return texts
+
+
+def _compose_without_sections(source, options, n_stays, counts) -> list[str | None]:
+    """As `_compose`, but the budget counts what dropped sections leave of each note."""
+    rows = source.batches(
+        "SELECT stay, happened, type, text FROM note_events ORDER BY stay, happened, type, text",
+        "notes",
+    )
+    texts: list[str | None] = [None] * n_stays
+    n_used = n_dropped = 0
+    for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
+        of_stay = []
+        for _, happened, kind, note in group:
+            left, n = without_sections(note, options.dropped_sections)
+            n_dropped += n
+            if left.strip():
+                of_stay.append((-happened, kind, left))
+        newest_first = _within(sorted(of_stay), options.max_note_chars)
+        n_used += len(newest_first)
+        if options.note_order == "oldest_first":
+            newest_first.sort(key=lambda note: (-note[0], *note[1:]))
+        texts[stay] = BETWEEN_NOTES.join(text for *_, text in newest_first) or None
+    counts["note sections dropped"] = n_dropped
+    if options.max_note_chars is not None:
+        counts["notes used within max_note_chars"] = n_used
+    return texts
+
+
+def _within(notes: list[tuple], budget: int | None) -> list[tuple]:
+    """The first of the notes, the one with which the budget is exceeded cut at its end."""
+    if budget is None:
+        return notes
+    kept = []
+    for happened, kind, text in notes:
+        if budget <= 0:
+            break
+        kept.append((happened, kind, text[:budget]))
+        budget -= len(text)
+    return kept

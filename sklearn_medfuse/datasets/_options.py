@@ -7,9 +7,29 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from .._note_sections import section_name
 from ._cohort import check_require, parse_hours
 
 Aggregate = Literal["last", "first", "mean", "min", "max", "slope", "count"]
+
+# what discharge summaries, above all those of MIMIC, call the sections that sum the stay up
+OUTCOME_SECTIONS = (
+    "Chief diagnosis",
+    "Diagnoses",
+    "Diagnosis",
+    "Discharge condition",
+    "Discharge diagnoses",
+    "Discharge diagnosis",
+    "Discharge disposition",
+    "Final diagnoses",
+    "Final diagnosis",
+    "ICD codes",
+    "Primary diagnoses",
+    "Primary diagnosis",
+    "Principal diagnosis",
+    "Secondary diagnoses",
+    "Secondary diagnosis",
+)
 
 _DISCHARGE = re.compile(r"discharge(?:\s*\+\s*(?P<delay>.+))?")
 _OUTCOME = re.compile(r"mortality|(readmission|length_of_stay)_(\d+)d")
@@ -49,6 +69,10 @@ class CohortOptions:
     max_note_chars : int or None, default=None
         Characters of notes that a stay gets: the newest notes are taken first, and the one with
         which it is exceeded is cut at its end. None for no limit.
+    drop_note_sections : "outcome" or sequence of str, default=()
+        Headings of sections to take out of the notes, whatever their case: those that state what
+        is to be predicted, as "Discharge diagnosis" does of codes given at discharge. "outcome"
+        takes out what English discharge summaries call so, see `OUTCOME_SECTIONS`.
     without_stored_time : {"keep", "drop"}, default="keep"
         What becomes of results and notes that have a time at which they happened and none at
         which they were entered, in tables that have such a column: kept, if they happened before
@@ -96,6 +120,7 @@ class CohortOptions:
     note_types: Sequence[str] | None = None
     note_order: Literal["oldest_first", "newest_first"] = "oldest_first"
     max_note_chars: int | None = None
+    drop_note_sections: str | Sequence[str] = ()
     without_stored_time: Literal["keep", "drop"] = "keep"
     phenotypes: str | Mapping | None = "elixhauser"
     n_labels: int | Sequence[str] | None = 10
@@ -127,6 +152,11 @@ class CohortOptions:
         for name in ("lab_names", "note_types", "outcomes"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be a list of str, got {getattr(self, name)!r}.")
+        if isinstance(self.drop_note_sections, str) and self.drop_note_sections != "outcome":
+            raise ValueError(
+                "drop_note_sections must be 'outcome' or a list of headings, got "
+                f"{self.drop_note_sections!r}."
+            )
         wrong = [name for name in self.outcomes if not _OUTCOME.fullmatch(name)]
         if wrong:
             raise ValueError(
@@ -139,6 +169,13 @@ class CohortOptions:
                 "phenotypes must be 'elixhauser', a mapping of names to ICD codes, or None beside "
                 f"outcomes, got {self.phenotypes!r}."
             )
+
+    @property
+    def dropped_sections(self) -> frozenset[str]:
+        """Names of the sections to take out, as `section_name` writes them."""
+        is_name = isinstance(self.drop_note_sections, str)
+        headings = OUTCOME_SECTIONS if is_name else self.drop_note_sections
+        return frozenset(map(section_name, headings))
 
     def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
         if getattr(self, name) not in allowed:

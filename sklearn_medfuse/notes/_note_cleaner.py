@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from .._note_sections import Section, section_name, split_sections
 from .._state import VersionedStateMixin
-from ._sections import Section, section_name, split_sections
 from ._texts import NoteColumnsMixin, clean_columns, join_row
 
 # MIMIC-III's "[**Known lastname 123**]" and MIMIC-IV's "___"; every repetition is bounded or ends

@@ -107,6 +107,31 @@ def test_note_types_order_and_budget(tables):
         assert whole.startswith(cut)
 
 
+@pytest.mark.parametrize("sections", ["outcome", ["DISCHARGE  diagnosis:"]])
+@pytest.mark.parametrize("budget", [None, 30])
+@pytest.mark.parametrize("order", ["oldest_first", "newest_first"])
+def test_sections_that_state_the_outcome_are_as_if_never_written(tables, sections, budget, order):
+    notes = tables["notes"]
+    stated = "\n\nDischarge diagnosis:\nHeart failure.\nSepsis.\n"
+    options = {**ALL, "max_note_chars": budget, "note_order": order}
+    # a section ends at the next heading: the text below one belongs to it
+    seen = "Seen: " + notes["text"].str.strip()
+    with_section = {**tables, "notes": notes.assign(text=seen + stated)}
+    expected = load({**tables, "notes": notes.assign(text=seen)}, **options)
+    found = load(with_section, drop_note_sections=sections, **options)
+    assert_same(found, expected)
+    assert found.report()["note sections dropped"] > 0
+    untouched = load(with_section, **{**options, "max_note_chars": None})
+    assert untouched.X["note"].str.contains("Sepsis").any()
+
+
+def test_a_note_that_is_nothing_but_the_outcome_is_no_note(tables):
+    notes = tables["notes"].assign(text="Final diagnosis: sepsis.")
+    cohort = load({**tables, "notes": notes}, drop_note_sections="outcome", **ALL)
+    assert cohort.X["note"].isna().all()
+    assert cohort.report()["stays kept: without notes"] == len(cohort.X)
+
+
 def test_labels_are_those_of_the_codes(tables):
     cohort = load(tables, **ALL)
     codes = tables["diagnoses"].dropna()
@@ -325,6 +350,7 @@ def test_text_results_count_where_they_are_numbers():
         ("note_types", "Nursing"),
         ("note_order", "random"),
         ("max_note_chars", 0),
+        ("drop_note_sections", "Discharge diagnosis"),
         ("without_stored_time", "guess"),
         ("phenotypes", "charlson"),
         ("phenotypes", None),

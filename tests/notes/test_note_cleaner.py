@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from sklearn_medfuse import NoteCleaner
-from sklearn_medfuse.notes._sections import section_name, split_sections
+from sklearn_medfuse._note_sections import section_name, split_sections
 
 # in the manner of MIMIC's discharge summaries; nobody's
 DISCHARGE = """\

@@ -123,3 +123,35 @@ def split_sections(
         paragraph.append(line)
     end_paragraph()
     return [section for section in sections if section.paragraphs], n_repeated
+
+
+def without_sections(text: str, names: Collection[str]) -> tuple[str, int]:
+    """Take the sections of some names out of a note.
+
+    Parameters
+    ----------
+    text : str
+        The note.
+    names : collection of str
+        As `section_name` writes them.
+
+    Returns
+    -------
+    text : str
+        The note unchanged where it has none of them, else its other paragraphs.
+    n_dropped : int
+        Sections taken out.
+
+    Examples
+    --------
+    >>> note = "Alert.\\n\\nDischarge diagnosis:\\nCOPD.\\n\\nPlan: home."
+    >>> without_sections(note, {"discharge diagnosis"})
+    ('Alert.\\n\\nPlan: home.', 1)
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    sections, _ = split_sections(lines, named=names)
+    kept = [section for section in sections if section.name not in names]
+    if len(kept) == len(sections):
+        return text, 0
+    paragraphs = [paragraph for section in kept for paragraph in section.paragraphs]
+    return "\n\n".join(paragraphs), len(sections) - len(kept)
