@@ -13,8 +13,7 @@ from ._cohort import check_require, parse_hours
 Aggregate = Literal["last", "first", "mean", "min", "max", "slope", "count"]
 
 # what discharge summaries, above all those of MIMIC, call the sections that sum the stay up
-OUTCOME_SECTIONS = (
-    "Chief diagnosis",
+_OUTCOME_SECTIONS = (
     "Diagnoses",
     "Diagnosis",
     "Discharge condition",
@@ -72,7 +71,8 @@ class CohortOptions:
     drop_note_sections : "outcome" or sequence of str, default=()
         Headings of sections to take out of the notes, whatever their case: those that state what
         is to be predicted, as "Discharge diagnosis" does of codes given at discharge. "outcome"
-        takes out what English discharge summaries call so, see `OUTCOME_SECTIONS`.
+        takes out diagnosis and diagnoses of any kind (discharge, final, primary, principal,
+        secondary), discharge condition, discharge disposition and ICD codes.
     without_stored_time : {"keep", "drop"}, default="keep"
         What becomes of results and notes that have a time at which they happened and none at
         which they were entered, in tables that have such a column: kept, if they happened before
@@ -174,7 +174,7 @@ class CohortOptions:
     def dropped_sections(self) -> frozenset[str]:
         """Names of the sections to take out, as `section_name` writes them."""
         is_name = isinstance(self.drop_note_sections, str)
-        headings = OUTCOME_SECTIONS if is_name else self.drop_note_sections
+        headings = _OUTCOME_SECTIONS if is_name else self.drop_note_sections
         return frozenset(map(section_name, headings))
 
     def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
