@@ -1,0 +1,45 @@
+"""
+From csv tables to a fitted model
+=================================
+
+Four csv files of any hospital in, a report on patients held out and a saved model out. Names of
+columns that differ from those of :func:`~sklearn_medfuse.datasets.load_tables` stand in `columns`.
+
+    python examples/own_tables.py FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import skops.io
+
+from sklearn_medfuse import make_medfuse_pipeline
+from sklearn_medfuse.datasets import load_tables
+from sklearn_medfuse.metrics import multilabel_report
+
+folder = Path(sys.argv[1])
+stay = {"stay": "encounter_id"}
+cohort = load_tables(
+    labs=folder / "lab_results.csv",
+    notes=folder / "notes.csv",
+    diagnoses=folder / "diagnoses.csv",
+    stays=folder / "encounters.csv",
+    columns={
+        "stays": {"stay_id": "encounter_id"},
+        "labs": stay,
+        "notes": stay,
+        "diagnoses": stay,
+    },
+    index_time="24h",  # nothing that happened later reaches the model
+    n_labels=5,  # the most prevalent diseases
+)
+print(cohort)
+
+train, test = cohort.train_test_split(by="patient", random_state=0)
+pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, random_state=0)
+pipe.fit(train.X, train.y)
+
+predicted = pipe.predict_proba(test.X)
+report = multilabel_report(test.y, predicted, groups=test.groups, random_state=0)
+print(report[["prevalence", "auroc", "auroc_low", "auroc_high", "auprc"]].round(3))
+skops.io.dump(pipe, folder / "medfuse.skops")

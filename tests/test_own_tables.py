@@ -1,0 +1,102 @@
+"""The newcomer's script, from csv tables to a saved model, on made tables and simulated ones."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+
+from sklearn_medfuse.datasets import load_tables
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "examples" / "own_tables.py"
+SHARED = Path(os.environ.get("MEDFUSE_DATA", ROOT.parent / "shared" / "data"))
+SIMULATED = SHARED / "hospital_sim"
+# kidney, heart, lung, weight, thyroid
+CODES = ("N18.3", "I50.9", "J44.9", "E66.9", "E03.9")
+TABLES = ("encounters", "lab_results", "notes", "diagnoses")
+
+
+def made_tables(n_stays=60):
+    """Tables as a hospital's export has them: times as text, gaps, a stay without notes."""
+    rng = np.random.default_rng(0)
+    ids = [f"E{i:03}" for i in range(n_stays)]
+    start = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 9000, n_stays), "h")
+    sick = rng.random((n_stays, len(CODES))) < 0.4
+    encounters = pd.DataFrame(
+        {
+            "encounter_id": ids,
+            "patient_id": [f"P{i // 2}" for i in range(n_stays)],
+            "start": start.astype(str),
+            "end": (start + pd.Timedelta("3D")).astype(str),
+        }
+    )
+    labs = pd.DataFrame(
+        {
+            "encounter_id": np.repeat(ids, 2),
+            "name": np.tile(["Creatinine", "BNP"], n_stays),
+            "value": np.round(1 + sick[:, :2].ravel() + 0.3 * rng.random(2 * n_stays), 2),
+            "unit": np.tile(["mg/dL", "ng/L"], n_stays),
+            "time": np.repeat((start + pd.Timedelta("2h")).astype(str), 2),
+        }
+    ).sample(frac=0.8, random_state=0)
+    notes = pd.DataFrame(
+        {
+            "encounter_id": ids,
+            "time": (start + pd.Timedelta("1h")).astype(str),
+            "text": [
+                f"{'Swollen ankles.' if s else 'No oedema.'}\nAlert, calm." for s in sick[:, 1]
+            ],
+        }
+    ).iloc[1:]
+    row, column = np.nonzero(np.column_stack([np.ones(n_stays), sick]))
+    codes = np.array(["Z00.0", *CODES])
+    diagnoses = pd.DataFrame({"encounter_id": np.array(ids)[row], "code": codes[column]})
+    return dict(zip(TABLES, (encounters, labs, notes, diagnoses), strict=True))
+
+
+def simulated_tables(n_stays=150):
+    if not SIMULATED.is_dir():
+        pytest.skip("the simulated hospital stands beside the repository in CI only")
+    tables = {name: pd.read_parquet(SIMULATED / f"{name}.parquet") for name in TABLES}
+    coded = tables["encounters"]["encounter_id"].isin(tables["diagnoses"]["encounter_id"])
+    ids = tables["encounters"].loc[coded, "encounter_id"].head(n_stays)
+    return {name: table[table["encounter_id"].isin(ids)] for name, table in tables.items()}
+
+
+def test_the_script_has_fewer_than_forty_lines_of_code():
+    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"))
+    lines = {line for node in tree.body[1:] for line in range(node.lineno, node.end_lineno + 1)}
+    assert len(lines) < 40
+
+
+@pytest.mark.parametrize("make", [made_tables, simulated_tables])
+def test_a_newcomer_gets_a_report_and_a_model(make, tmp_path, minilm):
+    for name, table in make().items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(SCRIPT), str(tmp_path)],
+        env={"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Cohort(")
+    macro = next(line.split() for line in done.stdout.splitlines() if line.startswith("macro"))
+    assert 0 < float(macro[2]) <= 1
+    assert "nan" not in macro
+
+    stay = {"stay": "encounter_id"}
+    files = (tmp_path / f"{name}.csv" for name in ("lab_results", "notes", "diagnoses"))
+    columns = dict.fromkeys(("labs", "notes", "diagnoses"), stay)
+    columns["stays"] = {"stay_id": "encounter_id"}
+    cohort = load_tables(*files, tmp_path / "encounters.csv", columns=columns, n_labels=5)
+    file = tmp_path / "medfuse.skops"
+    pipe = skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
+    assert pipe.predict_proba(cohort.X[:3]).shape == (3, cohort.y.shape[1])
