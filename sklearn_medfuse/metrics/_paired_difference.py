@@ -158,10 +158,10 @@ def _score_pair(function, labels, scores, draws, averages):
     # else the averages of the two would be over different labels
     undefined = np.isnan(values[0]) | np.isnan(values[1])
     values = [np.where(undefined, np.nan, each) for each in values]
-    pooled = [None, None, None]
+    pooled = [None] * 3
     if "micro" in averages:
-        pooled[:2] = [pooled_score(function, labels, model, draws) for model in scores]
-        pooled[2] = pooled[0] - pooled[1]
+        of_a, of_b = (pooled_score(function, labels, model, draws) for model in scores)
+        pooled = [of_a, of_b, of_a - of_b]
     n_positive = count_positives(labels, draws)
     return [
         append_averages(each, n_positive, of_pairs, averages)

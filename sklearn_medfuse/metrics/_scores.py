@@ -1,5 +1,6 @@
 """The scores that reports know by name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,7 +45,7 @@ class Score:
         Whether resampling makes it greater, so that percentiles of draws would be too high.
     """
 
-    function: object
+    function: Callable
     of_decisions: bool = False
     of_probabilities: bool = False
     grows_with_noise: bool = False

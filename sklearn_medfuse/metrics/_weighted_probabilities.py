@@ -50,9 +50,7 @@ def weighted_calibration_error(y_true, y_prob, weights, bin_of_pair):
         known = ~np.isnan(y_true[:, label])
         times = weights[known]
         # W_m (ȳ_m - p̄_m) in one sum
-        gaps = sum_by_bin(
-            bin_of_pair[known, label], (y_true - y_prob)[known, label, None] * times
-        )
+        gaps = sum_by_bin(bin_of_pair[known, label], (y_true - y_prob)[known, label, None] * times)
         total = times.sum(axis=0)
         np.divide(np.abs(gaps).sum(axis=0), total, out=errors[:, label], where=total > 0)
     return errors
