@@ -131,7 +131,8 @@ def test_averages_of_each_draw_are_those_of_the_resampled_rows(labels, scores, p
         found = drawn[[f"{name}{end}" for name in percentiles]]
         np.testing.assert_allclose(found, expected[percentiles])
     mirrored = (2 * drawn["ece"] - expected["ece"]).clip(lower=0)
-    np.testing.assert_allclose(drawn["ece_low"], mirrored)
+    np.testing.assert_allclose(drawn["ece_low"], np.minimum(mirrored, drawn["ece"]))
+    np.testing.assert_allclose(drawn["ece_high"], np.maximum(mirrored, drawn["ece"]))
 
 
 def test_nothing_predicted_has_no_ppv(labels, scores):
