@@ -45,7 +45,7 @@ def _checked_mask_ratio(mask_ratio) -> tuple[float, float]:
 
 def knowledge_before(encoder) -> LabKnowledge | None:
     """What `warm_start` or `initial` offer to begin with; to be asked before X changes anything."""
-    if encoder.warm_start and hasattr(encoder, "_module"):
+    if encoder.warm_start and encoder._get_module() is not None:
         return LabKnowledge.of(encoder)
     if encoder.initial is None:
         return None
