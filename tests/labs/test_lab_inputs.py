@@ -250,6 +250,18 @@ def test_permuting_rows_permutes_the_embedding(seed, form):
     )
 
 
+@FEW
+@given(seed=SEEDS)
+def test_permuting_columns_permutes_what_is_imputed(seed):
+    X = draw_labs(seed, n_rows=20)
+    order = np.random.default_rng(seed).permutation(4)
+    # the net begins with weights by position; at this rate it leaves the linear part as it is
+    encoder, other = make(learning_rate=1e-12), make(learning_rate=1e-12)
+    np.testing.assert_allclose(
+        other.fit(X[:, order]).impute(X[:, order]), encoder.fit(X).impute(X)[:, order], atol=1e-6
+    )
+
+
 def test_permuted_columns_are_refused_by_name():
     frame = as_frame(as_texts(draw_labs(3)))
     encoder = make().fit(frame)

@@ -109,3 +109,14 @@ def test_kinds_are_kept_by_a_clone_and_in_a_folder(urine, tmp_path, kinds):
     loaded = MaskedLabEncoder.from_pretrained(tmp_path)
     assert loaded.get_params()["kinds"] == kinds
     np.testing.assert_array_equal(loaded.transform(X), encoder.transform(X))
+
+
+def test_a_file_from_before_a_parameter_has_its_default(urine):
+    X = urine[["grade"]]
+    encoder = make().fit(X)
+    state = encoder.__getstate__()
+    del state["kinds"]
+    loaded = MaskedLabEncoder.__new__(MaskedLabEncoder)
+    loaded.__setstate__(state)
+    assert clone(loaded).kinds is None
+    np.testing.assert_array_equal(loaded.transform(X), encoder.transform(X))
