@@ -1,7 +1,6 @@
 """MaskedLabEncoder: masked lab-test modeling as a scikit-learn transformer."""
 
 import copy
-import warnings
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -24,10 +23,17 @@ from .._training import (
     torch_seed,
 )
 from ._factor_analysis import fit_prior
-from ._lab_cells import FEWEST_ROWS, LabCells, LabResults
+from ._lab_cells import LabCells, LabResults
 from ._lab_imputation import batches
 from ._lab_input import validate_labs
-from ._lab_learning import attributes_now, checkpoint_of, knowledge_before, plan_of
+from ._lab_learning import (
+    attributes_now,
+    checkpoint_of,
+    knowledge_before,
+    plan_of,
+    rows_to_learn,
+    warn_of_rare_labs,
+)
 from ._lab_predictions import LabPredictionsMixin
 from ._lab_scale import LabScale
 from ._lab_start import LabStart
@@ -177,8 +183,8 @@ class MaskedLabEncoder(
     saved with the model, a column of more than 50 levels, of long texts, or of mostly different
     ones is refused as free text.
 
-    Of a lab that fewer than five rows of fit have measured nothing is learned, since its scale would
-    tell those patients' values: it is ignored, and `impute` fills it with 0.
+    Nothing is learned of a lab that fewer than five rows of fit have measured, since its scale
+    would tell those patients' values: it is ignored, and `impute` fills it with 0.
 
     Fitting depends neither on the order of the rows nor on how often a row is repeated, other than
     by its weight: each distinct row is taken once, in the order of a hash.
@@ -488,29 +494,14 @@ class MaskedLabEncoder(
     def _set_scale(
         self, results: LabResults, weight: np.ndarray, start: LabStart | None
     ) -> tuple[LabResults, np.ndarray]:
-        """Set the labs' scales; return each distinct row of what is learned from, and its weight.
-
-        Nothing is learned of a lab that was measured in too few rows: its mean would be a patient's
-        result.
-        """
-        learned = results.rows_per_lab(weight) >= FEWEST_ROWS
-        if start is not None:
-            learned[start.shared[:, 0]] = True
-        results, weight = results.of_labs(learned).distinct(weight)
+        """Set the labs' scales; return each distinct row of what is learned, and its weight."""
+        results, weight = rows_to_learn(results, weight, start)
         scale = LabScale.fit(results, weight)
         scale = scale if start is None else start.merge_scale(scale)
+        warn_of_rare_labs(scale)
         # the net of an earlier fit does not go with these scales
-        vars(self).pop("_module", None)
+        self.__dict__.pop("_module", None)
         self.center_, self.scale_, self._knots = scale
-        rare = np.flatnonzero(~scale.known)
-        if len(rare):
-            warnings.warn(
-                f"{len(rare)} of {len(scale.known)} lab columns have fewer than {FEWEST_ROWS} "
-                f"measured values in fit, first at position {rare[0]}; nothing is learned of them: "
-                "transform ignores them and impute fills them with 0.",
-                UserWarning,
-                stacklevel=4,
-            )
         return results, weight
 
     def _split(self, cells: LabCells, weight: np.ndarray, seed: int):

@@ -139,7 +139,7 @@ def _plain(value):
 
 def _as_given(value):
     if isinstance(value, dict):
-        return {key: each for key, each in value["pairs"]}
+        return dict(value["pairs"])
     # json knows no tuples; no parameter is a list
     return tuple(value) if isinstance(value, list) else value
 
