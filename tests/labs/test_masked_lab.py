@@ -308,12 +308,14 @@ def test_early_stopping_keeps_the_best_epoch(correlated):
     scores = encoder.validation_scores_
     assert len(scores) == len(encoder.loss_curve_) == encoder.n_iter_
     assert encoder.best_epoch_ == np.argmax(scores) + 1
+    assert encoder.validation_score_ == max(scores)
     assert encoder.n_iter_ == 40 or encoder.n_iter_ == encoder.best_epoch_ + 3
 
 
 def test_without_early_stopping_the_last_epoch_is_kept(labs):
     encoder = make(max_epochs=3).fit(labs)
     assert encoder.validation_scores_ == []
+    assert encoder.validation_score_ is None
     assert encoder.best_epoch_ == encoder.n_iter_ == 3
 
 
