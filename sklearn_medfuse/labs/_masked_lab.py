@@ -23,7 +23,7 @@ from .._training import (
     torch_seed,
 )
 from ._factor_analysis import fit_prior
-from ._lab_cells import LabCells, LabResults
+from ._lab_cells import LabResults
 from ._lab_imputation import batches
 from ._lab_input import validate_labs
 from ._lab_learning import (
@@ -39,9 +39,7 @@ from ._lab_scale import LabScale
 from ._lab_start import LabStart
 from ._masked_training import MaskedTrainer, calibrate_spread
 from ._pretrained import PretrainedMixin
-from ._training_rows import N_FOLDS, TrainingRows, training_rows
-
-_MIN_VALIDATION_ROWS = 10
+from ._training_rows import N_FOLDS, TrainingRows, split_rows, training_rows
 
 
 class MaskedLabEncoder(
@@ -347,7 +345,8 @@ class MaskedLabEncoder(
         cells, weight = cells.take(order), weight[order]
         checkpoint = checkpoint_of(self, cells, weight, start)
         seed = self._seed(checkpoint)
-        train, validation = self._split(cells, weight, seed)
+        held_out = self.validation_fraction if self.early_stopping else 0.0
+        train, validation = split_rows(cells, weight, held_out, seed)
         device = resolve_device(self.device)
         with torch_seed(seed, device) as generator:
             module = self._begin(train, start, device)
@@ -503,18 +502,6 @@ class MaskedLabEncoder(
         self.__dict__.pop("_module", None)
         self.center_, self.scale_, self._knots = scale
         return results, weight
-
-    def _split(self, cells: LabCells, weight: np.ndarray, seed: int):
-        """Rows to learn from and, with early stopping, rows to validate on."""
-        n_validation = round(self.validation_fraction * len(cells))
-        if not self.early_stopping or n_validation < _MIN_VALIDATION_ROWS:
-            return training_rows(cells, weight), None
-        order = np.random.default_rng(seed).permutation(len(cells))
-        train = np.sort(order[n_validation:])
-        return (
-            training_rows(cells.take(train), weight[train]),
-            cells.take(np.sort(order[:n_validation])),
-        )
 
     def _build_module(self, n_versions: int = 1) -> MaskedLabAutoencoder:
         check_heads(self.d_model, self.n_heads)
