@@ -4,7 +4,7 @@ The rows of each table are split into an old and a new hospital. The new one has
 the labs and has a quarter that the old one has not. From 100 of its stays an encoder learns
 afresh, or from where the old one ended; both impute hidden cells of the new hospital's other stays.
 
-    python benchmarks/labs_transfer.py FOLDER [--seeds 0 1 2] [--stays 100]
+    python benchmarks/labs_transfer.py FOLDER [--seeds 0 1 2] [--stays 100] [--tables eicu]
 """
 
 import argparse
@@ -21,10 +21,11 @@ def main():
     parser.add_argument("folder", help="holds clif_demo, nhanes and eicu_demo_dev")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--stays", type=int, default=100)
+    parser.add_argument("--tables", nargs="+", default=None)
     args = parser.parse_args()
     rows = []
     for name, table in load_tables(args.folder).items():
-        if len(table) < 4 * args.stays:
+        if len(table) < 4 * args.stays or (args.tables and name not in args.tables):
             continue
         for seed in args.seeds:
             rows += [(name, seed, *row) for row in compare(table, seed, args.stays)]

@@ -4,6 +4,7 @@ No pickled torch module, optimiser or callback leaves the process. A joblib file
 on a machine without the GPU it was fitted on, and a skops file needs no trusted type but ours.
 """
 
+import inspect
 import warnings
 from abc import abstractmethod
 from typing import Any, TypeVar
@@ -74,6 +75,10 @@ class VersionedStateMixin:
                 UserWarning,
                 stacklevel=2,
             )
+        # parameters that the version before did not have
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            if parameter.default is not parameter.empty:
+                state.setdefault(name, parameter.default)
         super().__setstate__(state)  # type: ignore[misc]  # BaseEstimator's
 
 

@@ -5,6 +5,9 @@ import torch
 
 from .._nn.lab_batch import LabBatch
 
+# what is kept of a lab, its mean above all, comes from so many rows at least
+FEWEST_ROWS = 5
+
 
 class LabResults:
     """Measured cells in the labs' own units, row after row, as in a CSR matrix.
@@ -48,6 +51,17 @@ class LabResults:
     def take(self, rows: np.ndarray) -> "LabResults":
         """Return some rows, in the order asked for."""
         cell, row_start = _cells_of(self.row_start, rows)
+        return LabResults(row_start, self.lab[cell], self.value[cell], self.n_labs)
+
+    def rows_per_lab(self, weight: np.ndarray) -> np.ndarray:
+        """Count the rows of positive weight in which each lab was measured, shape (n_labs,)."""
+        used = np.repeat(weight > 0, self.n_measured)
+        return np.bincount(self.lab[used], minlength=self.n_labs)
+
+    def of_labs(self, kept: np.ndarray) -> "LabResults":
+        """Return the cells of some labs, bool array (n_labs,), as if no other was measured."""
+        cell = kept[self.lab]
+        row_start = np.concatenate([[0], cell.cumsum(dtype=np.int64)])[self.row_start]
         return LabResults(row_start, self.lab[cell], self.value[cell], self.n_labs)
 
     def distinct(self, weight: np.ndarray | None) -> tuple["LabResults", np.ndarray]:

@@ -1,6 +1,7 @@
 """From what the user gives (array, list, frame, sparse matrix) to validated numbers, and back."""
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,20 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from .._training import no_values_in_errors
-from ._lab_results import Levels, describe_unread, fill_in, float_dtype, read_results
+from ._lab_results import (
+    NUMERIC,
+    QUALITATIVE,
+    Levels,
+    describe_unread,
+    fill_in,
+    float_dtype,
+    read_results,
+)
 from ._lab_sparse import measured_csr, refuse_ambiguous_format
 
+_KINDS = (NUMERIC, QUALITATIVE)
 _AS_FLOATS: dict = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
+_REMEDY = " The parameter kinds tells fit how to read a column."
 
 
 def validate_labs(estimator, X, levels: list[Levels] | None = None):
@@ -35,20 +46,60 @@ def validate_labs(estimator, X, levels: list[Levels] | None = None):
         Levels of each qualitative lab, None for a numeric one.
     """
     reset = levels is None
+    kinds = positions_of_kinds(getattr(estimator, "kinds", None), X) if reset else {}
     if sparse.issparse(X):
         values = _validate_sparse(estimator, X, levels)
         return values, levels or [None] * values.shape[1]
     with no_values_in_errors():
-        table = as_table(X, always=_any_qualitative(levels))
+        asked = QUALITATIVE in kinds.values()
+        table = as_table(X, always=asked or _any_qualitative(levels))
         if table is None:
             values = validate_data(estimator, X, reset=reset, copy=False, **_AS_FLOATS)
             return values, levels or [None] * values.shape[1]
         validate_data(estimator, X, reset=reset, skip_check_array=True)
-        results = read_results(table, levels)
+        results = read_results(table, levels, kinds)
         values = check_array(results.values, input_name="X", estimator=estimator, **_AS_FLOATS)
     if results.unread:
-        warnings.warn(describe_unread(results.unread), UserWarning, stacklevel=3)
+        remedy = _REMEDY if hasattr(estimator, "kinds") else ""
+        warnings.warn(describe_unread(results.unread, remedy), UserWarning, stacklevel=3)
     return values, results.levels
+
+
+def positions_of_kinds(kinds: Mapping | None, X) -> dict[int, str]:
+    """Kinds by the columns' positions; ValueError where `kinds` does not fit X.
+
+    Parameters
+    ----------
+    kinds : dict or None
+        Column names, of an X without names positions, and their kinds.
+    X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+        Lab results.
+
+    Examples
+    --------
+    >>> positions_of_kinds({"b": "numeric"}, pd.DataFrame({"a": [1], "b": [2]}))
+    {1: 'numeric'}
+    """
+    found: dict[int, str] = {}
+    if not kinds:
+        return found
+    n_columns = np.shape(X)[1] if np.ndim(X) == 2 else 0
+    columns = list(X.columns) if hasattr(X, "columns") else list(range(n_columns))
+    for name, kind in kinds.items():
+        if kind not in _KINDS:
+            raise ValueError(f"kinds[{name!r}]={kind!r} is not one of {', '.join(_KINDS)}.")
+        if name not in columns:
+            raise ValueError(
+                f"kinds names {name!r}, which is no lab column of X; use the names of a "
+                "DataFrame's columns, of an array their positions."
+            )
+        if kind == QUALITATIVE and sparse.issparse(X):
+            raise ValueError(
+                f"kinds[{name!r}]={kind!r} does not fit a sparse X, which holds numbers only. "
+                "Pass a DataFrame."
+            )
+        found |= {position: kind for position, each in enumerate(columns) if each == name}
+    return found
 
 
 def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
@@ -75,7 +126,10 @@ def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
     table = None if sparse.issparse(X) else as_table(X, always=_any_qualitative(levels))
     if table is None:
         return filled.astype(float_dtype(getattr(X, "dtype", None)), copy=False)
-    imputed = fill_in(table, values, filled, levels).to_numpy(dtype=object)
+    filled_table = fill_in(table, values, filled, levels)
+    if all(dtype.kind == "f" for dtype in filled_table.dtypes):
+        return filled_table.to_numpy(dtype=float_dtype(getattr(X, "dtype", None)))
+    imputed = filled_table.to_numpy(dtype=object)
     is_array_of_texts = isinstance(X, np.ndarray) and X.dtype.kind == "U"
     return imputed.astype(str) if is_array_of_texts else imputed
 

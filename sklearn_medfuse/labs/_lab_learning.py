@@ -1,6 +1,7 @@
 """What a fit of MaskedLabEncoder sets out with: its plan, its start and its checkpoint."""
 
 import copy
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._checkpoint import Checkpoint
 from .._state import for_inference, module_to_bytes
 from .._version import __version__
-from ._lab_cells import LabCells
+from ._lab_cells import FEWEST_ROWS, LabCells, LabResults
+from ._lab_scale import LabScale
 from ._lab_start import LabKnowledge, LabStart
 from ._masked_training import MaskedTrainer, TrainingPlan
 from ._pretrained import read_pretrained
@@ -45,7 +47,7 @@ def _checked_mask_ratio(mask_ratio) -> tuple[float, float]:
 
 def knowledge_before(encoder) -> LabKnowledge | None:
     """What `warm_start` or `initial` offer to begin with; to be asked before X changes anything."""
-    if encoder.warm_start and hasattr(encoder, "_module"):
+    if encoder.warm_start and encoder._get_module() is not None:
         return LabKnowledge.of(encoder)
     if encoder.initial is None:
         return None
@@ -54,6 +56,33 @@ def knowledge_before(encoder) -> LabKnowledge | None:
         known = read_pretrained(type(encoder), known)
     check_is_fitted(known)
     return LabKnowledge.of(known)
+
+
+def rows_to_learn(
+    results: LabResults, weight: np.ndarray, start: LabStart | None
+) -> tuple[LabResults, np.ndarray]:
+    """Return each distinct row, without labs of which nothing is to be learned, and its weight.
+
+    Those are the labs that too few rows have measured, if they were not known before: their mean
+    would be a patient's result.
+    """
+    learned = results.rows_per_lab(weight) >= FEWEST_ROWS
+    if start is not None:
+        learned[start.shared[:, 0]] = True
+    return results.of_labs(learned).distinct(weight)
+
+
+def warn_of_rare_labs(scale: LabScale) -> None:
+    """Say of how many labs nothing is learned."""
+    rare = np.flatnonzero(~scale.known)
+    if len(rare):
+        warnings.warn(
+            f"{len(rare)} of {len(scale.known)} lab columns have fewer than {FEWEST_ROWS} measured "
+            f"values in fit, first at position {rare[0]}; nothing is learned of them: transform "
+            "ignores them and impute fills them with 0.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def checkpoint_of(

@@ -57,7 +57,8 @@ class LabPredictionsMixin:
             are unchanged, to the bit or the letter. A qualitative lab is filled with the nearest
             of its levels, a column of numbers as texts with texts of six digits; a column of
             integers with gaps becomes one of floats. A result that could not be read counts as
-            not measured and is replaced. A lab that was never measured in fit is filled with 0.
+            not measured and is replaced. A lab that fewer than five rows of fit have measured is
+            filled with 0.
         std : ndarray of shape (n_rows, n_labs)
             Only with `return_std`: standard deviation of each filled cell in the lab's unit, or
             in positions in its levels; 0 where measured.
@@ -137,8 +138,8 @@ class LabPredictionsMixin:
         Returns
         -------
         DataFrame of shape (n_labs, n_labs)
-            Mean of the two, by name, by position where labs have no names; NaN for a lab that was
-            never measured.
+            Mean of the two, by name, by position where labs have no names; NaN for a lab of which
+            nothing was learned.
 
         Raises
         ------

@@ -2,8 +2,10 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from numbers import Complex, Real
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +46,7 @@ _MIN_CELLS_OF_A_LEVEL = 2
 
 Levels = list[str] | None
 Unread = dict[str, int]
+NUMERIC, QUALITATIVE = "numeric", "qualitative"
 
 
 class LabResults(NamedTuple):
@@ -109,7 +112,11 @@ def level_order(key: str) -> tuple[int, float, str]:
     return (1, float(number[1]), key) if number else (2, 0.0, key)
 
 
-def read_results(table: pd.DataFrame, levels: list[Levels] | None = None) -> LabResults:
+def read_results(
+    table: pd.DataFrame,
+    levels: list[Levels] | None = None,
+    kinds: Mapping[int, str] = MappingProxyType({}),
+) -> LabResults:
     """Read each column as numbers or as levels.
 
     Parameters
@@ -118,6 +125,8 @@ def read_results(table: pd.DataFrame, levels: list[Levels] | None = None) -> Lab
         Columns of any numeric, text, categorical or object dtype.
     levels : list of (list of str, or None), default=None
         Levels of each lab as learned before; None learns them from `table`.
+    kinds : dict of int to {"numeric", "qualitative"}, default={}
+        What columns, by position, are learned as. The others are what most of their cells are.
 
     Raises
     ------
@@ -132,12 +141,18 @@ def read_results(table: pd.DataFrame, levels: list[Levels] | None = None) -> Lab
     for position, name in enumerate(table.columns):
         column = table.iloc[:, position]
         where = f"column {name!r}" if isinstance(name, str) else f"column {position}"
-        if _is_number_dtype(column.dtype) and (levels is None or levels[position] is None):
+        is_numeric = (
+            kinds.get(position) != QUALITATIVE if levels is None else levels[position] is None
+        )
+        if _is_number_dtype(column.dtype) and is_numeric:
             values[:, position] = _numbers(column)
             learned.append(None)
             continue
         code, distinct = _distinct_cells(column, where)
-        known = _learn_levels(code, distinct, where) if levels is None else levels[position]
+        if levels is None:
+            known = _learn_levels(code, distinct, where, kinds.get(position))
+        else:
+            known = levels[position]
         number = np.array([*_numbers_of(distinct, known), np.nan])
         values[:, position] = number[code]
         measured = np.array([not _is_missing(cell) for cell in distinct] + [False])
@@ -148,14 +163,14 @@ def read_results(table: pd.DataFrame, levels: list[Levels] | None = None) -> Lab
     return LabResults(values, learned, unread)
 
 
-def describe_unread(unread: Unread) -> str:
+def describe_unread(unread: Unread, remedy: str = "") -> str:
     """Say how many results of which columns were not read, and nothing of what they were."""
     columns = [f"{where} ({n_cells})" for where, n_cells in unread.items()]
     more = f" and {len(columns) - 5} more columns" if len(columns) > 5 else ""
     return (
         f"{sum(unread.values())} results could not be read and count as not measured: "
         f"{', '.join(columns[:5])}{more}. They are texts in a numeric column, or no level of a "
-        "qualitative one (see levels_)."
+        f"qualitative one (see levels_).{remedy}"
     )
 
 
@@ -182,11 +197,15 @@ def fill_in(table: pd.DataFrame, values: np.ndarray, filled: np.ndarray, levels:
     missing = np.isnan(values)
     for position in np.flatnonzero(missing.any(axis=0)).tolist():
         column, known = table.iloc[:, position], levels[position]
-        if known is None and _is_number_dtype(column.dtype):
-            dtype = float_dtype(column.dtype)
-            copy.isetitem(position, pd.array(filled[:, position], dtype=dtype))
+        new = filled[missing[:, position], position]
+        numbers = [parse_number(level) for level in known or ()]
+        if _is_number_dtype(column.dtype) and None not in numbers:
+            cells = _numbers(column).copy()
+            cells[missing[:, position]] = (
+                new if known is None else np.array(numbers)[_nearest(new, known)]
+            )
+            copy.isetitem(position, pd.array(cells, dtype=float_dtype(column.dtype)))
         else:
-            new = filled[missing[:, position], position]
             copy.isetitem(position, _with_texts(column, missing[:, position], new, known))
     return copy
 
@@ -269,14 +288,16 @@ def _numbers_of(cells: list, levels: Levels) -> list[float]:
     return [position.get(level_key(str(cell)), np.nan) for cell in cells]
 
 
-def _learn_levels(code: np.ndarray, distinct: list, where: str) -> Levels:
-    """Levels of a column that holds more words than numbers, in order; None for a numeric one."""
+def _learn_levels(code: np.ndarray, distinct: list, where: str, kind: str | None) -> Levels:
+    """Levels in order of a column of this kind, or with more words than numbers; or None."""
+    if kind == NUMERIC:
+        return None
     count = np.bincount(code[code >= 0], minlength=len(distinct)).tolist()
     numbers = sum(
         n for cell, n in zip(distinct, count, strict=True) if not np.isnan(_as_float(cell))
     )
     words = sum(n for cell, n in zip(distinct, count, strict=True) if _is_word(cell))
-    if words <= numbers:
+    if words <= numbers and kind is None:
         return None
 
     cells_of_key: Counter[str] = Counter()
@@ -286,6 +307,12 @@ def _learn_levels(code: np.ndarray, distinct: list, where: str) -> Levels:
             text = str(cell).strip()
             cells_of_key[level_key(text)] += n
             spellings.setdefault(level_key(text), Counter())[text] += n
+    if kind == QUALITATIVE and len(cells_of_key) > _MAX_LEVELS:
+        raise ValueError(
+            f"kinds says that {where} of X is qualitative, but it holds {len(cells_of_key)} "
+            f"different results where {_MAX_LEVELS} are the most; leave it to be numeric, or map "
+            "it to fewer results."
+        )
     _refuse_free_text(cells_of_key, where)
 
     kept = [k for k, n in cells_of_key.items() if k in _GRADE_OF or n >= _MIN_CELLS_OF_A_LEVEL]
@@ -311,13 +338,16 @@ def _refuse_free_text(cells_of_key: Counter[str], where: str) -> None:
         )
 
 
+def _nearest(new: np.ndarray, levels: list[str]) -> np.ndarray:
+    return np.clip(np.rint(new), 0, len(levels) - 1).astype(int)
+
+
 def _with_texts(column: pd.Series, missing: np.ndarray, new: np.ndarray, levels: Levels):
     """Fill the missing cells of a column that is no plain column of numbers."""
     cells = column.astype(object).to_numpy(copy=True)
     is_text_dtype = pd.api.types.is_string_dtype(column.dtype) and column.dtype != object
     if levels is not None:
-        nearest = np.clip(np.rint(new), 0, len(levels) - 1).astype(int).tolist()
-        cells[missing] = np.array([levels[level] for level in nearest], dtype=object)
+        cells[missing] = np.array(levels, dtype=object)[_nearest(new, levels)]
     elif is_text_dtype or any(isinstance(cell, str) for cell in cells):
         cells[missing] = np.array([f"{number:.6g}" for number in new.tolist()], dtype=object)
     else:

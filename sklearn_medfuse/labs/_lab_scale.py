@@ -82,14 +82,13 @@ class LabScale(NamedTuple):
 
     def cells(self, results: LabResults) -> LabCells:
         """Put results on the scales; a lab that was never measured in fit is left out."""
-        kept = self.known[results.lab]
-        row_start = np.concatenate([[0], kept.cumsum(dtype=np.int64)])[results.row_start]
-        lab = results.lab[kept]
-        value = _standardise(results.value[kept], self.center[lab], self.scale[lab])
+        results = results.of_labs(self.known)
+        lab = results.lab
+        value = _standardise(results.value, self.center[lab], self.scale[lab])
         score = np.zeros(len(value))
         for each, cells in _by_lab(lab):
             score[cells] = np.interp(value[cells], *self.knots[each].T)
-        return LabCells(row_start, lab, value, score)
+        return LabCells(results.row_start, lab, value, score)
 
     def curves(self, n_points: int) -> np.ndarray:
         """Standardised value of each lab at `n_points` scores from -3.5 to 3.5."""

@@ -1,7 +1,6 @@
 """MaskedLabEncoder: masked lab-test modeling as a scikit-learn transformer."""
 
 import copy
-import warnings
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -24,18 +23,23 @@ from .._training import (
     torch_seed,
 )
 from ._factor_analysis import fit_prior
-from ._lab_cells import LabCells, LabResults
+from ._lab_cells import LabResults
 from ._lab_imputation import batches
 from ._lab_input import validate_labs
-from ._lab_learning import attributes_now, checkpoint_of, knowledge_before, plan_of
+from ._lab_learning import (
+    attributes_now,
+    checkpoint_of,
+    knowledge_before,
+    plan_of,
+    rows_to_learn,
+    warn_of_rare_labs,
+)
 from ._lab_predictions import LabPredictionsMixin
 from ._lab_scale import LabScale
 from ._lab_start import LabStart
 from ._masked_training import MaskedTrainer, calibrate_spread
 from ._pretrained import PretrainedMixin
-from ._training_rows import N_FOLDS, TrainingRows, training_rows
-
-_MIN_VALIDATION_ROWS = 10
+from ._training_rows import N_FOLDS, TrainingRows, split_rows, training_rows
 
 
 class MaskedLabEncoder(
@@ -70,6 +74,10 @@ class MaskedLabEncoder(
     masking : {"uniform", "variation"}, default="uniform"
         Which tests are hidden: all alike, or sooner those with a large coefficient of variation
         [4]_, up to three times as soon as the median test.
+    kinds : dict or None, default=None
+        By column name, of an X without names by position: "numeric" or "qualitative", for
+        columns whose kind is not that of most of their cells (see Notes). Of a numeric column
+        the words are lost; a qualitative one may hold 50 different results.
     d_model : int, default=64
         Width of a token; a multiple of `n_heads`.
     n_heads : int, default=4
@@ -134,7 +142,7 @@ class MaskedLabEncoder(
         fit; None for a numeric lab.
     center_ : ndarray of shape (`n_features_in_`,)
         Mean of each lab in training, winsorised, in the lab's own unit or in positions in its
-        levels; NaN where never measured.
+        levels; NaN where fewer than five rows had it measured.
     scale_ : ndarray of shape (`n_features_in_`,)
         Standard deviation likewise.
     loss_curve_ : list of float
@@ -159,19 +167,22 @@ class MaskedLabEncoder(
 
     A DataFrame, or an array or list of objects, may hold results as hospitals write them. Numbers
     may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as its limit. No text with a
-    comma is a number, as 1,200 may mean 1.2. A column with more words than numbers is
-    qualitative: its distinct results are levels, ordered as clinicians do where the words are
-    known (negative < trace < 1+, small < 2+, moderate < 3+, large < 4+; negative < positive; normal
-    < abnormal; case and blanks do not matter), then by their first number ("30" < "100"), then
-    by the alphabet, and a level's position is standardised like a number. That keeps one way of
-    embedding for all labs and gives neighbouring levels similar tokens; the price is equal steps
-    between levels, and an arbitrary order of words without one, such as colours.
+    comma is a number, as 1,200 may mean 1.2. A column with more words than numbers, or one of which
+    `kinds` says so, is qualitative: its distinct results are levels, ordered as clinicians do where
+    the words are known (negative < trace < 1+, small < 2+, moderate < 3+, large < 4+; negative <
+    positive; normal < abnormal; case and blanks do not matter), then by their first number ("30" <
+    "100"), then by the alphabet, and a level's position is standardised like a number. That keeps
+    one way of embedding for all labs and gives neighbouring levels similar tokens; the price is
+    equal steps between levels, and an arbitrary order of words without one, such as colours.
 
     A text in a numeric column, a level that fit did not see, and a word or number that a
     qualitative column holds only once in fit (known grades apart) count as not measured; one
     warning says how many there were and where, never what they were. Since `levels_` is
     saved with the model, a column of more than 50 levels, of long texts, or of mostly different
     ones is refused as free text.
+
+    Nothing is learned of a lab that fewer than five rows of fit have measured, since its scale
+    would tell those patients' values: it is ignored, and `impute` fills it with 0.
 
     Fitting depends neither on the order of the rows nor on how often a row is repeated, other than
     by its weight: each distinct row is taken once, in the order of a hash.
@@ -213,6 +224,7 @@ class MaskedLabEncoder(
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "mask_ratio": [Interval(Real, 0, 1, closed="neither"), tuple, list],
         "masking": [StrOptions({"uniform", "variation"})],
+        "kinds": [None, dict],
         "d_model": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
@@ -244,6 +256,7 @@ class MaskedLabEncoder(
         *,
         mask_ratio=(0.1, 0.7),
         masking="uniform",
+        kinds=None,
         d_model=64,
         n_heads=4,
         n_layers=3,
@@ -269,6 +282,7 @@ class MaskedLabEncoder(
         self.n_components = n_components
         self.mask_ratio = mask_ratio
         self.masking = masking
+        self.kinds = kinds
         self.d_model = d_model
         self.n_heads = n_heads
         self.n_layers = n_layers
@@ -325,13 +339,14 @@ class MaskedLabEncoder(
         before = knowledge_before(self)
         results, weight = self._read_to_learn(X, sample_weight)
         start = None if before is None else before.shared_with(self)
-        self._set_scale(LabScale.fit(results, weight), start)
+        results, weight = self._set_scale(results, weight, start)
         cells = self._scale.cells(results)
         order = cells.fixed_order()
         cells, weight = cells.take(order), weight[order]
         checkpoint = checkpoint_of(self, cells, weight, start)
         seed = self._seed(checkpoint)
-        train, validation = self._split(cells, weight, seed)
+        held_out = self.validation_fraction if self.early_stopping else 0.0
+        train, validation = split_rows(cells, weight, held_out, seed)
         device = resolve_device(self.device)
         with torch_seed(seed, device) as generator:
             module = self._begin(train, start, device)
@@ -380,7 +395,9 @@ class MaskedLabEncoder(
         results, weight = self._read_to_learn(X, sample_weight, reset=first)
         start = None if before is None else before.shared_with(self)
         if first:
-            self._set_scale(LabScale.fit(results, weight), start)
+            results, weight = self._set_scale(results, weight, start)
+        else:
+            results, weight = results.distinct(weight)
         cells = self._scale.cells(results)
         order = cells.fixed_order()
         rows = training_rows(cells.take(order), weight[order])
@@ -457,43 +474,34 @@ class MaskedLabEncoder(
         )
 
     def _read_to_learn(self, X, sample_weight, reset=True) -> tuple[LabResults, np.ndarray]:
-        """Read the results of X; each distinct row once, with its weight."""
+        """Read the results of X and the weight of each row."""
         X, levels = validate_labs(self, X, None if reset else self.levels_)
-        self.levels_: list = levels
+        weight = np.ones(X.shape[0])
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(
+            weight = _check_sample_weight(
                 sample_weight,
                 X,
                 dtype=np.float64,
                 ensure_non_negative=True,
                 allow_all_zero_weights=False,
             )
-        return LabResults.from_table(X).distinct(sample_weight)
+            # weights that add up to 1, say, must not count as one row's worth of evidence
+            weight = weight * max(1.0, (weight > 0).sum() / weight.sum())
+        self.levels_: list = levels
+        return LabResults.from_table(X), weight
 
-    def _set_scale(self, fitted: LabScale, start: LabStart | None) -> None:
-        scale = fitted if start is None else start.merge_scale(fitted)
+    def _set_scale(
+        self, results: LabResults, weight: np.ndarray, start: LabStart | None
+    ) -> tuple[LabResults, np.ndarray]:
+        """Set the labs' scales; return each distinct row of what is learned, and its weight."""
+        results, weight = rows_to_learn(results, weight, start)
+        scale = LabScale.fit(results, weight)
+        scale = scale if start is None else start.merge_scale(scale)
+        warn_of_rare_labs(scale)
+        # the net of an earlier fit does not go with these scales
+        self.__dict__.pop("_module", None)
         self.center_, self.scale_, self._knots = scale
-        empty = np.flatnonzero(~scale.known)
-        if len(empty):
-            warnings.warn(
-                f"{len(empty)} of {len(scale.known)} lab columns have no measured value in fit, "
-                f"first at position {empty[0]}; transform ignores them and impute fills them "
-                "with 0.",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def _split(self, cells: LabCells, weight: np.ndarray, seed: int):
-        """Rows to learn from and, with early stopping, rows to validate on."""
-        n_validation = round(self.validation_fraction * len(cells))
-        if not self.early_stopping or n_validation < _MIN_VALIDATION_ROWS:
-            return training_rows(cells, weight), None
-        order = np.random.default_rng(seed).permutation(len(cells))
-        train = np.sort(order[n_validation:])
-        return (
-            training_rows(cells.take(train), weight[train]),
-            cells.take(np.sort(order[:n_validation])),
-        )
+        return results, weight
 
     def _build_module(self, n_versions: int = 1) -> MaskedLabAutoencoder:
         check_heads(self.d_model, self.n_heads)
@@ -571,6 +579,10 @@ class MaskedLabEncoder(
         device = resolve_device_to_load(self.device)
         self._module = for_inference(self._build_module(), device)
         return self._module
+
+    def __sklearn_is_fitted__(self):
+        # a fit that was broken off before the net began has set names and scales already
+        return self._get_module() is not None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -131,10 +131,15 @@ def _params_for_json(encoder) -> dict:
 def _plain(value):
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, dict):
+        # json has no keys but texts, and positions are numbers
+        return {"pairs": [[_plain(key), each] for key, each in value.items()]}
     return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def _as_given(value):
+    if isinstance(value, dict):
+        return dict(value["pairs"])
     # json knows no tuples; no parameter is a list
     return tuple(value) if isinstance(value, list) else value
 

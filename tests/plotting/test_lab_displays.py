@@ -40,7 +40,7 @@ def labs():
 @pytest.fixture(scope="module")
 def encoder(labs):
     encoder = MaskedLabEncoder(4, d_model=8, n_heads=2, n_layers=1, max_epochs=2, random_state=0)
-    with pytest.warns(UserWarning, match="no measured value"):
+    with pytest.warns(UserWarning, match="1 of 6 lab columns"):
         return encoder.fit(labs)
 
 
