@@ -15,21 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
 from .._training import draw_seed, progress_bar, resolve_device
-from ._backbone import (
-    DEFAULT_MODEL,
-    Backbone,
-    BackboneSpec,
-    choose_dtype,
-    load_backbone,
-    load_parts,
-    special_tokens,
-)
+from ._backbone import Backbone, choose_dtype, load_backbone, load_parts, special_tokens
 from ._chunk_attention import fit_attention, pool_by_attention
 from ._embedding import EmbeddedBlock, NoteEmbedder
 from ._embedding_cache import Cache, LayeredCache, process_cache
 from ._folder_cache import open_folder_cache
 from ._labels import label_matrix
 from ._model_files import load_files, model_files
+from ._model_source import DEFAULT_MODEL, BackboneSpec
 from ._texts import NoteColumnsMixin, join_columns
 from ._workers import Recipe
 
