@@ -50,7 +50,8 @@ def for_inference(module: Module, device: torch.device) -> Module:
 class VersionedStateMixin:
     """Stamp the state with our version and warn when another version reads it.
 
-    A subclass names in `_transient` the attributes that stay in the process.
+    A parameter that the writing version did not know yet has its default after loading. A subclass
+    names in `_transient` the attributes that stay in the process.
     """
 
     _transient: tuple[str, ...] = ()
@@ -75,11 +76,16 @@ class VersionedStateMixin:
                 UserWarning,
                 stacklevel=2,
             )
-        # parameters that the version before did not have
-        for name, parameter in inspect.signature(type(self)).parameters.items():
-            if parameter.default is not parameter.empty:
-                state.setdefault(name, parameter.default)
+        for name, default in _default_parameters(type(self)).items():
+            state.setdefault(name, default)
         super().__setstate__(state)  # type: ignore[misc]  # BaseEstimator's
+
+
+def _default_parameters(estimator_class: type) -> dict[str, Any]:
+    """Parameters of `__init__` that have a default, and which."""
+    parameters = inspect.signature(estimator_class.__init__).parameters  # type: ignore[misc]
+    empty = inspect.Parameter.empty
+    return {name: p.default for name, p in parameters.items() if p.default is not empty}
 
 
 class NetStateMixin(VersionedStateMixin):

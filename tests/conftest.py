@@ -3,6 +3,7 @@
 import io
 import pickle
 import random
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -12,7 +13,7 @@ import skops.io
 import torch
 from joblib.externals.loky import get_reusable_executor
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes._backbone import load_backbone
@@ -95,25 +96,50 @@ def tiny_bert(save_bert, tmp_path_factory):
     return save_bert(tmp_path_factory.mktemp("tiny_bert"))
 
 
+DECODERS = {
+    "llama": {},
+    "mistral": {"sliding_window": 4},
+    "qwen2": {},
+    "qwen3": {"head_dim": 8},
+    "gemma": {"head_dim": 8},
+    "gemma2": {"head_dim": 8, "sliding_window": 4},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 4},
+}
+
+
 @pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory):
-    """Path of a random decoder with a byte tokenizer without special tokens."""
-    folder = tmp_path_factory.mktemp("tiny_llama")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaModel(
-            _small(
-                LlamaConfig,
-                num_key_value_heads=1,
-                max_position_embeddings=128,
-                pad_token_id=0,
-                bos_token_id=1,
-                eos_token_id=2,
+def save_decoder(tmp_path_factory):
+    """Return a function that gives the path of a random decoder of a family, by its config."""
+    folders = {}
+
+    def save(family):
+        if family not in folders:
+            folder = tmp_path_factory.mktemp(family)
+            ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+            more = {"num_key_value_heads": 1, "max_position_embeddings": 128}
+            config = _small(
+                partial(AutoConfig.for_model, family), **ids, **more, **DECODERS[family]
             )
-        )
-    model.save_pretrained(folder)
-    _byte_tokenizer(special_tokens=False).save_pretrained(folder)
-    return str(folder)
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                AutoModel.from_config(config).save_pretrained(folder)
+            _byte_tokenizer(special_tokens=False).save_pretrained(folder)
+            folders[family] = str(folder)
+        return folders[family]
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(save_decoder):
+    """Path of a random decoder with a byte tokenizer without special tokens."""
+    return save_decoder("llama")
+
+
+@pytest.fixture(params=DECODERS)
+def tiny_decoder(request, save_decoder):
+    """Path of a random decoder, one of each family."""
+    return save_decoder(request.param)
 
 
 @pytest.fixture

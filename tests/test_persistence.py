@@ -220,3 +220,24 @@ def test_an_unfitted_estimator_is_saved_with_its_parameters(note_encoder, tmp_pa
     for estimator in (MaskedLabEncoder(d_model=8), MEDFuseClassifier(d_model=8), note_encoder()):
         loaded = joblib.load(save(estimator, tmp_path, "joblib"))
         assert loaded.get_params() == estimator.get_params()
+
+
+@pytest.mark.parametrize("ending", ["joblib", "skops"])
+@pytest.mark.parametrize("case", ["labs", "notes", "fuse"], indirect=True)
+def test_parameters_that_the_file_does_not_know_have_their_defaults(case, ending, tmp_path):
+    model, X, method = case
+    expected = getattr(model, method)(X)
+    defaults = type(model)().get_params()
+    # as if an earlier version had written it, before these came
+    newer = [name for name, value in model.get_params().items() if value == defaults[name]]
+    for name in newer:
+        delattr(model, name)
+    file = save(model, tmp_path, ending)
+    loaded = joblib.load(file) if ending == "joblib" else load_skops(file)
+    assert len(newer) > 10
+    assert {name: getattr(loaded, name) for name in newer} == {n: defaults[n] for n in newer}
+    np.testing.assert_array_equal(getattr(loaded, method)(X), expected)
+
+
+def load_skops(file):
+    return skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))

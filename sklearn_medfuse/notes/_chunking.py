@@ -1,9 +1,16 @@
 """Cut token sequences into windows that overlap, so that no token is lost."""
 
 import math
+import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+# a tokenizer takes some hundred bytes per character for the time that it runs: characters of a text
+# and of a call
+_TEXT_CHARACTERS = 100_000
+_CALL_CHARACTERS = 4_000_000
 
 
 class Chunks(NamedTuple):
@@ -81,6 +88,58 @@ def split_notes(texts: list[str | None], split_on: str | None) -> tuple[list[str
                 pieces.append(piece)
                 note.append(position)
     return pieces, np.array(note, dtype=np.int64)
+
+
+def tokenize_in_parts(
+    tokenize: Callable[[list[str]], list[list[int]]], texts: list[str]
+) -> list[list[int]]:
+    """Token ids of each text, in bounded memory beside them, however long a text is.
+
+    Parameters
+    ----------
+    tokenize : callable
+        Gives the token ids of each of some texts.
+    texts : list of str
+        Texts of any length.
+
+    Returns
+    -------
+    list of list of int
+        Token ids of each text.
+
+    Examples
+    --------
+    >>> tokenize_in_parts(lambda texts: [[len(text)] for text in texts], ["ab", "c" * 150_000])
+    [[2], [100000, 50000]]
+    """
+    parts = [(i, part) for i, text in enumerate(texts) for part in cut_text(text, _TEXT_CHARACTERS)]
+    ids: list[list[int]] = [[] for _ in texts]
+    start = characters = 0
+    for stop, (_, part) in enumerate(parts, start=1):
+        characters += len(part)
+        if characters >= _CALL_CHARACTERS or stop == len(parts):
+            found = tokenize([part for _, part in parts[start:stop]])
+            for (i, _), tokens in zip(parts[start:stop], found, strict=True):
+                ids[i] += tokens
+            start, characters = stop, 0
+    return ids
+
+
+def cut_text(text: str, size: int) -> list[str]:
+    """Cut a very long text before blanks, or anywhere where there are none; nothing is lost.
+
+    Examples
+    --------
+    >>> cut_text("aa bb cc", 6)
+    ['aa bb', ' cc']
+    """
+    parts = []
+    while len(text) > size:
+        blanks = [found.start() for found in re.finditer(r"\s", text[1:size])]
+        stop = blanks[-1] + 1 if blanks else size
+        parts.append(text[:stop])
+        text = text[stop:]
+    return [*parts, text]
 
 
 def chunk_tokens(

@@ -4,22 +4,20 @@ The next block is looked up in the cache and tokenised in a thread while the mod
 work outside Python's lock. No more than two blocks are held, however many notes there are.
 """
 
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from ._chunking import chunk_tokens, split_notes
+from ._chunking import chunk_tokens, split_notes, tokenize_in_parts
 from ._embedding_cache import KEY_BYTES, Cache, keyed_hash
+from ._special_tokens import prompt_tokens
 from ._workers import Recipe, embed_batches
 
 # a block ends with the note that reaches one of these: enough to sort chunks by length
 _BLOCK_NOTES = 2048
 _BLOCK_CHARACTERS = 4_000_000
-# a tokenizer takes some hundred bytes per character for the time that it runs
-_TOKENIZE_CHARACTERS = 100_000
 _LENGTH = np.dtype("<u4")
 
 
@@ -79,7 +77,7 @@ class NoteEmbedder:
     split_on : str or None
         No chunk reaches across this text.
     prompt : str
-        Text before every chunk.
+        Text before every chunk, or around it.
     batch_tokens : int
         Tokens per batch at most.
     cache : Cache
@@ -110,7 +108,7 @@ class NoteEmbedder:
         self.batch_tokens = batch_tokens
         self.cache = cache
         self.n_jobs = n_jobs
-        self.prompt = backbone.tokenize([prompt])[0] if prompt else []
+        self.prompt = prompt_tokens(backbone.tokenizer, prompt)
         self._context = backbone.context(pooling)
         self._cut = b"%d %d" % (window, stride) + str(self.prompt).encode() + self._context
 
@@ -177,17 +175,19 @@ class NoteEmbedder:
 
     def _cut_texts(self, texts, text_keys, known: dict[bytes, _Piece]) -> dict[bytes, list[int]]:
         """Tokenise and cut texts; put how they are cut into `known` and the cache."""
-        ids = self._tokenize(texts)
+        ids = tokenize_in_parts(self.backbone.tokenize, texts)
         chunks = chunk_tokens(ids, np.arange(len(ids)), self.window, self.stride)
         keys_of: list[list[bytes]] = [[] for _ in ids]
         lengths_of: list[list[int]] = [[] for _ in ids]
         tokens = {}
+        before, after = self.prompt
         for chunk, i in zip(chunks.tokens, chunks.note, strict=True):
-            content = np.asarray(self.prompt + chunk, dtype=_LENGTH).tobytes()
+            whole = [*before, *chunk, *after]
+            content = np.asarray(whole, dtype=_LENGTH).tobytes()
             key = keyed_hash(self.cache.secret, self._context, content)
             keys_of[i].append(key)
             lengths_of[i].append(len(chunk))
-            tokens[key] = self.prompt + chunk
+            tokens[key] = whole
         new = {
             text_key: _Piece(len(ids[i]), np.array(lengths_of[i], dtype=_LENGTH), keys_of[i])
             for i, text_key in enumerate(text_keys)
@@ -195,14 +195,6 @@ class NoteEmbedder:
         known |= new
         self.cache.put_many({key: _write_piece(piece) for key, piece in new.items()})
         return tokens
-
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        parts = [cut_text(text, _TOKENIZE_CHARACTERS) for text in texts]
-        ids = self.backbone.tokenize([part for cut in parts for part in cut]) if parts else []
-        if len(ids) == len(texts):
-            return ids
-        found = iter(ids)
-        return [[token for _ in cut for token in next(found)] for cut in parts]
 
     def _complete(self, prepared: _Prepared, bar) -> dict[bytes, bytes]:
         """Vectors of a block's chunks, those that the cache lacked computed."""
@@ -230,23 +222,6 @@ def blocks_of_notes(texts: list[str | None]) -> Iterator[tuple[int, int]]:
         if i + 1 - start == _BLOCK_NOTES or characters >= _BLOCK_CHARACTERS or i + 1 == len(texts):
             yield start, i + 1 - start
             start, characters = i + 1, 0
-
-
-def cut_text(text: str, size: int) -> list[str]:
-    """Cut a very long text before blanks, or anywhere where there are none; nothing is lost.
-
-    Examples
-    --------
-    >>> cut_text("aa bb cc", 6)
-    ['aa bb', ' cc']
-    """
-    parts = []
-    while len(text) > size:
-        blanks = [found.start() for found in re.finditer(r"\s", text[1:size])]
-        stop = blanks[-1] + 1 if blanks else size
-        parts.append(text[:stop])
-        text = text[stop:]
-    return [*parts, text]
 
 
 def _counts(prepared: _Prepared) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

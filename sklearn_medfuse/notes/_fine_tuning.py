@@ -1,7 +1,6 @@
 """Fine-tune a note model: by the labels of the notes, or as a language model on the notes alone."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from .._training import progress_bar, torch_seed
 from ._adapter import TunedWeights, add_adapter, write_weights
 from ._backbone import ModelParts, base_fingerprint, pad_rows
 from ._chunking import packed_batches
+from ._tuning_head import LogisticHead
 
 # a new head learns faster than a model that knows its language
 _HEAD_FACTOR = 10.0
@@ -27,7 +27,8 @@ _WEIGHT_DECAY = 0.01
 _RUN_TOKENS = 1024
 # Devlin et al. 2019, section 3.1
 _MASKED_SHARE = 0.15
-_IGNORED = -100
+# tokens of a chunk up to which its scores of attention are few enough to be kept
+_LONGEST_EAGER = 512
 
 
 class TuningSettings(NamedTuple):
@@ -111,6 +112,7 @@ class _Task(nn.Module):
     """The model with the head of its objective."""
 
     model: Any
+    head: Any
     rate: Tensor
 
     def __init__(self, parts: ModelParts, data: TuningData, settings: TuningSettings):
@@ -125,16 +127,16 @@ class _Task(nn.Module):
             self.model = add_adapter(model, settings.rank)
         else:
             self.model = model.requires_grad_(True)
+        if settings.device.type == "cpu" and _longest(data) <= _LONGEST_EAGER:
+            # on a CPU torch's fused attention takes a third of the time of all, in its gradient
+            model.set_attn_implementation("eager")
         if settings.gradient_checkpointing:
             _checkpoint_activations(model)
         if settings.objective == "supervised":
             assert data.y is not None
-            self.scale = math.sqrt(width) if parts.normalize else 1.0
-            self.head: nn.Module = nn.Linear(width, data.y.shape[1])
             rate = torch.tensor(data.y.mean(axis=0)).clamp(1e-3, 1 - 1e-3)
             self.register_buffer("rate", rate)
-            nn.init.zeros_(self.head.weight)
-            self.head.bias.data = torch.logit(rate) * (settings.class_weight is None)
+            self.head = LogisticHead(width, data.y.shape[1])
         # logits are products with the embeddings of the vocabulary
         elif self.mask_token is None:
             self.head = nn.Identity()
@@ -143,11 +145,11 @@ class _Task(nn.Module):
 
     def loss(self, chunks: list[list[list[int]]], y: Tensor | None, generator) -> Tensor:
         """Mean loss over notes, or over the tokens that were to be guessed."""
-        rows = [row for note in chunks for row in note]
         device = self.settings.device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.settings.bfloat16):
             if self.settings.objective == "supervised":
-                return self._supervised(chunks, rows, y)
+                return self._supervised(chunks, y)
+            rows = [row for note in chunks for row in note]
             ids, visible = pad_rows(rows, max(map(len, rows)), self.pad, device)
             return self._language(ids, visible, generator)
 
@@ -168,7 +170,9 @@ class _Task(nn.Module):
         # back to the order of the rows
         return torch.cat(vectors)[np.argsort(np.concatenate(parts))]
 
-    def _supervised(self, chunks, rows, y) -> Tensor:
+    def note_vectors(self, chunks: list[list[list[int]]]) -> Tensor:
+        """Vectors of notes, pooled over their chunks."""
+        rows = [row for note in chunks for row in note]
         vectors = self._vectors(rows)
         if self.normalize:
             vectors = F.normalize(vectors, dim=1)
@@ -177,13 +181,16 @@ class _Task(nn.Module):
         )
         lengths = torch.tensor([float(len(row)) for row in rows], device=vectors.device)
         how = "mean" if self.settings.chunk_pooling == "attention" else self.settings.chunk_pooling
-        notes = pool_chunks(vectors, note, len(chunks), lengths, how)
-        logits = self.head(notes * self.scale).float()
+        return pool_chunks(vectors, note, len(chunks), lengths, how)
+
+    def _supervised(self, chunks, y) -> Tensor:
+        logits = self.head(self.note_vectors(chunks)).float()
         weight = None
         if self.settings.class_weight == "balanced":
             # both classes of a label weigh one half, as in scikit-learn's "balanced"
             weight = torch.where(y > 0, 0.5 / self.rate, 0.5 / (1 - self.rate))
-        return F.binary_cross_entropy_with_logits(logits, y, weight)
+        loss = F.binary_cross_entropy_with_logits(logits, y, weight)
+        return loss + self.head.penalty() if self.training else loss
 
     def _language(self, ids: Tensor, visible: Tensor, generator) -> Tensor:
         embeddings = self.model.get_input_embeddings().weight
@@ -208,6 +215,10 @@ class _Task(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
 
+def _longest(data: TuningData) -> int:
+    return max(len(row) for note in data.chunks for row in note)
+
+
 def _checkpoint_activations(model: Any) -> None:
     # a frozen embedding's output needs a gradient, or none flows back through a recomputed layer
     model.enable_input_require_grads()
@@ -221,6 +232,8 @@ def _train(
     task: _Task, data: TuningData, settings: TuningSettings, checkpoint: Checkpoint | None
 ) -> tuple[list[float], int]:
     train, held_out = _split(data, settings)
+    if settings.objective == "supervised":
+        _start_head(task, data, train, held_out, settings)
     optimizer = _optimizer(task, settings)
     n_batches = -(-len(train) // settings.batch_size)
     n_steps = settings.max_epochs * -(-n_batches // settings.gradient_accumulation)
@@ -271,6 +284,20 @@ def _split(data: TuningData, settings: TuningSettings) -> tuple[np.ndarray, np.n
     splitter = ShuffleSplit if data.groups is None else GroupShuffleSplit
     split = splitter(1, test_size=settings.validation_fraction, random_state=settings.seed)
     return next(split.split(np.zeros(n), groups=data.groups))
+
+
+@torch.no_grad()
+def _start_head(task: _Task, data: TuningData, train, held_out, settings) -> None:
+    """Fit the head to the vectors of the model as it came."""
+    task.eval()
+    found = []
+    for rows in (train, held_out):
+        rng = np.random.default_rng(settings.seed)
+        with torch.autocast(settings.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16):
+            parts = [task.note_vectors(chunks) for chunks, _ in _batches(data, rows, settings, rng)]
+        assert data.y is not None
+        found.append((torch.cat(parts).float().cpu().numpy(), data.y[rows]))
+    task.head.start(*found[0], found[1], settings.class_weight)
 
 
 def _optimizer(task: _Task, settings: TuningSettings) -> torch.optim.Optimizer:

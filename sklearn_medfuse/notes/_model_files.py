@@ -6,7 +6,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from ._backbone import Backbone, BackboneSpec, load_backbone, load_parts
+from ._backbone import Backbone, load_backbone, load_parts
+from ._model_source import BackboneSpec
 
 
 def model_files(spec: BackboneSpec, tuned: tuple | None) -> dict[str, bytes]:

@@ -86,7 +86,7 @@ def can_pack(model: PreTrainedModel) -> bool:
     return (
         config.model_type in PACKABLE
         and getattr(config, "sliding_window", None) is None
-        and next(model.parameters()).device.type == "cpu"
+        and all(parameter.device.type == "cpu" for parameter in model.parameters())
     )
 
 

@@ -1,13 +1,16 @@
 """What an encoder's parameters, notes and labels mean for fine-tuning."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.utils import column_or_1d
 
 from .._training import resolve_device
-from ._backbone import ModelParts, choose_dtype, special_tokens
-from ._chunking import chunk_tokens, split_notes
+from ._backbone import ModelParts, choose_dtype, tokenize
+from ._chunking import chunk_tokens, split_notes, tokenize_in_parts
 from ._fine_tuning import TuningData, TuningSettings
 from ._labels import check_length, label_matrix
+from ._special_tokens import prompt_tokens, special_tokens
 
 _LEARNING_RATES = {"lora": 1e-3, "full": 3e-5}
 
@@ -56,12 +59,10 @@ def tuning_data(
         groups = column_or_1d(groups)
         check_length("groups", len(groups), n_notes)
     prefix, suffix = special_tokens(parts.tokenizer)
-    if encoder.prompt:
-        prompt = parts.tokenizer(encoder.prompt, add_special_tokens=False)["input_ids"]
-        prefix = [*prefix, *prompt]
+    before, after = prompt_tokens(parts.tokenizer, encoder.prompt)
+    prefix, suffix = [*prefix, *before], [*after, *suffix]
     pieces, note_of = split_notes(texts, encoder.split_on)
-    encode = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-    ids = parts.tokenizer(pieces, **encode)["input_ids"] if pieces else []
+    ids = tokenize_in_parts(partial(tokenize, parts.tokenizer), pieces)
     chunks = chunk_tokens(ids, note_of, window, encoder.stride)
     rows: list[list[list[int]]] = [[] for _ in texts]
     for tokens, note in zip(chunks.tokens, chunks.note, strict=True):

@@ -9,7 +9,8 @@ import joblib
 import numpy as np
 import torch
 
-from ._backbone import Backbone, BackboneSpec
+from ._backbone import Backbone
+from ._model_source import BackboneSpec
 
 # token ids of the chunks of a batch
 Batch = list[list[int]]

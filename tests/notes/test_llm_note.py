@@ -1,6 +1,8 @@
 """LLMNoteEncoder: whole notes reach the model, absent ones stay absent, nothing leaks."""
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _embedding
+from sklearn_medfuse.notes import _chunking, _embedding
 from sklearn_medfuse.notes._backbone import Backbone
 
 CANARY = "Zebulon Quixote"
@@ -98,6 +100,43 @@ def test_a_note_of_a_million_characters_is_never_tokenised_at_once(note_encoder,
     assert encoder.n_tokens_.tolist() == [len(note), 5]
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the kernel has to count the memory"
+)
+def test_a_note_of_a_million_characters_takes_bounded_memory(note_encoder):
+    def mebibytes(name):
+        return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+    note = "".join(f"{i} " for i in range(180_000))[:1_000_000]
+    encoder = note_encoder(stride=0).fit(["short"])
+    # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")
+    before = mebibytes("VmRSS")
+    embedding = encoder.fit_transform([note, "short"])
+    # it took 160; in one call of tokenizer and model, 1,000,000 x 64 states are 250 by themselves
+    assert mebibytes("VmHWM") - before < 400
+    assert np.isfinite(embedding).all()
+    assert encoder.report_["tokens"] == 1_000_005
+
+
+def test_the_report_counts_what_became_of_the_notes(note_encoder):
+    encoder = note_encoder(stride=0).fit([None, "", "x" * 62, "x" * 63, "a\n\nb\n\nc"])
+    assert encoder.report_ == {
+        "notes": 5,
+        "without_text": 2,
+        "without_tokens": 0,
+        "in_several_windows": 2,
+        "most_windows": 3,
+        "windows": 6,
+        "tokens": 62 + 63 + 3,
+    }
+
+
+def test_a_note_of_characters_that_the_tokenizer_drops_is_reported(minilm):
+    encoder = LLMNoteEncoder(dtype="float32", device="cpu").fit(["\x07\x1b", "plain", None])
+    assert encoder.report_["without_tokens"] == encoder.report_["without_text"] == 1
+
+
 def test_long_notes_fill_a_block_alone():
     texts = ["x" * 3_000_000, None, "x" * 2_000_000, "y", "z" * 5_000_000]
     assert list(_embedding.blocks_of_notes(texts)) == [(0, 3), (3, 2)]
@@ -106,7 +145,7 @@ def test_long_notes_fill_a_block_alone():
 
 @given(st.text(alphabet="ab \n", max_size=60), st.integers(1, 20))
 def test_cutting_a_text_loses_nothing(text, size):
-    parts = _embedding.cut_text(text, size)
+    parts = _chunking.cut_text(text, size)
     assert "".join(parts) == text
     assert max(map(len, parts)) <= size
 
@@ -133,6 +172,17 @@ def test_the_prompt_stands_before_every_window_and_counts_against_its_length(
     assert max(map(len, embedded)) == 18
     plain = note_encoder().fit_transform(["find: abc"])
     np.testing.assert_array_equal(note_encoder(prompt="find: ").fit_transform(["abc"]), plain)
+
+
+def test_the_prompt_may_stand_around_every_window(note_encoder, embedded):
+    encoder = note_encoder(prompt='"{text}" means:', max_length=20, stride=0)
+    encoder.fit_transform([words(10)])
+    assert max(map(len, embedded)) == 18
+    assert len({tuple(chunk[:1]) for chunk in embedded}) == 1
+    assert len({tuple(chunk[-8:]) for chunk in embedded}) == 1
+    found = note_encoder(prompt='"{text}" means:', pooling="last").fit_transform(["abc"])
+    plain = note_encoder(pooling="last").fit_transform(['"abc" means:'])
+    np.testing.assert_array_equal(found, plain)
 
 
 # what an embedding is
@@ -314,6 +364,7 @@ def test_three_dimensions_are_refused(note_encoder):
 STRANGE = {
     "lone surrogate": "a \ud800 b",
     "emoji": "pain \U0001f600\U0001f3fd",
+    "emoji only": "\U0001f600\U0001f3fd \U0001f468\u200d\U0001f469\u200d\U0001f467",
     "right to left": "\u0643\u0633\u0631 \u05e9\u05d1\u05e8 \u202e",
     "control characters": "a\x00b\x07\x1b[31m",
     "zero width": "\u200b\ufeff",

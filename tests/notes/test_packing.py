@@ -5,8 +5,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from sklearn_medfuse.notes._backbone import BackboneSpec, load_backbone
+from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._chunking import packed_batches
+from sklearn_medfuse.notes._model_source import BackboneSpec
 from sklearn_medfuse.notes._packing import PACKABLE, can_pack, prepare_packed, run_packed
 
 ROWS = [[5, 6, 7, 8, 9], [9, 8, 7, 6, 5], [3, 4, 3], [7]]
