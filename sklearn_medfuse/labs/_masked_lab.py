@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
 from .._checkpoint import Checkpoint
+from .._doc_link import DocLinkMixin
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._state import NetStateMixin, for_inference
 from .._training import (
@@ -41,6 +42,7 @@ _MIN_VALIDATION_ROWS = 10
 class MaskedLabEncoder(
     LabPredictionsMixin,
     PretrainedMixin,
+    DocLinkMixin,
     NetStateMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
