@@ -1,5 +1,13 @@
 """Sphinx configuration: API pages from the docstrings, examples executed by sphinx-gallery."""
 
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+# diagrams of estimators on the gallery's pages link to the reference beside them
+os.environ["SKLEARN_MEDFUSE_DOCS_URL"] = ".."
+
 from sklearn_medfuse import __version__
 
 project = "sklearn-medfuse"
@@ -10,7 +18,10 @@ release = version = __version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "mathml",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
@@ -20,15 +31,47 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+class QuietExamples:
+    """Run examples with `--quiet`, as progress bars would crowd their pages."""
+
+    def __call__(self, gallery_conf, script_vars):
+        """Give the arguments of an example's command line."""
+        return ["--quiet"]
+
+    def __repr__(self):
+        """Name it without an address, so that Sphinx sees that nothing has changed."""
+        return type(self).__name__
+
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
     "within_subsection_order": "FileNameSortKey",
+    "reset_argv": QuietExamples(),
+    "doc_module": ("sklearn_medfuse",),
+    "backreferences_dir": "generated/backreferences",
     "show_memory": False,
+    "show_signature": False,
     "remove_config_comments": True,
 }
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn-medfuse"
-html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "header_links_before_dropdown": 5,
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+}
+html_sidebars = {"index": [], "install": [], "tour": [], "faq": [], "peers": []}
