@@ -34,28 +34,16 @@ numpydoc_xref_param_type = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-
-class QuietExamples:
-    """Run examples with `--quiet`, as progress bars would crowd their pages."""
-
-    def __call__(self, gallery_conf, script_vars):
-        """Give the arguments of an example's command line."""
-        return ["--quiet"]
-
-    def __repr__(self):
-        """Name it without an address, so that Sphinx sees that nothing has changed."""
-        return type(self).__name__
-
-
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
     "within_subsection_order": "FileNameSortKey",
-    "reset_argv": QuietExamples(),
+    "reset_argv": "gallery_arguments.be_quiet",
     "doc_module": ("sklearn_medfuse",),
     "backreferences_dir": "generated/backreferences",
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "remove_config_comments": True,
 }
