@@ -38,6 +38,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
+    # shown whole where it is explained, in your_hospital.rst
+    "ignore_pattern": r"own_tables\.py",
     "within_subsection_order": "FileNameSortKey",
     "reset_argv": "gallery_arguments.be_quiet",
     "doc_module": ("sklearn_medfuse",),
@@ -53,8 +55,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "sklearn-medfuse"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_logo = html_favicon = "_static/logo.svg"
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_theme_options = {
+    "logo": {"text": "sklearn-medfuse"},
     "show_prev_next": True,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
