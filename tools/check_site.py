@@ -86,7 +86,8 @@ def _broken(url, path, pages):
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     if not target.is_file():
         return "no such file"
-    fragment = unquote(parts.fragment)
+    # what follows :~: is a text for the browser to mark
+    fragment = unquote(parts.fragment.split(":~:")[0])
     if fragment and target in pages and fragment not in pages[target].fragments:
         return "no such place in the page"
     return None
