@@ -26,6 +26,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
+# names between single backticks, as numpydoc has them
+default_role = "literal"
 
 autosummary_generate = True
 numpydoc_show_class_members = False
@@ -44,6 +46,8 @@ sphinx_gallery_conf = {
     "reset_argv": "gallery_arguments.be_quiet",
     "doc_module": ("sklearn_medfuse",),
     "backreferences_dir": "generated/backreferences",
+    # a figure says more than the name of its class
+    "ignore_repr_types": r"sklearn_medfuse\.plotting",
     "show_memory": False,
     "write_computation_times": False,
     "show_signature": False,

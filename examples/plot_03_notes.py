@@ -42,6 +42,7 @@ ax.axvline(256, color="0.4", lw=1, ls="--")
 ax.annotate("256 tokens", (256, windows.max()), xytext=(6, 0), textcoords="offset points")
 ax.set_xlabel("tokens of the note")
 ax.set_ylabel("windows read")
+ax.yaxis.get_major_locator().set_params(integer=True)
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%

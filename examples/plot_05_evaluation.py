@@ -11,7 +11,7 @@ stays, whole hospitals held out.
 # Predictions for every stay
 # --------------------------
 # Three folds that hold out whole hospitals, each label with an even share of its positives in every
-# fold. Each stay is predicted once, by a model that has seen neither its patient nor its hospital.
+# fold. Each stay is predicted once, by a model that has not seen its hospital.
 # The notes are read as words here, which takes a second; a language model reads them in the
 # quickstart.
 import pandas as pd

@@ -25,7 +25,8 @@ def site(tmp_path):
         '<a href="https://example.org">outside</a><script src="x.js?v=1"></script>'
     )
     (tmp_path / "deep" / "page.html").write_text(
-        '<section id="here"><a href="../index.html#top">back</a><a href="#:~:text=back">self</a></section>'
+        '<section id="here"><a href="../index.html#top">back</a>'
+        '<a href="#:~:text=back">a text</a></section>'
     )
     for name in ("a b.png", "x.js"):
         (tmp_path / name).write_bytes(b"")
