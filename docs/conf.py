@@ -30,6 +30,8 @@ templates_path = ["_templates"]
 default_role = "literal"
 
 autosummary_generate = True
+# methods by their own names in the table of contents, which is narrow
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 

@@ -119,7 +119,8 @@ for name, score in scores.items():
 # ---------------------
 # The same report by sex and by age. Small groups have wide intervals: a gap between two groups
 # means little unless they are looked at together.
-age = pd.cut(cohort.subgroups["age"], [0, 50, 65, 80, 120], right=False, precision=0).astype(str)
+bands = ["under 50", "50 to 64", "65 to 79", "80 and over"]
+age = pd.cut(cohort.subgroups["age"], [0, 50, 65, 80, 120], right=False, labels=bands).astype(str)
 groups = pd.concat([cohort.subgroups["sex"], age.rename("age")], axis=1)
 score = scores["MEDFuse"]
 rows = []
