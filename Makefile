@@ -4,7 +4,7 @@
 #   make test    all tests, the doctests of the public API among them
 #   make check   linter, formatter, type checker, docstring validation, then the tests
 #   make test-min  the tests with the oldest versions that pyproject.toml admits
-#   make docs    the site, in docs/_build/html, with warnings as errors
+#   make docs    the site, in docs/_build/html, with warnings as errors and its links checked
 #   make clean   remove the virtual environment and what the tools left behind
 #
 # Another interpreter: make test PYTHON=python3.13. One test file: make test TESTS=tests/metrics
@@ -43,6 +43,7 @@ lint: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-docs
 	MPLBACKEND=Agg $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python tools/check_site.py docs/_build/html
 
 # One stamp per extra: pip runs again only after pyproject.toml or constraints.txt changed.
 $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python

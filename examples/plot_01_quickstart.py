@@ -37,6 +37,7 @@ from sklearn_medfuse.metrics import multilabel_report, paired_difference
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 from sklearn_medfuse.plotting import LabelScoresDisplay
 
+VERBOSE = int("--quiet" not in sys.argv)
 OUTPUT = Path("artifacts")
 OUTPUT.mkdir(exist_ok=True)
 
@@ -82,10 +83,10 @@ scores["Mean of the two"] = np.mean(list(scores.values()), axis=0)
 pipe = make_medfuse_pipeline(
     cohort.lab_columns,
     cohort.note_column,
-    lab_encoder=MaskedLabEncoder(verbose=1),
-    note_encoder=LLMNoteEncoder(verbose=1),
+    lab_encoder=MaskedLabEncoder(verbose=VERBOSE),
+    note_encoder=LLMNoteEncoder(verbose=VERBOSE),
     random_state=0,
-    verbose=1,
+    verbose=VERBOSE,
 )
 search = GridSearchCV(
     pipe,
@@ -164,6 +165,7 @@ found = search.predict_proba(pandas.read_parquet(f"{folder}/test_stays.parquet")
 assert numpy.array_equal(found, numpy.load(f"{folder}/expected.npy")), "probabilities differ"
 print("A new process loaded the search and gave identical probabilities.")
 """
-subprocess.run([sys.executable, "-c", CHECK, str(OUTPUT)], check=True)
+command = [sys.executable, "-c", CHECK, str(OUTPUT)]
+print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout, end="")
 size = (OUTPUT / "search.joblib").stat().st_size
 print(f"{OUTPUT}/search.joblib holds {size / 1e6:.1f} MB; the figure is {OUTPUT}/quickstart.png")

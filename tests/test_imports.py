@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
-SHARED = {"_training", "_state", "_checkpoint", "_callbacks", "_private_files"}
+SHARED = {"_training", "_state", "_checkpoint", "_callbacks", "_private_files", "_doc_link"}
 
 # What each room may import from the other rooms of the package, beside `_version`, which is free
 # to all. "" is the package's __init__.
@@ -23,6 +23,7 @@ INSIDE = {
     "_version": set(),
     "_nn": set(),
     "_state": set(),
+    "_doc_link": set(),
     "_training": {"_nn", "_state"},
     "_private_files": set(),
     "_checkpoint": {"_private_files"},
@@ -43,6 +44,7 @@ INSIDE = {
 OUTSIDE = {
     "_nn": {"torch"},
     "_callbacks": {"sklearn"},
+    "_doc_link": set(),
     "_checkpoint": {"torch"},
     "_private_files": set(),
     "_note_sections": set(),

@@ -70,6 +70,11 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
+    See Also
+    --------
+    CohortOptions : The choices that every loader offers.
+    load_tables : Tables of any other form.
+
     Notes
     -----
     Who was discharged as "Expired" died; a discharge category that is missing counts as not known.

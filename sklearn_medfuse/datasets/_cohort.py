@@ -51,6 +51,11 @@ class Cohort(CohortTools, Bunch):
     DESCR : str
         Description of the source, with its licence and citation.
 
+    See Also
+    --------
+    CohortOptions : The choices that every loader offers.
+    load_tables : A cohort from tables of your own.
+
     Examples
     --------
     >>> from sklearn_medfuse.datasets import load_eicu_demo

@@ -116,6 +116,11 @@ def load_eicu(
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
+    See Also
+    --------
+    load_eicu_demo : The stays that come with the package.
+    load_tables : Tables of any other form.
+
     Notes
     -----
     **Labs.** Seventeen columns come from `apacheApsVar` (-1 means not measured there), which holds
@@ -207,6 +212,11 @@ def load_eicu_demo(
     -------
     Cohort
         The stays with a coded diagnosis and with labs or notes.
+
+    See Also
+    --------
+    load_eicu : The whole database.
+    make_ehr_cohort : Made stays whose factors are known.
 
     Examples
     --------

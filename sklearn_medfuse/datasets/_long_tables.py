@@ -114,6 +114,11 @@ def load_tables(
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
+    See Also
+    --------
+    CohortOptions : The choices that every loader offers.
+    Cohort : What is returned.
+
     Notes
     -----
     Roles and the names of columns that they have unless `columns` says otherwise; those in

@@ -120,6 +120,10 @@ def make_ehr_cohort(
         With 24 labs, and one more field, `factors`: a DataFrame of shape (n_stays, 6) with the
         columns "shared 0" to "notes 1".
 
+    See Also
+    --------
+    load_eicu_demo : Real stays that come with the package.
+
     Examples
     --------
     >>> from sklearn_medfuse.datasets import make_ehr_cohort

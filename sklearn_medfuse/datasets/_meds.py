@@ -97,6 +97,11 @@ def load_meds(
     ValueError
         If a parameter is out of range, there is no stay, a column is missing, or a file is damaged.
 
+    See Also
+    --------
+    CohortOptions : The choices that every loader offers.
+    load_mimic4 : MIMIC-IV as it is published.
+
     Notes
     -----
     Events belong to the stay in whose time they fall, which opens `lookback` before the admission

@@ -80,6 +80,11 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
+    See Also
+    --------
+    CohortOptions : The choices that every loader offers.
+    load_mimic4 : The newer MIMIC.
+
     Notes
     -----
     Labs of one name are told apart by fluid and category: "Glucose (Blood, Chemistry)". Notes

@@ -92,6 +92,11 @@ def load_mimic4(
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
+    See Also
+    --------
+    CohortOptions : The choices that every loader offers.
+    load_mimic3 : The older MIMIC, with notes of all kinds.
+
     Notes
     -----
     Labs of one name are told apart by fluid and category: "Glucose (Blood, Chemistry)". Discharge

@@ -96,6 +96,11 @@ def load_omop(
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
+    See Also
+    --------
+    CohortOptions : The choices that every loader offers.
+    load_tables : Tables of any other form.
+
     Notes
     -----
     Diagnosis codes are those of `condition_source_concept_id` where this is a concept of ICD9CM,

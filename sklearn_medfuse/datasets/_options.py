@@ -104,6 +104,11 @@ class CohortOptions:
     ValueError
         If a parameter is out of range.
 
+    See Also
+    --------
+    Cohort : What the loaders return.
+    load_tables : A cohort from tables of your own.
+
     Examples
     --------
     >>> from sklearn_medfuse.datasets import CohortOptions

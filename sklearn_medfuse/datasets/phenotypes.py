@@ -64,6 +64,10 @@ def elixhauser_names() -> list[str]:
     list of str
         Lower-case names with underscores.
 
+    See Also
+    --------
+    map_codes : Which codes belong to them.
+
     Examples
     --------
     >>> from sklearn_medfuse.datasets.phenotypes import elixhauser_names
@@ -100,6 +104,10 @@ def guess_icd_version(codes: Iterable[Any]) -> np.ndarray:
     TypeError
         If a code is neither a string nor missing. The message names its position only.
 
+    See Also
+    --------
+    map_codes : Which groups codes belong to.
+
     Examples
     --------
     >>> from sklearn_medfuse.datasets.phenotypes import guess_icd_version
@@ -133,6 +141,11 @@ def map_codes(codes: Iterable[Any], icd_version: Any = "auto") -> pd.DataFrame:
         If a code is neither a string nor missing: numbers have lost their leading zeros.
     ValueError
         If `icd_version` is none of the above or of another length than `codes`.
+
+    See Also
+    --------
+    label_stays : The groups of stays.
+    guess_icd_version : The version that the form of a code tells.
 
     Examples
     --------
@@ -176,6 +189,11 @@ def label_stays(
     -------
     DataFrame of int of shape (n_stays, 31)
         0 or 1, indexed by `stay_ids`.
+
+    See Also
+    --------
+    map_codes : The groups of single codes.
+    elixhauser_names : The columns of the answer.
 
     Examples
     --------

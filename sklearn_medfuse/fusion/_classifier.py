@@ -14,6 +14,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from .._doc_link import DocLinkMixin
 from .._nn.fusion_ensemble import FUSIONS, MI_ESTIMATORS, FusionWithCritic
 from .._nn.fusion_parts import FusionParts
 from .._nn.losses import LOSSES
@@ -36,7 +37,7 @@ from ._training_rows import TrainingRows
 
 
 class MEDFuseClassifier(
-    InsightMixin, NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+    InsightMixin, DocLinkMixin, NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator
 ):
     """Predict diseases from several modalities, keeping the shared and the specific apart.
 

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
 from ._lab_input import validate_labs
 
@@ -16,7 +17,7 @@ from ._lab_input import validate_labs
 _SMALLEST, _LARGEST = 1e-5, 1e9
 
 
-class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
+class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, BaseEstimator):
     """Write each row's lab results as one text, by default the abnormal ones only.
 
     A row becomes "creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)". A result is abnormal

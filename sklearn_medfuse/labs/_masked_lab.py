@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
 from .._checkpoint import Checkpoint
+from .._doc_link import DocLinkMixin
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._state import NetStateMixin, for_inference
 from .._training import (
@@ -45,6 +46,7 @@ from ._training_rows import N_FOLDS, TrainingRows, split_rows, training_rows
 class MaskedLabEncoder(
     LabPredictionsMixin,
     PretrainedMixin,
+    DocLinkMixin,
     NetStateMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,

@@ -12,8 +12,8 @@ def expected_calibration_error(
 ):
     """Measure how far predicted probabilities are from observed frequencies.
 
-    The rows of a label are put into bins :math:`B_1, …, B_M` by their probability. With weights
-    :math:`w_i`, and :math:`W_m` their sum in bin :math:`m`, the label has
+    The rows of a label are put into bins :math:`B_1, \\ldots, B_M` by their probability. With
+    weights :math:`w_i`, and :math:`W_m` their sum in bin :math:`m`, the label has
 
     .. math::
 

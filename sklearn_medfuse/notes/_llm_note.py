@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._doc_link import DocLinkMixin
 from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
 from .._training import draw_seed, progress_bar, resolve_device
@@ -39,6 +40,7 @@ _TUNED_ATTRIBUTES = (
 
 class LLMNoteEncoder(
     NoteColumnsMixin,
+    DocLinkMixin,
     VersionedStateMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
 from ._texts import NoteColumnsMixin, join_columns
 
@@ -20,6 +21,7 @@ _N_HASHES = 2**20
 
 class NoteWordEncoder(
     NoteColumnsMixin,
+    DocLinkMixin,
     VersionedStateMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
