@@ -51,6 +51,24 @@ def import_duckdb():
     return duckdb
 
 
+def is_database(where: Any) -> bool:
+    """Whether a place of tables is a database: a URL, or a file with a DuckDB suffix.
+
+    Parameters
+    ----------
+    where : str or path-like
+        The place.
+
+    Returns
+    -------
+    bool
+        False for folders and for files that are not there.
+    """
+    if is_database_url(where):
+        return True
+    return Path(where).is_file() and Path(where).suffix.lower() in DATABASE_SUFFIXES
+
+
 class Source:
     """The tables of one data set; a context manager.
 
