@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, and the made tables in it as their publishers' scripts do."""
+"""A PostgreSQL server of the tests' own, and the made tables in it."""
 
 import os
 import shutil
@@ -106,14 +106,18 @@ class Server:
             for statement in statements:
                 cursor.execute(statement)
 
-    def fill(self, database, schemas):
-        """Make a database: schema -> table -> data frame."""
+    def fill(self, database, schemas, create=True):
+        """Fill a database: schema -> table -> data frame."""
         import adbc_driver_postgresql.dbapi as adbc
 
-        self.execute(f"CREATE DATABASE {database}")
-        with adbc.connect(self.url(database)) as connection, connection.cursor() as cursor:
+        if create:
+            self.execute(f"CREATE DATABASE {database}")
+        with (
+            adbc.connect(self.url(database, client_encoding="UTF8")) as connection,
+            connection.cursor() as cursor,
+        ):
             for schema, frames in schemas.items():
-                cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+                cursor.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
                 for table, frame in frames.items():
                     _fill_table(cursor, schema, table, frame)
             connection.commit()
@@ -130,7 +134,7 @@ def _fill_table(cursor, schema, table, frame):
         f'"{name}"::{TYPES[name.lower()]} AS "{name}"' if name.lower() in TYPES else f'"{name}"'
         for name in map(str, frame.columns)
     ]
-    cursor.execute(f'CREATE TABLE {schema}."{table}" AS SELECT {", ".join(parts)} FROM incoming')
+    cursor.execute(f'CREATE TABLE "{schema}"."{table}" AS SELECT {", ".join(parts)} FROM incoming')
     cursor.execute("DROP TABLE incoming")
 
 
