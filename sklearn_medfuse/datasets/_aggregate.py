@@ -23,8 +23,8 @@ _HOURS = "(since_start / 3.6e9)"
 # Aggregate -> SQL of what is kept of the results of one stay, lab and unit. Of results of one time
 # the greatest counts, so that the order of rows does not matter.
 _PIECES = {
-    "last": {"last": "max(row(since_start, known, value))"},
-    "first": {"first": "max(row(-since_start, known, value))"},
+    "last": {"last": "max({'time': since_start, 'known': known, 'value': value})"},
+    "first": {"first": "max({'time': -since_start, 'known': known, 'value': value})"},
     "mean": {"sum_v": "fsum(value)"},
     "min": {"low_v": "min(value)"},
     "max": {"high_v": "max(value)"},
@@ -38,12 +38,20 @@ _PIECES = {
     },
     "count": {},
 }
+
+
+def _latest(piece: str) -> str:
+    """SQL for the value of the latest of several results, converted."""
+    parts = f"'time': {piece}['time'], 'known': {piece}['known'], 'value': {piece}['value'] * f + o"
+    return f"max({{{parts}}})['value']"
+
+
 # Aggregate -> SQL that merges the pieces of several units; f and o convert a value v to v * f + o.
 _N, _T = "sum(n)", "fsum(sum_t)"
 _V = "fsum(sum_v * f + n * o)"
 _MERGED = {
-    "last": "max(row(last[1], last[2], last[3] * f + o))[3]",
-    "first": "max(row(first[1], first[2], first[3] * f + o))[3]",
+    "last": _latest("last"),
+    "first": _latest("first"),
     "mean": f"{_V} / {_N}",
     "min": "min(low_v * f + o)",
     "max": "max(high_v * f + o)",
@@ -139,7 +147,8 @@ def _reduce_to_cells(source, layout, options, lookback, counts) -> None:
         "AS reason FROM", f"AS reason, {item} AS lab_name, {value} AS number FROM", 1
     )
     known = "known" if "known" in labs.columns else "NULL"
-    ranges = "row(low, high)" if "low" in labs.columns else "row(NULL::DOUBLE, NULL::DOUBLE)"
+    low, high = ("low", "high") if "low" in labs.columns else ("NULL::DOUBLE", "NULL::DOUBLE")
+    ranges = f"{{'low': {low}, 'high': {high}}}"
     pieces = {name: sql for agg in options.aggregates for name, sql in _PIECES[agg].items()}
     unit = "unit" if "unit" in labs.columns else "NULL::VARCHAR"
     unit_or_item = {
@@ -332,9 +341,10 @@ def _unit_of_aggregate(unit: str, aggregate: str) -> str:
 def _reference_ranges(source) -> dict[str, tuple[float, float]]:
     """The most frequent range of each chosen lab, in its unit."""
     found = source.query(
-        "SELECT c.lab AS lab, ranges[1] * f + o AS low, ranges[2] * f + o AS high, count(*) AS n "
+        "SELECT c.lab AS lab, ranges['low'] * f + o AS low, ranges['high'] * f + o AS high, "
+        "count(*) AS n "
         f"FROM {_CONVERTED} JOIN chosen ON chosen.lab = c.lab "
-        "WHERE ranges[1] IS NOT NULL AND ranges[2] IS NOT NULL "
+        "WHERE ranges['low'] IS NOT NULL AND ranges['high'] IS NOT NULL "
         "GROUP BY ALL ORDER BY n, low, high",
         "lab results",
     )
