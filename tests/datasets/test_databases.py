@@ -367,9 +367,9 @@ def test_other_errors_show_no_password(server, places, tmp_path):
         assert "s3cret" not in repr(vars(source)) + repr(vars(source._place))
     for call, error, match in (
         (
-            lambda: load_clif(url),
+            lambda: load_clif(url + "schema=ehr"),
             FileNotFoundError,
-            "No table 'clif_hospitalization' in any schema",
+            "No table 'clif_hospitalization' in schema 'ehr' of the database 'made' at 127",
         ),
         (lambda: load_mimic4(url, tmp_path), ValueError, "stands alone"),
         (lambda: load_mimic4(tmp_path, url), ValueError, "stands alone"),
