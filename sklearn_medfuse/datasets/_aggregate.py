@@ -23,8 +23,8 @@ _HOURS = "(since_start / 3.6e9)"
 # Aggregate -> SQL of what is kept of the results of one stay, lab and unit. Of results of one time
 # the greatest counts, so that the order of rows does not matter.
 _PIECES = {
-    "last": {"last": "max({'time': since_start, 'known': known, 'value': value})"},
-    "first": {"first": "max({'time': -since_start, 'known': known, 'value': value})"},
+    "last": {"last": "max({'t': since_start, 'k': known, 'v': value})"},
+    "first": {"first": "max({'t': -since_start, 'k': known, 'v': value})"},
     "mean": {"sum_v": "fsum(value)"},
     "min": {"low_v": "min(value)"},
     "max": {"high_v": "max(value)"},
@@ -38,20 +38,12 @@ _PIECES = {
     },
     "count": {},
 }
-
-
-def _latest(piece: str) -> str:
-    """SQL for the value of the latest of several results, converted."""
-    parts = f"'time': {piece}['time'], 'known': {piece}['known'], 'value': {piece}['value'] * f + o"
-    return f"max({{{parts}}})['value']"
-
-
 # Aggregate -> SQL that merges the pieces of several units; f and o convert a value v to v * f + o.
 _N, _T = "sum(n)", "fsum(sum_t)"
 _V = "fsum(sum_v * f + n * o)"
 _MERGED = {
-    "last": _latest("last"),
-    "first": _latest("first"),
+    "last": "max({'t': last['t'], 'k': last['k'], 'v': last['v'] * f + o})['v']",
+    "first": "max({'t': first['t'], 'k': first['k'], 'v': first['v'] * f + o})['v']",
     "mean": f"{_V} / {_N}",
     "min": "min(low_v * f + o)",
     "max": "max(high_v * f + o)",
