@@ -5,24 +5,26 @@ is small. Only then is known which unit each lab is mostly given in: the rows ar
 merged, and put in columns.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from ._cells import literal
 from ._layout import Layout
 from ._options import CohortOptions
 from ._sources import Source
 from ._units import conversion, unit_key
-from ._window import classified, count_rows, note_zones, zone_counts
+from ._window import Condition, classified, count_rows, note_zones, zone_counts
 
 _HOURS = "(since_start / 3.6e9)"
 
 # Aggregate -> SQL of what is kept of the results of one stay, lab and unit. Of results of one time
 # the greatest counts, so that the order of rows does not matter.
 _PIECES = {
-    "last": {"last": "max(row(since_start, known, value))"},
-    "first": {"first": "max(row(-since_start, known, value))"},
+    "last": {"last": "max({'t': since_start, 'k': known, 'v': value})"},
+    "first": {"first": "max({'t': -since_start, 'k': known, 'v': value})"},
     "mean": {"sum_v": "fsum(value)"},
     "min": {"low_v": "min(value)"},
     "max": {"high_v": "max(value)"},
@@ -40,8 +42,8 @@ _PIECES = {
 _N, _T = "sum(n)", "fsum(sum_t)"
 _V = "fsum(sum_v * f + n * o)"
 _MERGED = {
-    "last": "max(row(last[1], last[2], last[3] * f + o))[3]",
-    "first": "max(row(first[1], first[2], first[3] * f + o))[3]",
+    "last": "max({'t': last['t'], 'k': last['k'], 'v': last['v'] * f + o})['v']",
+    "first": "max({'t': first['t'], 'k': first['k'], 'v': first['v'] * f + o})['v']",
     "mean": f"{_V} / {_N}",
     "min": "min(low_v * f + o)",
     "max": "max(high_v * f + o)",
@@ -114,24 +116,31 @@ def build_labs(
 def _reduce_to_cells(source, layout, options, lookback, counts) -> None:
     """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
     labs = layout.labs
-    item, joins, reasons = "e.item", "", {"without a name": "e.item IS NULL"}
+    item, joins, items = "e.item", "", None
     if layout.items is not None:
-        source.register("items", _dictionary(layout.items(source)))
+        items = _dictionary(layout.items(source))
+        source.register("items", items)
         item, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
-        reasons["of items that the dictionary lacks"] = "d.name IS NULL"
+    reasons = {}
+    if options.lab_names is not None:
+        reasons["of labs that lab_names lacks"] = _of_other_labs(item, items, options.lab_names)
+    reasons["without a name"] = Condition("e.item IS NULL")
+    if joins:
+        reasons["of items that the dictionary lacks"] = Condition("d.name IS NULL")
     # A result given as a text alone counts if it is a number.
     value = "e.value"
     if "text" in labs.columns:
         value = "coalesce(e.value, TRY_CAST(e.text AS DOUBLE))"
         value = f"CASE WHEN isfinite({value}) THEN {value} END"
-    reasons["without a number"] = f"({value}) IS NULL"
-    rows, reasons_seen = classified(source, labs, options, reasons, lookback=lookback, joins=joins)
+    reasons["without a number"] = Condition(f"({value}) IS NULL")
+    events = classified(source, labs, options, reasons, lookback=lookback, joins=joins)
     # The join brings in a second column `item`, so the label and the value are named inside.
-    rows = rows.replace(
+    rows = events.sql.replace(
         "AS reason FROM", f"AS reason, {item} AS lab_name, {value} AS number FROM", 1
     )
     known = "known" if "known" in labs.columns else "NULL"
-    ranges = "row(low, high)" if "low" in labs.columns else "row(NULL::DOUBLE, NULL::DOUBLE)"
+    low, high = ("low", "high") if "low" in labs.columns else ("NULL::DOUBLE", "NULL::DOUBLE")
+    ranges = f"{{'low': {low}, 'high': {high}}}"
     pieces = {name: sql for agg in options.aggregates for name, sql in _PIECES[agg].items()}
     unit = "unit" if "unit" in labs.columns else "NULL::VARCHAR"
     unit_or_item = {
@@ -146,7 +155,9 @@ def _reduce_to_cells(source, layout, options, lookback, counts) -> None:
     used = ", ".join(
         f"CASE WHEN reason = 0 THEN {sql} END AS {n}" for n, sql in unit_or_item.items()
     )
-    missing_items = reasons_seen.index("of items that the dictionary lacks") + 1 if joins else -1
+    missing_items = -1
+    if joins:
+        missing_items = events.reasons.index("of items that the dictionary lacks") + 1
     zones = [name.rsplit(" AS ", 1)[1] for name in zone_counts(labs.columns)]
     times = [f"{role}_zoned" for role, (_, kind) in labs.columns.items() if kind == "time"]
     inner = (
@@ -162,7 +173,22 @@ def _reduce_to_cells(source, layout, options, lookback, counts) -> None:
         "GROUP BY reason, strange, stay, lab, unit",
         labs.table,
     )
-    _report_rows(source, labs, reasons_seen, zones, counts)
+    _report_rows(source, labs, events, zones, counts)
+
+
+def _of_other_labs(item: str, items: pd.DataFrame | None, wanted: Sequence[str]) -> Condition:
+    """Results of labs that are not wanted, by their names, which a server knows as items."""
+    names = ", ".join(map(literal, wanted)) or "NULL"
+    on_server = names
+    if items is not None:
+        of_name = items.loc[items["name"].isin(list(wanted)), "item"]
+        if pd.api.types.is_float_dtype(of_name):
+            of_name = of_name.astype("int64")
+        on_server = ", ".join(map(literal, of_name.astype(str))) or "NULL"
+    return Condition(
+        f"coalesce({item} NOT IN ({names}), true)",
+        f"coalesce(e.item NOT IN ({on_server}), true)",
+    )
 
 
 def _dictionary(items: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +198,7 @@ def _dictionary(items: pd.DataFrame) -> pd.DataFrame:
     return items[["item", "name"]]
 
 
-def _report_rows(source, labs, reasons, zones, counts) -> None:
+def _report_rows(source, labs, events, zones, counts) -> None:
     sums = ", ".join(f"sum({name}) AS {name}" for name in zones)
     totals = source.query(
         "SELECT reason, sum(n) AS n, sum(n_unstored) AS n_unstored, "
@@ -180,7 +206,7 @@ def _report_rows(source, labs, reasons, zones, counts) -> None:
         labs.table,
     ).set_index("reason")
     note_zones(source, labs, totals.sum())
-    count_rows(counts, labs.table, reasons, totals["n"].astype(int).to_dict())
+    count_rows(counts, labs.table, events, totals["n"].astype(int).to_dict())
     strange = int(totals["strange"].sum())
     if strange:
         counts[f"{labs.table} items that the dictionary lacks"] = strange
@@ -307,9 +333,10 @@ def _unit_of_aggregate(unit: str, aggregate: str) -> str:
 def _reference_ranges(source) -> dict[str, tuple[float, float]]:
     """The most frequent range of each chosen lab, in its unit."""
     found = source.query(
-        "SELECT c.lab AS lab, ranges[1] * f + o AS low, ranges[2] * f + o AS high, count(*) AS n "
+        "SELECT c.lab AS lab, ranges['low'] * f + o AS low, ranges['high'] * f + o AS high, "
+        "count(*) AS n "
         f"FROM {_CONVERTED} JOIN chosen ON chosen.lab = c.lab "
-        "WHERE ranges[1] IS NOT NULL AND ranges[2] IS NOT NULL "
+        "WHERE ranges['low'] IS NOT NULL AND ranges['high'] IS NOT NULL "
         "GROUP BY ALL ORDER BY n, low, high",
         "lab results",
     )

@@ -10,7 +10,7 @@ from . import phenotypes
 from ._layout import Layout
 from ._options import CohortOptions, parse_outcome
 from ._sources import Source
-from ._window import classified, count_rows
+from ._window import Condition, classified, count_rows
 
 _DAY = pd.Timedelta(days=1)
 
@@ -38,19 +38,18 @@ def read_codes(
     """
     table = layout.diagnoses
     assert table is not None
-    rows, reasons = classified(
-        source, table, options, {"without a code": "e.code IS NULL"}, timed=False
-    )
+    without = {"without a code": Condition("e.code IS NULL")}
+    events = classified(source, table, options, without, timed=False)
     version = "version" if "version" in table.columns else "NULL"
     found = source.query(
         "SELECT reason, CASE WHEN reason = 0 THEN stay_number END AS stay, "
         "CASE WHEN reason = 0 THEN code END AS code, "
         f"CASE WHEN reason = 0 THEN {version} END AS version, count(*) AS n "
-        f"FROM {rows} GROUP BY ALL ORDER BY ALL",
+        f"FROM {events.sql} GROUP BY ALL ORDER BY ALL",
         table.table,
     )
     per_reason = found.groupby("reason")["n"].sum().astype(int).to_dict()
-    count_rows(counts, table.table, reasons, per_reason)
+    count_rows(counts, table.table, events, per_reason)
     codes = found[found["reason"] == 0].reset_index(drop=True)
     codes["version"] = _versions(codes, layout.versions)
     counts["codes of no version of ICD-CM"] = int(codes.loc[codes["version"] == 0, "n"].sum())

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from ._build import build_cohort, make_options, open_source
+from ._cells import Kind
 from ._cohort import Cohort
 from ._layout import Columns, EventTable, Layout
 from ._small_tables import age_at
-from ._sources import Kind, Source
+from ._sources import Source
 
 # Table -> role -> column unless `columns` says otherwise, kind.
 COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
@@ -93,8 +94,9 @@ def load_tables(
         Names of columns that differ from those in the notes: table -> role -> column. Further
         roles of "stays" are times that `index_time` may name; "death" among them tells when the
         patient died.
-    database : path-like or None, default=None
-        A DuckDB file, or a folder; the tables are then given by their names in it.
+    database : path-like, str or None, default=None
+        A DuckDB file, the URL of a PostgreSQL database, or a folder; the tables are then given by
+        their names in it.
     icd_version : {"auto", 9, 10} or mapping of str to int, default="auto"
         Version of the codes, or what stands in the version column -> 9 or 10. "auto" decides by
         the form of each code, see :func:`phenotypes.guess_icd_version`; a version column is then
@@ -109,6 +111,8 @@ def load_tables(
 
     Raises
     ------
+    ConnectionError
+        If the server of a database cannot be reached, or does not accept the user.
     FileNotFoundError
         If a file or table is not there.
     ValueError
@@ -133,6 +137,15 @@ def load_tables(
 
     A column that `columns` names has to be there. Times are timestamps or texts such as
     ``2101-10-20 19:08:00``, all with a zone or all without.
+
+    A PostgreSQL database is given as ``postgresql://user@host:5432/name``, and needs the extra
+    `sql`. The password is best left to the environment variable PGPASSWORD or the file ~/.pgpass;
+    no error shows it. ``?schema=one,two`` says in which schemas to look, else it is the search path
+    first and then any schema; other parameters go to libpq, ``?sslmode=require&connect_timeout=5``.
+    Columns that are not needed stay on the server, as do events of other stays, after the index
+    time, of other labs than `lab_names` or of other types than `note_types`, where these are stored
+    as numbers, timestamps and texts. For that the server gets the stays in a temporary table, if
+    the user may make one; nothing else is written. All is read as it was when loading began.
 
     Examples
     --------
