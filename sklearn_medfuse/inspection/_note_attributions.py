@@ -119,7 +119,7 @@ def note_attributions(
     labels=None,
     method="leave_out",
     output="log_odds",
-    n_steps=32,
+    n_steps=16,
 ):
     """Attribute the prediction of each stay to the sentences, words or tokens of its note.
 
@@ -157,7 +157,7 @@ def note_attributions(
         What is attributed; integrated gradients know log-odds alone, before any isotonic
         calibration.
 
-    n_steps : int, default=32
+    n_steps : int, default=16
         Steps of integrated gradients.
 
     Returns
