@@ -124,9 +124,7 @@ class _Path:
             vectors = self.notes.vectors(embeddings, windows).double()
             before, after = rest[:, : self.place.start], rest[:, self.place.stop :]
             n_copies = len(vectors)
-            X = torch.cat(
-                [before.expand(n_copies, -1), vectors, after.expand(n_copies, -1)], dim=1
-            )
+            X = torch.cat([before.expand(n_copies, -1), vectors, after.expand(n_copies, -1)], dim=1)
             return self._log_odds(differentiable_logits(self.classifier, X))
 
         return log_odds

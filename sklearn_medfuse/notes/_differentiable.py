@@ -108,7 +108,10 @@ class DifferentiableNotes:
             return self.embedding(windows.ids), self.embedding(blank)
 
     def vectors(self, embeddings: Tensor, windows: TokenWindows) -> Tensor:
-        """Vectors (n_copies, d) of copies of a note's embeddings (n_copies, n_windows, length, d)."""
+        """Vectors (n_copies, d) of copies of a note.
+
+        `embeddings` has shape (n_copies, n_windows, length, d).
+        """
         n_copies, n_windows = embeddings.shape[:2]
         visible = windows.visible.repeat(n_copies, 1)
         options: dict[str, Any] = {"attention_mask": visible.long()}
