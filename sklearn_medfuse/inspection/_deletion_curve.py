@@ -75,15 +75,15 @@ def deletion_curve(
     model = VariantModel(estimator, X)
     if max_deleted < 1 or n_random < 1:
         raise ValueError("max_deleted and n_random must be at least 1.")
-    if len(attributions.values) != len(model.X):
+    if len(attributions.effects) != len(model.X):
         raise ValueError(
-            f"attributions are of {len(attributions.values)} stays and X has {len(model.X)} rows; "
+            f"attributions are of {len(attributions.effects)} stays and X has {len(model.X)} rows; "
             "pass the rows that were attributed."
         )
     if label not in attributions.label_names:
         raise ValueError(f"label={label!r} is none of {attributions.label_names}.")
     column = attributions.label_names.index(label)
-    scores = [np.asarray(of_stay)[:, column] for of_stay in attributions.values]  # noqa: PD011
+    scores = [np.asarray(of_stay)[:, column] for of_stay in attributions.effects]
     players = _players(attributions)
     rng = check_random_state(random_state)
     best_first = [

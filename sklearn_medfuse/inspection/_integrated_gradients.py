@@ -9,7 +9,7 @@ from ..fusion import MEDFuseClassifier
 from ..fusion._differentiable import differentiable_logits
 from ..notes import LLMNoteEncoder
 from ..notes._differentiable import DifferentiableNotes, TokenWindows
-from ._note_attributions import has_note
+from ._note_units import Span, has_note
 from ._variants import VariantModel
 
 # copies of a note whose gradients are in memory at once
@@ -32,7 +32,7 @@ def integrate_gradients(model: VariantModel, note_column: str, chosen: list[int]
 
     Returns
     -------
-    spans, values, base, predicted
+    spans, effects, base, predicted
         As `NoteAttributions` has them.
     """
     try:
@@ -43,12 +43,13 @@ def integrate_gradients(model: VariantModel, note_column: str, chosen: list[int]
             '`pip install "sklearn-medfuse[inspection]"`.'
         ) from error
     path = _Path(model, note_column)
-    spans, values = [], []
+    spans: list[list[Span]] = []
+    effects = []
     base, predicted = (np.empty((len(model.X), len(chosen))) for _ in range(2))
     for row, note in enumerate(model.X[note_column]):
         if not has_note(note):
             spans.append([])
-            values.append(np.zeros((0, len(chosen))))
+            effects.append(np.zeros((0, len(chosen))))
             base[row] = predicted[row] = path.without_note(row)[chosen]
             continue
         windows = path.notes.windows(note)
@@ -69,8 +70,8 @@ def integrate_gradients(model: VariantModel, note_column: str, chosen: list[int]
             for label in chosen
         ]
         spans.append(windows.spans)
-        values.append(_by_token(torch.stack(found, dim=-1).detach().cpu().numpy(), windows))
-    return spans, values, base, predicted
+        effects.append(_by_token(torch.stack(found, dim=-1).detach().cpu().numpy(), windows))
+    return spans, effects, base, predicted
 
 
 class _Path:

@@ -20,7 +20,7 @@ class LabAttributions:
 
     Parameters
     ----------
-    values : ndarray of shape (n_stays, n_labs, n_labels)
+    effects : ndarray of shape (n_stays, n_labs, n_labels)
         Attributions; 0 for a lab that was not measured.
 
     base : ndarray of shape (n_stays, n_labels)
@@ -66,7 +66,7 @@ class LabAttributions:
 
     def __init__(
         self,
-        values,
+        effects,
         base,
         predicted,
         measured,
@@ -75,7 +75,7 @@ class LabAttributions:
         output="log_odds",
         baseline=None,
     ):
-        self.values = values
+        self.effects = effects
         self.base = base
         self.predicted = predicted
         self.measured = measured
@@ -86,7 +86,7 @@ class LabAttributions:
 
     def __repr__(self):
         """Counts only."""
-        counts = f"{len(self.values)} stays, {len(self.lab_names)} labs"
+        counts = f"{len(self.effects)} stays, {len(self.lab_names)} labs"
         return f"{type(self).__name__}({counts}, {len(self.label_names)} labels, {self.output})"
 
     def to_frame(self, row):
@@ -102,7 +102,7 @@ class LabAttributions:
         DataFrame of shape (n_labs, n_labels)
             Attributions by lab and label.
         """
-        return pd.DataFrame(self.values[row], index=self.lab_names, columns=self.label_names)
+        return pd.DataFrame(self.effects[row], index=self.lab_names, columns=self.label_names)
 
     def summary(self):
         """Give the mean size of the attributions over the stays.
@@ -115,7 +115,7 @@ class LabAttributions:
         """
         there = self.measured[:, :, None]
         n_stays = there.sum(axis=0)
-        size = np.abs(np.where(there, self.values, 0.0)).sum(axis=0)
+        size = np.abs(np.where(there, self.effects, 0.0)).sum(axis=0)
         mean = np.divide(size, n_stays, out=np.full(size.shape, np.nan), where=n_stays > 0)
         return pd.DataFrame(mean, index=self.lab_names, columns=self.label_names)
 
@@ -204,7 +204,7 @@ def lab_attributions(
     >>> labs, sick = cohort.X[cohort.lab_columns], cohort.y["disease 1"]
     >>> model = HistGradientBoostingClassifier(max_iter=20).fit(labs, sick)
     >>> found = lab_attributions(model, labs[:3], cohort.lab_columns, random_state=0)
-    >>> found.values.shape
+    >>> found.effects.shape
     (3, 24, 2)
     """
     model = VariantModel(estimator, X, output)
@@ -217,19 +217,19 @@ def lab_attributions(
     rng = check_random_state(random_state)
     remover = LabRemover(model.X, lab_columns, baseline)
     measured = remover.measured
-    values = np.zeros((*measured.shape, len(chosen)))
+    effects = np.zeros((*measured.shape, len(chosen)))
     base, predicted = (np.empty((len(measured), len(chosen))) for _ in range(2))
     for row, there in enumerate(measured):
         players = np.flatnonzero(there)
         game = _Game(model, remover, row, players, chosen)
         if method == "leave_out":
-            values[row, players] = game.leave_out()
+            effects[row, players] = game.leave_out()
         else:
-            values[row, players] = game.shapley(n_permutations, rng)
+            effects[row, players] = game.shapley(n_permutations, rng)
         base[row], predicted[row] = game.ends()
     names = [model.label_names[label] for label in chosen]
     return LabAttributions(
-        values, base, predicted, measured, lab_columns, names, output, remover.baseline
+        effects, base, predicted, measured, lab_columns, names, output, remover.baseline
     )
 
 

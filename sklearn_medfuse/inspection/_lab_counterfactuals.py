@@ -17,7 +17,7 @@ class LabCounterfactual:
     lab : str
         The lab.
 
-    values : ndarray of shape (n_values,)
+    grid : ndarray of shape (n_values,)
         Values that it was given, in its unit.
 
     curves : ndarray of shape (n_stays, n_values, n_labels)
@@ -58,7 +58,7 @@ class LabCounterfactual:
     def __init__(
         self,
         lab,
-        values,
+        grid,
         curves,
         predicted,
         not_measured,
@@ -67,7 +67,7 @@ class LabCounterfactual:
         had_been_normal=None,
     ):
         self.lab = lab
-        self.values = values
+        self.grid = grid
         self.curves = curves
         self.predicted = predicted
         self.not_measured = not_measured
@@ -89,7 +89,7 @@ class LabCounterfactual:
         DataFrame of shape (n_values, n_labels)
             Mean probability by value and label.
         """
-        return pd.DataFrame(self.curves.mean(axis=0), index=self.values, columns=self.label_names)
+        return pd.DataFrame(self.curves.mean(axis=0), index=self.grid, columns=self.label_names)
 
 
 def lab_counterfactual(

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ._note_units import UNITS, split_units, without_units
+from ._note_units import UNITS, has_note, split_units, without_units
 from ._variants import VariantModel
 
 METHODS = ("leave_out", "integrated_gradients")
@@ -20,7 +20,7 @@ class NoteAttributions:
     spans : list of list of (int, int)
         For each stay where its units begin and end in the note; empty without a note.
 
-    values : list of ndarray of shape (n_units, n_labels)
+    effects : list of ndarray of shape (n_units, n_labels)
         Attributions of each stay's units.
 
     base : ndarray of shape (n_stays, n_labels)
@@ -65,7 +65,7 @@ class NoteAttributions:
     def __init__(
         self,
         spans,
-        values,
+        effects,
         base,
         predicted,
         note_column,
@@ -74,7 +74,7 @@ class NoteAttributions:
         unit="sentence",
     ):
         self.spans = spans
-        self.values = values
+        self.effects = effects
         self.base = base
         self.predicted = predicted
         self.note_column = note_column
@@ -104,7 +104,7 @@ class NoteAttributions:
         DataFrame of shape (n_units, n_labels) or (n_units, n_labels + 1)
             Attributions by unit and label, after the `text` where there is one.
         """
-        frame = pd.DataFrame(self.values[row], columns=self.label_names)
+        frame = pd.DataFrame(self.effects[row], columns=self.label_names)
         if note is not None:
             frame.insert(0, "text", [note[start:stop] for start, stop in self.spans[row]])
         return frame
@@ -207,7 +207,8 @@ def note_attributions(
         found = integrate_gradients(model, note_column, chosen, n_steps)
     else:
         found = _leave_out(model, note_column, unit, chosen)
-    return NoteAttributions(*found, note_column, names, output, unit)
+    spans, effects, base, predicted = found
+    return NoteAttributions(spans, effects, base, predicted, note_column, names, output, unit)
 
 
 def _check_method(method: str, unit: str, output: str, n_steps: int) -> None:
@@ -222,11 +223,6 @@ def _check_method(method: str, unit: str, output: str, n_steps: int) -> None:
             raise ValueError("method='integrated_gradients' attributes log-odds alone.")
         if n_steps < 1:
             raise ValueError(f"n_steps={n_steps} must be at least 1.")
-
-
-def has_note(note) -> bool:
-    """Whether a cell holds a note that is not blank."""
-    return isinstance(note, str) and bool(note.strip())
 
 
 def _leave_out(model: VariantModel, note_column: str, unit: str, chosen: list[int]):

@@ -12,6 +12,17 @@ _CUTS = {"sentence": _SENTENCE, "word": _BLANKS, "section": _SECTION}
 Span = tuple[int, int]
 
 
+def has_note(note) -> bool:
+    """Whether a cell holds a note that is not blank.
+
+    Examples
+    --------
+    >>> has_note("Known COPD."), has_note("  "), has_note(float("nan"))
+    (True, False, False)
+    """
+    return isinstance(note, str) and bool(note.strip())
+
+
 def split_units(text: str, unit: str) -> list[Span]:
     """Cut a note into units.
 

@@ -133,7 +133,7 @@ class AttributionDisplay:
         place = attributions.label_names.index(label)
         measured = attributions.measured[row]
         names = np.array(feature_names or attributions.lab_names, dtype=object)
-        values = attributions.values[row][measured, place]  # noqa: PD011, no DataFrame
+        values = attributions.effects[row, measured, place]
         series = pd.Series(values, names[measured])
         base, predicted = attributions.base[row, place], attributions.predicted[row, place]
         return cls(series, base, predicted, label, output=attributions.output).plot(ax=ax)

@@ -182,11 +182,12 @@ class CalibrationDisplay(PredictionSources):
                 ls=LINES[model % len(LINES)],
                 lw=1.0,
                 label=name,
+                clip_on=False,
                 zorder=3 + model,
             )
         # rare labels use a corner of the unit square: both axes end alike, where the curves end
         limit = min(1.0, 1.3 * max(ends))
         # a mark of 0 is to be seen whole
         start = -0.03 * limit
-        ax.set(xlim=(start, limit + 0.01), ylim=(start, limit + 0.01), aspect="equal")
+        ax.set(xlim=(start, limit), ylim=(start, limit), aspect="equal")
         ax.locator_params(nbins=4)

@@ -106,8 +106,8 @@ class CounterfactualDisplay:
         self.figure_ = self.axes_[0].figure
         color = MARKS[0][0]
         # values can be given in any order
-        order = np.argsort(found.values)
-        values = np.asarray(found.values)[order]
+        order = np.argsort(found.grid)
+        values = np.asarray(found.grid)[order]
         for label, ax in enumerate(self.axes_):
             curves = found.curves[:, order, label]
             if found.normal_range is not None:

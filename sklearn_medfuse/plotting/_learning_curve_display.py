@@ -140,7 +140,7 @@ class LearningCurveDisplay:
         labels, names = check_labels(y, target_names)
         rng = check_random_state(random_state)
         patient = check_groups(groups, len(labels))
-        folds = _folds(cv, X, labels, patient, rng)
+        folds = _folds(cv, X, labels, patient, groups is not None, rng)
         seed = rng.randint(2**31)
         rows = []
         for model, estimator in estimators.items():
@@ -242,13 +242,14 @@ def _probabilities(fitted, X):
     )
 
 
-def _folds(cv, X, labels, patient, rng):
+def _folds(cv, X, labels, patient, grouped, rng):
     """Return a function of sizes that yields (nested subsets of the training rows, test rows)."""
     if isinstance(cv, int):
         splitter = GroupKFold(cv, shuffle=True, random_state=rng.randint(2**31))
     else:
         splitter = check_cv(cv)
-    parts = list(splitter.split(X, labels, patient))
+    # a splitter that is given without groups need not know any
+    parts = list(splitter.split(X, labels, patient if grouped or isinstance(cv, int) else None))
     tests = np.concatenate([test for _, test in parts])
     if len(tests) != len(labels) or len(np.unique(tests)) != len(labels):
         raise ValueError("`cv` does not hold out every row once; pass a number of folds.")

@@ -32,7 +32,7 @@ class NoteAttributionDisplay:
     spans : list of (int, int)
         Where units begin and end in it.
 
-    values : ndarray of shape (n_units,)
+    effects : ndarray of shape (n_units,)
         Their attributions.
 
     label : str
@@ -66,10 +66,10 @@ class NoteAttributionDisplay:
     NoteAttributionDisplay(2 units, COPD)
     """
 
-    def __init__(self, note, spans, values, label, *, output="log_odds"):
+    def __init__(self, note, spans, effects, label, *, output="log_odds"):
         self.note = note
         self.spans = spans
-        self.values = values
+        self.effects = effects
         self.label = label
         self.output = output
 
@@ -138,7 +138,7 @@ class NoteAttributionDisplay:
         if not attributions.spans[row]:
             raise ValueError(f"The stay at position {row} has no note to draw.")
         place = attributions.label_names.index(label)
-        values = np.asarray(attributions.values[row])[:, place]
+        values = np.asarray(attributions.effects[row])[:, place]
         note = X[attributions.note_column].iloc[row]
         display = cls(note, attributions.spans[row], values, label, output=attributions.output)
         return display.plot(ax=ax)
@@ -157,7 +157,7 @@ class NoteAttributionDisplay:
         """
         parts, end = [], 0
         for (start, stop), value, depth in zip(
-            self.spans, self.values, self._depths(), strict=True
+            self.spans, self.effects, self._depths(), strict=True
         ):
             color = ",".join(map(str, _RAISES if value >= 0 else _LOWERS))
             line = "underline dotted" if depth < -_UNDERLINED else "none"
@@ -201,7 +201,7 @@ class NoteAttributionDisplay:
         ax.set_xlim(-0.5, _LINE + 0.5)
         ax.set_ylim(len(lines) - 0.4, -0.6)
         ax.axis("off")
-        most = np.abs(self.values).max(initial=0.0)
+        most = np.abs(self.effects).max(initial=0.0)
         ax.set_title(
             f"{self.label.replace('_', ' ')}: orange raises, blue (underlined) lowers; deepest "
             f"{most:.2f} {OUTPUTS[self.output]}",
@@ -228,8 +228,8 @@ class NoteAttributionDisplay:
 
     def _depths(self):
         """Signed depth of the colour of each unit."""
-        most = np.abs(self.values).max(initial=0.0)
-        return _STRONGEST * np.asarray(self.values) / (most or 1.0)
+        most = np.abs(self.effects).max(initial=0.0)
+        return _STRONGEST * np.asarray(self.effects) / (most or 1.0)
 
     def _repr_html_(self):
         return self.to_html()

@@ -1,5 +1,7 @@
 """Where the predictions of a display come from: fitted estimators, or a cross-validation."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -8,6 +10,9 @@ from ._label_panels import out_of_fold
 
 class PredictionSources:
     """Class methods of a display that has `from_predictions(y_true, values_by_model, ...)`."""
+
+    # what the display brings
+    from_predictions: Any
 
     @classmethod
     def from_estimator(cls, estimators, X, y, **options):

@@ -45,7 +45,7 @@ class SubgroupDisplay:
     ...     y_true, scores, {"sex": rng.choice(["F", "M"], 400)}, n_bootstraps=20, random_state=0
     ... )
     >>> [text.get_text() for text in display.ax_.get_yticklabels()]
-    ['all (400)', 'sex', 'F (211)', 'M (189)']
+    ['all (400)', 'sex', 'M (204)', 'F (196)']
     """
 
     def __init__(self, report, *, metric="auroc", reference="rest"):
