@@ -8,6 +8,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
+from sklearn_medfuse import MaskedLabEncoder, NoteWordEncoder, make_medfuse_pipeline
 from sklearn_medfuse.inspection import deletion_curve, lab_attributions
 from sklearn_medfuse.inspection._variants import VariantModel
 
@@ -129,6 +130,32 @@ def test_copies_are_predicted_as_the_pipeline_predicts_them(pipe, stays, cohort)
     copies["sodium"] = [120.0, np.nan, 150.0]
     found = model.predict(rows, copies, ["sodium"])
     np.testing.assert_allclose(found, pipe.predict_proba(copies), atol=1e-12)
+
+
+def test_encoders_of_the_note_that_read_labs_too_run_again(cohort):
+    # the abnormal labs as text beside the note, and the note's words as a third modality
+    pipe = make_medfuse_pipeline(
+        cohort.lab_columns,
+        "note",
+        lab_encoder=MaskedLabEncoder(
+            4, d_model=8, n_heads=2, n_layers=1, max_epochs=1, device="cpu"
+        ),
+        note_encoder=NoteWordEncoder(10),
+        lab_text=True,
+        words=NoteWordEncoder(10),
+        d_model=8,
+        n_heads=2,
+        n_estimators=1,
+        max_epochs=1,
+        device="cpu",
+        random_state=0,
+    ).fit(cohort.X[:100], cohort.y[:100])
+    X = cohort.X[100:103]
+    found = lab_attributions(pipe, X, cohort.lab_columns, method="leave_out", output="probability")
+    without = X.assign(sodium=np.nan)
+    expected = pipe.predict_proba(X) - pipe.predict_proba(without)
+    place = cohort.lab_columns.index("sodium")
+    np.testing.assert_allclose(found.effects[:, place], expected, atol=1e-12)
 
 
 def test_a_search_is_asked_through_its_best_estimator(stays, cohort):

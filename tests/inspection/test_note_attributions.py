@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
 from sklearn_medfuse.fusion._differentiable import differentiable_logits
@@ -163,6 +164,20 @@ def test_gradients_of_the_fusion_are_those_of_finite_differences(language_pipe, 
         for sign in (1, -1)
     )
     assert float(gradient[2, -1]) == pytest.approx((changed - back) / 2e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_classes_have_the_log_odds_of_their_probabilities(language_pipe, cohort, stays, n_classes):
+    pytest.importorskip("captum")
+    pipe = clone(language_pipe).set_params(medfuse__max_epochs=1)
+    y = np.arange(60) % n_classes
+    pipe.fit(cohort.X[:60], y)
+    found = note_attributions(
+        pipe, stays[1:3], "note", unit="token", method="integrated_gradients", n_steps=1
+    )
+    assert found.label_names == [str(number) for number in range(n_classes)]
+    p = pipe.predict_proba(stays[1:3])
+    np.testing.assert_allclose(found.predicted, np.log(p / (1 - p)), atol=1e-4)
 
 
 @pytest.mark.parametrize(
