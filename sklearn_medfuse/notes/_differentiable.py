@@ -21,7 +21,7 @@ class TokenWindows(NamedTuple):
     visible : bool Tensor of shape (n_windows, length)
         False in the padding.
     token : int64 array of shape (n_windows, length)
-        Which token of the note each is, -1 for special ones, the prompt and padding.
+        Which token of the note each is, -1 for special ones and padding.
     spans : list of (int, int)
         Where each token begins and ends in the note.
     """
@@ -38,8 +38,8 @@ class DifferentiableNotes:
     Parameters
     ----------
     encoder : LLMNoteEncoder
-        Fitted, of any pooling but of chunk_pooling="attention", and without weights of its own
-        (weights="full") or quantization.
+        Fitted, of any pooling but of chunk_pooling="attention", and without prompt, weights of its
+        own (weights="full") or quantization.
     """
 
     def __init__(self, encoder):
@@ -47,6 +47,7 @@ class DifferentiableNotes:
             name
             for name, wrong in (
                 ("chunk_pooling='attention'", encoder.chunk_pooling == "attention"),
+                ("a prompt", encoder.prompt is not None),
                 ("weights='full'", hasattr(encoder, "model_files_")),
                 ("quantization", encoder.quantization is not None),
             )
@@ -70,10 +71,7 @@ class DifferentiableNotes:
         self.device = next(parts.model.parameters()).device
         self.embedding = parts.model.get_input_embeddings()
         prefix, suffix = special_tokens(parts.tokenizer)
-        prompt: list[int] = []
-        if encoder.prompt:
-            prompt = parts.tokenizer(encoder.prompt, add_special_tokens=False)["input_ids"]
-        self.before, self.after = [*prefix, *prompt], list(suffix)
+        self.before, self.after = list(prefix), list(suffix)
         self.blank = parts.tokenizer.pad_token_id or 0
 
     def windows(self, note: str) -> TokenWindows:
@@ -100,7 +98,7 @@ class DifferentiableNotes:
     def embeddings(self, windows: TokenWindows) -> tuple[Tensor, Tensor]:
         """Embeddings of the tokens, and of blank ones in place of the note's.
 
-        Both have shape (n_windows, length, d); special tokens and the prompt stay.
+        Both have shape (n_windows, length, d); special tokens stay.
         """
         note = torch.from_numpy(windows.token >= 0).to(self.device)
         blank = torch.where(note, self.blank, windows.ids)

@@ -210,12 +210,39 @@ def test_without_captum_its_extra_is_named(language_pipe, stays, monkeypatch):
         )
 
 
-def test_an_encoder_that_gradients_do_not_pass_is_named(language_pipe, stays):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("chunk_pooling", "attention", "chunk_pooling='attention'"),
+        ("prompt", "Patient:", "a prompt"),
+        ("quantization", "8bit", "quantization"),
+    ],
+)
+def test_an_encoder_that_gradients_do_not_pass_is_named(
+    language_pipe, stays, monkeypatch, name, value, message
+):
     pytest.importorskip("captum")
-    encoder = language_pipe[0].named_transformers_["notes"]
-    encoder.chunk_pooling = "attention"
-    with pytest.raises(ValueError, match="chunk_pooling='attention'"):
+    monkeypatch.setattr(language_pipe[0].named_transformers_["notes"], name, value)
+    with pytest.raises(ValueError, match=message):
         note_attributions(
             language_pipe, stays[:1], "note", unit="token", method="integrated_gradients"
         )
-    encoder.chunk_pooling = "mean"
+
+
+def test_the_first_named_tokens_matter_more_than_random_ones(language_pipe, stays):
+    pytest.importorskip("captum")
+    X = stays[2:8]
+    found = note_attributions(
+        language_pipe,
+        X,
+        "note",
+        unit="token",
+        method="integrated_gradients",
+        labels="disease 1",
+        n_steps=4,
+    )
+    curve = deletion_curve(
+        language_pipe, X, found, "disease 1", max_deleted=20, n_random=3, random_state=0
+    )
+    gap = curve["random"] - curve["attributed"]
+    assert gap.loc[20] > 3 * curve["random_std"].loc[20]

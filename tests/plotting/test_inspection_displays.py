@@ -417,3 +417,36 @@ def test_the_flow_is_the_cohorts(cohort):
     assert display.ax_ is ax
     assert texts(ax.texts)[:1] == ["300 stays read"]
     assert display.counts == cohort.report()
+
+
+@pytest.fixture
+def one_of_each(pipe, cohort, stay, marked):
+    """Displays of one axes each, drawn once."""
+    X, y = cohort.X[200:], cohort.y[200:]
+    labs = cohort.lab_columns
+    return [
+        AttributionDisplay.from_estimator(pipe, stay, labs, "disease 1", n_permutations=1),
+        LabelAttributionDisplay.from_estimator(pipe, stay, labs, "note"),
+        PanelImportanceDisplay.from_estimator(pipe, X, y, {"salts": ["sodium"]}, n_repeats=1),
+        SubgroupDisplay.from_predictions(
+            y, pipe.predict_proba(X), cohort.subgroups[200:]["sex"], n_bootstraps=0
+        ),
+        LearningCurveDisplay(
+            pd.DataFrame(
+                {"model": "a", "n_stays": [10, 20], "label": "macro", "score": 0.7}
+                | {"low": np.nan, "high": np.nan}
+            )
+        ).plot(),
+        CohortFlowDisplay.from_cohort(cohort),
+        marked.plot(),
+    ]
+
+
+def test_each_draws_into_given_axes_and_again(one_of_each):
+    for display in one_of_each:
+        first = display.figure_
+        ax = plt.figure().add_subplot()
+        assert display.plot(ax=ax) is display
+        assert display.ax_ is ax
+        assert display.figure_ is ax.figure is not first
+        display.figure_.canvas.draw()
