@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..metrics import calibration_bins, expected_calibration_error
-from ._label_panels import check_models, label_panels, name_models_and_axes, write_values
+from ._label_panels import check_models, label_panels, name_axes, name_models, write_values
 from ._matplotlib import LINES, MARKS
 from ._prediction_sources import PredictionSources
 
@@ -154,8 +154,10 @@ class CalibrationDisplay(PredictionSources):
             if self.errors is not None:
                 values = {name: f"{errors[label]:.3f}" for name, errors in self.errors.items()}
                 write_values(ax, "ECE", values, "upper left", with_names=axes is not None)
+        titles = ("predicted probability", "observed frequency")
+        name_axes(self.axes_, *titles, own=axes is None)
         if axes is None:
-            name_models_and_axes(self.axes_, "predicted probability", "observed frequency")
+            name_models(self.axes_)
         return self
 
     def _draw_label(self, ax, label):

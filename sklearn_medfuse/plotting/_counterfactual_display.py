@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..inspection import lab_counterfactual
-from ._label_panels import label_panels
+from ._label_panels import label_panels, name_axes
 from ._matplotlib import MARKS
 
 
@@ -129,8 +129,7 @@ class CounterfactualDisplay:
             ax.set_ylim(0, min(1.0, 1.1 * max(curves.max(), 0.01)))
             ax.set_xlim(values[0], values[-1])
             ax.locator_params(nbins=4)
-        if axes is None:
-            unit = f" ({self.unit})" if self.unit else ""
-            self.figure_.supxlabel(f"{found.lab}{unit}", fontsize="medium")
-            self.figure_.supylabel("predicted probability", fontsize="medium")
+        unit = f" ({self.unit})" if self.unit else ""
+        titles = (f"{found.lab}{unit}", "predicted probability")
+        name_axes(self.axes_, *titles, own=axes is None)
         return self

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..metrics import decision_curve
-from ._label_panels import check_models, label_panels, name_models_and_axes
+from ._label_panels import check_models, label_panels, name_axes, name_models
 from ._matplotlib import LINES, MARKS
 from ._prediction_sources import PredictionSources
 
@@ -135,8 +135,10 @@ class DecisionCurveDisplay(PredictionSources):
         self.figure_ = self.axes_[0].figure
         for name, ax in zip(self.label_names, self.axes_, strict=True):
             self._draw_label(ax, name)
+        titles = ("probability at which one acts", "net benefit")
+        name_axes(self.axes_, *titles, own=axes is None)
         if axes is None:
-            name_models_and_axes(self.axes_, "probability at which one acts", "net benefit")
+            name_models(self.axes_)
         else:
             for ax in self.axes_:
                 ax.legend(frameon=False, fontsize="small")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._label_panels import check_models, label_panels, name_models_and_axes, write_values
+from ._label_panels import check_models, label_panels, name_axes, name_models, write_values
 from ._matplotlib import LINES, MARKS
 from ._prediction_sources import PredictionSources
 
@@ -98,9 +98,9 @@ class LabelCurvesDisplay(PredictionSources):
             ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
             ax.set_xticks([0, 0.5, 1])
             ax.set_yticks([0, 0.5, 1])
+        name_axes(self.axes_, *next(iter(self.curves.values()))[0].columns, own=axes is None)
         if axes is None:
-            titles = next(iter(self.curves.values()))[0].columns
-            name_models_and_axes(self.axes_, *titles)
+            name_models(self.axes_)
         return self
 
     def _draw_curve(self, ax, model, name, curve):

@@ -53,13 +53,21 @@ def label_panels(label_names, axes):
     return axes
 
 
-def name_models_and_axes(axes, x_title, y_title):
-    """Write the axes' titles and the models' names once for all panels of a figure of our own."""
+def name_models(axes):
+    """Write the models' names once for all panels of a figure of our own."""
     figure = axes[0].figure
-    figure.supxlabel(x_title, fontsize="medium")
-    figure.supylabel(y_title, fontsize="medium")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+
+
+def name_axes(axes, x_title, y_title, *, own):
+    """Write the axes' titles: once for all panels of a figure of our own, else at each panel."""
+    if own:
+        axes[0].figure.supxlabel(x_title, fontsize="medium")
+        axes[0].figure.supylabel(y_title, fontsize="medium")
+    else:
+        for ax in axes:
+            ax.set(xlabel=x_title, ylabel=y_title)
 
 
 def write_values(ax, what, values, corner, *, with_names):

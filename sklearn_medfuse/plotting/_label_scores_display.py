@@ -16,6 +16,7 @@ _METRICS = {
     "f1": "F1",
 }
 _CHANCE_AUROC = 0.5
+_LETTERS_PER_INCH = 11
 _LINE_LENGTH = 48  # characters of the axis' title that fit below the axes
 
 
@@ -298,7 +299,9 @@ class LabelScoresDisplay(PredictionSources):
         ax.grid(axis="x", color="0.85", lw=0.6)
         ax.set_axisbelow(True)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.set_xlabel(fill(self._axis_title(), _LINE_LENGTH))
+        # a narrow axes of the user's takes shorter lines
+        room = int(_LETTERS_PER_INCH * ax.get_window_extent().width / ax.figure.dpi)
+        ax.set_xlabel(fill(self._axis_title(), min(_LINE_LENGTH, max(room, 20))))
         self._limit_scores(ax)
         self._name_reference_line(ax)
 

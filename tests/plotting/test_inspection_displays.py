@@ -364,6 +364,7 @@ def test_given_axes_name_the_models(predicted):
     y, p = predicted
     axes = plt.subplots(1, 2)[1]
     CalibrationDisplay.from_predictions(y, {"a": p, "b": p / 2}, axes=axes)
+    assert {ax.get_xlabel() for ax in axes} == {"predicted probability"}
     named = texts(axes[0].get_legend().get_texts())
     assert [name.split()[0] for name in named] == ["a", "b"]
 
