@@ -105,7 +105,8 @@ def basic_interval(estimate, draws, confidence_level, *, lowest=-np.inf, highest
     """Mirror the percentile interval at the estimate.
 
     For scores that resampling itself makes greater: an absolute error grows with noise, and a
-    resample has more of it than the sample. The percentile interval would have this twice.
+    resample has more of it than the sample. The percentile interval would have this twice. The
+    mirrored one may end below the estimate, and is then widened to it.
 
     Parameters
     ----------
@@ -127,7 +128,8 @@ def basic_interval(estimate, draws, confidence_level, *, lowest=-np.inf, highest
         Ends of the intervals.
     """
     low, high = percentile_interval(draws, confidence_level)
-    return tuple(np.clip(2 * estimate - end, lowest, highest) for end in (high, low))
+    low, high = (np.clip(2 * estimate - end, lowest, highest) for end in (high, low))
+    return np.minimum(low, estimate), np.maximum(high, estimate)
 
 
 def two_sided_p_value(draws):

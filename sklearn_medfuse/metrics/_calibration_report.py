@@ -18,10 +18,9 @@ from ._scores import Score
 from ._weighted_probabilities import (
     put_into_bins,
     weighted_calibration_error,
-    weighted_calibration_intercept,
-    weighted_calibration_slope,
     weighted_observed_expected,
 )
+from ._weighted_recalibration import weighted_calibration_intercept, weighted_calibration_slope
 
 
 def calibration_report(
@@ -114,7 +113,8 @@ def calibration_report(
     epsilon.
 
     Intervals are percentiles of the draws; those of ``ece`` are mirrored at the estimate, as in
-    `multilabel_report`.
+    `multilabel_report`. The error of true probabilities is above 0 by chance, the more so the fewer
+    rows a bin has, and of that the interval knows nothing.
 
     References
     ----------

@@ -57,7 +57,8 @@ def _as_floats(y_true):
     try:
         if isinstance(y_true, pd.DataFrame | pd.Series):
             # pandas' nullable columns have a missing value that numpy does not know
-            return y_true.to_numpy(dtype=float, na_value=np.nan)
+            values = y_true.to_numpy(dtype=object)
+            return np.where(pd.isna(values), np.nan, values).astype(float)
         return np.asarray(y_true, dtype=float)
     except (TypeError, ValueError):
         # numpy's own message would show the value

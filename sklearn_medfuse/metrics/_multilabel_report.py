@@ -103,8 +103,8 @@ def multilabel_report(
     the draws that contain it. A share of no rows, as the PPV where nothing is predicted, is NaN.
 
     Intervals are percentiles of the draws. That of ``ece`` is the basic one, which mirrors them at
-    the estimate: a mean distance grows with noise, and resampling adds noise, so that percentiles
-    would lie too high.
+    the estimate and is widened to hold it: a mean distance grows with noise, and resampling adds
+    noise, so that percentiles would lie too high.
 
     All draws of a label come from one sort of its scores, as a draw is a weighting of the rows.
     Ties are exact: estimates equal :func:`sklearn.metrics.roc_auc_score`,

@@ -199,11 +199,12 @@ def _choose_comparisons(by_attribute, reference, min_count, group_of_row, labels
     for attribute, groups in by_attribute.items():
         shown = [group for group in groups if _is_large(group.rows, group_of_row, min_count)]
         n_not_shown[attribute] = len(groups) - len(shown)
-        largest = max(shown, key=lambda group: group.rows.sum(), default=None)
-        for group in shown:
-            others = group.others if reference == "rest" else largest.rows
-            comparable = group is not largest or reference == "rest"
-            if not comparable or not _is_large(others, group_of_row, min_count):
+        sizes = [int(group.rows.sum()) for group in shown]
+        for number, group in enumerate(shown):
+            largest = int(np.argmax(sizes))
+            others = group.others if reference == "rest" else shown[largest].rows
+            itself = reference == "largest" and number == largest
+            if itself or not _is_large(others, group_of_row, min_count):
                 others = None
             comparisons.append(_Comparison(group, others, labels, min_count))
     return comparisons, n_not_shown

@@ -1,6 +1,5 @@
 """Columns that patients are told apart by → groups of rows; numbers are cut into bands."""
 
-import numbers
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -103,7 +102,7 @@ def _name_values(name, column):
 
 def _as_text(value):
     # 66.0 is hospital 66: a missing value made floats of the column
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and value == int(value):
+    if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
 

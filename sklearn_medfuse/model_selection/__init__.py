@@ -1,5 +1,13 @@
-"""Splitters for multi-label data with several stays per patient."""
+"""Splitters for multi-label data with several stays per patient, several hospitals and years."""
 
+from ._leave_hospitals_out import LeaveHospitalsOut
 from ._multilabel_stratified_group_k_fold import MultilabelStratifiedGroupKFold
+from ._multilabel_stratified_k_fold import MultilabelStratifiedKFold
+from ._temporal_split import TemporalSplit
 
-__all__ = ["MultilabelStratifiedGroupKFold"]
+__all__ = [
+    "LeaveHospitalsOut",
+    "MultilabelStratifiedGroupKFold",
+    "MultilabelStratifiedKFold",
+    "TemporalSplit",
+]

@@ -1,14 +1,11 @@
 """K-fold cross-validation that keeps groups whole and every label's positives even."""
 
-import warnings
-
 import numpy as np
-import pandas as pd
 from sklearn.model_selection._split import GroupsConsumerMixin, _BaseKFold
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import type_of_target
 
 from ._group_stratification import assign_folds
+from ._split_inputs import as_indicator, encode_groups, warn_if_too_rare
 
 
 class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _BaseKFold):
@@ -38,6 +35,8 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _BaseKFold):
 
     See Also
     --------
+    MultilabelStratifiedKFold : The same for rows that stand alone.
+    LeaveHospitalsOut : Whole hospitals by number, labels disregarded.
     sklearn.model_selection.StratifiedGroupKFold : The same for one binary or multi-class label.
     sklearn.model_selection.GroupKFold : Whole groups and even fold sizes, labels disregarded.
 
@@ -106,7 +105,7 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _BaseKFold):
         yield from super().split(X, y, groups)
 
     def _iter_test_masks(self, X=None, y=None, groups=None):
-        group_of_row, n_groups = _encode_groups(groups)
+        group_of_row, n_groups = encode_groups(groups)
         if n_groups < self.n_splits:
             raise ValueError(
                 f"n_splits={self.n_splits} is more than the {n_groups} distinct values of "
@@ -114,10 +113,10 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _BaseKFold):
                 if n_groups > 1
                 else "`groups` holds a single group, which cannot be split: pass finer groups."
             )
-        indicator = _as_indicator(y)
+        indicator = as_indicator(y)
         label_counts = np.zeros((n_groups, indicator.shape[1]), dtype=np.int64)
         np.add.at(label_counts, group_of_row, indicator)
-        self._warn_if_too_rare(label_counts)
+        warn_if_too_rare(label_counts, self.n_splits, "groups")
 
         rng = check_random_state(self.random_state) if self.shuffle else None
         fold_of_group = assign_folds(
@@ -126,59 +125,3 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _BaseKFold):
         fold_of_row = fold_of_group[group_of_row]
         for fold in range(self.n_splits):
             yield fold_of_row == fold
-
-    def _warn_if_too_rare(self, label_counts):
-        n_too_rare = int(((label_counts > 0).sum(axis=0) < self.n_splits).sum())
-        if n_too_rare:
-            warnings.warn(
-                f"{n_too_rare} of {label_counts.shape[1]} labels in `y` have positives in fewer "
-                f"than n_splits={self.n_splits} groups, so some folds have none of them. Use "
-                "fewer folds or leave these labels out.",
-                UserWarning,
-                stacklevel=2,
-            )
-
-
-def _encode_groups(groups):
-    """Turn group labels into codes 0 … n_groups-1; the codes do not depend on the row order."""
-    if groups is None:
-        raise ValueError(
-            "`groups` is None. Pass one value per row, e.g. groups=cohort.groups (in a search: "
-            "search.fit(X, y, groups=...)), or use np.arange(n_samples) if every row stands alone."
-        )
-    # a list as objects, so that a NaN among names does not become the name "nan"
-    groups = np.asarray(groups, dtype=None if hasattr(groups, "dtype") else object)
-    if groups.ndim != 1:
-        raise ValueError(
-            f"`groups` has {groups.ndim} dimensions; pass one value per row, of shape (n_samples,)."
-        )
-    codes, uniques = pd.factorize(groups, sort=True)
-    n_missing = int((codes < 0).sum())
-    if n_missing:
-        raise ValueError(
-            f"`groups` has {n_missing} missing values; give each of these rows its group, or drop "
-            "the rows."
-        )
-    return codes, len(uniques)
-
-
-def _as_indicator(y):
-    """Turn labels of any accepted kind into a 0/1 array of shape (n_samples, n_labels)."""
-    if y is None:
-        raise ValueError("`y` is None. Pass the labels: folds are stratified by them.")
-    y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
-    n_missing = int(pd.isna(y).sum())
-    if n_missing:
-        raise ValueError(
-            f"`y` has {n_missing} missing values; give every row all its labels, or drop the rows."
-        )
-    kind = type_of_target(y, input_name="y")
-    if kind in ("binary", "multiclass"):
-        classes, codes = np.unique(y.ravel(), return_inverse=True)
-        return np.eye(len(classes), dtype=np.int64)[codes]
-    if kind == "multilabel-indicator" and np.isin(y, (0, 1)).all():
-        return y.astype(np.int64)
-    raise ValueError(
-        f"`y` is of kind {kind!r} or holds numbers other than 0 and 1. Pass one 0/1 column per "
-        "label, or a single column of classes."
-    )

@@ -189,6 +189,29 @@ def test_labels_that_are_constant_are_scored(loss):
     assert loss(y_true, np.array([[0.25, 0.75], [0.25, 0.75]])) > 0
 
 
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted", None])
+def test_labels_not_known_are_left_out(loss, labels, scores, weights, average):
+    hidden = np.random.default_rng(4).uniform(size=labels.shape) < 0.3
+    found = loss(
+        np.where(hidden, np.nan, labels), scores, average=average, sample_weight=weights + 1
+    )
+    if average == "micro":
+        pairs = np.repeat(weights + 1, 6)[~hidden.ravel()]
+        expected = loss(labels[~hidden], scores[~hidden], sample_weight=pairs)
+    else:
+        known = [~column for column in hidden.T]
+        each = np.array(
+            [
+                loss(labels[k, i], scores[k, i], sample_weight=weights[k] + 1)
+                for i, k in enumerate(known)
+            ]
+        )
+        positives = [(weights[k] + 1) @ labels[k, i] for i, k in enumerate(known)]
+        means = {None: each, "macro": each.mean(), "weighted": np.average(each, weights=positives)}
+        expected = means[average]
+    np.testing.assert_allclose(found, expected)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -8,9 +8,18 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_array
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
-from sklearn_medfuse.metrics import multilabel_report
+from sklearn_medfuse.metrics import expected_calibration_error, multilabel_report
+from sklearn_medfuse.metrics._bootstrap import resampled_weights
 
 SCORES = ["auroc", "auprc", "f1", "prevalence"]
 
@@ -42,6 +51,108 @@ def test_estimates_equal_scikit_learn(labels, scores):
     for name, values in expected.items():
         np.testing.assert_allclose(report[name], [*values, values.mean()])
     np.testing.assert_array_equal(report["n_positive"], [*labels.sum(axis=0), labels.sum()])
+
+
+def by_scikit_learn(y_true, y_prob, threshold, weights=None):
+    """Every metric of one label."""
+    truth, acted = (y_true == 1), y_prob >= threshold
+    options = {"sample_weight": weights}
+    return {
+        "auroc": roc_auc_score(truth, y_prob, **options),
+        "auprc": average_precision_score(truth, y_prob, **options),
+        "f1": f1_score(truth, acted, **options),
+        "sensitivity": recall_score(truth, acted, **options),
+        "specificity": recall_score(~truth, ~acted, **options),
+        "ppv": precision_score(truth, acted, **options),
+        "npv": precision_score(~truth, ~acted, **options),
+        "brier": brier_score_loss(truth, y_prob, **options),
+        "log_loss": log_loss(truth, y_prob, **options),
+        "ece": expected_calibration_error(truth, y_prob, **options),
+        "prevalence": np.average(truth, weights=weights),
+    }
+
+
+METRICS = ["auroc", "auprc", "f1", "sensitivity", "specificity", "ppv", "npv"]
+METRICS += ["brier", "log_loss", "ece", "prevalence"]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("missing", [False, True])
+def test_every_metric_and_average_equals_scikit_learn(labels, scores, weighted, missing):
+    """Of each label's known rows, of all known pairs, and with row weights."""
+    rng = np.random.default_rng(3)
+    threshold = np.linspace(0.3, 0.6, 6)
+    weights = rng.uniform(0.5, 2, size=len(labels)) if weighted else np.ones(len(labels))
+    known = rng.uniform(size=labels.shape) < (0.7 if missing else 1)
+    averages = ["macro", "micro", "weighted"]
+    report = multilabel_report(
+        np.where(known, labels, np.nan),
+        scores,
+        metrics=METRICS,
+        averages=averages,
+        threshold=threshold,
+        sample_weight=weights if weighted else None,
+        n_bootstraps=0,
+    )
+    assert list(report.index[6:]) == averages
+    expected = pd.DataFrame(
+        [
+            by_scikit_learn(labels[k, i], scores[k, i], threshold[i], weights[k])
+            for i, k in enumerate(known.T)
+        ]
+    )
+    np.testing.assert_allclose(report[METRICS].iloc[:6], expected[METRICS])
+    np.testing.assert_allclose(report.loc["macro", METRICS], expected[METRICS].mean())
+    positives = [weights[k] @ labels[k, i] for i, k in enumerate(known.T)]
+    np.testing.assert_allclose(
+        report.loc["weighted", METRICS], np.average(expected[METRICS], axis=0, weights=positives)
+    )
+    pairs = by_scikit_learn(
+        labels[known],
+        scores[known],
+        np.broadcast_to(threshold, labels.shape)[known],
+        np.repeat(weights, 6)[known.ravel()],
+    )
+    np.testing.assert_allclose(report.loc["micro", METRICS], pd.Series(pairs)[METRICS])
+
+
+def test_averages_of_each_draw_are_those_of_the_resampled_rows(labels, scores, patients):
+    """One resample, by hand: both ends of its interval are its score."""
+    codes = np.unique(patients, return_inverse=True)[1]
+    times = next(resampled_weights(codes, 1, 0))[:, 0].astype(int)
+    rows = np.repeat(np.arange(len(labels)), times)
+    options = {"averages": ["macro", "micro", "weighted"], "metrics": METRICS}
+    drawn = multilabel_report(
+        labels, scores, groups=patients, n_bootstraps=1, random_state=0, **options
+    )
+    expected = multilabel_report(labels[rows], scores[rows], n_bootstraps=0, **options)
+    percentiles = [name for name in METRICS if name != "ece"]
+    for end in ("_low", "_high"):
+        found = drawn[[f"{name}{end}" for name in percentiles]]
+        np.testing.assert_allclose(found, expected[percentiles])
+    mirrored = (2 * drawn["ece"] - expected["ece"]).clip(lower=0)
+    np.testing.assert_allclose(drawn["ece_low"], np.minimum(mirrored, drawn["ece"]))
+    np.testing.assert_allclose(drawn["ece_high"], np.maximum(mirrored, drawn["ece"]))
+
+
+def test_nothing_predicted_has_no_ppv(labels, scores):
+    report = multilabel_report(
+        labels, scores, metrics=["ppv", "npv", "sensitivity"], threshold=2, n_bootstraps=10
+    )
+    assert report["ppv"].isna().all()
+    np.testing.assert_allclose(report["npv"].iloc[:-1], 1 - labels.mean(axis=0))
+    assert (report["sensitivity"] == 0).all()
+
+
+def test_a_label_that_is_nowhere_known(labels, scores):
+    frame = pd.DataFrame(labels, columns=list("abcdef")).astype("Int64")
+    frame["c"] = pd.NA
+    report = multilabel_report(frame, scores, n_bootstraps=10, random_state=0)
+    assert report.loc["c"].drop("n_positive").isna().all()
+    rest = multilabel_report(
+        frame.drop(columns="c"), np.delete(scores, 2, axis=1), n_bootstraps=10, random_state=0
+    )
+    pd.testing.assert_series_equal(report.loc["macro"], rest.loc["macro"])
 
 
 def test_a_perfect_score_is_one_with_no_width(labels, patients):

@@ -14,6 +14,42 @@ def poor(labels, scores):
     return scores + np.random.default_rng(3).normal(0, 0.5, size=labels.shape)
 
 
+@pytest.mark.parametrize("metric", ["auroc", "sensitivity", "brier", "log_loss", "ece"])
+def test_averages_and_labels_not_known(labels, scores, poor, metric):
+    hidden = np.random.default_rng(4).uniform(size=labels.shape) < 0.3
+    labels = np.where(hidden, np.nan, labels)
+    weights = np.random.default_rng(5).uniform(0.5, 2, size=len(labels))
+    poor = poor.clip(0, 1)
+    options = {"averages": ["macro", "micro", "weighted"], "sample_weight": weights}
+    comparison = paired_difference(labels, scores, poor, metric=metric, n_bootstraps=0, **options)
+    for model, given in (("a", scores), ("b", poor)):
+        report = multilabel_report(labels, given, metrics=[metric], n_bootstraps=0, **options)
+        np.testing.assert_allclose(comparison[model], report[metric])
+    np.testing.assert_allclose(comparison["difference"], comparison["a"] - comparison["b"])
+
+
+def test_where_one_model_has_no_score_there_is_no_comparison(labels, scores, poor):
+    scores[:, 0] = 0  # predicts nobody, so it has no PPV
+    comparison = paired_difference(
+        labels, scores, poor, metric="ppv", n_bootstraps=20, random_state=0
+    )
+    assert comparison.loc["label_0"].isna().all()
+    rest = comparison.drop(index=["label_0", "macro"])
+    assert comparison.loc["macro", "b"] == pytest.approx(rest["b"].mean())
+
+
+def test_a_callable_sees_known_rows_and_takes_no_weights(labels, scores, poor):
+    labels = np.where(np.random.default_rng(4).uniform(size=labels.shape) < 0.3, np.nan, labels)
+    options = {"averages": ["macro", "micro"], "n_bootstraps": 10, "random_state": 0}
+    by_name = paired_difference(labels, scores, poor, **options)
+    by_callable = paired_difference(labels, scores, poor, metric=roc_auc_score, **options)
+    pd.testing.assert_frame_equal(by_name, by_callable)
+    with pytest.raises(ValueError, match="`sample_weight` is given with a `metric` that is a call"):
+        paired_difference(
+            labels, scores, poor, metric=roc_auc_score, sample_weight=np.ones(len(labels))
+        )
+
+
 @pytest.mark.parametrize("metric", ["auroc", "auprc", "f1"])
 def test_estimates_are_the_reports(labels, scores, poor, metric):
     comparison = paired_difference(labels, scores, poor, metric=metric, n_bootstraps=0)

@@ -1,0 +1,317 @@
+"""The card holds the reports' numbers and tells nothing of a patient."""
+
+import re
+import stat
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_medfuse import make_medfuse_pipeline
+from sklearn_medfuse.datasets import make_ehr_cohort
+from sklearn_medfuse.metrics import calibration_report, multilabel_report, subgroup_report
+from sklearn_medfuse.persistence import model_card
+
+NOTE, STAY, PATIENT, HOSPITAL = "zzcanarynote", "zzcanarystay", "zzcanarypatient", "zzcanaryplace"
+LAB = 918273.645
+
+
+def put_canaries(cohort):
+    """Put a word into notes, ids and hospitals, and a number into the labs."""
+    index = pd.Index([f"{STAY}{i}" for i in cohort.stay_ids], name="stay_id")
+    fields = dict(cohort)
+    for name in ("X", "y", "subgroups", "groups", "hospitals", "index_times"):
+        fields[name] = cohort[name].set_axis(index)
+    fields["stay_ids"] = index.to_numpy()
+    fields["groups"] = f"{PATIENT} " + fields["groups"].astype(str)
+    fields["hospitals"] = f"{HOSPITAL}-" + fields["hospitals"].astype(str)
+    X = fields["X"]
+    notes = X["note"].astype(object)
+    X = X.assign(note=notes.where(notes.isna(), notes + f" {NOTE}"))
+    X.loc[X.index[::7], cohort.lab_columns[0]] = LAB
+    fields["X"] = X
+    fields["subgroups"] = fields["subgroups"].assign(
+        ward=[f"{STAY}ward{i}" for i in range(len(index))],
+        hospital_name=fields["hospitals"],
+        site=fields["hospitals"].to_numpy(),
+        weight=np.linspace(40, 120, len(index)),
+        rare=np.where(np.arange(len(index)) < 4, f"{PATIENT}rare", "usual"),
+    )
+    return type(cohort)(**fields)
+
+
+@pytest.fixture(scope="module")
+def cohorts():
+    return put_canaries(make_ehr_cohort(700, n_hospitals=4, random_state=0)).train_test_split(
+        test_size=0.5, random_state=0
+    )
+
+
+@pytest.fixture(scope="module")
+def model(cohorts):
+    """Labs and words of notes, so that words are in the fitted model."""
+    train, _ = cohorts
+    encode = ColumnTransformer(
+        [
+            ("labs", make_pipeline(SimpleImputer(), StandardScaler()), train.lab_columns),
+            ("notes", make_pipeline(FunctionTransformer(fill_notes), CountVectorizer()), "note"),
+        ]
+    )
+    classify = OneVsRestClassifier(LogisticRegression(solver="liblinear", C=0.01))
+    return Pipeline([("encode", encode), ("classify", classify)]).fit(train.X, train.y)
+
+
+def fill_notes(notes):
+    return pd.Series(notes).astype(object).fillna("")
+
+
+@pytest.fixture(scope="module")
+def card(model, cohorts, tmp_path_factory):
+    train, test = cohorts
+    folder = tmp_path_factory.mktemp("card") / "deep" / "model"
+    path = model_card(
+        model, test, folder, trained_on=train, limits="Made stays.", n_bootstraps=50, random_state=0
+    )
+    assert path == folder / "README.md"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in folder.iterdir()] == ["README.md"]
+    return path.read_text(encoding="utf-8")
+
+
+def test_no_canary_lands_in_the_card(card):
+    for word in (NOTE, STAY, PATIENT, HOSPITAL, "canary", "918273", "918,273", "9.18"):
+        assert word not in card.lower()
+
+
+def test_no_sentence_of_a_note_lands_in_the_card(card, cohorts):
+    for cohort in cohorts:
+        for note in cohort.X["note"].dropna():
+            assert not any(sentence in card for sentence in note.split(". ") if len(sentence) > 12)
+
+
+def test_counts_are_rounded_and_none_is_small(card, cohorts):
+    _, test = cohorts
+    of_patients = card[: card.index("## What")] + card[card.index("## Evaluation") :]
+    counts = re.findall(r"about ([\d,]+)", of_patients)
+    assert len(counts) >= 6
+    assert all(int(count.replace(",", "")) % 10 == 0 for count in counts)
+    assert all(int(count.replace(",", "")) >= 10 for count in counts)
+    # exact numbers of stays, of positives and of patients are nowhere
+    words = set(re.findall(r"[\w.,]*\w", card))
+    exact = [
+        len(test.X),
+        test.groups.nunique(),
+        *test.y.sum(),
+        *test.subgroups["sex"].value_counts(),
+    ]
+    assert not {str(n) for n in exact if n > 100 and n % 10} & words
+    assert "fewer than 10" in card
+
+
+def test_its_numbers_are_those_of_the_reports(card, model, cohorts):
+    _, test = cohorts
+    options = {"groups": test.groups, "n_bootstraps": 50, "random_state": 0}
+    y_prob = model.predict_proba(test.X)
+    report = multilabel_report(test.y, y_prob, **options)
+    calibration = calibration_report(test.y, y_prob, **options)
+    by_sex = subgroup_report(test.y, y_prob, test.subgroups[["sex"]], **options)
+    for table, column in ((report, "auroc"), (report, "auprc"), (calibration, "slope")):
+        for name in ("disease 1", "macro"):
+            row = table.loc[name]
+            expected = (
+                f"{row[column]:.2f} [{row[f'{column}_low']:.2f}, {row[f'{column}_high']:.2f}]"
+            )
+            line = [line for line in card.splitlines() if line.startswith(f"| {name} |")]
+            assert any(expected in each for each in line)
+    female = by_sex[(by_sex["group"] == "Female") & (by_sex["label"] == "macro")].iloc[0]
+    expected = f"{female['gap']:.2f} [{female['gap_low']:.2f}, {female['gap_high']:.2f}]"
+    assert any("| Female |" in line and expected in line for line in card.splitlines())
+
+
+def test_it_has_every_section_and_the_front_matter(card):
+    assert card.startswith("---\nlibrary_name: sklearn-medfuse\n")
+    sections = re.findall(r"^## (.*)$", card, flags=re.MULTILINE)
+    assert sections == [
+        "Intended use",
+        "Data",
+        "Data flow",
+        "What is stored",
+        "Evaluation",
+        "Calibration",
+        "Subgroups",
+        "Limits",
+        "Versions",
+    ]
+    assert "- Made stays." in card
+    assert "| scikit-learn |" in card
+    # every line of a table has as many cells as its head
+    for block in re.findall(r"(?:^\|.*\n)+", card, flags=re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_words_in_the_model_are_told_but_not_shown(card):
+    stored = card[card.index("## What is stored") : card.index("## Evaluation")]
+    assert re.search(r"`encode\.notes\.countvectorizer\.vocabulary_ \(\d+\)`", stored)
+    assert "look at them before the file leaves the house" in stored
+
+
+def test_hospitals_are_numbered_and_small_or_many_values_left_out(card):
+    groups = card[card.index("## Subgroups") : card.index("## Limits")]
+    assert re.findall(r"\| hospital \| (hospital \d) \|", groups) == [
+        f"hospital {i}" for i in range(1, 5)
+    ]
+    assert "| age | 45 to under 65 |" in groups
+    assert "| rare | usual |" in groups
+    assert "Values not shown, as each is that of fewer than 10 patients: `rare` 1." in groups
+    assert "`ward`, `weight`" in groups
+    assert "hospital_name" not in groups
+
+
+def test_shares_of_few_are_not_shown(cohorts, tmp_path):
+    """A decision that is made four times would be told by its PPV."""
+    _, test = cohorts
+    decisions = np.zeros(test.y.shape)
+    decisions[np.flatnonzero(test.y.iloc[:, 0] == 1)[:4], 0] = 1
+    decisions[np.flatnonzero(test.y.iloc[:, 0] == 0)[:40], 0] = 1
+    text = model_card(
+        DummyClassifier(),
+        test,
+        tmp_path,
+        y_prob=np.full(test.y.shape, 0.2),
+        y_pred=decisions,
+        n_bootstraps=0,
+    ).read_text()
+    text = text[text.index("At the thresholds") :]
+    line = next(line for line in text.splitlines() if line.startswith("| disease 1 |"))
+    cells = [cell.strip() for cell in line.split("|")[2:-1]]
+    # sensitivity 4 of many, specificity, PPV 4 of 44, NPV
+    assert [cell == "n/a" for cell in cells] == [True, False, True, False]
+
+
+def test_a_rare_label_is_named_but_has_no_score(model, cohorts, tmp_path):
+    _, test = cohorts
+    y = test.y.copy()
+    y["disease 5"] = 0
+    y.iloc[:7, 4] = 1
+    cohort = type(test)(**{**test, "y": y})
+    text = model_card(model, cohort, tmp_path, n_bootstraps=0).read_text()
+    assert "| disease 5 |" not in text
+    assert "Not evaluated, as fewer than 10 stays differ: disease 5." in text
+    rest = multilabel_report(y.iloc[:, :4], model.predict_proba(test.X)[:, :4], n_bootstraps=0)
+    assert f"| {rest.loc['macro', 'auroc']:.2f} |" in text
+
+
+def test_a_medfuse_pipeline(cohorts, tiny_bert, tmp_path):
+    train, test = cohorts
+    pipe = make_medfuse_pipeline(
+        train.lab_columns, "note", random_state=0, max_epochs=1, memory=str(tmp_path / "cache")
+    )
+    pipe.set_params(
+        memory=None,
+        encode__notes__model=tiny_bert,
+        encode__labs__max_epochs=1,
+        medfuse__linear_weight=0.0,
+        medfuse__d_model=8,
+    )
+    pipe.fit(train.X, train.y)
+    text = model_card(pipe, test, tmp_path, trained_on=train, n_bootstraps=0).read_text()
+    assert "canary" not in text
+    assert str(tmp_path) not in text
+    assert tiny_bert not in text
+    assert "model=a local path" in text
+    assert "| encode.labs | MaskedLabEncoder | 24 columns |" in text
+    assert re.search(r"\| medfuse \| MEDFuseClassifier \|.*d_model=8", text)
+    stored = text[text.index("## What is stored") : text.index("## Evaluation")]
+    # what the pipeline stores of texts are two names of its parts
+    assert re.findall(r"`([\w.]+) \(\d+\)`", stored) == ["medfuse.part_names_"]
+
+
+@pytest.mark.parametrize("kind", ["search", "forest", "dummy"])
+def test_other_estimators(cohorts, tmp_path, kind):
+    train, test = cohorts
+    labs = ColumnTransformer([("labs", SimpleImputer(), train.lab_columns)])
+    forest = RandomForestClassifier(5, max_depth=3, random_state=0)
+    made = {
+        "search": lambda: GridSearchCV(
+            make_pipeline(labs, forest),
+            {"randomforestclassifier__max_depth": [2, 3]},
+            scoring="roc_auc",
+            cv=2,
+        ),
+        "forest": lambda: make_pipeline(labs, forest),
+        "dummy": lambda: DummyClassifier(),
+    }
+    estimator = made[kind]().fit(train.X, train.y)
+    text = model_card(estimator, test, tmp_path, n_bootstraps=0).read_text()
+    expected = {"search": "best_estimator.randomforestclassifier", "dummy": "model"}
+    assert f"| {expected.get(kind, 'randomforestclassifier')} |" in text
+
+
+def test_the_seed_decides(model, cohorts, tmp_path, card):
+    train, test = cohorts
+    again = model_card(
+        model,
+        test,
+        tmp_path,
+        trained_on=train,
+        limits=["Made stays."],
+        n_bootstraps=50,
+        random_state=0,
+    )
+    assert again.read_text(encoding="utf-8") == card
+
+
+def test_a_card_is_replaced_and_another_readme_is_not(model, cohorts, tmp_path):
+    _, test = cohorts
+    options = {"n_bootstraps": 0}
+    model_card(model, test, tmp_path, title="One", **options)
+    path = model_card(model, test, tmp_path, title="Two", **options)
+    assert "# Two" in path.read_text()
+    path.write_text("My own words")
+    with pytest.raises(ValueError, match=re.escape("README.md in `folder` is no model card")):
+        model_card(model, test, tmp_path, **options)
+    assert path.read_text() == "My own words"
+
+
+def test_nothing_is_written_where_an_identifier_would_be(model, cohorts, tmp_path):
+    _, test = cohorts
+    for text in (test.groups.iloc[0], test.hospitals.iloc[0], test.stay_ids[0]):
+        with pytest.raises(ValueError, match="The card would hold 1 identifiers") as info:
+            model_card(model, test, tmp_path, limits=f"Fails for {text}.", n_bootstraps=0)
+        assert "canary" not in str(info.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_patients_in_both_are_refused(model, cohorts, tmp_path):
+    train, test = cohorts
+    n_patients = train.groups.nunique()
+    with pytest.raises(ValueError, match=f"{n_patients} patients of `cohort` are also in `train"):
+        model_card(model, train, tmp_path, trained_on=train)
+    with pytest.raises(ValueError, match="patients, fewer than min_count=10"):
+        model_card(model, test.select(np.arange(5)), tmp_path)
+    healthy = type(test)(**{**test, "y": 0 * test.y})
+    with pytest.raises(ValueError, match="No label of `cohort` has 10 positive and 10 negative"):
+        model_card(model, healthy, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"min_count": 1}, "`min_count` is 1"),
+        ({"min_count": 2.5}, "`min_count` is 2.5"),
+        ({"license": "MIT\ntags: x"}, "`license` is"),
+    ],
+)
+def test_wrong_parameters(model, cohorts, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        model_card(model, cohorts[1], tmp_path, **change)
