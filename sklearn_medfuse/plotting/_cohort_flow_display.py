@@ -1,7 +1,5 @@
 """The inclusion diagram of a cohort."""
 
-from ..datasets._cohort_flow import draw_flow
-
 
 class CohortFlowDisplay:
     """Boxes of what was read, dropped for which reason, and kept, as CONSORT asks for it.
@@ -68,6 +66,9 @@ class CohortFlowDisplay:
         display : CohortFlowDisplay
             This object.
         """
+        # who has counts has imported the loaders; the other displays do without
+        from ..datasets._cohort_flow import draw_flow
+
         self.ax_ = draw_flow(self.counts, ax)
         self.figure_ = self.ax_.figure
         return self

@@ -148,7 +148,7 @@ class NoteAttributionDisplay:
         return f"{type(self).__name__}({len(self.spans)} units, {self.label})"
 
     def to_html(self):
-        """Write the note as HTML, for a notebook or a report.
+        """Write the note as HTML, for a report or, by `IPython.display.HTML`, a notebook.
 
         Returns
         -------
@@ -214,8 +214,8 @@ class NoteAttributionDisplay:
         """Write the runs of characters that have one depth, each on its colour."""
         cuts = [0, *(np.flatnonzero(np.diff(depth)) + 1), len(depth)]
         for start, stop in pairwise(cuts):
-            # a dollar sign would start mathematics
-            run = text[start:stop].replace("$", r"\$")
+            # a dollar sign would start mathematics, and a tab has no width
+            run = text[start:stop].replace("$", r"\$").replace("\t", " ")
             ax.text(start, row, run, ha="left", va="center", **font)
             value = depth[start] if stop > start else 0.0
             if not value:
@@ -230,9 +230,6 @@ class NoteAttributionDisplay:
         """Signed depth of the colour of each unit."""
         most = np.abs(self.effects).max(initial=0.0)
         return _STRONGEST * np.asarray(self.effects) / (most or 1.0)
-
-    def _repr_html_(self):
-        return self.to_html()
 
 
 def _lines(note):

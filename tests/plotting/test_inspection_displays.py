@@ -185,6 +185,8 @@ def test_the_picture_holds_the_note_and_colours_its_units(marked):
 
 def test_a_note_is_not_in_the_representation(marked):
     assert repr(marked) == "NoteAttributionDisplay(3 units, COPD)"
+    # a notebook shows the text of a display that is asked for it, and of no other
+    assert not hasattr(marked, "_repr_html_")
 
 
 def test_from_estimator_takes_the_note_of_the_stay(pipe, stay):
