@@ -154,13 +154,15 @@ class AttributionDisplay:
         display : AttributionDisplay
             This object.
         """
+        if not len(self.attributions):
+            raise ValueError("The stay has no lab measured, so there is nothing to draw.")
         order = self.attributions.abs().sort_values(ascending=False, kind="stable").index
         ordered = self.attributions[order]
         shown, others = ordered.iloc[:n_features], ordered.iloc[n_features:]
         if len(others):
             shown = pd.concat([shown, pd.Series({f"{len(others)} others": others.sum()})])
         if ax is None:
-            figsize = (6.4, 1.3 + 0.27 * max(1, len(shown)))
+            figsize = (6.4, 1.3 + 0.27 * len(shown))
             _, ax = import_pyplot().subplots(figsize=figsize, layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         ends = self.base + shown.cumsum().to_numpy()
@@ -193,7 +195,7 @@ class AttributionDisplay:
 
     def _finish(self, ax, shown):
         ax.set_yticks(range(len(shown)), [str(name).replace("_", " ") for name in shown.index])
-        ax.set_ylim(max(len(shown), 1) - 0.4, -0.6)
+        ax.set_ylim(len(shown) - 0.4, -0.6)
         ax.axvline(self.base, color="0.35", lw=1, ls=(0, (4, 3)), zorder=0)
         ax.margins(x=0.16)
         ax.tick_params(axis="y", length=0)

@@ -114,6 +114,20 @@ def test_what_lowers_differs_in_hatch_and_side():
     assert up.get_width() > 0 > down.get_width()
 
 
+def test_stays_that_lack_labs_or_note(pipe, cohort, stay):
+    bare = stay.copy()
+    bare[cohort.lab_columns] = np.nan
+    with pytest.raises(ValueError, match="no lab measured"):
+        AttributionDisplay.from_estimator(pipe, bare, cohort.lab_columns, "disease 1")
+    labs = cohort.lab_columns
+    display = LabelAttributionDisplay.from_estimator(pipe, bare, labs, "note")
+    assert (len(display.labs), len(display.note) > 0) == (0, True)
+    display = LabelAttributionDisplay.from_estimator(pipe, stay.assign(note=None), labs, "note")
+    assert (len(display.labs) > 0, len(display.note)) == (True, 0)
+    with pytest.raises(ValueError, match="no lab measured and no note"):
+        LabelAttributionDisplay.from_estimator(pipe, bare.assign(note=None), labs, "note")
+
+
 def test_one_stay_at_a_time(pipe, cohort):
     with pytest.raises(ValueError, match="`X` has 2 rows"):
         AttributionDisplay.from_estimator(pipe, cohort.X[:2], cohort.lab_columns, "disease 1")
