@@ -130,7 +130,8 @@ def note_attributions(
     "integrated_gradients" [1]_ goes from blank tokens to those of the note and adds up gradients
     through language model, pooling and fusion; the attributions of a note add up to the difference
     of both predictions, but for what `n_steps` leaves. It needs captum, the extra `inspection`,
-    a pipeline as `make_medfuse_pipeline` builds it, and the unit "token".
+    a pipeline as `make_medfuse_pipeline` builds it, in which one note encoder alone reads the note,
+    and the unit "token". The language model is loaded once more, in float32.
 
     Parameters
     ----------
