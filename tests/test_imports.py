@@ -18,7 +18,8 @@ SHARED = {"_training", "_state", "_checkpoint", "_callbacks", "_private_files", 
 # What each room may import from the other rooms of the package, beside `_version`, which is free
 # to all. "" is the package's __init__.
 INSIDE = {
-    "": {"datasets", "metrics", "model_selection", "persistence", "pipeline", "plotting"}
+    "": {"datasets", "inspection", "metrics", "model_selection", "persistence", "pipeline"}
+    | {"plotting"}
     | ESTIMATOR_ROOMS,
     "_version": set(),
     "_nn": set(),
@@ -36,7 +37,9 @@ INSIDE = {
     "datasets": {"_note_sections"},
     "metrics": set(),
     "model_selection": set(),
-    "plotting": {"metrics"},
+    # it asks fitted estimators; those two rooms it reads for gradients, which no method gives
+    "inspection": {"fusion", "notes"},
+    "plotting": {"datasets", "inspection", "metrics"},
     "persistence": {"metrics", "_state", "_private_files"},
 }
 
@@ -50,6 +53,7 @@ OUTSIDE = {
     "_note_sections": set(),
     "metrics": TABLES,
     "model_selection": TABLES,
+    "inspection": TABLES | {"captum", "torch"},
     "plotting": TABLES | {"matplotlib"},
     "persistence": TABLES | {"joblib"},
 }
@@ -164,6 +168,8 @@ def plant(tmp_path):
         ("metrics/_report.py", "from ..plotting import LabelScoresDisplay"),
         ("model_selection/_split.py", "from iterstrat import ml_stratifiers"),
         ("plotting/_display.py", "from ..fusion import MEDFuseClassifier"),
+        ("inspection/_panels.py", "from ..labs import MaskedLabEncoder"),
+        ("inspection/_panels.py", "import matplotlib"),
         ("_helpers.py", "import math"),
     ],
 )
@@ -231,6 +237,7 @@ def test_the_import_takes_under_a_second():
         "import sklearn_medfuse",
         "from sklearn_medfuse import MEDFuseClassifier, MaskedLabEncoder",
         "from sklearn_medfuse import metrics, model_selection, persistence, plotting",
+        "from sklearn_medfuse import inspection",
     ],
 )
 def test_heavy_libraries_wait_for_their_use(statement):

@@ -7,7 +7,8 @@ from textwrap import fill
 _READ, _KEPT, _DROPPED = "stays read", "stays kept", "stays dropped: "
 _LINE = 0.34
 _GAP = 0.3
-_WIDTH = 7.5
+_WIDTH = 6.4
+_CENTRE = 0.27
 
 
 def draw_flow(counts: Mapping[str, int], ax=None):
@@ -40,22 +41,28 @@ def draw_flow(counts: Mapping[str, int], ax=None):
     tops = []
     for (title, side), height in zip(steps, heights, strict=True):
         tops.append(y)
-        ax.text(0.22, y, title, ha="center", va="center", fontsize="medium", bbox=box, zorder=3)
+        ax.text(_CENTRE, y, title, ha="center", va="center", fontsize="medium", bbox=box, zorder=3)
         if side:
             beside = y - height / 2
-            text = "\n".join(side)
-            ax.text(0.46, beside, text, ha="left", va="center", fontsize="small", bbox=box)
+            # the arrow ends at the box, however wide its text makes it
             ax.annotate(
-                "", (0.44, beside), (0.22, beside), arrowprops={"arrowstyle": "->", "color": "0.3"}
+                "\n".join(side),
+                (_CENTRE, beside),
+                (0.56, beside),
+                ha="left",
+                va="center",
+                fontsize="small",
+                bbox=box,
+                arrowprops={"arrowstyle": "<-", "color": "0.3", "shrinkB": 0},
             )
         y -= height
     for top, below in pairwise(tops):
         # under the boxes' fill, so it seems to run from edge to edge
         ax.annotate(
             "",
-            (0.22, below + 0.8 * _LINE),
-            (0.22, top),
-            arrowprops={"arrowstyle": "->", "color": "0.3"},
+            (_CENTRE, below + 0.8 * _LINE),
+            (_CENTRE, top),
+            arrowprops={"arrowstyle": "->", "color": "0.3", "shrinkB": 0},
             zorder=1,
         )
     ax.set_xlim(0, 1)

@@ -1,20 +1,25 @@
 """Observed frequency against predicted probability, a panel per label."""
 
 import numpy as np
-from sklearn.calibration import calibration_curve
 
-from ..metrics import expected_calibration_error
-from ._label_panels import check_models, label_panels, name_models_and_axes
-from ._matplotlib import MARKS
+from ..metrics import calibration_bins, expected_calibration_error
+from ._label_panels import check_models, label_panels, name_axes, name_models, write_values
+from ._matplotlib import LINES, MARKS
+from ._prediction_sources import PredictionSources
+
+_COLUMNS = ["predicted", "observed", "observed_low", "observed_high"]
 
 
-class CalibrationDisplay:
+class CalibrationDisplay(PredictionSources):
     """Reliability curves: one panel per label, one curve per model.
+
+    Of one model alone each bin has a bootstrap interval; those of several would hide each other.
 
     Parameters
     ----------
-    curves : dict of str to list of (observed, predicted)
-        For each model the curve of each label, two arrays of one value per bin.
+    curves : dict of str to list of DataFrame
+        For each model the curve of each label: a row per bin, with the columns `predicted`,
+        `observed`, `observed_low` and `observed_high`, of which the last two may be NaN.
 
     label_names : list of str
         Names of the labels.
@@ -53,7 +58,18 @@ class CalibrationDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_probs, *, n_bins=8, strategy="quantile", target_names=None, axes=None
+        cls,
+        y_true,
+        y_probs,
+        *,
+        n_bins=8,
+        strategy="quantile",
+        groups=None,
+        n_bootstraps=200,
+        confidence_level=0.95,
+        target_names=None,
+        random_state=None,
+        axes=None,
     ):
         """Bin each model's probabilities, and draw.
 
@@ -71,8 +87,20 @@ class CalibrationDisplay:
         strategy : {"quantile", "uniform"}, default="quantile"
             Bins with as many rows each, or of equal width.
 
+        groups : array-like of shape (n_samples,), default=None
+            The unit to resample for the intervals, usually the patient. None resamples rows.
+
+        n_bootstraps : int, default=200
+            Number of resamples where there is one model; 0 draws no intervals.
+
+        confidence_level : float, default=0.95
+            Coverage of the intervals.
+
         target_names : sequence of str, default=None
             Names of the labels. None takes the columns of `y_true`, or numbers.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the resamples.
 
         axes : sequence of matplotlib Axes, default=None
             A panel per label. None makes a figure.
@@ -84,13 +112,25 @@ class CalibrationDisplay:
         """
         truth, probabilities, names = check_models(y_true, y_probs, target_names, "y_probs")
         curves, errors = {}, {}
-        for name, values in probabilities.items():
-            columns = list(zip(truth.T, values.T, strict=True))
-            curves[name] = [
-                calibration_curve(y, p, n_bins=n_bins, strategy=strategy) for y, p in columns
-            ]
-            errors[name] = np.array(
-                [expected_calibration_error(y[:, None], p[:, None]) for y, p in columns]
+        for model, values in probabilities.items():
+            bins = calibration_bins(
+                truth,
+                values,
+                n_bins=n_bins,
+                strategy=strategy,
+                groups=groups,
+                n_bootstraps=n_bootstraps if len(probabilities) == 1 else 0,
+                confidence_level=confidence_level,
+                target_names=names,
+                random_state=random_state,
+            )
+            by_label = dict(list(bins.groupby("label", sort=False)))
+            curves[model] = [by_label[name][_COLUMNS].reset_index(drop=True) for name in names]
+            errors[model] = np.array(
+                [
+                    expected_calibration_error(y[:, None], p[:, None])
+                    for y, p in zip(truth.T, values.T, strict=True)
+                ]
             )
         return cls(curves, names, errors).plot(axes=axes)
 
@@ -111,38 +151,45 @@ class CalibrationDisplay:
         self.figure_ = self.axes_[0].figure
         for label, ax in enumerate(self.axes_):
             self._draw_label(ax, label)
+            if self.errors is not None:
+                values = {name: f"{errors[label]:.3f}" for name, errors in self.errors.items()}
+                write_values(ax, "ECE", values, "upper left", with_names=axes is not None)
+        titles = ("predicted probability", "observed frequency")
+        name_axes(self.axes_, *titles, own=axes is None)
         if axes is None:
-            name_models_and_axes(self.axes_, "predicted probability", "observed frequency")
+            name_models(self.axes_)
         return self
 
     def _draw_label(self, ax, label):
-        top = 0.05
+        ends = [0.05]
         ax.axline((0, 0), slope=1, color="0.35", lw=1, ls=(0, (4, 3)), zorder=1)
         for model, (name, curves) in enumerate(self.curves.items()):
             color, marker = MARKS[model % len(MARKS)]
-            observed, predicted = curves[label]
-            top = max(top, *observed, *predicted)
+            curve = curves[label]
+            ends += [*curve["predicted"], *curve["observed"], *curve["observed_high"].dropna()]
+            ax.vlines(
+                curve["predicted"],
+                curve["observed_low"],
+                curve["observed_high"],
+                color=color,
+                lw=0.8,
+                zorder=2,
+            )
             ax.plot(
-                predicted,
-                observed,
+                curve["predicted"],
+                curve["observed"],
                 color=color,
                 marker=marker,
-                markersize=4,
-                lw=1.2,
+                markersize=3.5,
+                ls=LINES[model % len(LINES)],
+                lw=1.0,
                 label=name,
-                zorder=2 + model,
+                clip_on=False,
+                zorder=3 + model,
             )
-            if self.errors is not None:
-                whose = f"{name}: " if len(self.curves) > 1 else ""
-                ax.annotate(
-                    f"{whose}ECE {self.errors[name][label]:.3f}",
-                    (0.04, 0.96 - 0.11 * model),
-                    xycoords="axes fraction",
-                    va="top",
-                    color="0.25",
-                    fontsize="small",
-                )
         # rare labels use a corner of the unit square: both axes end alike, where the curves end
-        limit = min(1.0, 1.3 * top)
-        ax.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+        limit = min(1.0, 1.3 * max(ends))
+        # a mark of 0 is to be seen whole
+        start = -0.03 * limit
+        ax.set(xlim=(start, limit), ylim=(start, limit), aspect="equal")
         ax.locator_params(nbins=4)

@@ -130,9 +130,10 @@ class DisentanglementDisplay:
             ax.plot(*points.T, ls="none", marker="o", markersize=3, color=MARKS[0][0], alpha=0.6)
             return
         # the fewer lie above the more; in print a cross still differs from a hollow dot
+        label = self.label.replace("_", " ")
         for has, name, color, marker, face in (
-            (False, f"without {self.label}", "0.6", "o", "none"),
-            (True, f"with {self.label}", MARKS[0][0], "X", MARKS[0][0]),
+            (False, f"without {label}", "0.6", "o", "none"),
+            (True, f"with {label}", MARKS[0][0], "X", MARKS[0][0]),
         ):
             ax.plot(
                 *points[self.positive == has].T,

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ._label_panels import name_axes
 from ._matplotlib import MARKS, import_pyplot
 
 _PANEL = 2.4
@@ -114,9 +115,7 @@ class LabReconstructionDisplay:
             _draw_lab(ax, by_lab[lab])
             title = f"{lab}\nR² {self.r2_[lab]:.2f}, n = {len(by_lab[lab])}"
             ax.set_title(title, fontsize="small")
-        if axes is None:
-            self.figure_.supxlabel("true value", fontsize="medium")
-            self.figure_.supylabel("predicted value", fontsize="medium")
+        name_axes(self.axes_, "true value", "predicted value", own=axes is None)
         return self
 
 

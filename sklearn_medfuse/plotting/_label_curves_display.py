@@ -1,16 +1,13 @@
 """What the displays of a curve per label and model share."""
 
 import numpy as np
-import pandas as pd
 
-from ._label_panels import check_models, label_panels, name_models_and_axes, out_of_fold
-from ._matplotlib import MARKS
-
-# beside colours, so that curves stay apart in grey print
-_LINES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)), "-", (0, (5, 2)), (0, (2, 1.5)))
+from ._label_panels import check_models, label_panels, name_axes, name_models, write_values
+from ._matplotlib import LINES, MARKS
+from ._prediction_sources import PredictionSources
 
 
-class LabelCurvesDisplay:
+class LabelCurvesDisplay(PredictionSources):
     """A panel per label, a curve per model; subclasses say which curve.
 
     Parameters
@@ -37,7 +34,7 @@ class LabelCurvesDisplay:
     """
 
     _area_name = ""
-    _areas_on_top = False
+    _corner = "lower right"
 
     def __init__(self, curves, label_names, areas, prevalence):
         self.curves = curves
@@ -77,79 +74,6 @@ class LabelCurvesDisplay:
             areas[model] = np.array([area for _, area in found])
         return cls(curves, names, areas, labels.mean(axis=0)).plot(axes=axes)
 
-    @classmethod
-    def from_estimator(cls, estimators, X, y, *, target_names=None, axes=None):
-        """Let fitted models predict rows, and draw.
-
-        Parameters
-        ----------
-        estimators : estimator, or dict of str to estimator
-            Fitted classifiers with `predict_proba`; one alone has its class as a name.
-
-        X : array-like or DataFrame of shape (n_samples, n_features)
-            Rows that they were not fitted on.
-
-        y : array-like of shape (n_samples, n_labels)
-            True labels, 0 or 1.
-
-        target_names : sequence of str, default=None
-            Names of the labels. None takes the columns of `y`.
-
-        axes : sequence of matplotlib Axes, default=None
-            A panel per label. None makes a figure.
-
-        Returns
-        -------
-        display : object of this class
-            The figure with its numbers.
-        """
-        if not isinstance(estimators, dict):
-            estimators = {type(estimators).__name__: estimators}
-        scores = {name: each.predict_proba(X) for name, each in estimators.items()}
-        return cls.from_predictions(y, scores, target_names=target_names, axes=axes)
-
-    @classmethod
-    def from_cv_results(cls, cv_results, X, y, *, target_names=None, axes=None):
-        """Pool what each fold's model predicts for the rows that it did not see, and draw.
-
-        Parameters
-        ----------
-        cv_results : dict, or dict of str to dict
-            What :func:`~sklearn.model_selection.cross_validate` gives with
-            ``return_estimator=True, return_indices=True``; or several of them by the model's name.
-
-        X : array-like or DataFrame of shape (n_samples, n_features)
-            The rows of the cross-validation.
-
-        y : array-like of shape (n_samples, n_labels)
-            Their labels, 0 or 1.
-
-        target_names : sequence of str, default=None
-            Names of the labels. None takes the columns of `y`.
-
-        axes : sequence of matplotlib Axes, default=None
-            A panel per label. None makes a figure.
-
-        Returns
-        -------
-        display : object of this class
-            The figure with its numbers.
-        """
-        several = cv_results if "indices" not in cv_results else {"out of fold": cv_results}
-        if target_names is None and isinstance(y, pd.DataFrame):
-            target_names = y.columns
-        labels = np.asarray(y)
-        scores = {}
-        for name, results in several.items():
-            rows, scores[name] = out_of_fold(results, X, y)
-            if len(np.unique(rows)) != len(labels) or len(rows) != len(labels):
-                raise ValueError(
-                    f"the folds of {name!r} do not hold out every row once; use a splitter whose "
-                    "test sets part the rows, not a repeated or random one."
-                )
-            scores[name] = scores[name][np.argsort(rows)]
-        return cls.from_predictions(labels, scores, target_names=target_names, axes=axes)
-
     def plot(self, *, axes=None):
         """Draw.
 
@@ -169,13 +93,14 @@ class LabelCurvesDisplay:
             self._draw_chance(ax, label)
             for model, (name, curves) in enumerate(self.curves.items()):
                 self._draw_curve(ax, model, name, curves[label])
-            self._write_areas(ax, label)
+            values = {name: f"{areas[label]:.2f}" for name, areas in self.areas.items()}
+            write_values(ax, self._area_name, values, self._corner, with_names=axes is not None)
             ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
             ax.set_xticks([0, 0.5, 1])
             ax.set_yticks([0, 0.5, 1])
+        name_axes(self.axes_, *next(iter(self.curves.values()))[0].columns, own=axes is None)
         if axes is None:
-            titles = next(iter(self.curves.values()))[0].columns
-            name_models_and_axes(self.axes_, *titles)
+            name_models(self.axes_)
         return self
 
     def _draw_curve(self, ax, model, name, curve):
@@ -184,33 +109,12 @@ class LabelCurvesDisplay:
             along,
             up,
             color=MARKS[model % len(MARKS)][0],
-            ls=_LINES[model % len(_LINES)],
+            ls=LINES[model % len(LINES)],
             lw=1.4,
             label=name,
             zorder=2 + model,
             drawstyle=self._drawstyle,
         )
-
-    def _write_areas(self, ax, label):
-        """One line per model in its colour, where no curve of a useful model runs."""
-        lines = list(self.areas.items())
-        for model, (_, areas) in enumerate(lines):
-            if self._areas_on_top:
-                height, alignment = 0.97 - 0.11 * model, "top"
-            else:
-                height, alignment = 0.05 + 0.11 * (len(lines) - 1 - model), "bottom"
-            what = f"{self._area_name} " if model == 0 else ""
-            ax.annotate(
-                f"{what}{areas[label]:.2f}",
-                (0.98, height),
-                xycoords="axes fraction",
-                ha="right",
-                va=alignment,
-                color=MARKS[model % len(MARKS)][0],
-                fontsize="small",
-                bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7},
-                zorder=20,
-            )
 
     _drawstyle = "default"
 

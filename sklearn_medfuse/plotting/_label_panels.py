@@ -30,10 +30,12 @@ def label_panels(label_names, axes):
     if axes is None:
         n_columns = min(n_labels, _COLUMNS)
         n_rows = math.ceil(n_labels / n_columns)
+        # one or two panels are the whole figure
+        width, height = (2.2, 2.4) if n_labels > 2 else (3.2, 3.0)
         figure, axes = import_pyplot().subplots(
             n_rows,
             n_columns,
-            figsize=(0.4 + 2.2 * n_columns, 0.7 + 2.4 * n_rows),
+            figsize=(0.4 + width * n_columns, 0.7 + height * n_rows),
             layout="constrained",
             squeeze=False,
         )
@@ -51,13 +53,60 @@ def label_panels(label_names, axes):
     return axes
 
 
-def name_models_and_axes(axes, x_title, y_title):
-    """Write the axes' titles and the models' names once for all panels of a figure of our own."""
+def name_models(axes):
+    """Write the models' names once for all panels of a figure of our own."""
     figure = axes[0].figure
-    figure.supxlabel(x_title, fontsize="medium")
-    figure.supylabel(y_title, fontsize="medium")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+
+
+def name_axes(axes, x_title, y_title, *, own):
+    """Write the axes' titles: once for all panels of a figure of our own, else at each panel."""
+    if own:
+        axes[0].figure.supxlabel(x_title, fontsize="medium")
+        axes[0].figure.supylabel(y_title, fontsize="medium")
+    else:
+        for ax in axes:
+            ax.set(xlabel=x_title, ylabel=y_title)
+
+
+def write_values(ax, what, values, corner, *, with_names):
+    """Write a number per model into a panel, each beside a sample of the model's line.
+
+    Colours alone would not tell in print whose number it is.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Panel in which each model has a line with its name as label.
+    what : str
+        Name of the number.
+    values : dict of str to str
+        The numbers by the model's name.
+    corner : str
+        Place of the legend.
+    with_names : bool
+        Whether to write the models' names too, as where no legend of the figure does.
+    """
+    lines = {line.get_label(): line for line in ax.lines}
+    texts = [f"{name} {value}" if with_names else value for name, value in values.items()]
+    ax.legend(
+        [lines[name] for name in values],
+        texts,
+        title=what,
+        loc=corner,
+        fontsize="small",
+        title_fontsize="small",
+        alignment="right" if "right" in corner else "left",
+        frameon=True,
+        framealpha=0.75,
+        edgecolor="none",
+        borderpad=0.1,
+        borderaxespad=0.3,
+        labelspacing=0.15,
+        handlelength=1.6,
+        handletextpad=0.5,
+    ).set_zorder(20)
 
 
 def check_models(y_true, y_scores, target_names, name="y_scores"):

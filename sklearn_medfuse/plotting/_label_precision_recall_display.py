@@ -55,7 +55,7 @@ class LabelPrecisionRecallDisplay(LabelCurvesDisplay):
     """
 
     _area_name = "AP"
-    _areas_on_top = True
+    _corner = "upper right"
     # average precision is the area under steps
     _drawstyle = "steps-post"
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..metrics import multilabel_report
 from ._matplotlib import MARKS, import_pyplot
+from ._prediction_sources import PredictionSources
 
 _METRICS = {
     "auroc": "AUROC",
@@ -15,10 +16,11 @@ _METRICS = {
     "f1": "F1",
 }
 _CHANCE_AUROC = 0.5
+_LETTERS_PER_INCH = 11
 _LINE_LENGTH = 48  # characters of the axis' title that fit below the axes
 
 
-class LabelScoresDisplay:
+class LabelScoresDisplay(PredictionSources):
     """Dots with intervals: one row per disease, one mark per model, the macro mean set apart.
 
     Make it with :meth:`from_predictions` or :meth:`from_reports`, which draw at once. The numbers
@@ -264,15 +266,6 @@ class LabelScoresDisplay:
         """Draw chance, where the score has one that is the same for all labels."""
         if self.metric == "auroc":
             ax.axvline(_CHANCE_AUROC, color="0.35", lw=1, ls=(0, (4, 3)), zorder=1)
-            ax.annotate(
-                "chance",
-                (_CHANCE_AUROC, position[-1]),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                color="0.35",
-                fontsize="small",
-            )
 
     def _draw_models(self, ax, rows, position):
         n_models = self.estimate.shape[1]
@@ -306,8 +299,30 @@ class LabelScoresDisplay:
         ax.grid(axis="x", color="0.85", lw=0.6)
         ax.set_axisbelow(True)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.set_xlabel(fill(self._axis_title(), _LINE_LENGTH))
+        # a narrow axes of the user's takes shorter lines
+        room = int(_LETTERS_PER_INCH * ax.get_window_extent().width / ax.figure.dpi)
+        ax.set_xlabel(fill(self._axis_title(), min(_LINE_LENGTH, max(room, 20))))
         self._limit_scores(ax)
+        self._name_reference_line(ax)
+
+    def _name_reference_line(self, ax):
+        """Write "chance" between the labels and the mean, where no interval runs."""
+        if self.metric != "auroc" or "macro" not in self.estimate.index:
+            return
+        low, high = ax.get_xlim()
+        # on the left there are fewer marks, if there is room at all
+        left = _CHANCE_AUROC - low > 0.15 * (high - low)
+        ax.annotate(
+            "chance",
+            (_CHANCE_AUROC, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(-4 if left else 4, 3),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="bottom",
+            color="0.35",
+            fontsize="small",
+        )
 
     def _draw_legend(self, ax, own_figure):
         """Name the models above the axes, over the whole width where the figure is our own."""
@@ -342,7 +357,8 @@ class LabelScoresDisplay:
             return title
         if self.confidence_level is None:
             return f"{title}, with intervals"
-        return f"{title}, with {100 * self.confidence_level:g} % intervals"
+        # the line may not be broken before the sign
+        return f"{title}, with {100 * self.confidence_level:g}\N{NO-BREAK SPACE}% intervals"
 
     def _limit_scores(self, ax):
         """Show all intervals, chance for AUROC, and nothing beyond what the score can reach."""

@@ -12,6 +12,9 @@ MARKS = (
     ("#000000", "X"),  # black
 )
 
+# of lines, beside their colours, so that they stay apart in grey print
+LINES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)), "-", (0, (5, 2)), (0, (2, 1.5)))
+
 
 def import_pyplot():
     """Import matplotlib.pyplot, or say how to install it.

@@ -194,6 +194,20 @@ class ModelDifferenceDisplay(LabelScoresDisplay):
     def _draw_reference_line(self, ax, position):
         ax.axvline(0.0, color="0.35", lw=1, ls=(0, (4, 3)), zorder=1)
 
+    def _name_reference_line(self, ax):
+        """Say which side is whose."""
+        ax.annotate(
+            f"{self.reference} better \N{RIGHTWARDS ARROW}",
+            (1, 0),
+            xycoords="axes fraction",
+            xytext=(-3, 3),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            color="0.35",
+            fontsize="small",
+        )
+
     def _draw_legend(self, ax, own_figure):
         if self.estimate.shape[1] > 1:
             super()._draw_legend(ax, own_figure)

@@ -57,6 +57,8 @@ def test_a_panel_per_part_holds_every_row_once(fitted):
         "without COPD",
         "with COPD",
     ]
+    again = DisentanglementDisplay(display.coordinates, display.positive, label="heart_failure")
+    assert again.plot().figure_.legends[0].get_texts()[1].get_text() == "with heart failure"
 
 
 def test_components_are_ordered_and_centred(fitted):

@@ -96,6 +96,7 @@ def test_chosen_labs_in_given_axes(encoder, labs):
         encoder, labs, labs=["urea", "sodium"], axes=axes
     )
     assert [ax.get_title().split("\n")[0] for ax in axes] == ["urea", "sodium"]
+    assert {ax.get_xlabel() for ax in axes} == {"true value"}
     with pytest.raises(ValueError, match="pass one per lab, that is 1"):
         display.plot(labs=["urea"], axes=axes)
     with pytest.raises(ValueError, match="'never', of which no cell was hidden"):

@@ -65,8 +65,8 @@ def test_the_drawn_curve_has_the_area_of_scikit_learns_score(display_class, scor
             assert display.areas[name][label] == pytest.approx(expected)
             steps = drawn[name].get_drawstyle() == "steps-post"
             assert area_under(drawn[name], steps) == pytest.approx(expected)
-        written = " ".join(text.get_text() for text in ax.texts)
-        assert f"{display.areas['good'][label]:.2f}" in written
+        written = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert written == [f"{display.areas[name][label]:.2f}" for name in scores]
     texts = display.figure_.legends[0].get_texts()
     assert [text.get_text() for text in texts] == ["poor", "good"]
 

@@ -141,8 +141,11 @@ def test_the_title_tells_the_confidence_level(y_true, y_scores):
         display = LabelScoresDisplay.from_predictions(y_true, y_scores, **options)
         return display.ax_.get_xlabel()
 
-    assert title(n_bootstraps=10) == "AUROC, with 95 % intervals"
-    assert title(n_bootstraps=10, confidence_level=0.8, metric="f1") == "F1, with 80 % intervals"
+    assert title(n_bootstraps=10) == "AUROC, with 95\N{NO-BREAK SPACE}% intervals"
+    assert (
+        title(n_bootstraps=10, confidence_level=0.8, metric="f1")
+        == "F1, with 80\N{NO-BREAK SPACE}% intervals"
+    )
     assert title(n_bootstraps=0) == "AUROC"
 
 

@@ -1,0 +1,340 @@
+"""How much each lab of a stay moves its prediction: Shapley values, or one lab left out."""
+
+from collections.abc import Mapping
+from itertools import product
+from math import comb
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_random_state
+
+from ._variants import VariantModel
+
+METHODS = ("shapley", "leave_out")
+
+
+class LabAttributions:
+    """What each lab adds to the prediction of each stay; made by :func:`lab_attributions`.
+
+    It holds no lab value and no identifier: attributions, which labs were measured, predictions.
+
+    Parameters
+    ----------
+    effects : ndarray of shape (n_stays, n_labs, n_labels)
+        Attributions; 0 for a lab that was not measured.
+
+    base : ndarray of shape (n_stays, n_labels)
+        Predictions with every lab at its baseline, the note as it is.
+
+    predicted : ndarray of shape (n_stays, n_labels)
+        Predictions of the stays as they are.
+
+    measured : bool ndarray of shape (n_stays, n_labs)
+        Which labs were measured.
+
+    lab_names : list of str
+        The labs.
+
+    label_names : list of str
+        The labels.
+
+    output : {"log_odds", "probability"}, default="log_odds"
+        What is attributed.
+
+    baseline : dict or None, default=None
+        Value that stands for each lab taken out; None for not measured.
+
+    See Also
+    --------
+    sklearn_medfuse.plotting.AttributionDisplay : Draws one stay.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_medfuse.inspection import LabAttributions
+    >>> attributions = LabAttributions(
+    ...     np.array([[[0.5], [-0.2]]]), np.array([[-1.0]]), np.array([[-0.7]]),
+    ...     np.array([[True, True]]), ["urea", "sodium"], ["renal failure"],
+    ... )
+    >>> attributions
+    LabAttributions(1 stays, 2 labs, 1 labels, log_odds)
+    >>> attributions.to_frame(0)
+            renal failure
+    urea              0.5
+    sodium           -0.2
+    """
+
+    def __init__(
+        self,
+        effects,
+        base,
+        predicted,
+        measured,
+        lab_names,
+        label_names,
+        output="log_odds",
+        baseline=None,
+    ):
+        self.effects = effects
+        self.base = base
+        self.predicted = predicted
+        self.measured = measured
+        self.lab_names = lab_names
+        self.label_names = label_names
+        self.output = output
+        self.baseline = baseline
+
+    def __repr__(self):
+        """Counts only."""
+        counts = f"{len(self.effects)} stays, {len(self.lab_names)} labs"
+        return f"{type(self).__name__}({counts}, {len(self.label_names)} labels, {self.output})"
+
+    def to_frame(self, row):
+        """Give the attributions of one stay.
+
+        Parameters
+        ----------
+        row : int
+            Its position.
+
+        Returns
+        -------
+        DataFrame of shape (n_labs, n_labels)
+            Attributions by lab and label.
+        """
+        return pd.DataFrame(self.effects[row], index=self.lab_names, columns=self.label_names)
+
+    def summary(self):
+        """Give the mean size of the attributions over the stays.
+
+        Returns
+        -------
+        DataFrame of shape (n_labs, n_labels)
+            Mean absolute attribution over the stays in which the lab was measured; NaN where it
+            never was.
+        """
+        there = self.measured[:, :, None]
+        n_stays = there.sum(axis=0)
+        size = np.abs(np.where(there, self.effects, 0.0)).sum(axis=0)
+        mean = np.divide(size, n_stays, out=np.full(size.shape, np.nan), where=n_stays > 0)
+        return pd.DataFrame(mean, index=self.lab_names, columns=self.label_names)
+
+
+def lab_attributions(
+    estimator,
+    X,
+    lab_columns,
+    *,
+    labels=None,
+    method="shapley",
+    baseline="missing",
+    output="log_odds",
+    n_permutations=20,
+    random_state=None,
+):
+    """Attribute the prediction of each stay to its labs.
+
+    A lab is taken out by making it not measured, which the model knows how to read, or by setting
+    it to a value given. "shapley" averages what putting the lab back changes over orders in which
+    labs are put back [1]_, so that the attributions of a stay add up to its prediction less that
+    with all labs taken out; the note stays as it is. They are exact where the sets of a stay's
+    labs are no more than the orders would ask for. "leave_out" takes each lab out of the whole
+    stay: one prediction per lab, but of two labs that say the same neither seems to matter.
+
+    Against "missing" an attribution says what the result told beside what is known without it,
+    and that it was ordered at all is part of that. Against usual values it says what this value
+    told.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted pipeline or other classifier of `X` with `predict_proba`.
+
+    X : DataFrame of shape (n_stays, n_columns)
+        Stays in the columns of fit.
+
+    lab_columns : list of str
+        The lab columns of X.
+
+    labels : str, list of str or None, default=None
+        Labels by name; None takes all.
+
+    method : {"shapley", "leave_out"}, default="shapley"
+        How.
+
+    baseline : "missing", dict or Series of lab to value, default="missing"
+        What stands for a lab that is taken out; labs that a dict does not name become not
+        measured. Medians of the training rows, ``X_train[lab_columns].median()``, are usual values.
+
+    output : {"log_odds", "probability"}, default="log_odds"
+        What is attributed.
+
+    n_permutations : int, default=20
+        Orders per stay, each also taken backwards; at least 1.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the orders.
+
+    Returns
+    -------
+    LabAttributions
+        Attributions of shape (n_stays, n_labs, n_labels) with their names.
+
+    Raises
+    ------
+    ValueError
+        If a column or label is unknown or a parameter out of its range.
+
+    See Also
+    --------
+    note_attributions : The same for the words of the notes.
+    deletion_curve : Whether the attributions are faithful.
+
+    References
+    ----------
+    .. [1] E. Strumbelj, I. Kononenko, "An efficient explanation of individual classifications
+       using game theory", JMLR 2010.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import HistGradientBoostingClassifier
+    >>> from sklearn_medfuse.datasets import make_ehr_cohort
+    >>> from sklearn_medfuse.inspection import lab_attributions
+    >>> cohort = make_ehr_cohort(300, random_state=0)
+    >>> labs, sick = cohort.X[cohort.lab_columns], cohort.y["disease 1"]
+    >>> model = HistGradientBoostingClassifier(max_iter=20).fit(labs, sick)
+    >>> found = lab_attributions(model, labs[:3], cohort.lab_columns, random_state=0)
+    >>> found.effects.shape
+    (3, 24, 2)
+    """
+    model = VariantModel(estimator, X, output)
+    lab_columns = check_lab_columns(lab_columns, model.X)
+    chosen = model.choose_labels(labels)
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} is none of {list(METHODS)}.")
+    if n_permutations < 1:
+        raise ValueError(f"n_permutations={n_permutations} must be at least 1.")
+    rng = check_random_state(random_state)
+    remover = LabRemover(model.X, lab_columns, baseline)
+    measured = remover.measured
+    effects = np.zeros((*measured.shape, len(chosen)))
+    base, predicted = (np.empty((len(measured), len(chosen))) for _ in range(2))
+    for row, there in enumerate(measured):
+        players = np.flatnonzero(there)
+        game = _Game(model, remover, row, players, chosen)
+        if method == "leave_out":
+            effects[row, players] = game.leave_out()
+        else:
+            effects[row, players] = game.shapley(n_permutations, rng)
+        base[row], predicted[row] = game.ends()
+    names = [model.label_names[label] for label in chosen]
+    return LabAttributions(
+        effects, base, predicted, measured, lab_columns, names, output, remover.baseline
+    )
+
+
+def check_lab_columns(lab_columns, X: pd.DataFrame) -> list[str]:
+    """Lab columns as a list of names, all of them in X."""
+    names = [lab_columns] if isinstance(lab_columns, str) else list(lab_columns)
+    unknown = [name for name in names if name not in X.columns]
+    if unknown or not names:
+        raise ValueError(f"lab_columns names no column of X {unknown}; give at least one.")
+    return names
+
+
+class LabRemover:
+    """Makes copies of stays in which some labs are at their baseline.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_stays, n_columns)
+        The stays.
+    lab_columns : list of str
+        Its labs.
+    baseline : "missing", dict or Series
+        As in `lab_attributions`.
+    """
+
+    def __init__(self, X: pd.DataFrame, lab_columns: list[str], baseline):
+        if isinstance(baseline, str) and baseline != "missing":
+            raise ValueError(f"baseline={baseline!r} is neither 'missing' nor a dict of values.")
+        self.X = X
+        self.lab_columns = lab_columns
+        self.baseline = None
+        if not isinstance(baseline, str):
+            if not isinstance(baseline, Mapping | pd.Series):
+                raise ValueError(
+                    f"baseline is of type {type(baseline).__name__}; give 'missing', or a dict or "
+                    "Series of lab to value."
+                )
+            self.baseline = dict(baseline)
+        self.measured = X[lab_columns].notna().to_numpy()
+
+    def copies(self, rows, kept: np.ndarray) -> pd.DataFrame:
+        """Copies of `rows` with the labs kept that `kept` (n_copies, n_labs) says."""
+        copies = self.X.iloc[np.asarray(rows)].reset_index(drop=True)
+        for position, lab in enumerate(self.lab_columns):
+            keep = kept[:, position] | ~self.measured[rows, position]
+            if not keep.all():
+                copies[lab] = copies[lab].where(keep, (self.baseline or {}).get(lab, np.nan))
+        return copies
+
+
+class _Game:
+    """Predictions of one stay with any of its measured labs; each set of labs is asked once."""
+
+    def __init__(self, model: VariantModel, remover: LabRemover, row: int, players, labels):
+        self.model = model
+        self.remover = remover
+        self.row = row
+        self.players = players
+        self.labels = labels
+        n_players = len(players)
+        self._ends = self._predict(np.array([[False] * n_players, [True] * n_players]))
+
+    def ends(self) -> np.ndarray:
+        """Predictions (2, n_labels) with no lab and with all."""
+        return self._ends
+
+    def leave_out(self) -> np.ndarray:
+        """What each lab adds to all others, (n_players, n_labels)."""
+        return self._ends[1] - self._predict(~np.eye(len(self.players), dtype=bool))
+
+    def shapley(self, n_permutations: int, rng) -> np.ndarray:
+        """Shapley values (n_players, n_labels)."""
+        n_players = len(self.players)
+        if not n_players:
+            return np.zeros((0, len(self.labels)))
+        if 2**n_players <= 2 * n_permutations * n_players:
+            return self._exact()
+        orders = np.array([rng.permutation(n_players) for _ in range(n_permutations)])
+        # an order and its reverse: their errors in part cancel
+        orders = np.concatenate([orders, orders[:, ::-1]])
+        rank = orders.argsort(axis=1)
+        # kept[o, s]: the first s labs of order o
+        kept = rank[:, None, :] < np.arange(n_players + 1)[None, :, None]
+        worth = self._predict(kept.reshape(-1, n_players)).reshape(*kept.shape[:2], -1)
+        gained = np.diff(worth, axis=1)
+        return np.take_along_axis(gained, rank[:, :, None], axis=1).mean(axis=0)
+
+    def _exact(self) -> np.ndarray:
+        n_players = len(self.players)
+        kept = np.array(list(product([False, True], repeat=n_players)))
+        worth = self._predict(kept)
+        found = np.empty((n_players, worth.shape[1]))
+        for player in range(n_players):
+            # sets stand in the order of their binary numbers, so both halves are in one order
+            with_it, without = kept[:, player], ~kept[:, player]
+            size = kept[without].sum(axis=1)
+            weight = 1 / (n_players * np.array([comb(n_players - 1, k) for k in size]))
+            found[player] = weight @ (worth[with_it] - worth[without])
+        return found
+
+    def _predict(self, kept: np.ndarray) -> np.ndarray:
+        distinct, place = np.unique(kept, axis=0, return_inverse=True)
+        all_labs = np.zeros((len(distinct), len(self.remover.lab_columns)), dtype=bool)
+        all_labs[:, self.players] = distinct
+        rows = np.full(len(distinct), self.row)
+        copies = self.remover.copies(rows, all_labs)
+        found = self.model.predict(rows, copies, self.remover.lab_columns)
+        return found[place.ravel()][:, self.labels]

@@ -1,0 +1,159 @@
+"""Predict altered copies of rows, encoding again only what the change touches."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+OUTPUTS = ("log_odds", "probability")
+# copies that are encoded and predicted at once
+_BATCH = 4096
+# beyond it a probability is a rounding error away from 0 or 1
+_SMALLEST = 1e-7
+
+
+class VariantModel:
+    """A fitted classifier that is asked about altered copies of its rows.
+
+    Of a Pipeline that begins with a ColumnTransformer, as `make_medfuse_pipeline` builds it, only
+    those encoders run again whose columns are altered, so a sweep over labs embeds each note
+    once. Any other classifier of a DataFrame predicts the whole copies.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted, with `predict_proba`; of a fitted search its best estimator is taken.
+    X : DataFrame of shape (n_rows, n_columns)
+        The rows.
+    output : {"probability", "log_odds"}
+        What is predicted.
+    """
+
+    def __init__(self, estimator, X, output: str = "probability"):
+        if not isinstance(X, pd.DataFrame) or not len(X):
+            raise ValueError("X must be a DataFrame with at least one row, in the columns of fit.")
+        if output not in OUTPUTS:
+            raise ValueError(f"output={output!r} is none of {list(OUTPUTS)}.")
+        self.estimator = getattr(estimator, "best_estimator_", estimator)
+        check_is_fitted(self.estimator)
+        self.X = X.reset_index(drop=True)
+        self.output = output
+        self._encoded: Any = None
+        self.label_names: list[str] = _label_names(self.estimator)
+
+    def predict(self, rows, copies: pd.DataFrame, changed) -> np.ndarray:
+        """Predict altered copies.
+
+        Parameters
+        ----------
+        rows : int array of shape (n_copies,)
+            The row of X that each copy was made of.
+        copies : DataFrame of shape (n_copies, n_columns)
+            The copies.
+        changed : collection of str
+            Columns in which they may differ from their rows.
+
+        Returns
+        -------
+        ndarray of shape (n_copies, n_labels)
+            Probabilities or log-odds.
+        """
+        rows = np.asarray(rows)
+        batches = [
+            self._predict_batch(
+                rows[start : start + _BATCH], copies.iloc[start : start + _BATCH], set(changed)
+            )
+            for start in range(0, len(copies), _BATCH)
+        ]
+        return np.concatenate([np.empty((0, len(self.label_names))), *batches])
+
+    def predict_rows(self) -> np.ndarray:
+        """Predict the rows as they are, shape (n_rows, n_labels)."""
+        return self.predict(np.arange(len(self.X)), self.X, ())
+
+    def choose_labels(self, labels) -> list[int]:
+        """Positions of labels that are asked for by name; None takes all."""
+        if labels is None:
+            return list(range(len(self.label_names)))
+        names = [labels] if isinstance(labels, str) else [str(label) for label in labels]
+        unknown = [name for name in names if name not in self.label_names]
+        if unknown or not names:
+            raise ValueError(f"labels names no label {unknown}; known are {self.label_names}.")
+        return [self.label_names.index(name) for name in names]
+
+    def _predict_batch(self, rows, copies: pd.DataFrame, changed: set) -> np.ndarray:
+        copies = copies.reset_index(drop=True)
+        encoder = self._column_encoder()
+        if encoder is None:
+            probabilities = self.estimator.predict_proba(copies)
+        else:
+            encoded = self._encode(encoder, rows, copies, changed)
+            probabilities = self.estimator[1:].predict_proba(encoded)
+        values = _stack_labels(probabilities, len(self.label_names))
+        if self.output == "probability":
+            return values
+        values = np.clip(values, _SMALLEST, 1 - _SMALLEST)
+        return np.log(values / (1 - values))
+
+    def _column_encoder(self) -> ColumnTransformer | None:
+        """The ColumnTransformer that goes first, where its parts can run apart."""
+        estimator = self.estimator
+        if not isinstance(estimator, Pipeline) or len(estimator.steps) < 2:
+            return None
+        first = estimator[0]
+        named = isinstance(first, ColumnTransformer) and all(
+            transformer == "drop" or _column_names(columns) is not None
+            for _, transformer, columns in first.transformers_
+        )
+        return first if named else None
+
+    def _encode(self, encoder: ColumnTransformer, rows, copies: pd.DataFrame, changed: set):
+        if self._encoded is None:
+            self._encoded = encoder.transform(self.X)
+        known = self._encoded
+        if hasattr(known, "toarray") or (isinstance(known, pd.DataFrame) and known.empty):
+            return encoder.transform(copies)
+        frame = isinstance(known, pd.DataFrame)
+        encoded = known.to_numpy(dtype=float)[rows] if frame else known[rows]
+        for name, transformer, columns in encoder.transformers_:
+            if transformer == "drop" or not changed & set(_column_names(columns) or ()):
+                continue
+            part = transformer.transform(copies[columns])
+            dense = part.toarray() if hasattr(part, "toarray") else np.asarray(part)
+            encoded[:, encoder.output_indices_[name]] = dense
+        return pd.DataFrame(encoded, columns=known.columns) if frame else encoded
+
+
+def _stack_labels(probabilities, n_labels: int) -> np.ndarray:
+    """Probabilities (n, n_labels) of each form of `predict_proba`."""
+    if isinstance(probabilities, list):
+        return np.column_stack([np.asarray(each)[:, 1] for each in probabilities])
+    values = np.asarray(probabilities, dtype=float)
+    # one label comes as two classes
+    return values[:, 1:] if n_labels == 1 and values.shape[1] == 2 else values
+
+
+def _label_names(estimator) -> list[str]:
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    names = getattr(last, "target_names_", None)
+    if names is None:
+        names = getattr(last, "classes_", None)
+    if names is None:
+        raise ValueError("estimator tells no classes_ or target_names_; pass a fitted classifier.")
+    if isinstance(names, list):
+        # scikit-learn's multi-output classifiers have a list of classes for each label
+        names = range(len(names))
+    return [str(name) for name in names]
+
+
+def _column_names(columns) -> list[str] | None:
+    """Names of columns, None where they are not given by name."""
+    if isinstance(columns, str):
+        return [columns]
+    listed = isinstance(columns, list | tuple | np.ndarray | pd.Index)
+    if listed and all(isinstance(name, str) for name in columns):
+        return list(columns)
+    return None

@@ -1,0 +1,248 @@
+"""Attributions to notes name what the notes' factors wrote, and are faithful."""
+
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+
+from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
+from sklearn_medfuse.fusion._differentiable import differentiable_logits
+from sklearn_medfuse.inspection import deletion_curve, note_attributions
+from sklearn_medfuse.inspection._note_units import split_units, without_units
+
+# disease 1 comes of the factors shared 0 and notes 1, which write these
+FINDINGS = ("shortness of breath", "crackles", "swelling", "confusion", "weakness", "slurred")
+
+
+@pytest.fixture(scope="module")
+def attributions(pipe, stays):
+    return note_attributions(pipe, stays[:40], "note")
+
+
+def test_sentences_that_the_factors_wrote_move_the_prediction(attributions, stays):
+    effects = {"named": [], "negated": [], "other": []}
+    for row, note in enumerate(stays["note"][:40]):
+        if not isinstance(note, str):
+            continue
+        table = attributions.to_frame(row, note)
+        for text, effect in zip(table["text"], table["disease 1"], strict=True):
+            own = any(finding in text for finding in FINDINGS)
+            kind = ("negated" if text.startswith("No ") else "named") if own else "other"
+            effects[kind].append(effect)
+    mean = {kind: np.mean(each) for kind, each in effects.items()}
+    assert mean["negated"] < mean["other"] < mean["named"]
+    assert mean["named"] - mean["negated"] > 0.15
+    assert abs(mean["other"]) < 0.02
+
+
+def test_the_first_named_sentences_matter_more_than_random_ones(attributions, pipe, stays):
+    for label in attributions.label_names:
+        curve = deletion_curve(
+            pipe, stays[:40], attributions, label, max_deleted=4, n_random=5, random_state=0
+        )
+        gap = curve["random"] - curve["attributed"]
+        assert (gap.loc[1:] > 2 * curve["random_std"].loc[1:]).all()
+        assert curve["attributed"].loc[4] < 0.8 * curve["random"].loc[4]
+
+
+def test_an_effect_is_that_of_leaving_the_sentence_out(attributions, pipe, stays):
+    note = stays["note"].iloc[3]
+    spans = attributions.spans[3]
+    copy = stays.iloc[[3]].copy()
+    copy["note"] = without_units(note, spans, [1])
+    p, q = (pipe.predict_proba(X) for X in (stays.iloc[[3]], copy))
+    expected = np.log(p / (1 - p)) - np.log(q / (1 - q))
+    np.testing.assert_allclose(attributions.effects[3][1], expected[0], atol=1e-9)
+    copy["note"] = None
+    q = pipe.predict_proba(copy)
+    np.testing.assert_allclose(attributions.base[3], np.log(q / (1 - q))[0], atol=1e-9)
+
+
+def test_a_stay_without_a_note_has_no_units(attributions):
+    assert attributions.spans[1] == []
+    assert attributions.effects[1].shape == (0, 2)
+    np.testing.assert_allclose(attributions.base[1], attributions.predicted[1])
+
+
+def test_text_is_neither_shown_nor_kept(attributions, stays):
+    n_units = sum(map(len, attributions.spans))
+    shown = f"NoteAttributions(40 stays, {n_units} sentences, 2 labels, log_odds)"
+    assert repr(attributions) == shown
+    kept = str(vars(attributions))
+    assert "Patient has" in stays["note"].iloc[3] + stays["note"].iloc[4]
+    assert "Patient has" not in kept
+    assert "text" not in attributions.to_frame(3)
+
+
+@pytest.mark.parametrize("unit", ["sentence", "word", "section"])
+def test_units_cover_all_that_is_not_blank(unit):
+    text = "Known COPD.  BP 120/80 mm. Hg fine!\n\n Plan: home oxygen; follow up.\nEnd"
+    spans = split_units(text, unit)
+    assert "".join(text[a:b] for a, b in spans).replace(" ", "").replace("\n", "") == "".join(
+        text.split()
+    )
+    assert all(a < b <= c for (a, b), (c, _) in pairwise(spans))
+    assert without_units(text, spans, range(len(spans))).strip() == ""
+    assert len(spans) == {"sentence": 5, "word": 13, "section": 2}[unit]
+
+
+# integrated gradients
+
+
+@pytest.fixture(scope="module")
+def language_pipe(cohort, tiny_bert):
+    pipe = make_medfuse_pipeline(
+        cohort.lab_columns,
+        "note",
+        lab_encoder=MaskedLabEncoder(
+            4, d_model=8, n_heads=2, n_layers=1, max_epochs=1, device="cpu"
+        ),
+        note_encoder=LLMNoteEncoder(tiny_bert, dtype="float32", device="cpu", stride=4),
+        d_model=8,
+        n_heads=2,
+        n_estimators=2,
+        max_epochs=3,
+        device="cpu",
+        random_state=0,
+    )
+    return pipe.fit(cohort.X[:120], cohort.y[:120])
+
+
+def test_gradients_add_up_to_the_change_of_the_log_odds(language_pipe, stays, global_random_state):
+    pytest.importorskip("captum")
+    before = global_random_state()
+    found = note_attributions(
+        language_pipe, stays[:3], "note", unit="token", method="integrated_gradients", n_steps=24
+    )
+    assert global_random_state() == before
+    p = language_pipe.predict_proba(stays[:3])
+    np.testing.assert_allclose(found.predicted, np.log(p / (1 - p)), atol=1e-4)
+    for row in (0, 2):
+        change = found.predicted[row] - found.base[row]
+        np.testing.assert_allclose(found.effects[row].sum(axis=0), change, atol=5e-3)
+        assert np.abs(found.effects[row]).max() > 0
+    # the second stay has no note, and the first no labs
+    assert found.spans[1] == []
+    np.testing.assert_allclose(found.base[1], found.predicted[1])
+
+
+def test_tokens_are_where_they_stand_in_the_note(language_pipe, stays):
+    pytest.importorskip("captum")
+    found = note_attributions(
+        language_pipe,
+        stays[2:3],
+        "note",
+        unit="token",
+        method="integrated_gradients",
+        labels="disease 2",
+        n_steps=1,
+    )
+    note = stays["note"].iloc[2]
+    assert found.effects[0].shape == (len(found.spans[0]), 1)
+    # a token per byte, other than at the blank lines on which notes are split
+    texts = found.to_frame(0, note)["text"].str.cat()
+    assert texts == note.replace("\n\n", "")
+
+
+def test_gradients_of_the_fusion_are_those_of_finite_differences(language_pipe, stays):
+    fuse = language_pipe[-1]
+    frame = language_pipe[:-1].transform(stays[:4])
+    encoded = frame.to_numpy(dtype=float)
+    X = torch.tensor(encoded, requires_grad=True)
+    logits = differentiable_logits(fuse, X)
+    expected = fuse.decision_function(frame)
+    np.testing.assert_allclose(logits.detach(), expected, atol=1e-9)
+    (gradient,) = torch.autograd.grad(logits[2, 1], X)
+    step = np.zeros_like(encoded)
+    step[2, -1] = 1e-4
+    changed, back = (
+        fuse.decision_function(pd.DataFrame(encoded + sign * step, columns=frame.columns))[2, 1]
+        for sign in (1, -1)
+    )
+    assert float(gradient[2, -1]) == pytest.approx((changed - back) / 2e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_classes_have_the_log_odds_of_their_probabilities(language_pipe, cohort, stays, n_classes):
+    pytest.importorskip("captum")
+    pipe = clone(language_pipe).set_params(medfuse__max_epochs=1)
+    y = np.arange(60) % n_classes
+    pipe.fit(cohort.X[:60], y)
+    found = note_attributions(
+        pipe, stays[1:3], "note", unit="token", method="integrated_gradients", n_steps=1
+    )
+    assert found.label_names == [str(number) for number in range(n_classes)]
+    p = pipe.predict_proba(stays[1:3])
+    np.testing.assert_allclose(found.predicted, np.log(p / (1 - p)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": "attention"}, "method='attention'"),
+        ({"unit": "token"}, "unit='token'"),
+        ({"method": "integrated_gradients"}, "unit='token'"),
+        ({"method": "integrated_gradients", "unit": "token", "n_steps": 0}, "n_steps=0"),
+        (
+            {"method": "integrated_gradients", "unit": "token", "output": "probability"},
+            "log-odds alone",
+        ),
+        ({"method": "integrated_gradients", "unit": "token"}, "one LLMNoteEncoder alone"),
+        ({"note_column": "letter"}, "note_column='letter'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(pipe, stays, wrong, message):
+    pytest.importorskip("captum")
+    options = {"note_column": "note", **wrong}
+    with pytest.raises(ValueError, match=message):
+        note_attributions(pipe, stays[:1], **options)
+
+
+def test_without_captum_its_extra_is_named(language_pipe, stays, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(ImportError, match=r"sklearn-medfuse\[inspection\]"):
+        note_attributions(
+            language_pipe, stays[:1], "note", unit="token", method="integrated_gradients"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("chunk_pooling", "attention", "chunk_pooling='attention'"),
+        ("prompt", "Patient:", "a prompt"),
+        ("quantization", "8bit", "quantization"),
+    ],
+)
+def test_an_encoder_that_gradients_do_not_pass_is_named(
+    language_pipe, stays, monkeypatch, name, value, message
+):
+    pytest.importorskip("captum")
+    monkeypatch.setattr(language_pipe[0].named_transformers_["notes"], name, value)
+    with pytest.raises(ValueError, match=message):
+        note_attributions(
+            language_pipe, stays[:1], "note", unit="token", method="integrated_gradients"
+        )
+
+
+def test_the_first_named_tokens_matter_more_than_random_ones(language_pipe, stays):
+    pytest.importorskip("captum")
+    X = stays[2:8]
+    found = note_attributions(
+        language_pipe,
+        X,
+        "note",
+        unit="token",
+        method="integrated_gradients",
+        labels="disease 1",
+        n_steps=4,
+    )
+    curve = deletion_curve(
+        language_pipe, X, found, "disease 1", max_deleted=20, n_random=3, random_state=0
+    )
+    gap = curve["random"] - curve["attributed"]
+    assert gap.loc[20] > 3 * curve["random_std"].loc[20]
