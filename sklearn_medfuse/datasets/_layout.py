@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from ._sources import Kind, Source
+from ._cells import Kind
+from ._sources import Source
 
 Columns = Mapping[str, tuple[str, Kind]]
 

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from ._build import build_cohort, make_options, open_source
+from ._cells import Kind
 from ._cohort import Cohort
 from ._layout import Columns, EventTable, Layout
 from ._small_tables import age_at
-from ._sources import Kind, Source
+from ._sources import Source
 
 # Table -> role -> column unless `columns` says otherwise, kind.
 COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {

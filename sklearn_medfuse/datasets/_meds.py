@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 
 from ._build import build_cohort, make_options, open_source
+from ._cells import literal
 from ._cohort import Cohort, parse_hours
 from ._layout import EventTable, Layout
 from ._meds_stays import find_stays
 from ._small_tables import unique_names
-from ._sources import Source, literal
+from ._sources import Source
 
 DATASET = "a data set in the Medical Event Data Standard (MEDS 0.4)"
 URL = "https://medical-event-data-standard.github.io/"
@@ -147,49 +148,57 @@ def _files(path: Path) -> Any:
 def _lab_prefix(source: Source, lab: str) -> str:
     if lab != "auto":
         return lab
-    codes = source.relation("codes", ["code"])
-    found = source.query(
-        f"SELECT count(*) AS n FROM {codes} WHERE starts_with(code, 'LAB//RESULT//')", "codes"
-    )
+    codes = source.scan("codes", ["code"], where="starts_with(code, 'LAB//RESULT//')")
+    found = source.query(f"SELECT count(*) AS n FROM {codes}", "codes")
     return "LAB//RESULT" if found["n"].iloc[0] else "LAB"
 
 
 def _define_events(source: Source, lab: str, note: str, diagnosis: str) -> None:
     """Labs, notes and diagnoses as tables with the stay that they fall into."""
-    data = source.relation("data", ["subject_id", "time", "code", "numeric_value", "text_value"])
 
-    def events(prefix: str, columns: str) -> str:
+    def events(prefix: str, columns: str, values: list[str]) -> str:
         start = f"{prefix}//"
+        data = source.scan(
+            "data",
+            ["subject_id", "time", "code", *values],
+            where=f"starts_with(code, {literal(start)})",
+        )
         return (
             f"SELECT e.time, {columns}, CASE WHEN e.moment <= s.closes THEN s.key END AS stay FROM "
             "(SELECT *, epoch_us(CAST(time AS TIMESTAMP)) AS moment, "
             f"string_split(substr(code, {len(start) + 1}), '//') AS parts "
-            f"FROM {data} WHERE starts_with(code, {literal(start)})) e "
+            f"FROM {data}) e "
             "ASOF LEFT JOIN meds_stays s ON e.subject_id = s.subject AND e.moment >= s.opens"
         )
 
     source.define(
         _LABS.table,
-        events(lab, f"numeric_value, text_value, {_ITEM} AS item, {_UNIT} AS unit"),
+        events(
+            lab,
+            f"numeric_value, text_value, {_ITEM} AS item, {_UNIT} AS unit",
+            ["numeric_value", "text_value"],
+        ),
     )
-    source.define(_NOTES.table, events(note, "text_value, parts[1] AS type"))
+    source.define(_NOTES.table, events(note, "text_value, parts[1] AS type", ["text_value"]))
     source.define(
         _DIAGNOSES.table,
         "SELECT stay, version, trim(icd) AS icd FROM (SELECT stay, "
         "CASE WHEN len(parts) > 1 AND NOT regexp_matches(parts[-1], '[.,]') THEN parts[1] END "
         "AS version, unnest(string_split(parts[-1], ',')) AS icd "
-        f"FROM ({events(diagnosis, 'parts')}))",
+        f"FROM ({events(diagnosis, 'parts', [])}))",
     )
 
 
 def _read_items(source: Source, lab: str) -> pd.DataFrame:
     """Items of labs under the first description of their codes, else under their own name."""
-    codes = source.relation("codes", ["code", "description"])
     start = f"{lab}//"
+    codes = source.scan(
+        "codes", ["code", "description"], where=f"starts_with(code, {literal(start)})"
+    )
     items = source.query(
         f"SELECT {_ITEM} AS item, coalesce(min(nullif(trim(description), '')), item) AS name FROM "
         f"(SELECT string_split(substr(code, {len(start) + 1}), '//') AS parts, description "
-        f"FROM {codes} WHERE starts_with(code, {literal(start)})) GROUP BY item ORDER BY item",
+        f"FROM {codes}) GROUP BY item ORDER BY item",
         "codes",
     )
     return unique_names(items, "name", [])

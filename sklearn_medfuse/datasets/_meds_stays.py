@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from ._cells import literal
 from ._small_tables import age_at
-from ._sources import TEXT_DTYPE, Source, literal
+from ._sources import TEXT_DTYPE, Source
 from ._window import microseconds
 
 _STEP = pd.Timedelta(microseconds=1)
@@ -43,7 +44,6 @@ def find_stays(
 
 def _read_events(source: Source, admission: str, discharge: str) -> pd.DataFrame:
     """What starts and ends stays and lives, with the role of each event."""
-    data = source.relation("data", ["subject_id", "time", "code"])
     roles = {
         "admission": admission,
         "discharge": discharge,
@@ -51,14 +51,15 @@ def _read_events(source: Source, admission: str, discharge: str) -> pd.DataFrame
         "death": "MEDS_DEATH",
         "sex": "GENDER",
     }
-    cases = " ".join(
-        f"WHEN code = {literal(code)} OR starts_with(code, {literal(code + '//')}) THEN '{role}'"
+    of_role = {
+        role: f"(code = {literal(code)} OR starts_with(code, {literal(code + '//')}))"
         for role, code in roles.items()
-    )
+    }
+    cases = " ".join(f"WHEN {sql} THEN '{role}'" for role, sql in of_role.items())
+    data = source.scan("data", ["subject_id", "time", "code"], where=" OR ".join(of_role.values()))
     found = source.query(
-        f"SELECT CAST(subject_id AS BIGINT) AS patient, role, code, "
-        "epoch_us(CAST(time AS TIMESTAMP)) AS time FROM "
-        f"(SELECT *, CASE {cases} END AS role FROM {data}) WHERE role IS NOT NULL "
+        f"SELECT CAST(subject_id AS BIGINT) AS patient, CASE {cases} END AS role, code, "
+        f"epoch_us(CAST(time AS TIMESTAMP)) AS time FROM {data} "
         "ORDER BY patient, time, role, code",
         "data",
     )

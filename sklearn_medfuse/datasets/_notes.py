@@ -6,9 +6,10 @@ from operator import itemgetter
 import pandas as pd
 
 from .._note_sections import without_sections
+from ._cells import literal
 from ._layout import EventTable, Layout
 from ._options import CohortOptions
-from ._sources import TEXT_DTYPE, Source, literal
+from ._sources import TEXT_DTYPE, Source
 from ._window import classified, count_rows, note_zones, zone_counts
 
 BETWEEN_NOTES = "\n\n"

@@ -135,32 +135,48 @@ def load_omop(
 
 def _define_joins(source: Source) -> None:
     """Measurements with the codes of their units, and conditions with their ICD codes."""
-    measurement = source.relation(
-        "measurement", ["measurement_concept_id", "unit_concept_id", "unit_source_value"]
+    measurement = source.scan(
+        "measurement",
+        [
+            "visit_occurrence_id",
+            "measurement_concept_id",
+            "measurement_date",
+            "value_as_number",
+            "unit_concept_id",
+            "unit_source_value",
+        ],
+        optional=["measurement_datetime", "range_low", "range_high"],
     )
-    condition = source.relation(
-        "condition_occurrence", ["condition_source_concept_id", "condition_source_value"]
+    condition = source.scan(
+        "condition_occurrence",
+        ["visit_occurrence_id", "condition_source_concept_id", "condition_source_value"],
     )
     # Refuses codes that were read as numbers.
     source.select("condition_occurrence", {"code": ("condition_source_value", "code")})
-    concept = source.relation(
-        "concept", ["concept_id", "concept_code", "domain_id", "vocabulary_id"]
-    )
     key = "TRY_CAST(k.concept_id AS BIGINT)"
+    units = source.scan(
+        "concept", ["concept_id", "concept_code", "domain_id"], where="domain_id = 'Unit'"
+    )
     source.define(
         _LABS.table,
         "SELECT m.*, coalesce(k.concept_code, CAST(m.unit_source_value AS VARCHAR)) AS unit "
-        f"FROM {measurement} m LEFT JOIN {concept} k ON k.domain_id = 'Unit' "
         # Concept 0 stands for no unit known.
-        f"AND {key} <> 0 AND {key} = TRY_CAST(m.unit_concept_id AS BIGINT)",
+        f"FROM {measurement} m LEFT JOIN {units} k ON {key} <> 0 "
+        f"AND {key} = TRY_CAST(m.unit_concept_id AS BIGINT)",
+        rows_of=measurement,
+    )
+    codes = source.scan(
+        "concept",
+        ["concept_id", "concept_code", "vocabulary_id"],
+        where="vocabulary_id IN ('ICD9CM', 'ICD10CM', 'ICD10')",
     )
     source.define(
         _DIAGNOSES.table,
         "SELECT c.visit_occurrence_id, k.vocabulary_id, "
         "coalesce(k.concept_code, c.condition_source_value) AS code "
-        f"FROM {condition} c LEFT JOIN {concept} k "
-        "ON k.vocabulary_id IN ('ICD9CM', 'ICD10CM', 'ICD10') "
-        f"AND {key} = TRY_CAST(c.condition_source_concept_id AS BIGINT)",
+        f"FROM {condition} c LEFT JOIN {codes} k "
+        f"ON {key} = TRY_CAST(c.condition_source_concept_id AS BIGINT)",
+        rows_of=condition,
     )
 
 

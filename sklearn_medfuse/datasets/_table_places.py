@@ -1,0 +1,239 @@
+"""Where tables can be: files in folders, files and data frames given one by one, a DuckDB file.
+
+Tables are found by name in any case and stay where they are. A database server is in `_postgres`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from ._cells import literal, quoted
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
+DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
+
+# Lower-case name -> name in the table, type in DuckDB's SQL.
+TableColumns = dict[str, tuple[str, str]]
+
+_CSV_OPTIONS = (
+    "header = true, delim = ',', quote = '\"', escape = '\"', all_varchar = true, "
+    "strict_mode = true, comment = '', skip = 0, nullstr = '', sample_size = 1"
+)
+
+
+def choose_schema(schemas: Sequence[str], preferred: Sequence[str], table: str, where: str) -> str:
+    """The one of several schemas with a table of that name that is meant.
+
+    Parameters
+    ----------
+    schemas : sequence of str
+        Schemas that have the table.
+    preferred : sequence of str
+        Schemas that go before others, the first one first.
+    table, where : str
+        Names of the table and the database, for the error.
+
+    Returns
+    -------
+    str
+        One of `schemas`.
+
+    Raises
+    ------
+    ValueError
+        If that cannot be told.
+    """
+    for schema in preferred:
+        if schema in schemas:
+            return schema
+    if len(set(schemas)) > 1:
+        raise ValueError(
+            f"{where} has a table '{table}' in {len(set(schemas))} schemas: "
+            f"{', '.join(sorted(set(schemas)))}. Keep it in one."
+        )
+    return schemas[0]
+
+
+class LocalPlace:
+    """Tables that DuckDB reads by itself; what `Source` asks of a place."""
+
+    # What is said of a table that DuckDB cannot read to its end.
+    failure = (
+        "cannot be read to its end: it is truncated, damaged, not UTF-8 text, or has rows longer "
+        "or shorter than its header"
+    )
+    # What is said if DuckDB cannot be opened on it.
+    opened = "the query engine"
+
+    def attach(self, connection) -> None:
+        """Make the tables known to a DuckDB connection."""
+        self._connection = connection
+        self._relations: dict[str, str | None] = {}
+
+    def relation(self, table: str) -> str | None:
+        """SQL that stands for a table; None if there is none."""
+        raise NotImplementedError
+
+    def missing(self, table: str) -> str:
+        """Where a table was looked for in vain."""
+        raise NotImplementedError
+
+    def columns(self, table: str, describe: Callable[[str], TableColumns]) -> TableColumns | None:
+        """Columns of a table; None if there is none."""
+        relation = self._relations.setdefault(table.lower(), self.relation(table))
+        return None if relation is None else describe(relation)
+
+    def scan(self, table: str, columns: Mapping[str, str], where: str) -> str:
+        """SQL that reads some columns (new name -> name) of the rows that fulfil `where`."""
+        parts = ", ".join(f"{quoted(name)} AS {quoted(new)}" for new, name in columns.items())
+        return f"(SELECT {parts} FROM {self._relations[table.lower()]} WHERE {where})"
+
+    def narrow(self, scan: str, roles: Mapping[str, Any], conditions: Sequence[str | None]):
+        """Number of rows left behind per condition: none, as rows are cheap here."""
+        return {}
+
+    def streams(self, sql: str, *, empty: bool = False) -> AbstractContextManager:
+        """What a query needs while it runs: nothing."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """Let go of what is open: nothing."""
+
+
+class Folders(LocalPlace):
+    """Folders with one file per table.
+
+    Parameters
+    ----------
+    folders : list of Path
+        Looked at in this order.
+    """
+
+    def __init__(self, folders: list[Path]):
+        self._folders = folders
+
+    def relation(self, table: str) -> str | None:
+        """SQL that reads the first file of that name."""
+        for folder in self._folders:
+            present = {file.name.lower(): file for file in sorted(folder.iterdir())}
+            for suffix in SUFFIXES:
+                if (file := present.get(f"{table.lower()}{suffix}")) is not None:
+                    return _read_files(file)
+        return None
+
+    def missing(self, table: str) -> str:
+        """Where a table was looked for in vain."""
+        wanted = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES)
+        folders = " or ".join(f"'{folder}'" for folder in self._folders)
+        return f"No table '{table}' in {folders}: looked for {wanted} in upper or lower case."
+
+
+class GivenTables(LocalPlace):
+    """Tables given one by one, as data frames, files, or lists of parquet files.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame, path-like or list of path-like
+        The tables by name.
+    """
+
+    def __init__(self, tables: Mapping[str, Any]):
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._files: dict[str, list[Path]] = {}
+        for name, table in tables.items():
+            if isinstance(table, pd.DataFrame):
+                self._frames[name.lower()] = table
+            else:
+                parts = table if isinstance(table, list) else [table]
+                self._files[name.lower()] = [_checked_file(Path(part)) for part in parts]
+
+    def relation(self, table: str) -> str | None:
+        """SQL that reads a file, or the name under which a data frame is registered."""
+        key = table.lower()
+        if key in self._frames:
+            name = f"frame {key}"
+            self._connection.register(name, to_arrow(self._frames[key], f"Table '{key}'"))
+            return quoted(name)
+        return _read_files(*self._files[key]) if key in self._files else None
+
+    def missing(self, table: str) -> str:
+        """Where a table was looked for in vain."""
+        return f"No table '{table}' among those given."
+
+
+class DuckDBFile(LocalPlace):
+    """A DuckDB file, opened for reading.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    schemas : sequence of str
+        Schemas that go before others where several have a table.
+    """
+
+    def __init__(self, file: Path, schemas: Sequence[str]):
+        self._file = file
+        self._schemas = schemas
+        self.opened = f"'{file}' as a DuckDB file"
+
+    def attach(self, connection) -> None:
+        """Attach the file."""
+        super().attach(connection)
+        connection.execute(f"ATTACH {literal(str(self._file))} AS source (READ_ONLY)")
+
+    def relation(self, table: str) -> str | None:
+        """The table's full name."""
+        found = self._connection.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables "
+            "WHERE table_catalog = 'source' AND lower(table_name) = lower(?)",
+            [table],
+        ).fetchall()
+        if not found:
+            return None
+        names = dict(found)
+        schema = choose_schema([s for s, _ in found], self._schemas, table, f"'{self._file}'")
+        return f"source.{quoted(schema)}.{quoted(names[schema])}"
+
+    def missing(self, table: str) -> str:
+        """Where a table was looked for in vain."""
+        return f"No table '{table}' in '{self._file}'."
+
+
+def _checked_file(file: Path) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file '{file}'.")
+    if not file.name.lower().endswith(SUFFIXES):
+        raise ValueError(f"'{file}' is none of {', '.join(SUFFIXES)}.")
+    return file
+
+
+def to_arrow(frame: pd.DataFrame, where: str) -> pa.Table:
+    """A data frame for DuckDB, whose own reading of pandas depends on the versions of both."""
+    mixed = {
+        str(name): column.map(lambda cell: cell if pd.isna(cell) else str(cell))
+        for name, column in frame.items()
+        if pd.api.types.is_object_dtype(column.dtype)
+        and pd.api.types.infer_dtype(column, skipna=True).startswith("mixed")
+    }
+    failed = False
+    try:
+        return pa.Table.from_pandas(frame.assign(**mixed), preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError):
+        failed = True
+    assert failed
+    raise ValueError(f"{where} has a column that is neither numbers, nor times, nor texts.")
+
+
+def _read_files(*files: Path) -> str:
+    """SQL that reads a file, or several of parquet; patterns in names are taken literally."""
+    paths = [literal("".join(f"[{c}]" if c in "*?[" else c for c in str(file))) for file in files]
+    if all(file.name.lower().endswith(".parquet") for file in files):
+        return f"read_parquet([{', '.join(paths)}], union_by_name = true)"
+    (file,), (path,) = files, paths
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix.lower(), "none")
+    return f"read_csv({path}, {_CSV_OPTIONS}, compression = '{compression}')"
