@@ -6,13 +6,17 @@ merged, and put in columns.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
 
+from ._digests import frame_digest
 from ._layout import Layout
 from ._options import CohortOptions
 from ._sources import Source
+from ._steps import Steps
 from ._units import conversion, unit_key
 from ._window import classified, count_rows, note_zones, zone_counts
 
@@ -21,8 +25,8 @@ _HOURS = "(since_start / 3.6e9)"
 # Aggregate -> SQL of what is kept of the results of one stay, lab and unit. Of results of one time
 # the greatest counts, so that the order of rows does not matter.
 _PIECES = {
-    "last": {"last": "max(row(since_start, known, value))"},
-    "first": {"first": "max(row(-since_start, known, value))"},
+    "last": {"last": "max({'t': since_start, 'k': known, 'v': value})"},
+    "first": {"first": "max({'t': -since_start, 'k': known, 'v': value})"},
     "mean": {"sum_v": "fsum(value)"},
     "min": {"low_v": "min(value)"},
     "max": {"high_v": "max(value)"},
@@ -40,8 +44,8 @@ _PIECES = {
 _N, _T = "sum(n)", "fsum(sum_t)"
 _V = "fsum(sum_v * f + n * o)"
 _MERGED = {
-    "last": "max(row(last[1], last[2], last[3] * f + o))[3]",
-    "first": "max(row(first[1], first[2], first[3] * f + o))[3]",
+    "last": "max({'t': last['t'], 'k': last['k'], 'v': last['v'] * f + o})['v']",
+    "first": "max({'t': first['t'], 'k': first['k'], 'v': first['v'] * f + o})['v']",
     "mean": f"{_V} / {_N}",
     "min": "min(low_v * f + o)",
     "max": "max(high_v * f + o)",
@@ -77,6 +81,7 @@ def build_labs(
     source: Source,
     layout: Layout,
     options: CohortOptions,
+    steps: Steps,
     lookback: float,
     n_stays: int,
     counts: dict[str, int],
@@ -91,6 +96,8 @@ def build_labs(
         Says where the results are.
     options : CohortOptions
         Says what becomes of them.
+    steps : Steps
+        Runs the reading of the table.
     lookback : float
         Minutes before the start of the stay from which on results count.
     n_stays : int
@@ -105,18 +112,26 @@ def build_labs(
     """
     if layout.labs is None:
         return Labs(pd.DataFrame(index=range(n_stays)), {}, {})
-    _reduce_to_cells(source, layout, options, lookback, counts)
+    items = None if layout.items is None else _dictionary(layout.items(source))
+    steps.run(
+        "labs",
+        layout.labs.table,
+        "cells",
+        lambda counts: _reduce_to_cells(source, layout.labs, items, options, lookback, counts),
+        counts,
+        layout.labs,
+        None if items is None else frame_digest(items),
+    )
     usable = _convert_units(source, layout.labs.table, options, counts)
     names = _choose_labs(source, options, n_stays)
     return _columns(source, usable, names, options.aggregates, n_stays)
 
 
-def _reduce_to_cells(source, layout, options, lookback, counts) -> None:
+def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
     """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
-    labs = layout.labs
     item, joins, reasons = "e.item", "", {"without a name": "e.item IS NULL"}
-    if layout.items is not None:
-        source.register("items", _dictionary(layout.items(source)))
+    if items is not None:
+        source.register("items", items)
         item, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
         reasons["of items that the dictionary lacks"] = "d.name IS NULL"
     # A result given as a text alone counts if it is a number.
@@ -131,7 +146,8 @@ def _reduce_to_cells(source, layout, options, lookback, counts) -> None:
         "AS reason FROM", f"AS reason, {item} AS lab_name, {value} AS number FROM", 1
     )
     known = "known" if "known" in labs.columns else "NULL"
-    ranges = "row(low, high)" if "low" in labs.columns else "row(NULL::DOUBLE, NULL::DOUBLE)"
+    low, high = ("low", "high") if "low" in labs.columns else ("NULL::DOUBLE", "NULL::DOUBLE")
+    ranges = f"{{'low': {low}, 'high': {high}}}"
     pieces = {name: sql for agg in options.aggregates for name, sql in _PIECES[agg].items()}
     unit = "unit" if "unit" in labs.columns else "NULL::VARCHAR"
     unit_or_item = {
@@ -197,13 +213,13 @@ def _convert_units(source, table, options, counts) -> pd.Series:
     )
     wanted = dict(options.units or {})
     rows, units = [], {}
-    for lab, of_lab in given.groupby("lab", sort=True):
-        target = wanted.pop(lab, None) or _usual_unit(of_lab)
-        units[lab] = target
-        for unit, n in zip(of_lab["unit"], of_lab["n"], strict=True):
-            missing = pd.isna(unit)
-            factor = (1.0, 0.0) if missing else conversion(unit, target, str(lab))
-            rows.append((lab, None if missing else unit, int(n), missing and target, factor))
+    triples = zip(given["lab"], given["unit"], given["n"].astype(int), strict=True)
+    for lab, of_lab in groupby(triples, key=itemgetter(0)):
+        numbers = [(None if pd.isna(unit) else str(unit), n) for _, unit, n in of_lab]
+        units[lab] = target = wanted.pop(lab, None) or _usual_unit(numbers)
+        for unit, n in numbers:
+            factor = (1.0, 0.0) if unit is None else conversion(unit, target, str(lab))
+            rows.append((lab, unit, n, unit is None and target, factor))
     if wanted:
         raise ValueError(f"units names labs that no result has: {sorted(wanted)}.")
     _report_units(table, rows, counts)
@@ -215,14 +231,17 @@ def _convert_units(source, table, options, counts) -> pd.Series:
     return pd.Series(units, dtype=object)
 
 
-def _usual_unit(of_lab: pd.DataFrame) -> str:
+def _usual_unit(numbers: list[tuple[str | None, int]]) -> str:
     """The most frequent unit, spellings of one unit taken together; "" if none is given."""
-    named = of_lab.dropna(subset="unit")
-    if named.empty:
+    named = [(unit_key(unit), unit, n) for unit, n in numbers if unit is not None]
+    if not named:
         return ""
-    keys = named["unit"].map(unit_key)
-    spelled = named[keys == named.groupby(keys)["n"].sum().idxmax()]
-    return str(spelled["unit"].iloc[int(spelled["n"].to_numpy().argmax())])
+    totals: dict[str, int] = {}
+    for key, _, n in sorted(named):
+        totals[key] = totals.get(key, 0) + n
+    usual = max(totals, key=lambda key: totals[key])
+    # Of spellings as frequent the first in the alphabet, as `numbers` comes in that order.
+    return max((n, -place, unit) for place, (key, unit, n) in enumerate(named) if key == usual)[2]
 
 
 def _report_units(table, rows, counts) -> None:
@@ -307,9 +326,10 @@ def _unit_of_aggregate(unit: str, aggregate: str) -> str:
 def _reference_ranges(source) -> dict[str, tuple[float, float]]:
     """The most frequent range of each chosen lab, in its unit."""
     found = source.query(
-        "SELECT c.lab AS lab, ranges[1] * f + o AS low, ranges[2] * f + o AS high, count(*) AS n "
+        "SELECT c.lab AS lab, ranges['low'] * f + o AS low, ranges['high'] * f + o AS high, "
+        "count(*) AS n "
         f"FROM {_CONVERTED} JOIN chosen ON chosen.lab = c.lab "
-        "WHERE ranges[1] IS NOT NULL AND ranges[2] IS NOT NULL "
+        "WHERE ranges['low'] IS NOT NULL AND ranges['high'] IS NOT NULL "
         "GROUP BY ALL ORDER BY n, low, high",
         "lab results",
     )

@@ -12,6 +12,7 @@ from ._layout import Layout
 from ._notes import build_notes
 from ._options import CohortOptions
 from ._sources import Source
+from ._steps import Steps
 from ._window import register_stays
 
 NOTE_COLUMN = "note"
@@ -94,18 +95,21 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     everyone = _read_stays(source, layout, counts)
     stays = _eligible(everyone, options, counts)
     stays, labels = _with_outcomes(stays, everyone, options, counts)
+    steps = Steps(source, options, everyone)
     register_stays(source, stays)
+    steps.register_stays(stays)
     codes = None
     if options.phenotypes is not None:
         if layout.diagnoses is None:
             raise ValueError("phenotypes need a table of diagnoses.")
-        codes = read_codes(source, layout, options, counts)
+        codes = read_codes(source, layout, options, steps, counts)
         stays, codes, labels = _with_codes(stays, codes, labels, counts)
         register_stays(source, stays)
+        steps.register_stays(stays)
     # Features are made without a look at the labels.
     lookback = parse_hours(options.lookback, "lookback")
-    labs = build_labs(source, layout, options, lookback, len(stays), counts)
-    notes = build_notes(source, layout, options, len(stays), counts)
+    labs = build_labs(source, layout, options, steps, lookback, len(stays), counts)
+    notes = build_notes(source, layout, options, steps, len(stays), counts)
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_labels(codes, labels, kept, len(stays), options)
     return _assemble(stays, labs, notes, kept, y, layout, counts)

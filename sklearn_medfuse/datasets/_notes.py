@@ -1,5 +1,6 @@
 """Notes of the stays as one text per stay."""
 
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 
@@ -10,13 +11,19 @@ from ._cells import literal
 from ._layout import EventTable, Layout
 from ._options import CohortOptions
 from ._sources import TEXT_DTYPE, Source
+from ._steps import Steps
 from ._window import classified, count_rows, note_zones, zone_counts
 
 BETWEEN_NOTES = "\n\n"
 
 
 def build_notes(
-    source: Source, layout: Layout, options: CohortOptions, n_stays: int, counts: dict[str, int]
+    source: Source,
+    layout: Layout,
+    options: CohortOptions,
+    steps: Steps,
+    n_stays: int,
+    counts: dict[str, int],
 ) -> pd.Series:
     """One text per registered stay, of the notes known at the index time.
 
@@ -28,6 +35,8 @@ def build_notes(
         Says where the notes are.
     options : CohortOptions
         Says which of them are used, and in which order.
+    steps : Steps
+        Runs the reading of each table.
     n_stays : int
         Number of registered stays.
     counts : dict
@@ -44,15 +53,24 @@ def build_notes(
         "notes",
     )
     for notes in layout.notes:
-        _collect(source, notes, options, counts)
+        steps.run(
+            "notes",
+            notes.table,
+            "used_notes",
+            partial(_collect, source, notes, options),
+            counts,
+            notes,
+        )
+        source.execute("INSERT INTO note_events SELECT * FROM used_notes", notes.table)
+        source.execute("DROP TABLE used_notes", notes.table)
     texts = _compose(source, options, n_stays, counts)
     return pd.Series(texts, dtype=object).astype(TEXT_DTYPE)
 
 
 def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
-    """Add the usable notes of one table to `note_events`."""
+    """The usable notes of one table in the table `used_notes`."""
     kind = "e.type" if "type" in notes.columns else literal(notes.table)
-    reasons = {"without a text": "e.text IS NULL"}
+    reasons = {"without a text": "nullif(trim(e.text), '') IS NULL"}
     if options.note_types is not None:
         wanted = ", ".join(literal(name.strip().lower()) for name in options.note_types)
         is_wanted = f"lower({kind}) IN ({wanted or 'NULL'})"
@@ -62,7 +80,7 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
     # More than the budget is never needed of a note: long ones are cut on the way in.
     # With sections to drop it is not known yet how much of a note is left.
     whole = options.max_note_chars is None or bool(options.dropped_sections)
-    text = "text" if whole else f"left(text, {options.max_note_chars})"
+    text = "trim(text)" if whole else f"left(trim(text), {options.max_note_chars})"
     zoned = [f"{role}_zoned" for role, (_, kind) in notes.columns.items() if kind == "time"]
     source.execute(
         "CREATE OR REPLACE TEMP TABLE read_notes AS SELECT reason, dated, unstored, "
@@ -87,8 +105,8 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
         if n := int(totals[column].get(0, 0)):
             counts[f"{notes.table} rows kept: {what}"] = n
     source.execute(
-        "INSERT INTO note_events SELECT stay, happened, type, text FROM read_notes "
-        "WHERE reason = 0",
+        "CREATE OR REPLACE TEMP TABLE used_notes AS SELECT stay, happened, type, text "
+        "FROM read_notes WHERE reason = 0",
         notes.table,
     )
     source.execute("DROP TABLE read_notes", notes.table)
