@@ -3,8 +3,8 @@
 from typing import Literal, get_args
 
 # What a column holds. "id" is a whole number, "key" a text (or a whole number written as one),
-# "code" a text that must not have been read as a number, "long text" one whose ends are left as they
-# are: trimming is most of the work of reading notes, and few of them are used.
+# "code" a text that must not have been read as a number, "long text" one whose ends are as written:
+# trimming is most of the work of reading notes, and few of them are used.
 Kind = Literal["id", "key", "number", "text", "long text", "code", "time"]
 
 _SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")

@@ -22,7 +22,9 @@ TableColumns = dict[str, tuple[str, str]]
 
 _CSV_OPTIONS = (
     "header = true, delim = ',', quote = '\"', escape = '\"', all_varchar = true, "
-    "strict_mode = true, comment = '', skip = 0, nullstr = '', sample_size = 1"
+    "strict_mode = true, comment = '', skip = 0, nullstr = '', sample_size = 1, "
+    # for compressed files, of which a whole buffer is unpacked to read the header
+    "buffer_size = 8000000"
 )
 
 
