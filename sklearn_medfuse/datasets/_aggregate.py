@@ -5,6 +5,7 @@ is small. Only then is known which unit each lab is mostly given in: the rows ar
 merged, and put in columns.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -12,13 +13,14 @@ from operator import itemgetter
 import numpy as np
 import pandas as pd
 
+from ._cells import literal
 from ._digests import frame_digest
 from ._layout import Layout
 from ._options import CohortOptions
 from ._sources import Source
 from ._steps import Steps
 from ._units import conversion, unit_key
-from ._window import classified, count_rows, note_zones, zone_counts
+from ._window import Condition, classified, count_rows, note_zones, zone_counts
 
 _HOURS = "(since_start / 3.6e9)"
 
@@ -129,20 +131,25 @@ def build_labs(
 
 def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
     """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
-    item, joins, reasons = "e.item", "", {"without a name": "e.item IS NULL"}
+    item, joins = "e.item", ""
     if items is not None:
         source.register("items", items)
         item, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
-        reasons["of items that the dictionary lacks"] = "d.name IS NULL"
+    reasons = {}
+    if options.lab_names is not None:
+        reasons["of labs that lab_names lacks"] = _of_other_labs(item, items, options.lab_names)
+    reasons["without a name"] = Condition("e.item IS NULL")
+    if joins:
+        reasons["of items that the dictionary lacks"] = Condition("d.name IS NULL")
     # A result given as a text alone counts if it is a number.
     value = "e.value"
     if "text" in labs.columns:
         value = "coalesce(e.value, TRY_CAST(e.text AS DOUBLE))"
         value = f"CASE WHEN isfinite({value}) THEN {value} END"
-    reasons["without a number"] = f"({value}) IS NULL"
-    rows, reasons_seen = classified(source, labs, options, reasons, lookback=lookback, joins=joins)
+    reasons["without a number"] = Condition(f"({value}) IS NULL")
+    events = classified(source, labs, options, reasons, lookback=lookback, joins=joins)
     # The join brings in a second column `item`, so the label and the value are named inside.
-    rows = rows.replace(
+    rows = events.sql.replace(
         "AS reason FROM", f"AS reason, {item} AS lab_name, {value} AS number FROM", 1
     )
     known = "known" if "known" in labs.columns else "NULL"
@@ -162,7 +169,9 @@ def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
     used = ", ".join(
         f"CASE WHEN reason = 0 THEN {sql} END AS {n}" for n, sql in unit_or_item.items()
     )
-    missing_items = reasons_seen.index("of items that the dictionary lacks") + 1 if joins else -1
+    missing_items = -1
+    if joins:
+        missing_items = events.reasons.index("of items that the dictionary lacks") + 1
     zones = [name.rsplit(" AS ", 1)[1] for name in zone_counts(labs.columns)]
     times = [f"{role}_zoned" for role, (_, kind) in labs.columns.items() if kind == "time"]
     inner = (
@@ -178,7 +187,22 @@ def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
         "GROUP BY reason, strange, stay, lab, unit",
         labs.table,
     )
-    _report_rows(source, labs, reasons_seen, zones, counts)
+    _report_rows(source, labs, events, zones, counts)
+
+
+def _of_other_labs(item: str, items: pd.DataFrame | None, wanted: Sequence[str]) -> Condition:
+    """Results of labs that are not wanted, by their names, which a server knows as items."""
+    names = ", ".join(map(literal, wanted)) or "NULL"
+    on_server = names
+    if items is not None:
+        of_name = items.loc[items["name"].isin(list(wanted)), "item"]
+        if pd.api.types.is_float_dtype(of_name):
+            of_name = of_name.astype("int64")
+        on_server = ", ".join(map(literal, of_name.astype(str))) or "NULL"
+    return Condition(
+        f"coalesce({item} NOT IN ({names}), true)",
+        f"coalesce(e.item NOT IN ({on_server}), true)",
+    )
 
 
 def _dictionary(items: pd.DataFrame) -> pd.DataFrame:
@@ -188,7 +212,7 @@ def _dictionary(items: pd.DataFrame) -> pd.DataFrame:
     return items[["item", "name"]]
 
 
-def _report_rows(source, labs, reasons, zones, counts) -> None:
+def _report_rows(source, labs, events, zones, counts) -> None:
     sums = ", ".join(f"sum({name}) AS {name}" for name in zones)
     totals = source.query(
         "SELECT reason, sum(n) AS n, sum(n_unstored) AS n_unstored, "
@@ -196,7 +220,7 @@ def _report_rows(source, labs, reasons, zones, counts) -> None:
         labs.table,
     ).set_index("reason")
     note_zones(source, labs, totals.sum())
-    count_rows(counts, labs.table, reasons, totals["n"].astype(int).to_dict())
+    count_rows(counts, labs.table, events, totals["n"].astype(int).to_dict())
     strange = int(totals["strange"].sum())
     if strange:
         counts[f"{labs.table} items that the dictionary lacks"] = strange

@@ -1,5 +1,6 @@
 """The one path from tables to a `Cohort`, whatever the format."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,12 @@ def make_options(options: dict[str, Any]) -> CohortOptions:
 
 
 def open_source(
-    where, dataset: str, url: str, options: CohortOptions, century: int | None = None
+    where,
+    dataset: str,
+    url: str,
+    options: CohortOptions,
+    century: int | None = None,
+    schemas: Sequence[str] = (),
 ) -> Source:
     """Open the tables of a data set within the limits of the options.
 
@@ -57,6 +63,8 @@ def open_source(
     options : CohortOptions
         Say how much memory and how many threads it may take.
     century : int or None, default=None
+        See `Source`.
+    schemas : sequence of str, default=()
         See `Source`.
 
     Returns
@@ -71,6 +79,7 @@ def open_source(
         memory_limit=options.memory_limit,
         n_threads=options.n_jobs,
         century=century,
+        schemas=schemas,
     )
 
 

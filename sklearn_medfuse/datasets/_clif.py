@@ -54,7 +54,8 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
     ----------
     path : path-like
         Folder with clif_hospitalization, clif_patient, clif_labs and clif_hospital_diagnosis as
-        .parquet, .csv, .csv.gz or .csv.zst; or a DuckDB file with them.
+        .parquet, .csv, .csv.gz or .csv.zst; a DuckDB file with them; or the URL of a PostgreSQL
+        database, see :func:`load_tables`.
     **options : dict
         What becomes of the tables, see :class:`CohortOptions`.
 

@@ -1,6 +1,7 @@
 """The eICU Collaborative Research Database as a `Cohort`."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 
@@ -18,10 +19,14 @@ from ._cohort import (
 )
 from ._eicu_labs import APACHE_COLUMNS, LAB_COLUMNS, build_labs
 from ._eicu_text import TEXT_COLUMNS, build_notes
+from ._sources import Source, is_database
+from ._table_database import TableDatabase
 from ._tables import TableFolder
 
 DATASET = "the eICU Collaborative Research Database (full 2.0 or demo 2.0.1)"
 URL = "https://physionet.org/content/eicu-crd-demo/2.0.1/"
+# What the scripts of eicu-code call it.
+SCHEMAS = ("eicu_crd",)
 BUNDLED = Path(__file__).parent / "data" / "eicu_demo"
 
 # All that is read, by published names: what tools/make_eicu_demo.py copies.
@@ -84,8 +89,9 @@ def load_eicu(
     Parameters
     ----------
     path : path-like
-        Folder with the tables, each as .csv, .csv.gz or .parquet; names of files and columns in
-        upper or lower case.
+        Folder with the tables, each as .csv, .csv.gz or .parquet, names of files and columns in
+        upper or lower case; a DuckDB file with them; or the URL of a PostgreSQL database, see
+        :func:`load_tables`, in which they are looked for in the schema eicu_crd first.
     index_time : str or float, default="24h"
         Time of prediction after the admission to the unit; a number means hours. No event that
         happened, was entered or was changed later reaches `X`.
@@ -150,8 +156,7 @@ def load_eicu(
     if not 0 <= min_coverage <= 1:
         raise ValueError(f"min_coverage must be from 0 to 1, got {min_coverage}.")
 
-    folder = TableFolder(Path(path), DATASET, URL)
-    tables = {table: folder.read(table, columns) for table, columns in TABLES.items()}
+    tables = _read_tables(path)
     counts: dict[str, int] = {}
     stays = _coded_stays(tables["patient"], tables["diagnosis"], counts)
 
@@ -223,6 +228,16 @@ def load_eicu_demo(
         min_coverage=min_coverage,
         admission_diagnosis=admission_diagnosis,
     )
+
+
+def _read_tables(path: str | PathLike[str]) -> dict[str, pd.DataFrame]:
+    """All of `TABLES` from the files of a folder, or from a database."""
+    place: TableFolder | TableDatabase = TableFolder(Path(path), DATASET, URL)
+    with ExitStack() as opened:
+        if is_database(path):
+            source = Source(path, DATASET, URL, schemas=SCHEMAS)
+            place = TableDatabase(opened.enter_context(source))
+        return {table: place.read(table, columns) for table, columns in TABLES.items()}
 
 
 def _coded_stays(

@@ -11,7 +11,7 @@ from ._layout import EventTable, Layout
 from ._options import CohortOptions, parse_outcome
 from ._sources import Source
 from ._steps import Steps
-from ._window import classified, count_rows
+from ._window import Condition, classified, count_rows
 
 _DAY = pd.Timedelta(days=1)
 
@@ -59,20 +59,19 @@ def read_codes(
 
 def _read(source: Source, table: EventTable, options: CohortOptions, counts) -> None:
     """The codes in use, each once, with how often they come, in the table `read_codes`."""
-    rows, reasons = classified(
-        source, table, options, {"without a code": "e.code IS NULL"}, timed=False
-    )
+    without = {"without a code": Condition("e.code IS NULL")}
+    events = classified(source, table, options, without, timed=False)
     version = "version" if "version" in table.columns else "NULL::VARCHAR"
     source.execute(
         "CREATE OR REPLACE TEMP TABLE all_codes AS SELECT reason, "
         "CASE WHEN reason = 0 THEN stay_number END AS stay, "
         "CASE WHEN reason = 0 THEN code END AS code, "
         f"CASE WHEN reason = 0 THEN {version} END AS version, count(*) AS n "
-        f"FROM {rows} GROUP BY ALL",
+        f"FROM {events.sql} GROUP BY ALL",
         table.table,
     )
     totals = source.query("SELECT reason, sum(n) AS n FROM all_codes GROUP BY reason", table.table)
-    count_rows(counts, table.table, reasons, totals.set_index("reason")["n"].astype(int).to_dict())
+    count_rows(counts, table.table, events, totals.set_index("reason")["n"].astype(int).to_dict())
     source.execute(
         "CREATE OR REPLACE TEMP TABLE read_codes AS SELECT stay, code, version, n FROM all_codes "
         "WHERE reason = 0",

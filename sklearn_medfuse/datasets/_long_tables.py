@@ -95,7 +95,8 @@ def load_tables(
         roles of "stays" are times that `index_time` may name; "death" among them tells when the
         patient died.
     database : path-like or None, default=None
-        A DuckDB file, or a folder; the tables are then given by their names in it.
+        A DuckDB file, the URL of a PostgreSQL database, or a folder; the tables are then given by
+        their names in it.
     icd_version : {"auto", 9, 10} or mapping of str to int, default="auto"
         Version of the codes, or what stands in the version column -> 9 or 10. "auto" decides by
         the form of each code, see :func:`phenotypes.guess_icd_version`; a version column is then
@@ -129,6 +130,15 @@ def load_tables(
 
     A column that `columns` names has to be there. Times are timestamps or texts such as
     ``2101-10-20 19:08:00``, all with a zone or all without.
+
+    A PostgreSQL database is given as ``postgresql://user@host:5432/name``, and needs the extra
+    `sql`. The password is best left to the environment variable PGPASSWORD or the file ~/.pgpass;
+    no error shows it. ``?schema=one,two`` says in which schemas to look, else it is the search path
+    first and then any schema; other parameters go to libpq, ``?sslmode=require&connect_timeout=5``.
+    Columns that are not needed stay on the server, as do events of other stays, after the index
+    time, of other labs than `lab_names` or of other types than `note_types`, where these are stored
+    as numbers, timestamps and texts. For that the server gets the stays in a temporary table, if
+    the user may make one; nothing else is written. All is read as it was when loading began.
 
     Examples
     --------

@@ -11,6 +11,7 @@ from ._cells import literal
 from ._cohort import Cohort, parse_hours
 from ._layout import EventTable, Layout
 from ._meds_stays import find_stays
+from ._postgres_url import is_database_url
 from ._small_tables import unique_names
 from ._sources import Source
 
@@ -71,7 +72,8 @@ def load_meds(
     ----------
     path : path-like
         Folder with data/\\\\*\\\\*/\\\\*.parquet and metadata/codes.parquet, as mimic-iv-meds and
-        eicu-meds write them; or a DuckDB file with tables data and codes.
+        eicu-meds write them; a DuckDB file with tables data and codes; or the URL of a PostgreSQL
+        database with them, see :func:`load_tables`.
     admission, discharge : str, default="HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE"
         What the codes of events begin with, up to "//" or their end, that start and end a stay.
     lab : str, default="auto"
@@ -119,7 +121,7 @@ def load_meds(
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(options)
-    with open_source(_files(Path(path)), DATASET, URL, chosen) as source:
+    with open_source(_files(path), DATASET, URL, chosen) as source:
         before = pd.Timedelta(minutes=parse_hours(chosen.lookback, "lookback"))
         stays = find_stays(source, admission, discharge, before)
         _define_events(source, _lab_prefix(source, lab), note, diagnosis)
@@ -135,10 +137,11 @@ def load_meds(
         return build_cohort(source, layout, chosen)
 
 
-def _files(path: Path) -> Any:
-    """The shards of the data and the table of codes."""
-    if not path.is_dir():
-        return path
+def _files(where: str | PathLike[str]) -> Any:
+    """The shards of the data and the table of codes; a database is left as it is."""
+    path = Path(where)
+    if is_database_url(where) or not path.is_dir():
+        return where
     shards = sorted((path / "data").rglob("*.parquet"))
     if not shards:
         raise FileNotFoundError(f"There is no parquet file under '{path / 'data'}'.")

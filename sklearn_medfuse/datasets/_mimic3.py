@@ -13,6 +13,8 @@ from ._sources import Source
 
 DATASET = "MIMIC-III 1.4"
 URL = "https://physionet.org/content/mimiciii/1.4/"
+# What the scripts of mimic-code call it.
+SCHEMAS = ("mimiciii",)
 # All times are shifted into the years from 2100 on.
 _CENTURY = 21
 
@@ -61,9 +63,11 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or str
         Folder with ADMISSIONS, PATIENTS, DIAGNOSES_ICD, LABEVENTS, D_LABITEMS and NOTEEVENTS, in
-        upper or lower case, as .csv, .csv.gz, .csv.zst or .parquet; or a DuckDB file with them.
+        upper or lower case, as .csv, .csv.gz, .csv.zst or .parquet; a DuckDB file with them; or the
+        URL of a PostgreSQL database, see :func:`load_tables`, in which they are looked for in the
+        schema mimiciii first.
     **options : dict
         What becomes of the tables, see :class:`CohortOptions`. Besides durations and "discharge",
         `index_time` may be "edregtime" or "edouttime".
@@ -109,7 +113,7 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
         items=read_items,
         versions=9,
     )
-    with open_source(path, DATASET, URL, chosen, century=_CENTURY) as source:
+    with open_source(path, DATASET, URL, chosen, _CENTURY, SCHEMAS) as source:
         return build_cohort(source, layout, chosen)
 
 

@@ -10,11 +10,15 @@ from ._build import build_cohort, make_options, open_source
 from ._cohort import Cohort
 from ._layout import Columns, EventTable, Layout
 from ._mimic3 import read_admissions, read_items
+from ._postgres_url import is_database_url
 from ._small_tables import left_join
 from ._sources import Source
 
 DATASET = "MIMIC-IV (module hosp) and MIMIC-IV-Note"
 URL = "https://physionet.org/content/mimiciv/ and https://physionet.org/content/mimic-iv-note/"
+
+# What the scripts of mimic-code call them.
+SCHEMAS = ("mimiciv_hosp", "mimiciv_note")
 
 DESCR = """MIMIC-IV
 ========
@@ -71,7 +75,9 @@ def load_mimic4(
     path : path-like
         Folder of MIMIC-IV with admissions, patients, diagnoses_icd, labevents and d_labitems, or
         with a folder hosp that has them, in lower or upper case, as .csv, .csv.gz, .csv.zst or
-        .parquet; or a DuckDB file with them.
+        .parquet; a DuckDB file with them; or the URL of a PostgreSQL database, see
+        :func:`load_tables`, in which they are looked for in the schemas mimiciv_hosp and
+        mimiciv_note first.
     notes_path : path-like or None, default=None
         Folder of MIMIC-IV-Note with discharge or radiology or both, or with a folder note that has
         them. With None they are looked for in `path`, and there may be none.
@@ -111,7 +117,7 @@ def load_mimic4(
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(options)
-    with open_source(_places(path, notes_path), DATASET, URL, chosen) as source:
+    with open_source(_places(path, notes_path), DATASET, URL, chosen, schemas=SCHEMAS) as source:
         notes = tuple(table for table in _NOTES if source.has(table.table))
         if notes_path is not None and not notes:
             raise FileNotFoundError(
@@ -129,8 +135,10 @@ def load_mimic4(
         return build_cohort(source, layout, chosen)
 
 
-def _places(path, notes_path) -> list[Path]:
+def _places(path, notes_path) -> list[Any]:
     """Where tables may be; a database stands alone."""
+    if is_database_url(path) or is_database_url(notes_path):
+        return [path] if notes_path is None else [path, notes_path]
     given = [Path(path)] if notes_path is None else [Path(path), Path(notes_path)]
     inside = [folder / name for folder in given for name in ("hosp", "note")]
     return given + [folder for folder in inside if folder.is_dir()]

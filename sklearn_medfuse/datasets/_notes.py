@@ -1,5 +1,6 @@
 """Notes of the stays as one text per stay."""
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
@@ -12,7 +13,7 @@ from ._layout import EventTable, Layout
 from ._options import CohortOptions
 from ._sources import TEXT_DTYPE, Source
 from ._steps import Steps
-from ._window import classified, count_rows, note_zones, zone_counts
+from ._window import Condition, classified, count_rows, note_zones, zone_counts
 
 BETWEEN_NOTES = "\n\n"
 
@@ -70,12 +71,10 @@ def build_notes(
 def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
     """The usable notes of one table in the table `used_notes`."""
     kind = "e.type" if "type" in notes.columns else literal(notes.table)
-    reasons = {"without a text": "nullif(trim(e.text), '') IS NULL"}
+    reasons = {"without a text": Condition("nullif(trim(e.text), '') IS NULL")}
     if options.note_types is not None:
-        wanted = ", ".join(literal(name.strip().lower()) for name in options.note_types)
-        is_wanted = f"lower({kind}) IN ({wanted or 'NULL'})"
-        reasons = {"of other types": f"coalesce(NOT {is_wanted}, true)", **reasons}
-    rows, names = classified(source, notes, options, reasons)
+        reasons["of other types"] = _of_other_types(kind, options.note_types)
+    events = classified(source, notes, options, reasons)
     note_type = "type" if "type" in notes.columns else literal(notes.table)
     # More than the budget is never needed of a note: long ones are cut on the way in.
     # With sections to drop it is not known yet how much of a note is left.
@@ -87,7 +86,7 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
         "CASE WHEN reason = 0 THEN stay_number END AS stay, "
         "CASE WHEN reason = 0 THEN since_start END AS happened, "
         f"CASE WHEN reason = 0 THEN {note_type} END AS type, "
-        f"CASE WHEN reason = 0 THEN {text} END AS text, {', '.join(zoned)} FROM {rows}",
+        f"CASE WHEN reason = 0 THEN {text} END AS text, {', '.join(zoned)} FROM {events.sql}",
         notes.table,
     )
     totals = source.query(
@@ -97,7 +96,7 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
         notes.table,
     ).set_index("reason")
     note_zones(source, notes, totals.sum())
-    count_rows(counts, notes.table, names, totals["n"].astype(int).to_dict())
+    count_rows(counts, notes.table, events, totals["n"].astype(int).to_dict())
     for column, what in {
         "n_dated": "with a date only, taken as the end of that day",
         "n_unstored": "without a stored time, judged by the other",
@@ -110,6 +109,18 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
         notes.table,
     )
     source.execute("DROP TABLE read_notes", notes.table)
+
+
+def _of_other_types(kind: str, wanted: Sequence[str]) -> Condition:
+    """Notes of no wanted type, in whatever case."""
+    names = ", ".join(literal(name.strip().lower()) for name in wanted) or "NULL"
+    # What a server takes for the lower case of other letters depends on its locale: of types that
+    # have such letters it leaves nothing back.
+    plain = f"({kind} COLLATE \"C\") !~ '[^ -~]'"
+    return Condition(
+        f"coalesce(lower({kind}) NOT IN ({names}), true)",
+        f'({kind} IS NULL OR ({plain} AND lower({kind} COLLATE "C") NOT IN ({names})))',
+    )
 
 
 def _compose(source, options, n_stays, counts) -> list[str | None]:

@@ -76,8 +76,10 @@ def load_omop(
     ----------
     path : path-like
         Folder with visit_occurrence, person, measurement, condition_occurrence and concept, and
-        where there are note and death, as .csv, .csv.gz, .csv.zst or .parquet, in any case; or a
-        DuckDB file with them.
+        where there are note and death, as .csv, .csv.gz, .csv.zst or .parquet, in any case; a
+        DuckDB file with them; or the URL of a PostgreSQL database, see :func:`load_tables`, with
+        ``?schema=cdm,vocabulary`` if they are in such schemas and others have tables of these
+        names.
     visit_concepts : sequence of int or None, default=(9201, 262)
         `visit_concept_id` of the visits to use: inpatient ones, also those that began in the
         emergency room. None for all visits.

@@ -36,10 +36,11 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND lower(c.relname) = {name} AND {
 ORDER BY n.nspname, c.relname, a.attnum
 """
 _OWN = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'"
-# Whether the stays can be put into a temporary table.
-_MAY_WRITE = """
+# Whether the stays can be put into a temporary table, and whether texts are in Unicode.
+_ABILITIES = """
 SELECT has_database_privilege(current_database(), 'TEMP') AND NOT pg_is_in_recovery()
-    AND current_setting('transaction_read_only') = 'off' AS may
+    AND current_setting('transaction_read_only') = 'off' AS with_stays,
+    current_setting('server_encoding') = 'UTF8' AS unicode
 """
 # What the driver says of a connection that fails, in English -> what we say.
 _CAUSES = {
@@ -138,7 +139,7 @@ class PostgresPlace:
             main = self._connect()
             exported = self._rows(main, "SELECT pg_export_snapshot() AS name", "the database")
             self._snapshot = exported[0]["name"]
-            self._may_write = self._rows(main, _MAY_WRITE, "the database")[0]["may"]
+            self._abilities = self._rows(main, _ABILITIES, "the database")[0]
             self._preferred = self._check_schemas(schemas)
             ready = True
         finally:
@@ -268,7 +269,7 @@ class PostgresPlace:
         of = self._scans.get(scan)
         if of is None:
             return {}
-        of.filter = server_filter(of.present, roles, conditions, _STAYS, with_stays=self._may_write)
+        of.filter = server_filter(of.present, roles, conditions, _STAYS, **self._abilities)
         if of.filter is None:
             return {}
         if of.filter.needs_stays():

@@ -35,9 +35,11 @@ _TIMES = {
     "TIMESTAMP WITH TIME ZONE": "({0}) AT TIME ZONE 'UTC'",
 }
 _NUMBERS = {"SMALLINT": "{0}", "INTEGER": "{0}", "BIGINT": "{0}"}
+# What DuckDB trims: the separators of Unicode, which other encodings do not have.
+_SPACES = "".join(map(chr, [0x20, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]))
 _TEXTS = {
     **dict.fromkeys(_NUMBERS, "({0})::text"),
-    "VARCHAR": "nullif(btrim({0}), '')",
+    "VARCHAR": f"nullif(btrim({{0}}, '{_SPACES}'), '')",
 }
 _COMPARED: dict[Kind, dict[str, str]] = {
     "id": _NUMBERS,
@@ -95,7 +97,7 @@ def column_of(name: str, server_type: str, modifier: int) -> ServerColumn:
 
 
 def role_expressions(
-    present: Mapping[str, ServerColumn], roles: Mapping[str, tuple[str, Kind]]
+    present: Mapping[str, ServerColumn], roles: Mapping[str, tuple[str, Kind]], *, unicode: bool
 ) -> dict[str, str]:
     """What the server compares, of the roles of which it can.
 
@@ -105,6 +107,8 @@ def role_expressions(
         Columns of the table by lower-case name.
     roles : mapping of str to (str, str)
         Role -> column, kind.
+    unicode : bool
+        Whether the database is in Unicode; texts of others are not compared.
 
     Returns
     -------
@@ -118,7 +122,8 @@ def role_expressions(
         found = None
         if column is not None:
             form = _COMPARED.get(kind, {}).get(column.sql_type)
-            found = form and form.format(column.sent)
+            if form is not None and (unicode or column.sql_type != "VARCHAR"):
+                found = form.format(column.sent)
         elif kind in _ABSENT:
             found = _ABSENT[kind]
         if found is not None:
@@ -233,6 +238,7 @@ def server_filter(
     stays: str,
     *,
     with_stays: bool,
+    unicode: bool,
 ) -> ServerFilter | None:
     """What the server can keep back; None if that is nothing.
 
@@ -248,13 +254,15 @@ def server_filter(
         Name of the server's table of stays.
     with_stays : bool
         Whether the server can have it.
+    unicode : bool
+        Whether the database is in Unicode.
 
     Returns
     -------
     ServerFilter or None
         With the conditions up to the first one that the server cannot tell.
     """
-    expressions = role_expressions(present, roles)
+    expressions = role_expressions(present, roles, unicode=unicode)
     known = until_unknown(conditions, expressions, with_stays=with_stays)
     if not known:
         return None

@@ -92,10 +92,9 @@ def parse_url(given: Any) -> DatabaseURL:
     if "connect_timeout" not in query:
         kept.append(f"connect_timeout={_PATIENCE}")
     named = [name.strip() for value in query.get("schema", []) for name in value.split(",")]
-    host = host or query.get("host", ["localhost"])[0]
-    port = port or query.get("port", ["5432"])[0]
+    at = f"{host or query.get('host', ['localhost'])[0]}:{port or query.get('port', ['5432'])[0]}"
     return DatabaseURL(
         uri=f"postgresql://{parts.netloc}{parts.path}?{'&'.join(kept)}",
         schemas=tuple(name for name in named if name),
-        shown=f"database '{unquote(parts.path[1:])}' at {host}:{port}",
+        shown=f"database '{unquote(parts.path[1:])}' at {at}",
     )

@@ -7,6 +7,7 @@ counts, and never a cell.
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,24 @@ def import_duckdb():
             "Reading these tables needs DuckDB: pip install 'sklearn-medfuse[datasets]'."
         ) from error
     return duckdb
+
+
+def is_database(where: Any) -> bool:
+    """Whether a place of tables is a database: a URL, or a file with a DuckDB suffix.
+
+    Parameters
+    ----------
+    where : str or path-like
+        The place.
+
+    Returns
+    -------
+    bool
+        False for folders and for files that are not there.
+    """
+    if is_database_url(where):
+        return True
+    return Path(where).is_file() and Path(where).suffix.lower() in DATABASE_SUFFIXES
 
 
 class Source:
@@ -127,11 +146,11 @@ class Source:
     def _open(self, memory_limit: str, n_threads: int) -> None:
         duckdb = import_duckdb()
         # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end.
-        self._spill = tempfile.mkdtemp(prefix="medfuse-")
+        self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
         settings = {
             "memory_limit": memory_limit,
             "threads": n_threads,
-            "temp_directory": self._spill,
+            "temp_directory": str(self._spill),
             "temp_file_encryption": True,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -145,6 +164,7 @@ class Source:
             # kept track of, for `progress`, and not printed
             self._connection.execute("SET enable_progress_bar = true")
             self._connection.execute("SET enable_progress_bar_print = false")
+            _allow_encryption(self._connection)
             self._place.attach(self._connection)
         except duckdb.Error:
             failed = True
@@ -561,3 +581,16 @@ class Source:
             f"Table '{table}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
             f"it has {len(present)} others.{hint}{at}"
         )
+
+
+def _allow_encryption(connection) -> None:
+    """Let DuckDB encrypt temporary files by itself.
+
+    Newer versions refuse to without an extension that has to be downloaded, since the random
+    numbers of their own encryption are weak: a query that needs the disk would fail. The key stays
+    in this process, and the files in a folder that the owner alone may enter.
+    """
+    duckdb = import_duckdb()
+    # Versions that do not know the setting encrypt as they are.
+    with suppress(duckdb.CatalogException):
+        connection.execute("SET force_mbedtls_unsafe = 'true'")

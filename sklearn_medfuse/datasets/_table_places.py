@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ._cells import literal, quoted
 from ._digests import arrow_digest
+from ._postgres_url import is_database_url
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
@@ -244,6 +245,8 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 
 
 def _checked_file(file: Path) -> Path:
+    if is_database_url(file):
+        raise ValueError("Give a database URL as `database`, and the tables by their names in it.")
     if not file.is_file():
         raise FileNotFoundError(f"There is no file '{file}'.")
     if not file.name.lower().endswith(SUFFIXES):

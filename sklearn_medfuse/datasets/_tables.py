@@ -68,7 +68,7 @@ class TableFolder:
         else:
             frame = self._read_csv(file, table, columns)
         return pd.DataFrame(
-            {name: self._convert(frame[name], kind, table) for name, kind in columns.items()}
+            {name: convert(frame[name], kind, table) for name, kind in columns.items()}
         )
 
     def _find(self, table: str) -> Path:
@@ -152,19 +152,39 @@ class TableFolder:
             f"text, or has rows longer or shorter than its header. Get it again from {self.url}."
         )
 
-    @staticmethod
-    def _convert(cells: pd.Series, kind: str, table: str) -> pd.Series:
-        """Cells of one column as what they should be."""
-        if kind == "text":
-            text = cells.astype(object)
-            return text.where(text.notna() & text.ne(""), None).astype(_TEXT_DTYPE)
-        numbers = pd.to_numeric(cells, errors="coerce")
-        given = cells.notna() & cells.ne("")
-        wrong = given & numbers.isna() if kind == "number" else numbers.isna() | (numbers % 1 != 0)
-        if wrong.any():
-            what = "not numbers" if kind == "number" else "missing or not whole numbers"
-            raise ValueError(
-                f"Table '{table}', column '{cells.name}': {int(wrong.sum())} of {len(cells)} cells "
-                f"are {what}, the first in data row {int(wrong.to_numpy().argmax()) + 1}."
-            )
-        return numbers.astype("float64" if kind == "number" else "int64")
+
+def convert(cells: pd.Series, kind: str, table: str) -> pd.Series:
+    """Cells of one column as what they should be.
+
+    Parameters
+    ----------
+    cells : Series
+        As they were read.
+    kind : {"integer", "number", "text"}
+        What they should be.
+    table : str
+        Name of the table, for the error.
+
+    Returns
+    -------
+    Series
+        Whole numbers, floats with NaN, or texts with NaN.
+
+    Raises
+    ------
+    ValueError
+        If some are not.
+    """
+    if kind == "text":
+        text = cells.astype(object)
+        return text.where(text.notna() & text.ne(""), None).astype(_TEXT_DTYPE)
+    numbers = pd.to_numeric(cells, errors="coerce")
+    given = cells.notna() & cells.ne("")
+    wrong = given & numbers.isna() if kind == "number" else numbers.isna() | (numbers % 1 != 0)
+    if wrong.any():
+        what = "not numbers" if kind == "number" else "missing or not whole numbers"
+        raise ValueError(
+            f"Table '{table}', column '{cells.name}': {int(wrong.sum())} of {len(cells)} cells "
+            f"are {what}, the first in data row {int(wrong.to_numpy().argmax()) + 1}."
+        )
+    return numbers.astype("float64" if kind == "number" else "int64")

@@ -169,3 +169,14 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not here: the data stand beside the repository in CI only")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A PostgreSQL server of the tests' own."""
+    pytest.importorskip("adbc_driver_postgresql", reason="the extra `sql` is not installed")
+    from .postgres_server import Server
+
+    started = Server()
+    yield started
+    started.stop()
