@@ -237,12 +237,14 @@ def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
     """The fields of the cohort, all with one row per kept stay."""
     if NOTE_COLUMN in labs.table:
         raise ValueError(f"No lab can be called '{NOTE_COLUMN}', which is the column of notes.")
-    stays = stays.loc[kept]
+    # A mask and no list of places: the latter would have all texts put together and copied.
+    is_kept = stays.index.isin(kept)
+    stays = stays[is_kept]
     index = pd.Index(stays["stay_id"], name="stay_id")
     subgroups = stays[[name for name in layout.subgroups if name in stays]]
     hospitals = stays["hospital"].set_axis(index) if "hospital" in stays else None
     return Cohort(
-        X=labs.table.loc[kept].assign(**{NOTE_COLUMN: notes[kept]}).set_axis(index),
+        X=labs.table[is_kept].assign(**{NOTE_COLUMN: notes[is_kept]}).set_axis(index),
         y=y.set_axis(index),
         groups=stays["patient"].set_axis(index),
         hospitals=hospitals,

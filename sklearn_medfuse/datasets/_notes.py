@@ -1,11 +1,12 @@
 """Notes of the stays as one text per stay."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 
 import pandas as pd
+import pyarrow as pa
 
 from .._note_sections import without_sections
 from ._cells import literal
@@ -16,6 +17,7 @@ from ._steps import Steps
 from ._window import Condition, classified, count_rows, note_zones, zone_counts
 
 BETWEEN_NOTES = "\n\n"
+_STAYS_IN_BLOCK = 5000
 
 
 def build_notes(
@@ -64,8 +66,26 @@ def build_notes(
         )
         source.execute("INSERT INTO note_events SELECT * FROM used_notes", notes.table)
         source.execute("DROP TABLE used_notes", notes.table)
-    texts = _compose(source, options, n_stays, counts)
-    return pd.Series(texts, dtype=object).astype(TEXT_DTYPE)
+    composed = _compose_without_sections if options.dropped_sections else _compose
+    texts = _as_series(composed(source, options, counts), n_stays)
+    source.execute("DROP TABLE note_events", "notes")
+    return texts
+
+
+def _as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:
+    """Texts by rising number of their stay, without ever holding all of them twice."""
+    blocks: list[pa.Array] = []
+    ahead = next(texts, None)
+    for first in range(0, n_stays, _STAYS_IN_BLOCK):
+        block: list[str | None] = [None] * min(_STAYS_IN_BLOCK, n_stays - first)
+        while ahead is not None and ahead[0] < first + len(block):
+            block[ahead[0] - first] = ahead[1]
+            ahead = next(texts, None)
+        blocks.append(pa.array(block, pa.large_string()))
+    whole = pa.chunked_array(blocks, pa.large_string())
+    if isinstance(TEXT_DTYPE, pd.StringDtype):
+        return pd.Series(TEXT_DTYPE.__from_arrow__(whole))  # type: ignore[attr-defined]  # stubs
+    return whole.to_pandas()
 
 
 def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
@@ -123,10 +143,8 @@ def _of_other_types(kind: str, wanted: Sequence[str]) -> Condition:
     )
 
 
-def _compose(source, options, n_stays, counts) -> list[str | None]:
+def _compose(source, options, counts) -> Iterator[tuple[int, str | None]]:
     """The notes of each stay within the budget, in order, joined."""
-    if options.dropped_sections:
-        return _compose_without_sections(source, options, n_stays, counts)
     # The text itself is the last key, so that the order of rows in a file cannot change anything.
     newest_first = "happened DESC, type, text"
     before = "0"
@@ -144,25 +162,22 @@ def _compose(source, options, n_stays, counts) -> list[str | None]:
         f"ORDER BY stay, {order}",
         "notes",
     )
-    texts: list[str | None] = [None] * n_stays
     n_used = 0
     # The rows come stay by stay: each text is joined once, and its notes are let go.
     for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
         of_stay = [note for _, note in group]
         n_used += len(of_stay)
-        texts[stay] = BETWEEN_NOTES.join(of_stay)
+        yield stay, BETWEEN_NOTES.join(of_stay)
     if budget is not None:
         counts["notes used within max_note_chars"] = n_used
-    return texts
 
 
-def _compose_without_sections(source, options, n_stays, counts) -> list[str | None]:
+def _compose_without_sections(source, options, counts) -> Iterator[tuple[int, str | None]]:
     """As `_compose`, but the budget counts what dropped sections leave of each note."""
     rows = source.batches(
         "SELECT stay, happened, type, text FROM note_events ORDER BY stay, happened, type, text",
         "notes",
     )
-    texts: list[str | None] = [None] * n_stays
     n_used = n_dropped = 0
     for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
         of_stay = []
@@ -175,11 +190,10 @@ def _compose_without_sections(source, options, n_stays, counts) -> list[str | No
         n_used += len(newest_first)
         if options.note_order == "oldest_first":
             newest_first.sort(key=lambda note: (-note[0], *note[1:]))
-        texts[stay] = BETWEEN_NOTES.join(text for *_, text in newest_first) or None
+        yield stay, BETWEEN_NOTES.join(text for *_, text in newest_first) or None
     counts["note sections dropped"] = n_dropped
     if options.max_note_chars is not None:
         counts["notes used within max_note_chars"] = n_used
-    return texts
 
 
 def _within(notes: list[tuple], budget: int | None) -> list[tuple]:
