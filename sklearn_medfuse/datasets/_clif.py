@@ -52,7 +52,7 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or str
         Folder with clif_hospitalization, clif_patient, clif_labs and clif_hospital_diagnosis as
         .parquet, .csv, .csv.gz or .csv.zst; a DuckDB file with them; or the URL of a PostgreSQL
         database, see :func:`load_tables`.
@@ -66,6 +66,8 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Raises
     ------
+    ConnectionError
+        If the server of a database cannot be reached, or does not accept the user.
     FileNotFoundError
         If the folder or a table is not there.
     ValueError

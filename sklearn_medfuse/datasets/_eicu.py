@@ -88,7 +88,7 @@ def load_eicu(
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or str
         Folder with the tables, each as .csv, .csv.gz or .parquet, names of files and columns in
         upper or lower case; a DuckDB file with them; or the URL of a PostgreSQL database, see
         :func:`load_tables`, in which they are looked for in the schema eicu_crd first.
@@ -117,6 +117,8 @@ def load_eicu(
 
     Raises
     ------
+    ConnectionError
+        If the server of a database cannot be reached, or does not accept the user.
     FileNotFoundError
         If the folder or a table is not there.
     ValueError

@@ -94,7 +94,7 @@ def load_tables(
         Names of columns that differ from those in the notes: table -> role -> column. Further
         roles of "stays" are times that `index_time` may name; "death" among them tells when the
         patient died.
-    database : path-like or None, default=None
+    database : path-like, str or None, default=None
         A DuckDB file, the URL of a PostgreSQL database, or a folder; the tables are then given by
         their names in it.
     icd_version : {"auto", 9, 10} or mapping of str to int, default="auto"
@@ -111,6 +111,8 @@ def load_tables(
 
     Raises
     ------
+    ConnectionError
+        If the server of a database cannot be reached, or does not accept the user.
     FileNotFoundError
         If a file or table is not there.
     ValueError

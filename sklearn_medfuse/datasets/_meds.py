@@ -70,7 +70,7 @@ def load_meds(
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or str
         Folder with data/\\\\*\\\\*/\\\\*.parquet and metadata/codes.parquet, as mimic-iv-meds and
         eicu-meds write them; a DuckDB file with tables data and codes; or the URL of a PostgreSQL
         database with them, see :func:`load_tables`.
@@ -95,6 +95,8 @@ def load_meds(
 
     Raises
     ------
+    ConnectionError
+        If the server of a database cannot be reached, or does not accept the user.
     FileNotFoundError
         If the folder or a file is not there.
     ValueError

@@ -79,6 +79,8 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Raises
     ------
+    ConnectionError
+        If the server of a database cannot be reached, or does not accept the user.
     FileNotFoundError
         If the folder or a table is not there.
     ValueError

@@ -72,7 +72,7 @@ def load_mimic4(
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or str
         Folder of MIMIC-IV with admissions, patients, diagnoses_icd, labevents and d_labitems, or
         with a folder hosp that has them, in lower or upper case, as .csv, .csv.gz, .csv.zst or
         .parquet; a DuckDB file with them; or the URL of a PostgreSQL database, see
@@ -93,6 +93,8 @@ def load_mimic4(
 
     Raises
     ------
+    ConnectionError
+        If the server of a database cannot be reached, or does not accept the user.
     FileNotFoundError
         If a folder or a table is not there.
     ValueError

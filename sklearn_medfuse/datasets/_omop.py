@@ -74,7 +74,7 @@ def load_omop(
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or str
         Folder with visit_occurrence, person, measurement, condition_occurrence and concept, and
         where there are note and death, as .csv, .csv.gz, .csv.zst or .parquet, in any case; a
         DuckDB file with them; or the URL of a PostgreSQL database, see :func:`load_tables`, with
@@ -93,6 +93,8 @@ def load_omop(
 
     Raises
     ------
+    ConnectionError
+        If the server of a database cannot be reached, or does not accept the user.
     FileNotFoundError
         If the folder or a table is not there.
     ValueError

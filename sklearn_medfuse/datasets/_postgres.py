@@ -2,14 +2,17 @@
 
 A scan is a name that stands in DuckDB's queries. When a query runs, each scan that it names becomes
 a stream of record batches: the server has chosen the columns and the rows, and no batch is kept.
+ADBC makes the batches in C; the cursors of psycopg and SQLAlchemy make an object of every cell,
+which takes about three times as long.
 All streams see the database as it was when it was opened. The driver's errors hold parts of the
 connection and may quote cells: ours are raised after the except clause is left, without them.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -162,18 +165,17 @@ class PostgresPlace:
             settings.append(f"TRANSACTION SNAPSHOT {literal(self._snapshot)}")
         # DuckDB may work for long between two streams.
         settings += ["client_encoding = 'UTF8'", "idle_in_transaction_session_timeout = 0"]
-        for setting in settings:
-            with self._guarded("the database"), connection.cursor() as cursor:
-                cursor.execute(f"SET {setting}")
+        with connection.cursor() as cursor:
+            for setting in settings:
+                self._guarded("the database", partial(cursor.execute, f"SET {setting}"))
         return connection
 
-    @contextmanager
-    def _guarded(self, what: str) -> Iterator[None]:
+    def _guarded(self, what: str, run: Callable[[], Any]) -> Any:
         state = ""
         try:
-            yield
-        except self._adbc.Error as error:
-            state = error.sqlstate or "unknown"
+            return run()
+        except (self._adbc.Error, pa.ArrowException, OSError) as error:
+            state = getattr(error, "sqlstate", None) or "unknown"
         if state == "42501":
             raise PermissionError(
                 f"You may not read {what} in the {self._url.shown}: ask its owner for SELECT."
@@ -183,15 +185,17 @@ class PostgresPlace:
                 f"The server has cancelled reading {what}: raise its statement_timeout, for "
                 "example by ?options=-cstatement_timeout%3D0 in the URL."
             )
-        if state:
-            raise ValueError(f"The server cannot read {what} (SQLSTATE {state}).")
+        raise ValueError(f"The server cannot read {what} (SQLSTATE {state}).")
 
     def _rows(self, connection, sql: str, what: str) -> list[dict[str, Any]]:
         """All rows of a small result."""
-        with self._guarded(what), connection.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetch_arrow_table().to_pylist()
-        raise AssertionError
+
+        def fetch():
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetch_arrow_table().to_pylist()
+
+        return self._guarded(what, fetch)
 
     def _check_schemas(self, preferred: Sequence[str]) -> list[str]:
         """Schemas in which to look first: those of the URL, of the data set, of the search path."""
@@ -286,9 +290,13 @@ class PostgresPlace:
         ).df()
         times = dict.fromkeys(["started", "index_time"], "datetime64[us]")
         table = to_arrow(stays.astype(times), "The table of stays")
-        with self._guarded("the stays"), self._connections[0].cursor() as cursor:
-            cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{_STAYS}")
-            cursor.adbc_ingest(_STAYS, table, mode="create", temporary=True)
+
+        def send():
+            with self._connections[0].cursor() as cursor:
+                cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{_STAYS}")
+                cursor.adbc_ingest(_STAYS, table, mode="create", temporary=True)
+
+        self._guarded("the stays", send)
 
     @contextmanager
     def streams(self, sql: str, *, empty: bool = False) -> Iterator[None]:
@@ -302,10 +310,10 @@ class PostgresPlace:
                 if not empty:
                     if place == len(self._connections):
                         self._connect()
-                    with self._guarded(f"table '{of.table}'"):
-                        cursor = opened.enter_context(self._connections[place].cursor())
-                        cursor.execute(of.sql())
-                        rows = cursor.fetch_record_batch()
+                    cursor = opened.enter_context(self._connections[place].cursor())
+                    what = f"table '{of.table}'"
+                    self._guarded(what, partial(cursor.execute, of.sql()))
+                    rows = self._guarded(what, cursor.fetch_record_batch)
                 self._duckdb.register(name, rows)
                 opened.callback(self._duckdb.unregister, name)
             yield

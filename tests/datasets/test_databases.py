@@ -82,7 +82,9 @@ def places(server, tmp_path_factory):
         else:
             write_tables(folder / "files", frames, suffix=".parquet")
         file = write_duckdb(folder / "tables.duckdb", schemas)
-        made[name] = (folder / "files", file, server.fill(name, schemas))
+        made[name] = (folder / "files", file, server.fill(schemas))
+    # Other schemas have tables of these names too.
+    made["omop"] = (*made["omop"][:2], server.url(schema="cdm"))
     return made
 
 
@@ -94,12 +96,19 @@ def assert_equal(cohort, expected):
     pd.testing.assert_frame_equal(cohort.subgroups, expected.subgroups, check_dtype=False)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
-@pytest.mark.parametrize("name", ["mimic3", "mimic4", "omop", "clif", "tables", "meds"])
+CASES = [
+    *((name, options) for name in ("mimic3", "mimic4", "omop") for options in OPTIONS),
+    *((name, OPTIONS[place]) for name in ("tables", "meds") for place in (2, 3)),
+    ("clif", OPTIONS[2]),
+    ("clif", OPTIONS[4]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), CASES, ids=lambda case: case if isinstance(case, str) else "-".join(case)
+)
 def test_cohort_of_a_database_is_that_of_the_files(name, options, places):
     load = FORMATS[name][0]
-    if name == "clif":
-        options = {key: value for key, value in options.items() if key != "note_types"}
     folder, file, url = places[name]
     expected = load(folder, **ALL | options)
     for place in (file, url):
@@ -204,9 +213,8 @@ def reader(server, places):
         f"GRANT USAGE ON SCHEMA mimiciii TO {READER}",
         *(f"ALTER TABLE mimiciii.{table} ADD hidden text DEFAULT 'x'" for table in columns),
         *(f"GRANT SELECT ({of}) ON mimiciii.{table} TO {READER}" for table, of in columns.items()),
-        database="mimic3",
     )
-    return server.url("mimic3", user=READER, password="p")
+    return server.url(user=READER, password="p")
 
 
 def test_columns_that_are_not_needed_are_not_even_read(reader, places):
@@ -237,14 +245,13 @@ def test_case_of_names_does_not_matter(server, places):
         table.upper(): frame.rename(columns=str.upper)
         for table, frame in as_omop(long_tables()).items()
     }
-    url = server.fill("upper", {"CDM": frames})
-    assert_equal(load_omop(url, **ALL), load_omop(places["omop"][0], **ALL))
+    server.fill({"CDM": frames})
+    assert_equal(load_omop(server.url(schema="CDM"), **ALL), load_omop(places["omop"][0], **ALL))
 
 
 def test_schema_of_the_url_is_the_one_that_is_read(server, places):
-    here = as_mimic3(with_icd9(long_tables()))
     other = as_mimic3(with_icd9(long_tables(5, n_stays=30)))
-    url = server.fill("several", {"mimiciii": here, "copy": other, "zebra": other})
+    url = server.fill({"copy": other, "zebra": other})
     expected = load_mimic3(places["mimic3"][0], **ALL)
     assert_equal(load_mimic3(url, **ALL), expected)
     copy = load_mimic3(url + "schema=copy", **ALL)
@@ -252,11 +259,11 @@ def test_schema_of_the_url_is_the_one_that_is_read(server, places):
     assert_equal(load_mimic3(url + "schema=zebra,mimiciii", **ALL), copy)
     in_path = url + "options=-csearch_path%3Dzebra"
     names = ("labevents", "noteevents", "diagnoses_icd", "admissions")
-    with pytest.raises(ValueError, match=r"'several' at .* in 3 schemas: copy, mimiciii, zebra"):
+    with pytest.raises(ValueError, match=r"'made' at .* in 4 schemas: copy, mimiciii, mimiciv_"):
         load_tables(*names, database=url)
     with pytest.raises(ValueError, match="'admissions' lacks the column stay_id"):
         load_tables(*names, database=in_path)
-    with pytest.raises(ValueError, match=r"no schema 'nowhere' in the database 'several'.* zebra"):
+    with pytest.raises(ValueError, match=r"no schema 'nowhere' in the database 'made'.* zebra"):
         load_mimic3(url + "schema=nowhere", **ALL)
 
 
@@ -268,12 +275,13 @@ def test_encoding_and_infinite_times(server, tmp_path):
     options = ALL | {"note_types": ["ärztlich"]}
     expected = load_mimic3(folder, **options)
     assert expected.X["note"].notna().sum() > 10
-    url = server.fill("utf8", {"mimiciii": frames})
-    assert_equal(load_mimic3(url, **options), expected)
+    server.fill({"umlauts": frames})
+    assert_equal(load_mimic3(server.url(schema="umlauts"), **options), expected)
     server.execute(
-        "CREATE DATABASE latin1 TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+        "CREATE DATABASE latin1 TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+        database="postgres",
     )
-    url = server.fill("latin1", {"mimiciii": frames}, create=False)
+    url = server.fill({"mimiciii": frames}, database="latin1")
     assert_equal(load_mimic3(url, **options), expected)
     server.execute(
         "UPDATE mimiciii.noteevents SET storetime = 'infinity' WHERE storetime IS NULL",
@@ -287,16 +295,25 @@ def test_encoding_and_infinite_times(server, tmp_path):
     assert_equal(load_mimic3(url, **options), load_mimic3(folder, **options))
 
 
+def test_tables_of_texts_alone(server, places):
+    server.execute("CREATE SCHEMA texts")
+    for table, frame in FORMATS["mimic3"][1]()["mimiciii"].items():
+        columns = ", ".join(f"{name}::text" for name in frame.columns)
+        server.execute(f"CREATE TABLE texts.{table} AS SELECT {columns} FROM mimiciii.{table}")
+    cohort = load_mimic3(server.url(schema="texts"), note_types=["ecg"], **ALL)
+    assert_equal(cohort, load_mimic3(places["mimic3"][0], note_types=["ecg"], **ALL))
+
+
 def test_all_streams_see_one_moment(server, places):
     with Source(places["tables"][2], "tables") as source:
         before = source.query(f"SELECT count(*) AS n FROM {source.scan('labs', ['name'])}", "labs")
-        server.execute("INSERT INTO ehr.labs (name) VALUES ('Late')", database="tables")
+        server.execute("INSERT INTO ehr.labs (name) VALUES ('Late')")
         labs, other = source.scan("labs", ["name"]), source.scan("labs", ["name"])
         both = source.query(
             f"SELECT count(*) AS n FROM (SELECT * FROM {labs} UNION ALL SELECT * FROM {other})",
             "labs",
         )
-    server.execute("DELETE FROM ehr.labs WHERE name = 'Late'", database="tables")
+    server.execute("DELETE FROM ehr.labs WHERE name = 'Late'")
     assert both["n"].iloc[0] == 2 * before["n"].iloc[0]
 
 
@@ -314,12 +331,14 @@ def test_long_tables_come_in_parts(server, sent):
 
 
 def told(error):
-    """All that a log would show of an error."""
+    """All that a log would show of an error, which no other error hangs on."""
+    assert error.value.__cause__ is None
+    assert error.value.__context__ is None
     return "".join(traceback.format_exception(error.value)) + repr(error.value)
 
 
 def broken_urls(server):
-    good = server.url()
+    good = server.url("postgres")
     return {
         "password": good.replace("s3cret-pass", "wr0ng-s3cret"),
         "database": server.url("n0where"),
@@ -349,8 +368,6 @@ def test_errors_of_the_connection_show_no_password(broken, error, match, server,
     with pytest.raises(error, match=match) as raised:
         load_mimic3(broken_urls(server)[broken])
     assert "s3cret" not in told(raised) + caplog.text
-    assert raised.value.__cause__ is None
-    assert raised.value.__context__ is None
 
 
 def test_other_errors_show_no_password(server, places, tmp_path):
@@ -359,9 +376,9 @@ def test_other_errors_show_no_password(server, places, tmp_path):
         assert "s3cret" not in repr(vars(source)) + repr(vars(source._place))
     for call, error, match in (
         (
-            lambda: load_clif(url),
+            lambda: load_clif(url + "schema=ehr"),
             FileNotFoundError,
-            "No table 'clif_hospitalization' in any schema",
+            "No table 'clif_hospitalization' in schema 'ehr' of the database 'made' at 127",
         ),
         (lambda: load_mimic4(url, tmp_path), ValueError, "stands alone"),
         (lambda: load_mimic4(tmp_path, url), ValueError, "stands alone"),
@@ -383,33 +400,35 @@ def test_missing_driver_names_the_extra(monkeypatch):
 
 def test_what_the_server_refuses_is_told_without_its_words(server, places):
     frames = as_mimic3(with_icd9(long_tables()))
-    url = server.fill("refusing", {"mimiciii": frames})
+    server.fill({"refusing": frames})
+    url = server.url(schema="refusing")
     server.execute(
         "CREATE ROLE outsider LOGIN PASSWORD 'p'",
-        "ALTER TABLE mimiciii.patients RENAME COLUMN gender TO sex",
-        database="refusing",
+        "ALTER TABLE refusing.patients RENAME COLUMN gender TO sex",
     )
-    outsider = server.url("refusing", user="outsider", password="p")
-    with pytest.raises(PermissionError, match=r"may not read table 'patients'.* for SELECT"):
-        load_mimic4(outsider.replace("refusing", "mimic4"), **ALL)
+    outsider = server.url(user="outsider", password="p")
+    with pytest.raises(
+        PermissionError, match=r"may not read table 'patients'.* for SELECT"
+    ) as raised:
+        load_mimic4(outsider, **ALL)
+    assert "patients" in told(raised)
     with pytest.raises(ValueError, match="'patients' lacks the column gender"):
         load_mimic3(url, **ALL)
     server.execute(
-        "ALTER TABLE mimiciii.patients RENAME COLUMN sex TO gender",
-        "ALTER TABLE mimiciii.noteevents RENAME TO kept",
-        "CREATE VIEW mimiciii.noteevents AS SELECT hadm_id, chartdate, charttime, storetime, "
+        "ALTER TABLE refusing.patients RENAME COLUMN sex TO gender",
+        "ALTER TABLE refusing.noteevents RENAME TO kept",
+        "CREATE VIEW refusing.noteevents AS SELECT hadm_id, chartdate, charttime, storetime, "
         "category, iserror, CASE WHEN row_number() OVER () > 100 THEN (text || 'x')::int::text "
-        "ELSE text END AS text FROM mimiciii.kept",
-        database="refusing",
+        "ELSE text END AS text FROM refusing.kept",
     )
     with pytest.raises(ValueError, match="'noteevents' was broken off") as raised:
         load_mimic3(url, index_time="discharge", **ALL)
     assert "note 1" not in told(raised)
     server.execute(
-        "DROP VIEW mimiciii.noteevents",
-        "CREATE VIEW mimiciii.noteevents AS SELECT hadm_id, chartdate, charttime, "
-        "storetime, category || pg_sleep(1) AS category, iserror, text FROM mimiciii.kept",
-        database="refusing",
+        "DROP VIEW refusing.noteevents",
+        "CREATE VIEW refusing.noteevents AS SELECT hadm_id, chartdate, charttime, "
+        "storetime, category || pg_sleep(1) AS category, iserror, text FROM refusing.kept",
     )
-    with pytest.raises(TimeoutError, match="statement_timeout"):
-        load_mimic3(url + "options=-cstatement_timeout%3D400", note_types=["nursing"], **ALL)
+    with pytest.raises(TimeoutError, match="statement_timeout") as raised:
+        load_mimic3(url + "&options=-cstatement_timeout%3D400", note_types=["nursing"], **ALL)
+    assert "pg_sleep" not in told(raised)
