@@ -199,6 +199,7 @@ def compare_with_pandas(folder, ours):
 def draw(table, file):
     """Time and memory against the size of the tables."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     fig, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     rows = table["lab_rows"]
@@ -208,6 +209,10 @@ def draw(table, file):
         ax.axhline(limit, color="0.5", linestyle="--", label="limit at the full size")
         ax.set(xscale="log", yscale="log", xlabel="lab results in LABEVENTS", ylabel=title)
         ax.grid(alpha=0.3, which="both")
+        ax.yaxis.set_major_formatter("{x:g}")
+        # less than a decade has one tick or none at its powers of ten
+        few = table[column].max() < 20 * table[column].min()
+        ax.yaxis.set_minor_formatter("{x:g}" if few else NullFormatter())
     axes[0].legend()
     file.parent.mkdir(exist_ok=True)
     fig.savefig(file, dpi=150)
