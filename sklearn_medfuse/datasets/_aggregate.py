@@ -7,14 +7,18 @@ merged, and put in columns.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
 
 from ._cells import literal
+from ._digests import frame_digest
 from ._layout import Layout
 from ._options import CohortOptions
 from ._sources import Source
+from ._steps import Steps
 from ._units import conversion, unit_key
 from ._window import Condition, classified, count_rows, note_zones, zone_counts
 
@@ -79,6 +83,7 @@ def build_labs(
     source: Source,
     layout: Layout,
     options: CohortOptions,
+    steps: Steps,
     lookback: float,
     n_stays: int,
     counts: dict[str, int],
@@ -93,6 +98,8 @@ def build_labs(
         Says where the results are.
     options : CohortOptions
         Says what becomes of them.
+    steps : Steps
+        Runs the reading of the table.
     lookback : float
         Minutes before the start of the stay from which on results count.
     n_stays : int
@@ -107,18 +114,25 @@ def build_labs(
     """
     if layout.labs is None:
         return Labs(pd.DataFrame(index=range(n_stays)), {}, {})
-    _reduce_to_cells(source, layout, options, lookback, counts)
+    items = None if layout.items is None else _dictionary(layout.items(source))
+    steps.run(
+        "labs",
+        layout.labs.table,
+        "cells",
+        lambda counts: _reduce_to_cells(source, layout.labs, items, options, lookback, counts),
+        counts,
+        layout.labs,
+        None if items is None else frame_digest(items),
+    )
     usable = _convert_units(source, layout.labs.table, options, counts)
     names = _choose_labs(source, options, n_stays)
     return _columns(source, usable, names, options.aggregates, n_stays)
 
 
-def _reduce_to_cells(source, layout, options, lookback, counts) -> None:
+def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
     """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
-    labs = layout.labs
-    item, joins, items = "e.item", "", None
-    if layout.items is not None:
-        items = _dictionary(layout.items(source))
+    item, joins = "e.item", ""
+    if items is not None:
         source.register("items", items)
         item, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
     reasons = {}
@@ -223,13 +237,13 @@ def _convert_units(source, table, options, counts) -> pd.Series:
     )
     wanted = dict(options.units or {})
     rows, units = [], {}
-    for lab, of_lab in given.groupby("lab", sort=True):
-        target = wanted.pop(lab, None) or _usual_unit(of_lab)
-        units[lab] = target
-        for unit, n in zip(of_lab["unit"], of_lab["n"], strict=True):
-            missing = pd.isna(unit)
-            factor = (1.0, 0.0) if missing else conversion(unit, target, str(lab))
-            rows.append((lab, None if missing else unit, int(n), missing and target, factor))
+    triples = zip(given["lab"], given["unit"], given["n"].astype(int), strict=True)
+    for lab, of_lab in groupby(triples, key=itemgetter(0)):
+        numbers = [(None if pd.isna(unit) else str(unit), n) for _, unit, n in of_lab]
+        units[lab] = target = wanted.pop(lab, None) or _usual_unit(numbers)
+        for unit, n in numbers:
+            factor = (1.0, 0.0) if unit is None else conversion(unit, target, str(lab))
+            rows.append((lab, unit, n, unit is None and target, factor))
     if wanted:
         raise ValueError(f"units names labs that no result has: {sorted(wanted)}.")
     _report_units(table, rows, counts)
@@ -241,14 +255,17 @@ def _convert_units(source, table, options, counts) -> pd.Series:
     return pd.Series(units, dtype=object)
 
 
-def _usual_unit(of_lab: pd.DataFrame) -> str:
+def _usual_unit(numbers: list[tuple[str | None, int]]) -> str:
     """The most frequent unit, spellings of one unit taken together; "" if none is given."""
-    named = of_lab.dropna(subset="unit")
-    if named.empty:
+    named = [(unit_key(unit), unit, n) for unit, n in numbers if unit is not None]
+    if not named:
         return ""
-    keys = named["unit"].map(unit_key)
-    spelled = named[keys == named.groupby(keys)["n"].sum().idxmax()]
-    return str(spelled["unit"].iloc[int(spelled["n"].to_numpy().argmax())])
+    totals: dict[str, int] = {}
+    for key, _, n in sorted(named):
+        totals[key] = totals.get(key, 0) + n
+    usual = max(totals, key=lambda key: totals[key])
+    # Of spellings as frequent the first in the alphabet, as `numbers` comes in that order.
+    return max((n, -place, unit) for place, (key, unit, n) in enumerate(named) if key == usual)[2]
 
 
 def _report_units(table, rows, counts) -> None:

@@ -13,6 +13,7 @@ from ._layout import Layout
 from ._notes import build_notes
 from ._options import CohortOptions
 from ._sources import Source
+from ._steps import Steps
 from ._window import register_stays
 
 NOTE_COLUMN = "note"
@@ -103,18 +104,21 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     everyone = _read_stays(source, layout, counts)
     stays = _eligible(everyone, options, counts)
     stays, labels = _with_outcomes(stays, everyone, options, counts)
+    steps = Steps(source, options, everyone)
     register_stays(source, stays)
+    steps.register_stays(stays)
     codes = None
     if options.phenotypes is not None:
         if layout.diagnoses is None:
             raise ValueError("phenotypes need a table of diagnoses.")
-        codes = read_codes(source, layout, options, counts)
+        codes = read_codes(source, layout, options, steps, counts)
         stays, codes, labels = _with_codes(stays, codes, labels, counts)
         register_stays(source, stays)
+        steps.register_stays(stays)
     # Features are made without a look at the labels.
     lookback = parse_hours(options.lookback, "lookback")
-    labs = build_labs(source, layout, options, lookback, len(stays), counts)
-    notes = build_notes(source, layout, options, len(stays), counts)
+    labs = build_labs(source, layout, options, steps, lookback, len(stays), counts)
+    notes = build_notes(source, layout, options, steps, len(stays), counts)
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_labels(codes, labels, kept, len(stays), options)
     return _assemble(stays, labs, notes, kept, y, layout, counts)
@@ -233,12 +237,14 @@ def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
     """The fields of the cohort, all with one row per kept stay."""
     if NOTE_COLUMN in labs.table:
         raise ValueError(f"No lab can be called '{NOTE_COLUMN}', which is the column of notes.")
-    stays = stays.loc[kept]
+    # A mask and no list of places: the latter would have all texts put together and copied.
+    is_kept = stays.index.isin(kept)
+    stays = stays[is_kept]
     index = pd.Index(stays["stay_id"], name="stay_id")
     subgroups = stays[[name for name in layout.subgroups if name in stays]]
     hospitals = stays["hospital"].set_axis(index) if "hospital" in stays else None
     return Cohort(
-        X=labs.table.loc[kept].assign(**{NOTE_COLUMN: notes[kept]}).set_axis(index),
+        X=labs.table[is_kept].assign(**{NOTE_COLUMN: notes[is_kept]}).set_axis(index),
         y=y.set_axis(index),
         groups=stays["patient"].set_axis(index),
         hospitals=hospitals,

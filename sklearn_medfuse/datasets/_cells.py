@@ -3,8 +3,9 @@
 from typing import Literal, get_args
 
 # What a column holds. "id" is a whole number, "key" a text (or a whole number written as one),
-# "code" a text that must not have been read as a number.
-Kind = Literal["id", "key", "number", "text", "code", "time"]
+# "code" a text that must not have been read as a number, "long text" one whose ends are as written:
+# trimming is most of the work of reading notes, and few of them are used.
+Kind = Literal["id", "key", "number", "text", "long text", "code", "time"]
 
 _SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 INTEGERS = {*_SIGNED, *(f"U{name}" for name in _SIGNED)}
@@ -62,6 +63,8 @@ def converted(
             f"{where}: codes must be texts, but they are {sql_type.lower()}. As numbers they have "
             "lost their leading zeros."
         )
+    if kind == "long text":
+        return [f"CAST({name} AS VARCHAR) AS {new}"]
     if kind in ("text", "code"):
         return [f"nullif(trim(CAST({name} AS VARCHAR)), '') AS {new}"]
     if kind == "key":
@@ -101,9 +104,9 @@ def _convert_time(new: str, name: str, sql_type: str, where: str, century: int |
         raise ValueError(f"{where}: a time must be a timestamp or a text, not {sql_type.lower()}.")
     # Only the year first: 8/1/26 would pass for the year 8 otherwise.
     short = "NULL" if century is None else _short_year(name, century)
-    iso = f"({name}[5] = '-')"
-    clock = f"{name}[12:]"
-    zoned = f"({name} LIKE '%Z' OR {clock} LIKE '%+%' OR {clock} LIKE '%-%')"
+    iso = f"({name} LIKE '____-%')"
+    # Two of the dashes are those of the date.
+    zoned = f"({name} LIKE '%Z' OR {name} LIKE '%+%' OR {name} LIKE '%-%-%-%')"
     time = (
         f"CASE WHEN NOT {iso} THEN {short} WHEN {zoned} "
         f"THEN epoch_us(TRY_CAST({name} AS TIMESTAMP WITH TIME ZONE)) "
@@ -111,7 +114,8 @@ def _convert_time(new: str, name: str, sql_type: str, where: str, century: int |
     )
     return [
         f"{time} AS {new}",
-        f"(nullif(trim({name}), '') IS NOT NULL AND ({time}) IS NULL) AS {new}_unreadable",
+        f"CASE WHEN ({time}) IS NULL THEN coalesce(trim({name}), '') != '' ELSE false END "
+        f"AS {new}_unreadable",
         f"CASE WHEN {iso} AND len({name}) > 10 THEN {zoned} END AS {new}_zoned",
     ]
 

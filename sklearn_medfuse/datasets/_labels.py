@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 
 from . import phenotypes
-from ._layout import Layout
+from ._layout import EventTable, Layout
 from ._options import CohortOptions, parse_outcome
 from ._sources import Source
+from ._steps import Steps
 from ._window import Condition, classified, count_rows
 
 _DAY = pd.Timedelta(days=1)
 
 
 def read_codes(
-    source: Source, layout: Layout, options: CohortOptions, counts: dict[str, int]
+    source: Source, layout: Layout, options: CohortOptions, steps: Steps, counts: dict[str, int]
 ) -> pd.DataFrame:
     """The codes of the registered stays, each once.
 
@@ -28,6 +29,8 @@ def read_codes(
         Says where the codes are.
     options : CohortOptions
         Passed on.
+    steps : Steps
+        Runs the reading of the table.
     counts : dict
         Gets the numbers of rows.
 
@@ -38,22 +41,43 @@ def read_codes(
     """
     table = layout.diagnoses
     assert table is not None
-    without = {"without a code": Condition("e.code IS NULL")}
-    events = classified(source, table, options, without, timed=False)
-    version = "version" if "version" in table.columns else "NULL"
-    found = source.query(
-        "SELECT reason, CASE WHEN reason = 0 THEN stay_number END AS stay, "
-        "CASE WHEN reason = 0 THEN code END AS code, "
-        f"CASE WHEN reason = 0 THEN {version} END AS version, count(*) AS n "
-        f"FROM {events.sql} GROUP BY ALL ORDER BY ALL",
+    steps.run(
+        "diagnoses",
         table.table,
+        "read_codes",
+        lambda counts: _read(source, table, options, counts),
+        counts,
+        table,
     )
-    per_reason = found.groupby("reason")["n"].sum().astype(int).to_dict()
-    count_rows(counts, table.table, events, per_reason)
-    codes = found[found["reason"] == 0].reset_index(drop=True)
+    codes = source.query(
+        "SELECT stay, code, version, n FROM read_codes ORDER BY stay, code, version", table.table
+    )
     codes["version"] = _versions(codes, layout.versions)
     counts["codes of no version of ICD-CM"] = int(codes.loc[codes["version"] == 0, "n"].sum())
     return codes[["stay", "code", "version"]].astype({"stay": int})
+
+
+def _read(source: Source, table: EventTable, options: CohortOptions, counts) -> None:
+    """The codes in use, each once, with how often they come, in the table `read_codes`."""
+    without = {"without a code": Condition("e.code IS NULL")}
+    events = classified(source, table, options, without, timed=False)
+    version = "version" if "version" in table.columns else "NULL::VARCHAR"
+    source.execute(
+        "CREATE OR REPLACE TEMP TABLE all_codes AS SELECT reason, "
+        "CASE WHEN reason = 0 THEN stay_number END AS stay, "
+        "CASE WHEN reason = 0 THEN code END AS code, "
+        f"CASE WHEN reason = 0 THEN {version} END AS version, count(*) AS n "
+        f"FROM {events.sql} GROUP BY ALL",
+        table.table,
+    )
+    totals = source.query("SELECT reason, sum(n) AS n FROM all_codes GROUP BY reason", table.table)
+    count_rows(counts, table.table, events, totals.set_index("reason")["n"].astype(int).to_dict())
+    source.execute(
+        "CREATE OR REPLACE TEMP TABLE read_codes AS SELECT stay, code, version, n FROM all_codes "
+        "WHERE reason = 0",
+        table.table,
+    )
+    source.execute("DROP TABLE all_codes", table.table)
 
 
 def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> np.ndarray:

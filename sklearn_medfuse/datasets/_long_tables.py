@@ -42,7 +42,7 @@ COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
         "time": ("time", "time"),
         "known": ("stored_time", "time"),
         "type": ("type", "text"),
-        "text": ("text", "text"),
+        "text": ("text", "long text"),
     },
     "diagnoses": {
         "stay": ("stay_id", "key"),

@@ -42,7 +42,7 @@ _NOTES = EventTable(
     {
         "stay": ("stay", "key"),
         "type": ("type", "text"),
-        "text": ("text_value", "text"),
+        "text": ("text_value", "long text"),
         "time": ("time", "time"),
     },
 )

@@ -49,7 +49,7 @@ _NOTES = EventTable(
         "date": ("chartdate", "time"),
         "known": ("storetime", "time"),
         "type": ("category", "text"),
-        "text": ("text", "text"),
+        "text": ("text", "long text"),
         "error": ("iserror", "number"),
     },
     optional=("error",),

@@ -56,7 +56,7 @@ _DIAGNOSES = EventTable(
 _OF_NOTES: Columns = {
     "stay": ("hadm_id", "id"),
     "known": ("storetime", "time"),
-    "text": ("text", "text"),
+    "text": ("text", "long text"),
 }
 _NOTES = (
     # The charttime of a discharge summary is a date.

@@ -1,23 +1,32 @@
 """Notes of the stays as one text per stay."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 
 import pandas as pd
+import pyarrow as pa
 
 from .._note_sections import without_sections
 from ._cells import literal
 from ._layout import EventTable, Layout
 from ._options import CohortOptions
 from ._sources import TEXT_DTYPE, Source
+from ._steps import Steps
 from ._window import Condition, classified, count_rows, note_zones, zone_counts
 
 BETWEEN_NOTES = "\n\n"
+_STAYS_IN_BLOCK = 5000
 
 
 def build_notes(
-    source: Source, layout: Layout, options: CohortOptions, n_stays: int, counts: dict[str, int]
+    source: Source,
+    layout: Layout,
+    options: CohortOptions,
+    steps: Steps,
+    n_stays: int,
+    counts: dict[str, int],
 ) -> pd.Series:
     """One text per registered stay, of the notes known at the index time.
 
@@ -29,6 +38,8 @@ def build_notes(
         Says where the notes are.
     options : CohortOptions
         Says which of them are used, and in which order.
+    steps : Steps
+        Runs the reading of each table.
     n_stays : int
         Number of registered stays.
     counts : dict
@@ -45,15 +56,42 @@ def build_notes(
         "notes",
     )
     for notes in layout.notes:
-        _collect(source, notes, options, counts)
-    texts = _compose(source, options, n_stays, counts)
-    return pd.Series(texts, dtype=object).astype(TEXT_DTYPE)
+        steps.run(
+            "notes",
+            notes.table,
+            "used_notes",
+            partial(_collect, source, notes, options),
+            counts,
+            notes,
+        )
+        source.execute("INSERT INTO note_events SELECT * FROM used_notes", notes.table)
+        source.execute("DROP TABLE used_notes", notes.table)
+    composed = _compose_without_sections if options.dropped_sections else _compose
+    texts = _as_series(composed(source, options, counts), n_stays)
+    source.execute("DROP TABLE note_events", "notes")
+    return texts
+
+
+def _as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:
+    """Texts by rising number of their stay, without ever holding all of them twice."""
+    blocks: list[pa.Array] = []
+    ahead = next(texts, None)
+    for first in range(0, n_stays, _STAYS_IN_BLOCK):
+        block: list[str | None] = [None] * min(_STAYS_IN_BLOCK, n_stays - first)
+        while ahead is not None and ahead[0] < first + len(block):
+            block[ahead[0] - first] = ahead[1]
+            ahead = next(texts, None)
+        blocks.append(pa.array(block, pa.large_string()))
+    whole = pa.chunked_array(blocks, pa.large_string())
+    if isinstance(TEXT_DTYPE, pd.StringDtype):
+        return pd.Series(TEXT_DTYPE.__from_arrow__(whole))  # type: ignore[attr-defined]  # stubs
+    return whole.to_pandas()
 
 
 def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
-    """Add the usable notes of one table to `note_events`."""
+    """The usable notes of one table in the table `used_notes`."""
     kind = "e.type" if "type" in notes.columns else literal(notes.table)
-    reasons = {"without a text": Condition("e.text IS NULL")}
+    reasons = {"without a text": Condition("nullif(trim(e.text), '') IS NULL")}
     if options.note_types is not None:
         reasons["of other types"] = _of_other_types(kind, options.note_types)
     events = classified(source, notes, options, reasons)
@@ -61,7 +99,7 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
     # More than the budget is never needed of a note: long ones are cut on the way in.
     # With sections to drop it is not known yet how much of a note is left.
     whole = options.max_note_chars is None or bool(options.dropped_sections)
-    text = "text" if whole else f"left(text, {options.max_note_chars})"
+    text = "trim(text)" if whole else f"left(trim(text), {options.max_note_chars})"
     zoned = [f"{role}_zoned" for role, (_, kind) in notes.columns.items() if kind == "time"]
     source.execute(
         "CREATE OR REPLACE TEMP TABLE read_notes AS SELECT reason, dated, unstored, "
@@ -86,8 +124,8 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
         if n := int(totals[column].get(0, 0)):
             counts[f"{notes.table} rows kept: {what}"] = n
     source.execute(
-        "INSERT INTO note_events SELECT stay, happened, type, text FROM read_notes "
-        "WHERE reason = 0",
+        "CREATE OR REPLACE TEMP TABLE used_notes AS SELECT stay, happened, type, text "
+        "FROM read_notes WHERE reason = 0",
         notes.table,
     )
     source.execute("DROP TABLE read_notes", notes.table)
@@ -105,10 +143,8 @@ def _of_other_types(kind: str, wanted: Sequence[str]) -> Condition:
     )
 
 
-def _compose(source, options, n_stays, counts) -> list[str | None]:
+def _compose(source, options, counts) -> Iterator[tuple[int, str | None]]:
     """The notes of each stay within the budget, in order, joined."""
-    if options.dropped_sections:
-        return _compose_without_sections(source, options, n_stays, counts)
     # The text itself is the last key, so that the order of rows in a file cannot change anything.
     newest_first = "happened DESC, type, text"
     before = "0"
@@ -126,25 +162,22 @@ def _compose(source, options, n_stays, counts) -> list[str | None]:
         f"ORDER BY stay, {order}",
         "notes",
     )
-    texts: list[str | None] = [None] * n_stays
     n_used = 0
     # The rows come stay by stay: each text is joined once, and its notes are let go.
     for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
         of_stay = [note for _, note in group]
         n_used += len(of_stay)
-        texts[stay] = BETWEEN_NOTES.join(of_stay)
+        yield stay, BETWEEN_NOTES.join(of_stay)
     if budget is not None:
         counts["notes used within max_note_chars"] = n_used
-    return texts
 
 
-def _compose_without_sections(source, options, n_stays, counts) -> list[str | None]:
+def _compose_without_sections(source, options, counts) -> Iterator[tuple[int, str | None]]:
     """As `_compose`, but the budget counts what dropped sections leave of each note."""
     rows = source.batches(
         "SELECT stay, happened, type, text FROM note_events ORDER BY stay, happened, type, text",
         "notes",
     )
-    texts: list[str | None] = [None] * n_stays
     n_used = n_dropped = 0
     for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
         of_stay = []
@@ -157,11 +190,10 @@ def _compose_without_sections(source, options, n_stays, counts) -> list[str | No
         n_used += len(newest_first)
         if options.note_order == "oldest_first":
             newest_first.sort(key=lambda note: (-note[0], *note[1:]))
-        texts[stay] = BETWEEN_NOTES.join(text for *_, text in newest_first) or None
+        yield stay, BETWEEN_NOTES.join(text for *_, text in newest_first) or None
     counts["note sections dropped"] = n_dropped
     if options.max_note_chars is not None:
         counts["notes used within max_note_chars"] = n_used
-    return texts
 
 
 def _within(notes: list[tuple], budget: int | None) -> list[tuple]:

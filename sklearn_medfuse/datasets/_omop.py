@@ -50,7 +50,7 @@ _NOTES = EventTable(
         "time": ("note_datetime", "time"),
         "date": ("note_date", "time"),
         "type": ("note_title", "text"),
-        "text": ("note_text", "text"),
+        "text": ("note_text", "long text"),
     },
     optional=("time", "type"),
 )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Literal, get_args
 
 import numpy as np
@@ -98,6 +99,15 @@ class CohortOptions:
         Memory for reading tables, before temporary files are used. The cohort itself comes on top.
     n_jobs : int, default=1
         Threads for reading tables.
+    cache : path-like or None, default=None
+        Folder, for its owner alone, in which the result of each table is kept as parquet beside a
+        fingerprint of all that it was made of: name, size and time of change of the files (of data
+        frames the content), the stays, the options, and the version of this package. What is found
+        there is not made again, so that a run that was broken off goes on after the last finished
+        table, and other labels or another `min_coverage` cost seconds. It holds notes and results
+        of patients: keep it as you keep the source. A server's tables cannot be kept.
+    verbose : bool, default=False
+        Whether bars show how much of each table has been read.
 
     Raises
     ------
@@ -135,6 +145,8 @@ class CohortOptions:
     first_stay: bool = False
     memory_limit: str = "2GB"
     n_jobs: int = 1
+    cache: str | PathLike[str] | None = None
+    verbose: bool = False
 
     def __post_init__(self):
         parse_hours(self.lookback, "lookback")

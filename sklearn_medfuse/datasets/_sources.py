@@ -22,6 +22,7 @@ from ._table_places import (
     DuckDBFile,
     Folders,
     GivenTables,
+    LocalPlace,
     TableColumns,
     to_arrow,
 )
@@ -160,7 +161,9 @@ class Source:
             self._connection = duckdb.connect(":memory:", config=settings)
             # A time with a zone becomes UTC, whatever the machine's own zone is.
             self._connection.execute("SET TimeZone = 'UTC'")
-            self._connection.execute("SET enable_progress_bar = false")
+            # kept track of, for `progress`, and not printed
+            self._connection.execute("SET enable_progress_bar = true")
+            self._connection.execute("SET enable_progress_bar_print = false")
             _allow_encryption(self._connection)
             self._place.attach(self._connection)
         except duckdb.Error:
@@ -195,6 +198,38 @@ class Source:
             True if it is there.
         """
         return self._find(table) is not None
+
+    @property
+    def has_signature(self) -> bool:
+        """Whether it can be told that a table has been changed: not of a server's."""
+        return isinstance(self._place, LocalPlace)
+
+    def signature(self, table: str) -> list:
+        """What differs when a table has been changed.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table, in any case.
+
+        Returns
+        -------
+        list
+            Paths, sizes and times of change of its files, or digests of data frames.
+        """
+        if (defined := self._defined.get(table.lower())) is not None:
+            return [defined, *self._place.signature(None)]
+        return self._place.signature(table)
+
+    def progress(self) -> float:
+        """How much of the running query is done, in percent.
+
+        Returns
+        -------
+        float
+            Below 0 where that is not known.
+        """
+        return self._connection.query_progress()
 
     def columns(self, table: str) -> dict[str, tuple[str, str]]:
         """Columns of a table.

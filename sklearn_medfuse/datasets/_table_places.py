@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ._cells import literal, quoted
+from ._digests import arrow_digest
 from ._postgres_url import is_database_url
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
@@ -22,7 +23,9 @@ TableColumns = dict[str, tuple[str, str]]
 
 _CSV_OPTIONS = (
     "header = true, delim = ',', quote = '\"', escape = '\"', all_varchar = true, "
-    "strict_mode = true, comment = '', skip = 0, nullstr = '', sample_size = 1"
+    "strict_mode = true, comment = '', skip = 0, nullstr = '', sample_size = 1, "
+    # for compressed files, of which a whole buffer is unpacked to read the header
+    "buffer_size = 8000000"
 )
 
 
@@ -101,6 +104,10 @@ class LocalPlace:
         """What a query needs while it runs: nothing."""
         return nullcontext()
 
+    def signature(self, table: str | None) -> list:
+        """What differs when a table has been changed; of all tables with None."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Let go of what is open: nothing."""
 
@@ -119,12 +126,24 @@ class Folders(LocalPlace):
 
     def relation(self, table: str) -> str | None:
         """SQL that reads the first file of that name."""
+        file = self._file(table)
+        return None if file is None else _read_files(file)
+
+    def _file(self, table: str) -> Path | None:
         for folder in self._folders:
             present = {file.name.lower(): file for file in sorted(folder.iterdir())}
             for suffix in SUFFIXES:
                 if (file := present.get(f"{table.lower()}{suffix}")) is not None:
-                    return _read_files(file)
+                    return file
         return None
+
+    def signature(self, table: str | None) -> list:
+        """Path, size and time of change of a table's file."""
+        if table is None:
+            files = [file for folder in self._folders for file in sorted(folder.iterdir())]
+            return [_stamp(file) for file in files if file.name.lower().endswith(SUFFIXES)]
+        file = self._file(table)
+        return [] if file is None else [_stamp(file)]
 
     def missing(self, table: str) -> str:
         """Where a table was looked for in vain."""
@@ -160,6 +179,16 @@ class GivenTables(LocalPlace):
             self._connection.register(name, to_arrow(self._frames[key], f"Table '{key}'"))
             return quoted(name)
         return _read_files(*self._files[key]) if key in self._files else None
+
+    def signature(self, table: str | None) -> list:
+        """Content of a data frame; path, size and time of change of files."""
+        keys = [*self._frames, *self._files] if table is None else [table.lower()]
+        signature: list[Any] = []
+        for key in keys:
+            if key in self._frames:
+                signature.append(arrow_digest(to_arrow(self._frames[key], f"Table '{key}'")))
+            signature += [_stamp(file) for file in self._files.get(key, ())]
+        return signature
 
     def missing(self, table: str) -> str:
         """Where a table was looked for in vain."""
@@ -203,6 +232,16 @@ class DuckDBFile(LocalPlace):
     def missing(self, table: str) -> str:
         """Where a table was looked for in vain."""
         return f"No table '{table}' in '{self._file}'."
+
+    def signature(self, table: str | None) -> list:
+        """Path, size and time of change of the file, and of what is not yet written into it."""
+        log = self._file.with_name(f"{self._file.name}.wal")
+        return [_stamp(file) for file in (self._file, log) if file.exists()]
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    status = file.stat()
+    return str(file.resolve()), status.st_size, status.st_mtime_ns
 
 
 def _checked_file(file: Path) -> Path:

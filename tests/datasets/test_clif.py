@@ -65,6 +65,9 @@ def test_the_demo_is_what_plain_pandas_makes_of_it(shared_data):
     assert cohort.stay_ids.tolist() == last.index.tolist()
     assert cohort.lab_columns == last.columns.tolist()
     np.testing.assert_array_equal(cohort.X[cohort.lab_columns], last)
+    # Of whole stays, all that have labs.
+    whole = load_clif(folder, index_time="discharge", lookback="3650 days", **ALL)
+    assert len(whole.stay_ids) == labs["hospitalization_id"].nunique() == 278
     version = codes["diagnosis_code_format"].map({"ICD9CM": 9, "ICD10CM": 10})
     labels = phenotypes.label_stays(
         codes["hospitalization_id"], codes["diagnosis_code"], cohort.stay_ids, version

@@ -2,15 +2,49 @@
 
 import gzip
 
+import pandas as pd
 import pytest
 
-from sklearn_medfuse.datasets import load_clif, load_mimic3, load_mimic4, load_omop
+from sklearn_medfuse.datasets import (
+    load_clif,
+    load_eicu,
+    load_meds,
+    load_mimic3,
+    load_mimic4,
+    load_omop,
+    load_tables,
+    make_ehr_cohort,
+    write_ehr_tables,
+)
 
 from .conftest import write_tables
-from .formats import as_clif, as_mimic3, as_mimic4, as_omop, long_tables, with_icd9
+from .formats import (
+    as_clif,
+    as_meds,
+    as_mimic3,
+    as_mimic4,
+    as_omop,
+    long_tables,
+    meds_tables,
+    with_icd9,
+    write_meds,
+)
 
 CANARY = "Canary4711"
+
+
+def as_is(tables):
+    """The long tables themselves."""
+    return tables
+
+
+def load_folder(folder):
+    """`load_tables` on a folder with its tables."""
+    return load_tables("labs", "notes", "diagnoses", "stays", database=folder)
+
+
 LOADERS = {
+    "tables": (load_folder, as_is, "labs", "time"),
     "mimic3": (load_mimic3, as_mimic3, "labevents", "charttime"),
     "mimic4": (load_mimic4, as_mimic4, "labevents", "charttime"),
     "clif": (load_clif, as_clif, "clif_labs", "lab_collect_dttm"),
@@ -65,7 +99,8 @@ def test_missing_table(name, frames, tmp_path):
 @every_loader
 def test_missing_column(name, frames, tmp_path):
     load, _, table, _ = LOADERS[name]
-    column = {"clif": "lab_value_numeric", "omop": "value_as_number"}.get(name, "valuenum")
+    columns = {"clif": "lab_value_numeric", "omop": "value_as_number", "tables": "value"}
+    column = columns.get(name, "valuenum")
     changed = {**frames[name], table: frames[name][table].drop(columns=column)}
     refused(load, write_tables(tmp_path / "data", changed), ValueError, table, f"column {column}")
 
@@ -132,7 +167,8 @@ def test_unreadable_times_are_counted(name, frames, tmp_path):
     load, _, table, column = LOADERS[name]
     frame = frames[name][table]
     wrong = frame[column].astype(str).where(frame[column].notna()).where(frame.index != 0, CANARY)
-    key = {"clif": "hospitalization_id", "omop": "visit_occurrence_id"}.get(name, "hadm_id")
+    keys = {"clif": "hospitalization_id", "omop": "visit_occurrence_id", "tables": "stay_id"}
+    key = keys.get(name, "hadm_id")
     stay = load(write_tables(tmp_path / "whole", frames[name])).stay_ids[0]
     changed = frame.assign(**{column: wrong})
     changed[key] = changed[key].astype(object)
@@ -145,6 +181,7 @@ def test_unreadable_times_are_counted(name, frames, tmp_path):
 def test_codes_as_numbers(name, frames, tmp_path):
     load, _, _, _ = LOADERS[name]
     table, column = {
+        "tables": ("diagnoses", "code"),
         "mimic3": ("diagnoses_icd", "icd9_code"),
         "mimic4": ("diagnoses_icd", "icd_code"),
         "clif": ("clif_hospital_diagnosis", "diagnosis_code"),
@@ -154,6 +191,85 @@ def test_codes_as_numbers(name, frames, tmp_path):
     changed = {**frames[name], table: numbers}
     folder = write_tables(tmp_path / "data", changed, suffix=".parquet")
     refused(load, folder, ValueError, table, column, "leading zeros")
+
+
+@every_loader
+def test_duplicate_key(name, frames, tmp_path):
+    load, _, _, _ = LOADERS[name]
+    table = {
+        "tables": "stays",
+        "clif": "clif_hospitalization",
+        "omop": "visit_occurrence",
+    }.get(name, "admissions")
+    twice = pd.concat([frames[name][table], frames[name][table].iloc[:2]])
+    folder = write_tables(tmp_path / "data", {**frames[name], table: twice})
+    refused(load, folder, ValueError, "2 rows more than stays")
+
+
+@pytest.mark.parametrize("name", ["mimic3", "mimic4"])
+def test_an_item_without_an_entry_in_the_dictionary_is_counted(name, frames, tmp_path):
+    load, _, _, _ = LOADERS[name]
+    items = frames[name]["d_labitems"]
+    lacking = {**frames[name], "d_labitems": items[items["label"] != "Sodium"]}
+    whole, report = (
+        load(write_tables(tmp_path / folder, of)).report()
+        for folder, of in (("whole", frames[name]), ("lacking", lacking))
+    )
+    assert report["labevents items that the dictionary lacks"] == 1
+    lost = report["labevents rows dropped: of items that the dictionary lacks"]
+    lost -= whole.get("labevents rows dropped: of items that the dictionary lacks", 0)
+    unit = "labevents rows dropped: in a unit that cannot be converted"
+    number = "labevents rows dropped: without a number"
+    lost -= sum(whole.get(reason, 0) - report.get(reason, 0) for reason in (unit, number))
+    assert whole["labevents rows kept"] - report["labevents rows kept"] == lost > 0
+
+
+@pytest.fixture
+def eicu(tmp_path):
+    """Tables of eICU that a cohort was written as."""
+    write_ehr_tables(
+        make_ehr_cohort(60, random_state=0), tmp_path / "eicu", "eicu", suffix=".csv", n_notes=300
+    )
+    return tmp_path / "eicu"
+
+
+@pytest.mark.parametrize("table", ["lab", "note", "diagnosis", "apacheApsVar"])
+def test_damaged_tables_of_eicu(table, eicu):
+    file = eicu / f"{table}.csv"
+    whole = file.read_bytes()
+    packed = gzip.compress(whole)
+    (eicu / f"{table}.csv.gz").write_bytes(packed[: len(packed) // 2])
+    file.unlink()
+    refused(load_eicu, eicu, ValueError, f"'{table}'", "truncated")
+    (eicu / f"{table}.csv.gz").unlink()
+    file.write_bytes(whole.replace(b",", b";"))
+    refused(load_eicu, eicu, ValueError, table, "lacks the column")
+    file.write_bytes(b"")
+    refused(load_eicu, eicu, ValueError, table)
+    file.write_bytes(whole + CANARY.encode() + b",1\n")
+    refused(load_eicu, eicu, ValueError, table, "rows longer or shorter")
+    if table == "note":
+        file.write_bytes(whole.replace(b"Patient has", f"{CANARY} µ".encode("latin-1")))
+        refused(load_eicu, eicu, ValueError, table, "UTF-8")
+    if table == "lab":
+        file.write_bytes(whole.splitlines(keepends=True)[0])
+        assert load_eicu(eicu).report()["lab rows read"] == 0
+
+
+def test_damaged_tables_of_meds(tmp_path):
+    good = as_meds(meds_tables())
+    data = good["data"]
+    column = write_meds(tmp_path / "column", {**good, "data": data.drop(columns="numeric_value")})
+    refused(load_meds, column, ValueError, "data", "column numeric_value")
+    empty = write_meds(tmp_path / "empty", {**good, "data": data.iloc[:0]})
+    refused(load_meds, empty, ValueError, "HOSPITAL_ADMISSION")
+    zoned = write_meds(tmp_path / "zones", good)
+    shard = zoned / "data" / "train" / "0.parquet"
+    frame = pd.read_parquet(shard)
+    frame.assign(time=frame["time"].dt.tz_localize("UTC")).to_parquet(shard, index=False)
+    # One shard with a zone makes one column with it: all times are read in UTC.
+    expected = load_meds(write_meds(tmp_path / "good", good))
+    pd.testing.assert_frame_equal(load_meds(zoned).X, expected.X)
 
 
 def test_a_file_that_is_no_database(tmp_path):

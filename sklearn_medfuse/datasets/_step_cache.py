@@ -1,0 +1,152 @@
+"""Results of the steps from tables to a cohort, kept as parquet beside what they were made of.
+
+An entry is a parquet file, and a JSON file that names it, its digest, and what the step counted.
+The JSON file is written last, so a step that was broken off leaves no entry; an entry that does not
+have the digest it should have is not used.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .._private_files import make_private_folder, write_private
+from .._version import __version__
+
+# Raised whenever a step's result changes its form.
+_FORM = 1
+_WRITING = ".writing-"
+_ABANDONED_SECONDS = 24 * 3600
+_DIGEST_BYTES = 16
+
+
+class Entry(NamedTuple):
+    """A step's result.
+
+    Attributes
+    ----------
+    file : Path
+        The rows.
+    told : dict
+        What the step told beside them.
+    """
+
+    file: Path
+    told: dict[str, Any]
+
+
+def fingerprint(*parts: Any) -> str:
+    """One text for everything that a result depends on, the version of the package included.
+
+    Parameters
+    ----------
+    *parts : object
+        Anything whose `repr` tells it apart.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits.
+    """
+    content = repr((__version__, _FORM, *parts)).encode()
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+class StepCache:
+    """Entries in a folder for its owner alone.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if absent.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        make_private_folder(folder)
+        self._sweep()
+
+    def find(self, name: str, key: str) -> Entry | None:
+        """The entry of a step, if there is a whole one.
+
+        Parameters
+        ----------
+        name : str
+            Of the step.
+        key : str
+            As :func:`fingerprint` gives it.
+
+        Returns
+        -------
+        Entry or None
+            None where it is absent, torn or changed.
+        """
+        try:
+            told = json.loads(self._index(name, key).read_text(encoding="utf-8"))
+            file = self.folder / told["file"]
+            if _digest(file) == told["digest"]:
+                return Entry(file, told["told"])
+        except (OSError, ValueError, KeyError, TypeError):
+            # whatever is wrong with it, the step can be done again
+            pass
+        return None
+
+    def put(self, name: str, key: str, write, told: Mapping[str, Any]) -> None:
+        """Keep a step's result, as a whole or not at all.
+
+        Parameters
+        ----------
+        name : str
+            Of the step.
+        key : str
+            As :func:`fingerprint` gives it.
+        write : callable
+            Writes the rows to the path that it is given.
+        told : mapping
+            What the step told beside them, for JSON.
+        """
+        beside = Path(tempfile.mkdtemp(dir=self.folder, prefix=_WRITING))
+        try:
+            new = beside / "rows.parquet"
+            write(new)
+            new.chmod(0o600)
+            _to_disk(new)
+            digest = _digest(new)
+            # Named by its content: of two processes neither changes what the other's index names.
+            file = self.folder / f"{name}-{key}-{digest[:8]}.parquet"
+            os.replace(new, file)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        index = {"file": file.name, "digest": digest, "told": dict(told)}
+        write_private(self._index(name, key), json.dumps(index).encode())
+
+    def _index(self, name: str, key: str) -> Path:
+        return self.folder / f"{name}-{key}.json"
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left half-written."""
+        for left in self.folder.glob(f"{_WRITING}*"):
+            try:
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+            except FileNotFoundError:
+                # another process was faster
+                continue
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(
+            stream, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        ).hexdigest()
+
+
+def _to_disk(file: Path) -> None:
+    """Have the bytes on disk before a name points to them."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
