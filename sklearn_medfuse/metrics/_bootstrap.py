@@ -41,23 +41,40 @@ def resampled_weights(group_of_row, n_bootstraps, random_state):
         yield times[group_of_row]
 
 
-def with_macro(values):
-    """Append the mean over the labels that are defined; NaN where none is.
+def bootstrap(score, weights, group_of_row, n_bootstraps, random_state):
+    """Score the sample, and resamples of its groups.
 
     Parameters
     ----------
-    values : ndarray of shape (n_draws, n_labels)
-        One score per draw and label.
+    score : callable
+        Takes weights of shape (n_samples, n_draws), gives an array of shape (n_draws, …).
+
+    weights : ndarray of shape (n_samples,)
+        Row weights; a resample multiplies them.
+
+    group_of_row : ndarray of shape (n_samples,)
+        Group codes 0 … n_groups-1.
+
+    n_bootstraps : int
+        Number of resamples.
+
+    random_state : int, RandomState instance or None
+        Source of the draws.
 
     Returns
     -------
-    values : ndarray of shape (n_draws, n_labels + 1)
-        The same with the macro mean as last column.
+    estimate : ndarray
+        Of the sample.
+
+    draws : ndarray of shape (n_bootstraps, …)
+        Of the resamples.
     """
-    n_defined = np.isfinite(values).sum(axis=1)
-    macro = np.full(len(values), np.nan)
-    np.divide(np.nansum(values, axis=1), n_defined, out=macro, where=n_defined > 0)
-    return np.column_stack([values, macro])
+    estimate = score(weights[:, None])
+    blocks = [
+        score(times * weights[:, None])
+        for times in resampled_weights(group_of_row, n_bootstraps, random_state)
+    ]
+    return estimate[0], np.concatenate([estimate[:0], *blocks])
 
 
 def percentile_interval(draws, confidence_level):
@@ -65,7 +82,7 @@ def percentile_interval(draws, confidence_level):
 
     Parameters
     ----------
-    draws : ndarray of shape (n_draws, n_columns)
+    draws : ndarray of shape (n_draws, …)
         Bootstrap draws.
 
     confidence_level : float
@@ -73,15 +90,44 @@ def percentile_interval(draws, confidence_level):
 
     Returns
     -------
-    low, high : ndarrays of shape (n_columns,)
+    low, high : ndarrays of shape (…)
         Ends of the intervals.
     """
-    interval = np.full((2, draws.shape[1]), np.nan)
+    interval = np.full((2, *draws.shape[1:]), np.nan)
     known = np.isfinite(draws).any(axis=0)
     if known.any():
         tail = (1 - confidence_level) / 2
         interval[:, known] = np.nanquantile(draws[:, known], [tail, 1 - tail], axis=0)
     return interval[0], interval[1]
+
+
+def basic_interval(estimate, draws, confidence_level, *, lowest=-np.inf, highest=np.inf):
+    """Mirror the percentile interval at the estimate.
+
+    For scores that resampling itself makes greater: an absolute error grows with noise, and a
+    resample has more of it than the sample. The percentile interval would have this twice.
+
+    Parameters
+    ----------
+    estimate : ndarray of shape (…)
+        Score of the sample.
+
+    draws : ndarray of shape (n_draws, …)
+        Bootstrap draws.
+
+    confidence_level : float
+        Coverage.
+
+    lowest, highest : float
+        What the score can be.
+
+    Returns
+    -------
+    low, high : ndarrays of shape (…)
+        Ends of the intervals.
+    """
+    low, high = percentile_interval(draws, confidence_level)
+    return tuple(np.clip(2 * estimate - end, lowest, highest) for end in (high, low))
 
 
 def two_sided_p_value(draws):
@@ -92,12 +138,12 @@ def two_sided_p_value(draws):
 
     Parameters
     ----------
-    draws : ndarray of shape (n_draws, n_columns)
+    draws : ndarray of shape (n_draws, …)
         Bootstrap draws of a difference.
 
     Returns
     -------
-    p_value : ndarray of shape (n_columns,)
+    p_value : ndarray of shape (…)
         NaN where no draw is defined.
     """
     n_defined = np.isfinite(draws).sum(axis=0)

@@ -1,8 +1,7 @@
 """Brier score of every label as its own yes-or-no question."""
 
-import numpy as np
-
 from ._label_average import average_over_labels
+from ._weighted_probabilities import weighted_brier
 
 
 def multilabel_brier_score(y_true, y_prob, *, average="macro", sample_weight=None):
@@ -20,15 +19,15 @@ def multilabel_brier_score(y_true, y_prob, *, average="macro", sample_weight=Non
     Parameters
     ----------
     y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1.
+        True labels, 0 or 1; NaN where not known, which leaves the pair out.
 
     y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of n_labels \
             arrays of shape (n_samples, 2)
         Probabilities as `predict_proba` gives them; the list is what scikit-learn's forests give.
 
     average : {"macro", "micro", "weighted", None}, default="macro"
-        Mean over labels; the same over all pairs of row and label, which is equal as each label
-        has all rows; mean over labels weighted by their positives; or one score per label.
+        Mean over labels; the same over all pairs of row and label, which is equal where each
+        label has all rows; mean over labels weighted by their positives; or one score per label.
 
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights.
@@ -41,8 +40,8 @@ def multilabel_brier_score(y_true, y_prob, *, average="macro", sample_weight=Non
     Raises
     ------
     ValueError
-        If shapes do not agree, a value is missing or no probability, or a parameter is out of
-        its range.
+        If shapes do not agree, a probability is missing or none, or a parameter is out of its
+        range.
 
     See Also
     --------
@@ -65,9 +64,5 @@ def multilabel_brier_score(y_true, y_prob, *, average="macro", sample_weight=Non
     array([0.065, 0.01 ])
     """
     return average_over_labels(
-        _brier_scores, y_true, y_prob, average=average, sample_weight=sample_weight
+        weighted_brier, y_true, y_prob, average=average, sample_weight=sample_weight
     )
-
-
-def _brier_scores(y_true, y_prob, weights):
-    return np.average((y_true - y_prob) ** 2, axis=0, weights=weights)

@@ -1,13 +1,10 @@
 """Expected calibration error of every label."""
 
-import numbers
 from functools import partial
 
-import numpy as np
-
+from ._inputs import check_bins
 from ._label_average import average_over_labels
-
-STRATEGIES = ("uniform", "quantile")
+from ._weighted_probabilities import put_into_bins, weighted_calibration_error
 
 
 def expected_calibration_error(
@@ -28,7 +25,7 @@ def expected_calibration_error(
     Parameters
     ----------
     y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1.
+        True labels, 0 or 1; NaN where not known, which leaves the pair out.
 
     y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of n_labels \
             arrays of shape (n_samples, 2)
@@ -58,11 +55,12 @@ def expected_calibration_error(
     Raises
     ------
     ValueError
-        If shapes do not agree, a value is missing or no probability, or a parameter is out of
-        its range.
+        If shapes do not agree, a probability is missing or none, or a parameter is out of its
+        range.
 
     See Also
     --------
+    calibration_report : The same with intervals, slope and intercept.
     multilabel_brier_score : A proper score, which rewards sharpness too.
     get_scorer : This error for a search, as ``neg_expected_calibration_error``.
 
@@ -86,10 +84,7 @@ def expected_calibration_error(
     >>> round(expected_calibration_error(y_true, y_prob), 3)
     0.1
     """
-    if not isinstance(n_bins, numbers.Integral) or n_bins < 1:
-        raise ValueError(f"`n_bins` is {n_bins!r}; pass a whole number of at least 1.")
-    if strategy not in STRATEGIES:
-        raise ValueError(f"`strategy` is {strategy!r}; pass one of {STRATEGIES}.")
+    check_bins(n_bins, strategy)
     score_labels = partial(_calibration_errors, n_bins=n_bins, strategy=strategy)
     return average_over_labels(
         score_labels, y_true, y_prob, average=average, sample_weight=sample_weight
@@ -97,19 +92,5 @@ def expected_calibration_error(
 
 
 def _calibration_errors(y_true, y_prob, weights, *, n_bins, strategy):
-    errors = np.empty(y_true.shape[1])
-    for label in range(len(errors)):
-        edges = _inner_edges(y_prob[:, label], weights, n_bins, strategy)
-        bin_of_row = np.searchsorted(edges, y_prob[:, label])
-        # W_m (ȳ_m - p̄_m) in one sum
-        gaps = np.bincount(bin_of_row, weights * (y_true[:, label] - y_prob[:, label]))
-        errors[label] = np.abs(gaps).sum() / weights.sum()
-    return errors
-
-
-def _inner_edges(y_prob, weights, n_bins, strategy):
-    shares = np.linspace(0, 1, n_bins + 1)[1:-1]
-    if strategy == "uniform" or not len(shares):
-        return shares
-    # the one definition of a quantile for which a weight of 2 is a row that is there twice
-    return np.quantile(y_prob, shares, weights=weights, method="inverted_cdf")
+    bin_of_pair = put_into_bins(y_true, y_prob, weights[:, 0], n_bins, strategy)
+    return weighted_calibration_error(y_true, y_prob, weights, bin_of_pair)

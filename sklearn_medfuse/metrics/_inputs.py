@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 
 MACRO = "macro"
+AVERAGES = ("macro", "micro", "weighted")
+BIN_STRATEGIES = ("uniform", "quantile")
+
+_NO_LABELS = (
+    "`y_true` holds something other than 0 and 1{}; pass one 0/1 column per label, for classes "
+    "e.g. by sklearn.preprocessing.label_binarize."
+)
 
 
-def check_labels(y_true, target_names=None):
+def check_labels(y_true, target_names=None, *, missing=False):
     """Turn labels into a float 0/1 matrix, with a name per label.
 
     Parameters
@@ -18,6 +25,9 @@ def check_labels(y_true, target_names=None):
 
     target_names : sequence of str or None
         Names; default the columns of a DataFrame, else ``label_0`` and so on.
+
+    missing : bool, default=False
+        Whether NaN, a label that is not known, is taken.
 
     Returns
     -------
@@ -29,18 +39,29 @@ def check_labels(y_true, target_names=None):
     """
     if target_names is None and isinstance(y_true, pd.DataFrame):
         target_names = y_true.columns
-    labels = y_true.toarray() if hasattr(y_true, "toarray") else np.asarray(y_true)
+    labels = _as_floats(y_true)
     labels = labels.reshape(-1, 1) if labels.ndim == 1 else labels
     if labels.ndim != 2 or 0 in labels.shape:
         raise ValueError(
             f"`y_true` has shape {np.shape(y_true)}; pass (n_samples, n_labels), both at least 1."
         )
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError(
-            "`y_true` holds something other than 0 and 1 (or missing values); pass one 0/1 column "
-            "per label, for classes e.g. by sklearn.preprocessing.label_binarize."
-        )
-    return labels.astype(float), _check_names(target_names, labels.shape[1])
+    known = ~np.isnan(labels) if missing else np.ones(labels.shape, dtype=bool)
+    if not np.isin(labels[known], (0, 1)).all():
+        raise ValueError(_NO_LABELS.format("" if missing else " (or missing values)"))
+    return labels, _check_names(target_names, labels.shape[1])
+
+
+def _as_floats(y_true):
+    if hasattr(y_true, "toarray"):
+        y_true = y_true.toarray()
+    try:
+        if isinstance(y_true, pd.DataFrame | pd.Series):
+            # pandas' nullable columns have a missing value that numpy does not know
+            return y_true.to_numpy(dtype=float, na_value=np.nan)
+        return np.asarray(y_true, dtype=float)
+    except (TypeError, ValueError):
+        # numpy's own message would show the value
+        raise ValueError(_NO_LABELS.format("")) from None
 
 
 def _check_names(target_names, n_labels):
@@ -51,10 +72,10 @@ def _check_names(target_names, n_labels):
         raise ValueError(
             f"`target_names` has {len(names)} names for {n_labels} labels; pass one per label."
         )
-    if len(set(names)) < n_labels or MACRO in names:
+    if len(set(names)) < n_labels or set(names) & set(AVERAGES):
         raise ValueError(
-            f"`target_names` must be distinct and other than {MACRO!r}, the name of the mean over "
-            "labels; rename the labels."
+            f"`target_names` must be distinct and other than {', '.join(AVERAGES)}, the names of "
+            "means over labels; rename the labels."
         )
     return names
 
@@ -131,7 +152,7 @@ def _stack_positive_class(y_score, name):
         ) from None
 
 
-def check_probabilities(y_prob, y_true, *, labels=None):
+def check_probabilities(y_prob, y_true, *, name="y_prob", labels=None):
     """Turn probabilities of any form that a classifier gives into a float matrix.
 
     Parameters
@@ -143,6 +164,9 @@ def check_probabilities(y_prob, y_true, *, labels=None):
     y_true : ndarray of shape (n_samples, n_labels)
         Checked labels.
 
+    name : str, default="y_prob"
+        The parameter's name, for errors.
+
     labels : object, default=None
         The labels as the user gave them. If both are DataFrames, their columns must agree.
 
@@ -151,11 +175,11 @@ def check_probabilities(y_prob, y_true, *, labels=None):
     y_prob : ndarray of shape (n_samples, n_labels)
         Probabilities.
     """
-    probabilities = check_scores(y_prob, y_true, name="y_prob", labels=labels)
+    probabilities = check_scores(y_prob, y_true, name=name, labels=labels)
     n_outside = ((probabilities < 0) | (probabilities > 1)).sum()
     if n_outside:
         raise ValueError(
-            f"`y_prob` has {n_outside} entries below 0 or above 1; pass what `predict_proba` gives."
+            f"`{name}` has {n_outside} entries below 0 or above 1; pass what `predict_proba` gives."
         )
     return probabilities
 
@@ -245,6 +269,42 @@ def check_bootstrap(n_bootstraps, confidence_level):
         raise ValueError(
             f"`confidence_level` is {confidence_level!r}; pass a number between 0 and 1, as 0.95."
         )
+
+
+def check_averages(averages):
+    """Check which means over labels are asked for.
+
+    Parameters
+    ----------
+    averages : sequence of {"macro", "micro", "weighted"}
+        Names, none twice.
+
+    Returns
+    -------
+    averages : list of str
+        The same.
+    """
+    names = [averages] if isinstance(averages, str) else list(averages)
+    if not set(names) <= set(AVERAGES) or len(set(names)) < len(names):
+        raise ValueError(f"`averages` is {averages!r}; pass some of {AVERAGES}, each once.")
+    return names
+
+
+def check_bins(n_bins, strategy):
+    """Check how probabilities are put into bins.
+
+    Parameters
+    ----------
+    n_bins : int
+        At least 1.
+
+    strategy : {"uniform", "quantile"}
+        Bins of equal width or of equal weight.
+    """
+    if not isinstance(n_bins, numbers.Integral) or n_bins < 1:
+        raise ValueError(f"`n_bins` is {n_bins!r}; pass a whole number of at least 1.")
+    if strategy not in BIN_STRATEGIES:
+        raise ValueError(f"`strategy` is {strategy!r}; pass one of {BIN_STRATEGIES}.")
 
 
 def check_threshold(threshold, n_labels):

@@ -1,10 +1,7 @@
 """Apply a score of single labels to all labels, and average it."""
 
-import numpy as np
-
-from ._inputs import check_labels, check_probabilities, check_sample_weight
-
-AVERAGES = ("macro", "micro", "weighted", None)
+from ._averages import with_averages
+from ._inputs import AVERAGES, check_labels, check_probabilities, check_sample_weight
 
 
 def average_over_labels(score_labels, y_true, y_prob, *, average, sample_weight):
@@ -13,11 +10,11 @@ def average_over_labels(score_labels, y_true, y_prob, *, average, sample_weight)
     Parameters
     ----------
     score_labels : callable
-        Takes labels and probabilities of shape (n_samples, n_labels) and row weights of shape
-        (n_samples,), gives scores of shape (n_labels,).
+        Takes labels and probabilities of shape (n_samples, n_labels) and weights of shape
+        (n_samples, 1), gives scores of shape (1, n_labels).
 
     y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1.
+        True labels, 0 or 1, NaN where not known.
 
     y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
         Probabilities in any form that a classifier gives.
@@ -34,22 +31,15 @@ def average_over_labels(score_labels, y_true, y_prob, *, average, sample_weight)
     score : float or ndarray of shape (n_labels,)
         The array where `average` is None.
     """
-    if average not in AVERAGES:
-        raise ValueError(f"`average` is {average!r}; pass one of {AVERAGES}.")
-    labels, _ = check_labels(y_true)
+    if average not in (*AVERAGES, None):
+        raise ValueError(f"`average` is {average!r}; pass one of {(*AVERAGES, None)}.")
+    labels, _ = check_labels(y_true, missing=True)
     probabilities = check_probabilities(y_prob, labels, labels=y_true)
     weights = check_sample_weight(sample_weight, len(labels))
-    if average == "micro":
-        pairs = labels.reshape(-1, 1), probabilities.reshape(-1, 1)
-        return float(score_labels(*pairs, np.repeat(weights, labels.shape[1]))[0])
-    scores = score_labels(labels, probabilities, weights)
-    if average is None:
-        return scores
-    if average == "macro":
-        return float(scores.mean())
-    positives = weights @ labels
-    if not positives.any():
+    if average == "weighted" and not (weights @ (labels == 1)).any():
         raise ValueError(
             "`average` is 'weighted' but no label has a positive row; pass average='macro'."
         )
-    return float(np.average(scores, weights=positives))
+    averages = [] if average is None else [average]
+    scores = with_averages(score_labels, labels, probabilities, weights[:, None], averages)[0]
+    return scores if average is None else float(scores[-1])

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-import numpy as np
-
 from ._label_average import average_over_labels
+from ._scores import precision_of
+from ._weighted_probabilities import weighted_log_loss
 
 
 def multilabel_log_loss(y_true, y_prob, *, average="macro", sample_weight=None):
@@ -23,15 +23,15 @@ def multilabel_log_loss(y_true, y_prob, *, average="macro", sample_weight=None):
     Parameters
     ----------
     y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1.
+        True labels, 0 or 1; NaN where not known, which leaves the pair out.
 
     y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of n_labels \
             arrays of shape (n_samples, 2)
         Probabilities as `predict_proba` gives them; the list is what scikit-learn's forests give.
 
     average : {"macro", "micro", "weighted", None}, default="macro"
-        Mean over labels; the same over all pairs of row and label, which is equal as each label
-        has all rows; mean over labels weighted by their positives; or one score per label.
+        Mean over labels; the same over all pairs of row and label, which is equal where each
+        label has all rows; mean over labels weighted by their positives; or one score per label.
 
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights.
@@ -44,8 +44,8 @@ def multilabel_log_loss(y_true, y_prob, *, average="macro", sample_weight=None):
     Raises
     ------
     ValueError
-        If shapes do not agree, a value is missing or no probability, or a parameter is out of
-        its range.
+        If shapes do not agree, a probability is missing or none, or a parameter is out of its
+        range.
 
     See Also
     --------
@@ -74,18 +74,7 @@ def multilabel_log_loss(y_true, y_prob, *, average="macro", sample_weight=None):
     >>> multilabel_log_loss(y_true, [[0.8, 0.1], [0.3, 0.1]], average=None).round(3)
     array([0.29 , 0.105])
     """
-    score_labels = partial(_log_losses, epsilon=_epsilon(y_prob))
+    score_labels = partial(weighted_log_loss, epsilon=precision_of(y_prob))
     return average_over_labels(
         score_labels, y_true, y_prob, average=average, sample_weight=sample_weight
     )
-
-
-def _epsilon(y_prob):
-    dtype = np.asarray(y_prob).dtype
-    return np.finfo(dtype if np.issubdtype(dtype, np.floating) else float).eps
-
-
-def _log_losses(y_true, y_prob, weights, *, epsilon):
-    of_what_came_true = np.where(y_true > 0, y_prob, 1 - y_prob)
-    losses = -np.log(np.clip(of_what_came_true, epsilon, 1 - epsilon))
-    return np.average(losses, axis=0, weights=weights)

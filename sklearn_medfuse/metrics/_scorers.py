@@ -2,17 +2,21 @@
 
 from ._brier_score import multilabel_brier_score
 from ._calibration_error import expected_calibration_error
+from ._inputs import AVERAGES
 from ._log_loss import multilabel_log_loss
-from ._macro_ranking import macro_auprc, macro_auroc
 from ._multilabel_scorer import MultilabelScorer
+from ._ranking import multilabel_auprc, multilabel_auroc
 
-# name -> function, and -1 where less of it is better
+# name -> function, its parameters, and -1 where less of it is better
 _SCORES = {
-    "macro_auprc": (macro_auprc, 1),
-    "macro_auroc": (macro_auroc, 1),
-    "neg_expected_calibration_error": (expected_calibration_error, -1),
-    "neg_multilabel_brier_score": (multilabel_brier_score, -1),
-    "neg_multilabel_log_loss": (multilabel_log_loss, -1),
+    **{
+        f"{average}_{name}": (function, {"average": average}, 1)
+        for name, function in (("auprc", multilabel_auprc), ("auroc", multilabel_auroc))
+        for average in AVERAGES
+    },
+    "neg_expected_calibration_error": (expected_calibration_error, {}, -1),
+    "neg_multilabel_brier_score": (multilabel_brier_score, {}, -1),
+    "neg_multilabel_log_loss": (multilabel_log_loss, {}, -1),
 }
 
 
@@ -45,10 +49,12 @@ def get_scorer(name, **params):
     name : str
         One of `get_scorer_names`. Those that start with ``neg_`` are the negative of a loss, so
         that more is better for all. ``macro_auroc`` and ``macro_auprc`` are means over the labels
-        of which the fold holds both classes, and NaN if there is none.
+        of which the fold holds both classes, and NaN if there is none; ``weighted_`` ones weigh
+        the labels by their positives; ``micro_`` ones rank all pairs of row and label at once.
 
     **params : dict
-        Further parameters of the score, as `n_bins` of `expected_calibration_error`.
+        Further parameters of the score, as `n_bins` of `expected_calibration_error`, or the
+        `average` of a loss.
 
     Returns
     -------
@@ -102,5 +108,5 @@ def get_scorer(name, **params):
     """
     if name not in _SCORES:
         raise ValueError(f"`name` is {name!r}; pass one of {get_scorer_names()}.")
-    function, sign = _SCORES[name]
-    return MultilabelScorer(function, sign, params)
+    function, own_params, sign = _SCORES[name]
+    return MultilabelScorer(function, sign, own_params | params)

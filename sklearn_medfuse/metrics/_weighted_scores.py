@@ -3,7 +3,8 @@
 A bootstrap resample is a vector of whole-number row weights, so scores under weights give every
 resample from one sort per label. In all functions `y_true` and `y_score` have shape
 (n_samples, n_labels), `weights` has shape (n_samples, n_draws), and the result has shape
-(n_draws, n_labels). Where the score is undefined, because a draw holds one class alone, it is NaN.
+(n_draws, n_labels). A pair whose label is NaN is left out. Where the score is undefined, because a
+draw holds one class alone, it is NaN.
 """
 
 import numpy as np
@@ -19,34 +20,31 @@ def weighted_auprc(y_true, y_score, weights):
     return _per_label(_label_auprc, y_true, y_score, weights)
 
 
-def weighted_f1(y_true, y_score, weights, threshold):
-    """Harmonic mean of precision and recall of `y_score >= threshold`."""
-    predicted = (y_score >= threshold).astype(float)
-    true_positives = weights.T @ (y_true * predicted)
-    n_positive = weights.T @ y_true
-    defined = _has_both_classes(n_positive, weights)
-    f1 = np.full(n_positive.shape, np.nan)
-    n_either = n_positive + weights.T @ predicted
-    return np.divide(2 * true_positives, n_either, out=f1, where=defined)
-
-
 def weighted_prevalence(y_true, weights):
     """Share of positive rows; defined for a constant label too."""
-    return (weights.T @ y_true) / weights.sum(axis=0)[:, None]
+    n_positive, n_negative = _count_classes(y_true, weights)
+    return _divide(n_positive, n_positive + n_negative, undefined=np.nan)
 
 
 def _per_label(score_label, y_true, y_score, weights):
     """Apply a score of one label to all of them, and blank it where it is undefined."""
     scores = np.full((weights.shape[1], y_true.shape[1]), np.nan)
-    defined = _has_both_classes(weights.T @ y_true, weights)
+    defined = _has_both_classes(y_true, weights)
     for label in np.flatnonzero(defined.any(axis=0)):
-        values = score_label(*_cumulate(y_true[:, label], y_score[:, label], weights))
+        known = ~np.isnan(y_true[:, label])
+        rows = slice(None) if known.all() else known
+        values = score_label(*_cumulate(y_true[rows, label], y_score[rows, label], weights[rows]))
         scores[:, label] = np.where(defined[:, label], values, np.nan)
     return scores
 
 
-def _has_both_classes(n_positive, weights):
-    return (n_positive > 0) & (n_positive < weights.sum(axis=0)[:, None])
+def _count_classes(y_true, weights):
+    return weights.T @ (y_true == 1), weights.T @ (y_true == 0)
+
+
+def _has_both_classes(y_true, weights):
+    n_positive, n_negative = _count_classes(y_true, weights)
+    return (n_positive > 0) & (n_negative > 0)
 
 
 def _cumulate(y_true, y_score, weights):
@@ -96,6 +94,10 @@ def _label_auprc(block_positives, positives, rows_before, rows, n_positive, n_ro
     return _divide((block_positives * precision).sum(axis=0), n_positive)
 
 
-def _divide(numerator, denominator):
-    """Divide, with 0 where the denominator is 0; `_per_label` blanks what is undefined."""
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+def _divide(numerator, denominator, undefined=0.0):
+    """Divide, with a value of its own where the denominator is 0.
+
+    It is 0 for the ranking scores, of which `_per_label` blanks what is undefined.
+    """
+    out = np.full_like(numerator, undefined)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from sklearn_medfuse.metrics import _bootstrap
+from sklearn_medfuse.metrics._averages import append_averages
 from sklearn_medfuse.metrics._bootstrap import (
     percentile_interval,
     resampled_weights,
     two_sided_p_value,
-    with_macro,
 )
 
 
@@ -32,7 +32,11 @@ def test_draws_do_not_depend_on_the_block_size(patients, monkeypatch):
 
 def test_macro_is_the_mean_of_the_defined_labels():
     values = np.array([[0.2, 0.4], [np.nan, 0.4], [np.nan, np.nan]])
-    np.testing.assert_allclose(with_macro(values)[:, -1], [0.3, 0.4, np.nan])
+    n_positive = np.array([[1, 3], [5, 1], [1, 1]])
+    found = append_averages(values, n_positive, None, ["macro", "weighted"])
+    np.testing.assert_allclose(found[:, :2], values)
+    np.testing.assert_allclose(found[:, 2], [0.3, 0.4, np.nan])
+    np.testing.assert_allclose(found[:, 3], [0.35, 0.4, np.nan])
 
 
 def test_interval_holds_the_middle_of_the_defined_draws():

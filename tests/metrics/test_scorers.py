@@ -26,6 +26,7 @@ from sklearn_medfuse.metrics import (
 
 NAMES = get_scorer_names()
 PROBA = "predict_proba"
+AVERAGES = ["macro", "micro", "weighted"]
 
 
 @pytest.fixture
@@ -87,9 +88,13 @@ def test_names():
     assert NAMES == [
         "macro_auprc",
         "macro_auroc",
+        "micro_auprc",
+        "micro_auroc",
         "neg_expected_calibration_error",
         "neg_multilabel_brier_score",
         "neg_multilabel_log_loss",
+        "weighted_auprc",
+        "weighted_auroc",
     ]
     with pytest.raises(ValueError, match="`name` is 'neg_log_loss'; pass one of"):
         get_scorer("neg_log_loss")
@@ -112,8 +117,8 @@ def test_scores_of_matrices_and_of_lists(table, model):
         "neg_multilabel_log_loss": -multilabel_log_loss(y, y_prob),
         "neg_multilabel_brier_score": -multilabel_brier_score(y, y_prob),
         "neg_expected_calibration_error": -expected_calibration_error(y, y_prob),
-        "macro_auroc": roc_auc_score(y, y_prob),
-        "macro_auprc": average_precision_score(y, y_prob),
+        **{f"{a}_auroc": roc_auc_score(y, y_prob, average=a) for a in AVERAGES},
+        **{f"{a}_auprc": average_precision_score(y, y_prob, average=a) for a in AVERAGES},
     }
     for name in NAMES:
         assert get_scorer(name)(model, X, y) == pytest.approx(expected[name], rel=1e-12)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from sklearn_medfuse.metrics._weighted_decisions import weighted_f1
 from sklearn_medfuse.metrics._weighted_scores import (
     weighted_auprc,
     weighted_auroc,
-    weighted_f1,
     weighted_prevalence,
 )
 
@@ -22,7 +22,7 @@ def test_equal_to_scikit_learn_under_weights(labels, scores, decimals):
     truth = labels.astype(float)
     auroc = weighted_auroc(truth, scores, weights)
     auprc = weighted_auprc(truth, scores, weights)
-    f1 = weighted_f1(truth, scores, weights, 0.5)
+    f1 = weighted_f1(truth, scores - 0.5, weights)
     prevalence = weighted_prevalence(truth, weights)
     for draw in range(weights.shape[1]):
         given_weights = {"sample_weight": weights[:, draw], "average": None}
@@ -61,7 +61,7 @@ def test_by_hand():
     once = np.ones((5, 1))
     assert weighted_auroc(truth, scores, once) == pytest.approx((3 + 1.5) / 6)
     assert weighted_auprc(truth, scores, once) == pytest.approx((1 / 1 + 2 / 4) / 2)
-    assert weighted_f1(truth, scores, once, 0.4) == pytest.approx(2 * 2 / (2 + 4))
+    assert weighted_f1(truth, scores - 0.4, once) == pytest.approx(2 * 2 / (2 + 4))
     assert weighted_prevalence(truth, once) == pytest.approx(2 / 5)
 
 
@@ -71,6 +71,6 @@ def test_a_draw_of_one_class_is_undefined_without_a_warning():
     weights = np.array([[1.0, 0.0, 3.0], [1.0, 2.0, 0.0], [1.0, 1.0, 0.0]])
     for score in (weighted_auroc, weighted_auprc):
         np.testing.assert_array_equal(score(truth, scores, weights).ravel(), [1.0, np.nan, np.nan])
-    f1 = weighted_f1(truth, scores, weights, 0.85).ravel()
+    f1 = weighted_f1(truth, scores - 0.85, weights).ravel()
     np.testing.assert_array_equal(f1, [1.0, np.nan, np.nan])
     np.testing.assert_allclose(weighted_prevalence(truth, weights).ravel(), [1 / 3, 0.0, 1.0])
