@@ -32,7 +32,7 @@ INSIDE = {
     "notes": {"_nn", "_note_sections"} | SHARED,
     "fusion": {"_nn"} | SHARED,
     "pipeline": ESTIMATOR_ROOMS,
-    "datasets": {"_note_sections"},
+    "datasets": {"_note_sections", "_private_files"},
     "metrics": set(),
     "model_selection": set(),
     "plotting": {"metrics"},

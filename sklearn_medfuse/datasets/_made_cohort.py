@@ -40,7 +40,7 @@ _LABS = (
 _PANELS = (8, 5, 5, 2, 2, 1, 1)
 # how often a panel is ordered for a patient who is as ill as most, in logits
 _ORDERED = (3.0, 2.7, 0.2, 0.6, -0.6, -0.9, -0.8)
-_FINDINGS = (
+FINDINGS = (
     ("shortness of breath", "crackles at both bases", "swelling of the legs"),
     ("fever and chills", "a productive cough", "consolidation on the chest film"),
     ("chest pain on exertion", "ST depression on the ECG", "a history of bypass surgery"),
@@ -48,7 +48,7 @@ _FINDINGS = (
     ("abdominal pain", "yellow sclerae", "ascites"),
     ("low mood", "poor sleep for weeks", "loss of interest"),
 )
-_FILLER = (
+FILLER = (
     "Vital signs reviewed.",
     "Medications were reconciled with the family.",
     "Plan discussed with the team on rounds.",
@@ -197,7 +197,7 @@ def _make_notes(rng, factors) -> np.ndarray:
     """Texts (n,), in which a factor shows by its findings, named or negated."""
     n = len(factors)
     # the last factors' findings are the notes' own
-    findings = (*_FINDINGS[:_N_FACTORS], *_FINDINGS[2 : 2 + factors.shape[1] - _N_FACTORS])
+    findings = (*FINDINGS[:_N_FACTORS], *FINDINGS[2 : 2 + factors.shape[1] - _N_FACTORS])
     sentences = np.empty((n, 3 * len(findings) + 3), dtype=object)
     column = 0
     for factor, of_factor in zip(factors.T, findings, strict=True):
@@ -211,7 +211,7 @@ def _make_notes(rng, factors) -> np.ndarray:
             )
             column += 1
     for place in range(column, column + 3):
-        sentences[:, place] = np.array(_FILLER, dtype=object)[rng.integers(0, len(_FILLER), n)]
+        sentences[:, place] = np.array(FILLER, dtype=object)[rng.integers(0, len(FILLER), n)]
     order = rng.random(sentences.shape).argsort(axis=1)
     sentences = np.take_along_axis(sentences, order, axis=1)
     copied = rng.random(n) < 0.2
