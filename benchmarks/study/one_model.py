@@ -14,7 +14,6 @@ from models import make_model
 from settings import folds, prediction_files, read_cohort, read_settings
 
 
-
 def main(folder, name, seed):
     """Fit and predict each fold that is not there yet; a file is there whole or not at all."""
     cohort, settings = read_cohort(folder), read_settings(folder)

@@ -41,7 +41,9 @@ PACKAGES = ("sklearn-medfuse", "torch", "transformers", "scikit-learn", "peft", 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ccc; text-align: right }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ccc; text-align: right;
+  white-space: nowrap }
+thead th { white-space: normal }
 th:first-child, td:first-child { text-align: left }
 .wide { overflow-x: auto } img { max-width: 100% } .note { color: #444 }
 """
@@ -174,7 +176,9 @@ def decisions_table(results, names):
     rows = {}
     for name in results.present(names):
         rows[name] = {
-            "accuracy": mean_over_seeds(lambda d: accuracy_score(y.ravel(), d.ravel()), results, name),
+            "accuracy": mean_over_seeds(
+                lambda d: accuracy_score(y.ravel(), d.ravel()), results, name
+            ),
             "precision": mean_over_seeds(macro(precision_score, y), results, name),
             "recall": mean_over_seeds(macro(recall_score, y), results, name),
             "F1 macro": mean_over_seeds(macro(f1_score, y), results, name),
@@ -219,15 +223,20 @@ def subgroups_table(results, name):
             "group": report["group"].astype(str),
             "stays": report["n_samples"],
             "AUROC": [
-                f"{row.score:.3f} [{row.score_low:.3f}, {row.score_high:.3f}]"
+                interval_text(row.score, row.score_low, row.score_high, "")
                 for row in report.itertuples()
             ],
             "gap to the others": [
-                f"{row.gap:+.3f} [{row.gap_low:+.3f}, {row.gap_high:+.3f}]"
+                interval_text(row.gap, row.gap_low, row.gap_high, "+")
                 for row in report.itertuples()
             ],
         }
     ).set_index("attribute")
+
+
+def interval_text(value, low, high, sign):
+    """A number with its interval, nothing where a label is constant in the group."""
+    return "" if np.isnan(value) else f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def findings(results):
@@ -265,9 +274,9 @@ def listed(names):
 
 def figures(results):
     """Pictures as (title, PNG bytes)."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     from sklearn_medfuse.plotting import (
         CalibrationDisplay,
         LabelScoresDisplay,
@@ -294,7 +303,10 @@ def figures(results):
             )
         )
     drawn.append(
-        (f"Calibration of {shown[0]}", CalibrationDisplay.from_predictions(results.y, models[shown[0]]))
+        (
+            f"Calibration of {shown[0]}",
+            CalibrationDisplay.from_predictions(results.y, {shown[0]: models[shown[0]]}),
+        )
     )
     return [(title, png(display.figure_)) for title, display in drawn]
 
@@ -311,9 +323,7 @@ def write_report(folder, cohort, settings, seeds, names, left_out):
     results = Results(folder, cohort, settings, seeds, names)
     reference = (results.present([FULL, FULL_TUNED, PLAIN, PAPER]) or list(results.scores))[0]
     tables = {
-        "MEDFuse and its peers": scores_table(
-            results, [*PEERS, *BACKBONES_FIRST], reference
-        ),
+        "MEDFuse and its peers": scores_table(results, [*PEERS, *BACKBONES_FIRST], reference),
         "Decisions": decisions_table(results, [*PEERS, *BACKBONES_FIRST]),
         "What each part gives": scores_table(results, [FULL, *WITHOUT], FULL),
         "Calibration": calibration_table(results, [*PEERS, *BACKBONES_FIRST]),
@@ -336,16 +346,16 @@ def write_report(folder, cohort, settings, seeds, names, left_out):
 
 
 NOTES = {
-    "MEDFuse and its peers": "Macro means over the diseases of predictions averaged over the seeds, "
-    "95 % intervals and paired gains from resampling patients.",
+    "MEDFuse and its peers": "Macro means over the diseases of predictions averaged over the "
+    "seeds, 95 % intervals and paired gains from resampling patients.",
     "Decisions": "Thresholds maximise F1 on the out-of-fold predictions of the other folds; means "
-    "over the seeds. Accuracy counts all stays and labels alike and is high where labels are rare.",
-    "What each part gives": "The paper's ablation; words and the linear part are ours. A gain whose "
-    "interval includes zero may be chance.",
+    "over the seeds. Accuracy counts all stays and labels alike, so rare labels make it high.",
+    "What each part gives": "The paper's ablation; words and the linear part are ours. A gain "
+    "whose interval includes zero may be chance.",
     "Calibration": "Of predictions averaged over the seeds. A slope of 1 and an intercept of 0 are "
     "perfect.",
-    "Cost": "Fit and predict of one fold. Frozen vectors are embedded by the first model that needs "
-    "them and then kept.",
+    "Cost": "Fit and predict of one fold. Frozen vectors are embedded by the first model that "
+    "needs them and then kept.",
 }
 
 
@@ -357,7 +367,8 @@ def render(cohort, settings, seeds, results, tables, left_out):
         f"<title>MEDFuse: the study</title><style>{STYLE}</style><h1>MEDFuse: the study</h1>",
         f"<p>{html.escape(repr(cohort))}. {settings.n_splits} folds, "
         f"{'whole hospitals' if cohort.get('hospitals') is not None else 'patients'} held out, "
-        f"seeds {', '.join(map(str, seeds))}. Note model: {html.escape(settings.model or 'default')}."
+        f"seeds {', '.join(map(str, seeds))}. "
+        f"Note model: {html.escape(settings.model or 'default')}."
         f" {date.today()}, Python {platform.python_version()}, {installed()}.</p>",
         f"<h2>In short</h2><p>{html.escape(findings(results))}</p>",
     ]

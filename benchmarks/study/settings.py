@@ -46,7 +46,9 @@ def open_cohort(folder, settings):
     file = folder / "settings.json"
     if file.exists():
         if read_settings(folder) != settings:
-            raise SystemExit(f"'{folder}' holds a study with other settings; give another --folder.")
+            raise SystemExit(
+                f"'{folder}' holds a study with other settings; give another --folder."
+            )
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
