@@ -1,0 +1,98 @@
+"""The study: the paper's tables and every peer on one cohort, resumable, with a rendered report.
+
+Each model predicts each fold in a process of its own, so that its memory can be told; what was
+predicted is kept as parquet and not predicted again. Whole hospitals are held out, or patients
+where the source tells no hospital. The report is FOLDER/report.html.
+
+    python benchmarks/study                                     # the bundled ICU stays
+    python benchmarks/study --mimic3 PATH --model ruslanmv/Medical-Llama3-8B --fine-tuning lora
+
+FOLDER is for its owner alone and holds the cohort: with data of patients keep it where they are.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from models import missing_package, model_names
+from report import write_report
+from settings import Settings, open_cohort, prediction_files, read_cohort
+
+
+def parse(arguments=None):
+    """Read the command line into folder, settings, seeds and names of models."""
+    parser = argparse.ArgumentParser(prog="benchmarks/study", description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("artifacts/study"))
+    parser.add_argument("--mimic3", default=None, help="folder or database with MIMIC-III's tables")
+    parser.add_argument("--index-time", default="48h", help="time of prediction, for --mimic3")
+    parser.add_argument("--model", default=None, help="note model by hub id, folder or GGUF file")
+    parser.add_argument(
+        "--fine-tuning", choices=["lora", "full"], default=None, help="tune the note model too"
+    )
+    parser.add_argument("--max-epochs", type=int, default=None, help="epochs of fine-tuning")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 2, 3])
+    parser.add_argument("--n-splits", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=None, help="parts of names of models")
+    parser.add_argument("--quick", action="store_true", help="200 stays, one seed, two folds")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.seeds, options.n_splits = options.seeds[:1], 2
+    settings = Settings(
+        mimic3=options.mimic3,
+        index_time=options.index_time,
+        model=options.model,
+        fine_tuning=options.fine_tuning,
+        max_epochs=options.max_epochs,
+        n_splits=options.n_splits,
+        n_stays=200 if options.quick else None,
+    )
+    return options.folder, settings, options.seeds, options.models
+
+
+def chosen_models(settings, wanted):
+    """Names of the models to run, and of those that lack a package."""
+    names = [
+        name for name in model_names(settings) if wanted is None or any(w in name for w in wanted)
+    ]
+    if not names:
+        raise SystemExit(f"No model has a name with {wanted}: {', '.join(model_names(settings))}.")
+    lacking = {name: package for name in names if (package := missing_package(name))}
+    return [name for name in names if name not in lacking], lacking
+
+
+def run(folder, name, seed, n_splits):
+    """Predict the folds that are not there yet, in a new process."""
+    if all(file.exists() for file in prediction_files(folder, name, seed, n_splits)):
+        return True
+    one_model = Path(__file__).with_name("one_model.py")
+    done = subprocess.run([sys.executable, one_model, folder, name, str(seed)], check=False)
+    return done.returncode == 0
+
+
+def main(arguments=None):
+    """Run what is missing, then write the report."""
+    folder, settings, seeds, wanted = parse(arguments)
+    open_cohort(folder, settings)
+    names, lacking = chosen_models(settings, wanted)
+    for name, package in lacking.items():
+        print(f"left out: {name}, as {package} is not installed", flush=True)
+    failed = []
+    for seed in seeds:
+        for name in names:
+            print(f"seed {seed}: {name}", flush=True)
+            if not run(folder, name, seed, settings.n_splits):
+                failed.append(f"{name}, seed {seed}")
+    left_out = [f"{name} ({package} not installed)" for name, package in lacking.items()]
+    report = write_report(folder, read_cohort(folder), settings, seeds, names, left_out + failed)
+    print(f"report: {report}")
+    if failed:
+        raise SystemExit(f"failed: {'; '.join(failed)}. Run the same command to try again.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The models of the study by name: peers, note models, MEDFuse, and what it is without a part."""
+
+from importlib.util import find_spec
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_medfuse import LLMNoteEncoder, make_medfuse_pipeline
+
+LABS = "labs: HistGradientBoosting"
+TFIDF = "notes: TF-IDF + logistic"
+MEAN = "mean of the two"
+FROZEN = "notes: frozen vectors + logistic"
+TUNED = "notes: fine-tuned vectors + logistic"
+SKRUB = "skrub TableVectorizer + HistGradientBoosting"
+CATBOOST = "CatBoost with text features"
+LIGHTGBM = "LightGBM on labs + frozen vectors"
+PAPER = "MEDFuse as in the paper"
+PLAIN = "MEDFuse"
+FULL = "MEDFuse with words and lab text"
+FULL_TUNED = "MEDFuse with words, lab text, fine-tuned"
+
+PEERS = (LABS, TFIDF, MEAN, FROZEN, SKRUB, CATBOOST, LIGHTGBM)
+# the ablation table: what is taken from FULL, and by which parameters
+WITHOUT = {
+    "without LABTEXT": {"lab_text": False},
+    "without MLTM and LABTEXT": {"lab_text": False, "imputed": True},
+    "without TEXT": {"lab_text": False, "words": False, "fusion": "labs"},
+    "without labs": {"lab_text": False, "words": False, "fusion": "notes"},
+    "without disentangled module: concat": {"fusion": "concat"},
+    "without disentangled module: late": {"fusion": "late"},
+    "without disentangled module: kronecker": {"fusion": "kronecker"},
+    "without MI": {"mi_weight": 0.0},
+    "without words": {"words": False},
+    "without linear part": {"linear_weight": 0.0},
+}
+PACKAGES = {SKRUB: "skrub", CATBOOST: "catboost", LIGHTGBM: "lightgbm"}
+
+
+def model_names(settings):
+    """All models in the order of the report; the mean is taken in the report."""
+    peers = [name for name in PEERS if name != MEAN]
+    ours = [PAPER, PLAIN, FULL, *WITHOUT]
+    return [*peers, TUNED, *ours, FULL_TUNED] if tunes(settings) else [*peers, *ours]
+
+
+def tunes(settings):
+    """Whether the note model is fine-tuned too: asked for, or the default model is at hand."""
+    return settings.fine_tuning is not None or settings.model is None
+
+
+def missing_package(name):
+    """The package that a model needs and that is not installed, or None."""
+    package = PACKAGES.get(name)
+    return package if package and find_spec(package) is None else None
+
+
+def make_model(name, cohort, settings, seed, cache):
+    """Unfitted estimator on the cohort's X, with `predict_proba` (n, n_labels)."""
+    labs, note = cohort.lab_columns, cohort.note_column
+    encoder = note_encoder(settings, seed, cache)
+    tuned = note_encoder(settings, seed, cache, tuned=True)
+    logistic = OneVsRestClassifier(LogisticRegression(C=0.003, max_iter=1000))
+    vectors = [SimpleImputer(keep_empty_features=True), StandardScaler(), logistic]
+    if name == LABS:
+        return on(labs, "passthrough", OneVsRestClassifier(boosting(seed)))
+    if name == TFIDF:
+        return on(note, words(), OneVsRestClassifier(LogisticRegression(C=3, max_iter=1000)))
+    if name in (FROZEN, TUNED):
+        return on(note, tuned if name == TUNED else encoder, *vectors)
+    if name == SKRUB:
+        from skrub import TableVectorizer
+
+        return make_pipeline(TableVectorizer(), OneVsRestClassifier(boosting(seed)))
+    if name == CATBOOST:
+        return CatBoostPerLabel(note, random_state=seed)
+    if name == LIGHTGBM:
+        embedded = ColumnTransformer([("labs", "passthrough", labs), ("notes", encoder, note)])
+        return make_pipeline(
+            embedded.set_output(transform="pandas"), OneVsRestClassifier(light_boosting(seed))
+        )
+    return medfuse(name, cohort, tuned if name == FULL_TUNED else encoder, seed)
+
+
+def medfuse(name, cohort, encoder, seed):
+    """MEDFuse, or what it is without a part."""
+    params = {"lab_text": True, "words": True}
+    if name == PAPER:
+        params = {"lab_text": True, "linear_weight": 0.0}
+    elif name == PLAIN:
+        params = {}
+    elif name in WITHOUT:
+        params |= WITHOUT[name]
+    if params.pop("imputed", False):
+        params["lab_encoder"] = make_pipeline(
+            SimpleImputer(keep_empty_features=True), StandardScaler()
+        )
+    return make_medfuse_pipeline(
+        cohort.lab_columns,
+        cohort.note_column,
+        note_encoder=encoder,
+        random_state=seed,
+        **params,
+    )
+
+
+def note_encoder(settings, seed, cache, tuned=False):
+    """The note model, frozen, its vectors kept in a folder for all models; or fine-tuned."""
+    params = {} if settings.model is None else {"model": settings.model}
+    if not tuned:
+        return LLMNoteEncoder(**params, cache=cache)
+    if settings.max_epochs is not None:
+        params["max_epochs"] = settings.max_epochs
+    return LLMNoteEncoder(**params, fine_tuning=settings.fine_tuning or "lora", random_state=seed)
+
+
+def on(columns, encoder, *steps):
+    """Some columns, encoded, then further steps."""
+    return make_pipeline(ColumnTransformer([("x", encoder, columns)]), *steps)
+
+
+def words():
+    """TF-IDF of a text column in which a note may be missing."""
+    return make_pipeline(
+        FunctionTransformer(fill_missing_notes),
+        TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True),
+    )
+
+
+def boosting(seed):
+    """Histogram gradient boosting for a thousand stays."""
+    return HistGradientBoostingClassifier(learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
+
+
+def light_boosting(seed):
+    """LightGBM for a thousand stays."""
+    from lightgbm import LGBMClassifier
+
+    return LGBMClassifier(
+        n_estimators=100, learning_rate=0.05, num_leaves=15, n_jobs=1, random_state=seed, verbose=-1
+    )
+
+
+def fill_missing_notes(notes):
+    """Give a vectoriser an empty string where there is no note."""
+    return notes.fillna("")
+
+
+class CatBoostPerLabel(ClassifierMixin, BaseEstimator):
+    """CatBoost with the note as a text feature, a model per label.
+
+    Parameters
+    ----------
+    note_column : str
+        Column of the note.
+    iterations : int, default=300
+        Trees.
+    random_state : int or None, default=None
+        Seed.
+    """
+
+    def __init__(self, note_column, iterations=300, random_state=None):
+        self.note_column = note_column
+        self.iterations = iterations
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Fit a model per label."""
+        from catboost import CatBoostClassifier
+
+        self.models_ = [
+            CatBoostClassifier(
+                iterations=self.iterations,
+                learning_rate=0.05,
+                depth=4,
+                text_features=[self.note_column],
+                random_seed=self.random_state,
+                thread_count=1,
+                allow_writing_files=False,
+                verbose=False,
+            ).fit(self._filled(X), column)
+            for column in np.asarray(y).T
+        ]
+        return self
+
+    def predict_proba(self, X):
+        """Probabilities (n_rows, n_labels)."""
+        return np.stack([m.predict_proba(self._filled(X))[:, 1] for m in self.models_], axis=1)
+
+    def _filled(self, X):
+        return X.assign(**{self.note_column: X[self.note_column].fillna("").astype(object)})

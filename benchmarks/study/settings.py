@@ -1,0 +1,102 @@
+"""What a run of the study is, and where it keeps what it finds."""
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sklearn_medfuse.datasets import Cohort, load_eicu_demo, load_mimic3
+from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Cohort, note model and folds: what results depend on.
+
+    Parameters
+    ----------
+    mimic3 : str or None
+        MIMIC-III's tables; None takes the bundled stays.
+    index_time : str
+        Time of prediction, for MIMIC-III.
+    model : str or None
+        Note model; None takes the default of `LLMNoteEncoder`.
+    fine_tuning : str or None
+        How a tuned note model is trained; None tunes by LoRA on the bundled stays, not elsewhere.
+    max_epochs : int or None
+        Epochs of fine-tuning; None takes the encoder's default.
+    n_splits : int
+        Folds.
+    n_stays : int or None
+        Only the first stays.
+    """
+
+    mimic3: str | None = None
+    index_time: str = "48h"
+    model: str | None = None
+    fine_tuning: str | None = None
+    max_epochs: int | None = None
+    n_splits: int = 5
+    n_stays: int | None = None
+
+
+def open_cohort(folder, settings):
+    """Make the folder and its cohort, or check that what is there was made by these settings."""
+    file = folder / "settings.json"
+    if file.exists():
+        if read_settings(folder) != settings:
+            raise SystemExit(
+                f"'{folder}' holds a study with other settings; give another --folder."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    load_cohort(settings).to_parquet(folder / "cohort")
+    # last: without it a killed run begins anew
+    unfinished = file.with_suffix(".part")
+    unfinished.write_text(json.dumps(asdict(settings), indent=2), encoding="utf-8")
+    os.replace(unfinished, file)
+
+
+def read_settings(folder):
+    """Settings of the study in a folder."""
+    text = (Path(folder) / "settings.json").read_text(encoding="utf-8")
+    return Settings(**json.loads(text))
+
+
+def read_cohort(folder):
+    """Cohort of the study in a folder."""
+    return Cohort.from_parquet(Path(folder) / "cohort")
+
+
+def load_cohort(settings):
+    """Load the stays; sections of notes that state the outcome are left out."""
+    if settings.mimic3 is None:
+        cohort = load_eicu_demo()
+    else:
+        cohort = load_mimic3(
+            settings.mimic3, index_time=settings.index_time, drop_note_sections="outcome"
+        )
+    if settings.n_stays is not None:
+        for name in ("X", "y", "groups", "hospitals", "subgroups", "index_times"):
+            if cohort.get(name) is not None:
+                cohort[name] = cohort[name].iloc[: settings.n_stays]
+        cohort["stay_ids"] = cohort["stay_ids"][: settings.n_stays]
+        kept = cohort.y.columns[cohort.y.sum() >= 10]
+        cohort["y"], cohort["target_names"] = cohort.y[kept], list(kept)
+    return cohort
+
+
+def folds(cohort, settings, seed):
+    """Folds that hold out whole hospitals, or patients, with an even share of each label."""
+    groups = cohort.hospitals if cohort.get("hospitals") is not None else cohort.groups
+    splitter = MultilabelStratifiedGroupKFold(settings.n_splits, shuffle=True, random_state=seed)
+    return list(splitter.split(cohort.X, cohort.y, groups=groups))
+
+
+def prediction_files(folder, name, seed, n_splits):
+    """Where a model's predictions of each fold are, or will be."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    place = Path(folder) / "predictions" / plain
+    return [place / f"seed{seed}-fold{fold}.parquet" for fold in range(n_splits)]
