@@ -43,7 +43,8 @@ class SharedMember(nn.Module):
 
     def forward_parts(self, blocks, present):
         """Parts of the shared fusion, of scaled blocks."""
-        scaled = [block * scale for block, scale in zip(blocks, self.scales, strict=True)]
+        # NaN stands for an absent modality: as a factor it would spoil the gradient of the scale
+        scaled = [b.nan_to_num() * scale for b, scale in zip(blocks, self.scales, strict=True)]
         return self.base.forward_parts(scaled, present)
 
     def forward_head(self, parts):
