@@ -16,14 +16,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sklearn_medfuse.datasets._eicu import BUNDLED, DATASET, TABLES, URL
-from sklearn_medfuse.datasets._tables import TableFolder
+from sklearn_medfuse.datasets._sources import Source
 
-TYPES = {"integer": pa.int32(), "number": pa.float64(), "text": pa.string()}
+WHOLE, NUMBER = ("id", "minutes"), ("number",)
+
+
+def read(source: Source, table: str, columns: dict[str, str]) -> pd.DataFrame:
+    """Cells as they were published: numbers as such, texts and identifiers of letters as texts."""
+    parts = [
+        f"CAST({name} AS {'BIGINT' if kind in WHOLE else 'DOUBLE'}) AS {name}"
+        if kind in WHOLE + NUMBER
+        else name
+        for name, kind in columns.items()
+    ]
+    return source.query(
+        f"SELECT {', '.join(parts)} FROM {source.scan(table, list(columns))}", table
+    )
 
 
 def write_compact(frame: pd.DataFrame, columns: dict[str, str], file: Path) -> None:
     """Write one table as small as parquet can: sorted rows, dictionaries, strong compression."""
-    schema = pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
+    types = {**dict.fromkeys(WHOLE, pa.int32()), **dict.fromkeys(NUMBER, pa.float64())}
+    schema = pa.schema([(name, types.get(kind, pa.string())) for name, kind in columns.items()])
     frame = frame.sort_values(list(columns), kind="stable", ignore_index=True)
     # Without pandas' own metadata the bytes depend on the data and on pyarrow alone.
     table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
@@ -37,15 +51,15 @@ def main() -> None:
     parser.add_argument("path", type=Path, help="folder with the published tables")
     parser.add_argument("--output", type=Path, default=BUNDLED, help="folder to write to")
     arguments = parser.parse_args()
-    source = TableFolder(arguments.path, DATASET, URL)
     arguments.output.mkdir(parents=True, exist_ok=True)
     total = 0
-    for table, columns in TABLES.items():
-        frame = source.read(table, columns)
-        file = arguments.output / f"{table}.parquet"
-        write_compact(frame, columns, file)
-        total += file.stat().st_size
-        print(f"{table:14} {len(frame):8,} rows {file.stat().st_size / 1e3:8,.0f} kB")
+    with Source(arguments.path, DATASET, URL) as source:
+        for table, columns in TABLES.items():
+            frame = read(source, table, columns)
+            file = arguments.output / f"{table}.parquet"
+            write_compact(frame, columns, file)
+            total += file.stat().st_size
+            print(f"{table:14} {len(frame):8,} rows {file.stat().st_size / 1e3:8,.0f} kB")
     print(f"{'total':14} {'':8}      {total / 1e3:8,.0f} kB")
 
 

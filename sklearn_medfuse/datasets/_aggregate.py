@@ -5,7 +5,7 @@ is small. Only then is known which unit each lab is mostly given in: the rows ar
 merged, and put in columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -13,11 +13,12 @@ from operator import itemgetter
 import numpy as np
 import pandas as pd
 
-from ._cells import literal
+from ._cells import TIMES, literal
+from ._day_values import OF_RESULTS, fill_in, in_units, read_day_values
 from ._digests import frame_digest
 from ._layout import Layout
 from ._options import CohortOptions
-from ._sources import Source
+from ._sources import TEXT_DTYPE, Source
 from ._steps import Steps
 from ._units import conversion, unit_key
 from ._window import Condition, classified, count_rows, note_zones, zone_counts
@@ -124,27 +125,34 @@ def build_labs(
         layout.labs,
         None if items is None else frame_digest(items),
     )
-    usable = _convert_units(source, layout.labs.table, options, counts)
-    names = _choose_labs(source, options, n_stays)
-    return _columns(source, usable, names, options.aggregates, n_stays)
+    day_units = {} if layout.days is None else layout.days.units
+    units = _convert_units(source, layout.labs.table, options, day_units, counts)
+    days = pd.DataFrame(index=range(n_stays))
+    if layout.days is not None:
+        days = read_day_values(source, layout.days, options, steps, n_stays, counts)
+        days = in_units(days, layout.days, units, counts)
+    names, with_results = _choose_labs(source, options, days)
+    return _columns(source, units, names, with_results, options.aggregates, days)
 
 
 def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
     """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
-    item, joins = "e.item", ""
+    item, joins = _named("e.item", labs.names), ""
     if items is not None:
         source.register("items", items)
         item, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
     reasons = {}
     if options.lab_names is not None:
-        reasons["of labs that lab_names lacks"] = _of_other_labs(item, items, options.lab_names)
+        reasons["of labs that lab_names lacks"] = _of_other_labs(
+            item, items, labs.names, options.lab_names
+        )
     reasons["without a name"] = Condition("e.item IS NULL")
     if joins:
         reasons["of items that the dictionary lacks"] = Condition("d.name IS NULL")
     # A result given as a text alone counts if it is a number.
-    value = "e.value"
+    value = labs.number
     if "text" in labs.columns:
-        value = "coalesce(e.value, TRY_CAST(e.text AS DOUBLE))"
+        value = f"coalesce({value}, TRY_CAST(e.text AS DOUBLE))"
         value = f"CASE WHEN isfinite({value}) THEN {value} END"
     reasons["without a number"] = Condition(f"({value}) IS NULL")
     events = classified(source, labs, options, reasons, lookback=lookback, joins=joins)
@@ -173,7 +181,7 @@ def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
     if joins:
         missing_items = events.reasons.index("of items that the dictionary lacks") + 1
     zones = [name.rsplit(" AS ", 1)[1] for name in zone_counts(labs.columns)]
-    times = [f"{role}_zoned" for role, (_, kind) in labs.columns.items() if kind == "time"]
+    times = [f"{role}_zoned" for role, (_, kind) in labs.columns.items() if kind in TIMES]
     inner = (
         f"SELECT reason, unstored, CASE WHEN reason = {missing_items} THEN item END AS strange, "
         f"{used}, {', '.join(times)} FROM {rows}"
@@ -190,10 +198,20 @@ def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
     _report_rows(source, labs, events, zones, counts)
 
 
-def _of_other_labs(item: str, items: pd.DataFrame | None, wanted: Sequence[str]) -> Condition:
+def _named(item: str, names: Mapping[str, str]) -> str:
+    """SQL for the name of an item's lab."""
+    cases = " ".join(f"WHEN {literal(of)} THEN {literal(name)}" for of, name in names.items())
+    return f"CASE {item} {cases} ELSE {item} END" if cases else item
+
+
+def _of_other_labs(
+    item: str, items: pd.DataFrame | None, renamed: Mapping[str, str], wanted: Sequence[str]
+) -> Condition:
     """Results of labs that are not wanted, by their names, which a server knows as items."""
     names = ", ".join(map(literal, wanted)) or "NULL"
-    on_server = names
+    of_names = [of for of, name in renamed.items() if name in wanted]
+    of_names += [name for name in wanted if name not in renamed]
+    on_server = ", ".join(map(literal, of_names)) or "NULL"
     if items is not None:
         of_name = items.loc[items["name"].isin(list(wanted)), "item"]
         if pd.api.types.is_float_dtype(of_name):
@@ -229,8 +247,8 @@ def _report_rows(source, labs, events, zones, counts) -> None:
         counts[f"{labs.table} rows kept: without a stored time, judged by the other"] = unstored
 
 
-def _convert_units(source, table, options, counts) -> pd.Series:
-    """Lab, its unit and range, and in the table `conversions` how to get there from others."""
+def _convert_units(source, table, options, fixed, counts) -> pd.Series:
+    """The unit of each lab, and in the table `conversions` how to get there from others."""
     given = source.query(
         "SELECT lab, unit, sum(n) AS n FROM cells WHERE reason = 0 GROUP BY ALL ORDER BY ALL",
         table,
@@ -240,10 +258,12 @@ def _convert_units(source, table, options, counts) -> pd.Series:
     triples = zip(given["lab"], given["unit"], given["n"].astype(int), strict=True)
     for lab, of_lab in groupby(triples, key=itemgetter(0)):
         numbers = [(None if pd.isna(unit) else str(unit), n) for _, unit, n in of_lab]
-        units[lab] = target = wanted.pop(lab, None) or _usual_unit(numbers)
+        units[lab] = target = wanted.pop(lab, None) or fixed.get(lab) or _usual_unit(numbers)
         for unit, n in numbers:
             factor = (1.0, 0.0) if unit is None else conversion(unit, target, str(lab))
             rows.append((lab, unit, n, unit is None and target, factor))
+    # Labs that have no results, but values of the first hours.
+    units |= {lab: wanted.pop(lab, None) or unit for lab, unit in fixed.items() if lab not in units}
     if wanted:
         raise ValueError(f"units names labs that no result has: {sorted(wanted)}.")
     _report_units(table, rows, counts)
@@ -293,21 +313,28 @@ _CONVERTED = (
 )
 
 
-def _choose_labs(source, options, n_stays) -> list[str]:
-    """Labs to make columns of, in alphabetical order or as named."""
+def _choose_labs(source, options, days) -> tuple[list[str], set[str]]:
+    """Labs to make columns of, and those that have results.
+
+    They come as named; else those with values of the first hours in their own order, whatever
+    their coverage, and then the others in alphabetical order.
+    """
     covered = source.query(
         f"SELECT c.lab AS lab, count(DISTINCT stay) AS n FROM {_CONVERTED} GROUP BY ALL",
         "lab results",
     ).set_index("lab")["n"]
+    with_results = set(covered.index)
+    with_days = [name for name in days if name in with_results or days[name].notna().any()]
     if options.lab_names is None:
-        return sorted(covered.index[covered / n_stays >= options.min_coverage])
-    unknown = [name for name in options.lab_names if name not in covered.index]
+        enough = covered.index[covered / len(days) >= options.min_coverage]
+        return [*with_days, *sorted(set(enough).difference(days))], with_results
+    unknown = [name for name in options.lab_names if name not in with_results.union(with_days)]
     if unknown:
         raise ValueError(f"lab_names has {unknown}, of which there is no result in the stays.")
-    return list(options.lab_names)
+    return list(options.lab_names), with_results
 
 
-def _columns(source, unit_of, names, aggregates, n_stays) -> Labs:
+def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
     """The chosen labs as columns."""
     source.register(
         "chosen", pd.DataFrame({"lab": names, "place": range(len(names))}).astype({"lab": str})
@@ -318,20 +345,24 @@ def _columns(source, unit_of, names, aggregates, n_stays) -> Labs:
         "GROUP BY stay, place",
         "lab results",
     )
-    values = np.full((n_stays, len(names), len(aggregates)), np.nan)
+    values = np.full((len(days), len(names), len(aggregates)), np.nan)
     rows, places = cells["stay"].to_numpy(dtype=int), cells["place"].to_numpy(dtype=int)
     for k, agg in enumerate(aggregates):
         values[rows, places, k] = cells[quoted_alias(agg)].to_numpy(dtype=float)
+    fill_in(values, names, aggregates, days)
+    pairs = [(name, agg) for name in names for agg in aggregates]
+    # Of a lab without results there is nothing to count, nor a slope.
+    made = [name in with_results or agg not in OF_RESULTS for name, agg in pairs]
+    pairs = [pair for pair, is_made in zip(pairs, made, strict=True) if is_made]
     single = len(aggregates) == 1
-    titles = [name if single else f"{name}: {agg}" for name in names for agg in aggregates]
-    frame = pd.DataFrame(values.reshape(n_stays, -1), columns=pd.Index(titles, dtype=object))
+    titles = [name if single else f"{name}: {agg}" for name, agg in pairs]
+    cells = values.reshape(len(days), -1)[:, made]
+    frame = pd.DataFrame(cells, columns=pd.Index(titles, dtype=TEXT_DTYPE))
     ranges = _reference_ranges(source)
     units, kept_ranges = {}, {}
-    for title, (name, agg) in zip(
-        titles, [(name, agg) for name in names for agg in aggregates], strict=True
-    ):
+    for title, (name, agg) in zip(titles, pairs, strict=True):
         units[title] = _unit_of_aggregate(unit_of[name], agg)
-        if agg not in ("slope", "count") and name in ranges:
+        if agg not in OF_RESULTS and name in ranges:
             kept_ranges[title] = ranges[name]
     return Labs(frame, units, kept_ranges)
 

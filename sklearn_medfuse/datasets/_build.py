@@ -1,6 +1,7 @@
 """The one path from tables to a `Cohort`, whatever the format."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,8 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     # Features are made without a look at the labels.
     lookback = parse_hours(options.lookback, "lookback")
     labs = build_labs(source, layout, options, steps, lookback, len(stays), counts)
-    notes = build_notes(source, layout, options, steps, len(stays), counts)
+    make_notes = layout.make_notes or partial(build_notes, layout=layout)
+    notes = make_notes(source, options=options, steps=steps, n_stays=len(stays), counts=counts)
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_labels(codes, labels, kept, len(stays), options)
     return _assemble(stays, labs, notes, kept, y, layout, counts)
@@ -156,7 +158,8 @@ def _eligible(
         reasons["without an age"] = everyone["age"].isna()
         reasons[f"younger than {options.min_age:g} years"] = everyone["age"] < options.min_age
     if options.first_stay:
-        by_start = everyone.sort_values(["start", "stay_id"], kind="stable")
+        order = "turn" if "turn" in everyone else "start"
+        by_start = everyone.sort_values([order, "stay_id"], kind="stable")
         reasons["not the patient's first"] = by_start.duplicated("patient").sort_index()
     times = [str(name) for name, column in everyone.items() if column.dtype.kind == "M"]
     column, minutes = options.index_rule(times)
@@ -248,7 +251,7 @@ def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
         y=y.set_axis(index),
         groups=stays["patient"].set_axis(index),
         hospitals=hospitals,
-        index_times=stays["index_time"].set_axis(index),
+        index_times=stays["index_time"].set_axis(index) if layout.dated else None,
         subgroups=subgroups.set_axis(index),
         lab_columns=list(labs.table.columns),
         note_column=NOTE_COLUMN,

@@ -2,10 +2,17 @@
 
 from typing import Literal, get_args
 
+import pandas as pd
+
 # What a column holds. "id" is a whole number, "key" a text (or a whole number written as one),
 # "code" a text that must not have been read as a number, "long text" one whose ends are as written:
-# trimming is most of the work of reading notes, and few of them are used.
-Kind = Literal["id", "key", "number", "text", "long text", "code", "time"]
+# trimming is most of the work of reading notes, and few of them are used. "minutes" is a time given
+# as the minutes since its stay began, where every stay begins at `ORIGIN`.
+Kind = Literal["id", "key", "number", "text", "long text", "code", "time", "minutes"]
+TIMES = ("time", "minutes")
+# Sources without dates have all of their stays begin here.
+ORIGIN = pd.Timestamp("2000-01-01")
+_ORIGIN_US = ORIGIN.value // 1000
 
 _SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 INTEGERS = {*_SIGNED, *(f"U{name}" for name in _SIGNED)}
@@ -30,7 +37,7 @@ def converted(
     Parameters
     ----------
     new : str
-        Its name in the result. For a "time" there are also `<new>_unreadable` and `<new>_zoned`.
+        Its name in the result. For `TIMES` there are also `<new>_unreadable` and `<new>_zoned`.
     kind : str
         What it holds.
     given : tuple of (str, str) or None
@@ -57,6 +64,8 @@ def converted(
         name, sql_type = quoted(given[0]), given[1]
     if kind == "time":
         return _convert_time(new, name, sql_type, where, century)
+    if kind == "minutes":
+        return _convert_minutes(new, name, sql_type, where)
     is_text = sql_type in ("VARCHAR", "NULL") or sql_type.startswith("ENUM")
     if kind == "code" and not is_text:
         raise ValueError(
@@ -117,6 +126,19 @@ def _convert_time(new: str, name: str, sql_type: str, where: str, century: int |
         f"CASE WHEN ({time}) IS NULL THEN coalesce(trim({name}), '') != '' ELSE false END "
         f"AS {new}_unreadable",
         f"CASE WHEN {iso} AND len({name}) > 10 THEN {zoned} END AS {new}_zoned",
+    ]
+
+
+def _convert_minutes(new: str, name: str, sql_type: str, where: str) -> list[str]:
+    """SQL for a time given in minutes, as `_convert_time` gives it."""
+    if sql_type.startswith("TIMESTAMP") or sql_type == "DATE":
+        raise ValueError(f"{where}: must be minutes since the stay began, not {sql_type.lower()}.")
+    time = f"{_ORIGIN_US} + TRY_CAST(round(TRY_CAST({name} AS DOUBLE) * 60e6) AS BIGINT)"
+    given = f"coalesce(trim(CAST({name} AS VARCHAR)), '') != ''"
+    return [
+        f"{time} AS {new}",
+        f"CASE WHEN ({time}) IS NULL THEN {given} ELSE false END AS {new}_unreadable",
+        f"CAST(NULL AS BOOLEAN) AS {new}_zoned",
     ]
 
 

@@ -1,27 +1,17 @@
 """The eICU Collaborative Research Database as a `Cohort`."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from . import phenotypes
-from ._cohort import (
-    Cohort,
-    EventWindow,
-    check_require,
-    choose_labels,
-    drop_stays,
-    parse_hours,
-)
-from ._eicu_labs import APACHE_COLUMNS, LAB_COLUMNS, build_labs
-from ._eicu_text import TEXT_COLUMNS, build_notes
-from ._sources import Source, is_database
-from ._table_database import TableDatabase
-from ._tables import TableFolder
+from ._build import build_cohort, make_options, open_source
+from ._cells import Kind
+from ._cohort import Cohort
+from ._eicu_labs import DAYS, LABS
+from ._eicu_stays import PATIENT, read_stays
+from ._eicu_text import FORMS, build_form_notes
+from ._layout import EventTable, Layout
 
 DATASET = "the eICU Collaborative Research Database (full 2.0 or demo 2.0.1)"
 URL = "https://physionet.org/content/eicu-crd-demo/2.0.1/"
@@ -29,21 +19,17 @@ URL = "https://physionet.org/content/eicu-crd-demo/2.0.1/"
 SCHEMAS = ("eicu_crd",)
 BUNDLED = Path(__file__).parent / "data" / "eicu_demo"
 
+_DIAGNOSES = EventTable(
+    "diagnosis",
+    {"stay": ("patientunitstayid", "id"), "code": ("icd9code", "code")},
+    # "428.0, I50.9" is the same diagnosis in both versions.
+    separator=",",
+)
 # All that is read, by published names: what tools/make_eicu_demo.py copies.
-TABLES = {
-    "patient": {
-        "patientunitstayid": "integer",
-        "uniquepid": "text",
-        "hospitalid": "integer",
-        "gender": "text",
-        "age": "text",
-        "ethnicity": "text",
-        "apacheadmissiondx": "text",
-    },
-    "diagnosis": {"patientunitstayid": "integer", "icd9code": "text"},
-    "lab": LAB_COLUMNS,
-    "apacheApsVar": APACHE_COLUMNS,
-    **TEXT_COLUMNS,
+TABLES: dict[str, dict[str, Kind]] = {
+    "patient": {**dict(PATIENT.values()), "apacheadmissiondx": "text"},
+    DAYS.table: {DAYS.stay: "id", **dict.fromkeys(DAYS.units, "number")},
+    **{events.table: dict(events.columns.values()) for events in (_DIAGNOSES, LABS, *FORMS)},
 }
 
 DESCR = """eICU Collaborative Research Database
@@ -55,7 +41,8 @@ ICU stays of 208 hospitals in the United States, 2014-2015 (full 2.0), or of 186
 X           Labs and vital signs as floats, NaN where not measured, and the text `note`. Physiology
             of the first 24 hours as recorded for the APACHE score (the worst value of the day), or
             the last result before the index time where there is no such value.
-y           Elixhauser groups (Quan et al. 2005) of all ICD codes given during the stay.
+y           Elixhauser groups (Quan et al. 2005) of all ICD codes given during the stay, unless
+            other labels were asked for.
 groups      Patients. `hospitals` are the hospitals; `subgroups` has sex, age in years ("> 89" is
             90), ethnicity and hospital.
 note        Choices from pick-lists, in words: past history, notes, physical examination. They are
@@ -72,14 +59,7 @@ Citation    Pollard TJ, Johnson AEW, Raffa JD, Celi LA, Mark RG, Badawi O. The e
 
 
 def load_eicu(
-    path: str | PathLike[str],
-    *,
-    index_time: str | float = "24h",
-    lookback: str | float = "24h",
-    n_labels: int | Sequence[str] | None = 10,
-    require: str | Sequence[str] = (),
-    min_coverage: float = 0.1,
-    admission_diagnosis: bool = False,
+    path: str | PathLike[str], *, admission_diagnosis: bool = False, **options: Any
 ) -> Cohort:
     """Load ICU stays of the eICU Collaborative Research Database.
 
@@ -89,31 +69,23 @@ def load_eicu(
     Parameters
     ----------
     path : path-like or str
-        Folder with the tables, each as .csv, .csv.gz or .parquet, names of files and columns in
-        upper or lower case; a DuckDB file with them; or the URL of a PostgreSQL database, see
-        :func:`load_tables`, in which they are looked for in the schema eicu_crd first.
-    index_time : str or float, default="24h"
-        Time of prediction after the admission to the unit; a number means hours. No event that
-        happened, was entered or was changed later reaches `X`.
-    lookback : str or float, default="24h"
-        How long before the admission to the unit results of `lab` count. Entries of history, notes
-        and examinations count however early.
-    n_labels : int, sequence of str or None, default=10
-        Number of most prevalent Elixhauser groups among the kept stays, or names of groups, or
-        None for all 31.
-    require : {"labs", "notes"}, or sequence of them, default=()
-        What a stay must have to be kept. Stays with neither are always dropped.
-    min_coverage : float, default=0.1
-        Share of the stays in which a lab beyond the 17 of `apacheApsVar` must be measured to
-        become a column, from 0 to 1.
+        Folder with the tables, each as .csv, .csv.gz, .csv.zst or .parquet, names of files and
+        columns in upper or lower case; a DuckDB file with them; or the URL of a PostgreSQL
+        database, see :func:`load_tables`, in which they are looked for in the schema eicu_crd
+        first.
     admission_diagnosis : bool, default=False
         Whether the notes begin with the admission diagnosis of the APACHE score. It is known at
         the admission, and it may name what is to be predicted.
+    **options : dict
+        What becomes of the tables, see :class:`CohortOptions`. A stay begins with the admission to
+        the unit and ends with the discharge from it. The types of notes are "pastHistory", "note"
+        and "physicalExam".
 
     Returns
     -------
     Cohort
-        The stays, indexed by `patientunitstayid`.
+        The kept stays, indexed by `patientunitstayid`. They have no `index_times`, as the source
+        has no dates.
 
     Raises
     ------
@@ -126,22 +98,32 @@ def load_eicu(
 
     See Also
     --------
+    CohortOptions : The choices that every loader offers.
     load_eicu_demo : The stays that come with the package.
     load_tables : Tables of any other form.
 
     Notes
     -----
-    **Labs.** Seventeen columns come from `apacheApsVar` (-1 means not measured there), which holds
-    for each the worst value of the first 24 hours; where it has none, the last result of `lab` in
-    the window fills in under the same name. With an index time before 24 hours `apacheApsVar` is
-    not used, as it tells of hours still to come. The other labs of `lab` become columns by
-    `min_coverage`, each the last result in the window. FiO2 given as a fraction becomes percent.
+    **Labs.** Seventeen columns come first, under the names of `apacheApsVar` (-1 means not measured
+    there), which holds for each the worst value of the first 24 hours. Such a value stands for the
+    last result; of other aggregates it fills in where `lab` has no result, but "slope" and "count"
+    are of results alone. These columns are there whatever `min_coverage` says, and come in their
+    published units. For stays with an index time before 24 hours `apacheApsVar` is not used, as it
+    tells of hours still to come. FiO2 given as a fraction becomes percent.
 
     **Notes.** The paths of the forms are put in words, clerical entries dropped. Of an examination
-    the last state before the index time counts, of history and notes every entry.
+    the last state before the index time counts, of history and notes every entry. They make one
+    text: `max_note_chars` limits it to its newest entries, each whole or not at all, and
+    ``note_order="newest_first"`` begins each of its parts with what was entered last. With
+    `drop_note_sections` all entries of menus with such a name are left out, or a part of the text,
+    such as "Physical exam".
 
-    **Labels.** All codes of the stay count, whenever entered. A stay with no ICD code has unknown
-    labels rather than none, and is dropped. :meth:`Cohort.report` counts all that is dropped.
+    **Labels.** All codes of the stay count, whenever entered. "mortality" is death in the unit,
+    "length_of_stay_7d" the time in it. "readmission_30d" is the patient's next stay in a unit; it
+    is known within one hospital stay, and where the patient has no other that may have been later:
+    of hospital stays nothing but the year is told. `first_stay` goes by that year, the patient's
+    age and the order within the hospital stay; of hospital stays in the same year that with the
+    lowest id counts as first.
 
     References
     ----------
@@ -152,73 +134,46 @@ def load_eicu(
     Examples
     --------
     >>> from sklearn_medfuse.datasets import load_eicu
-    >>> load_eicu("no/such/folder")
+    >>> load_eicu("no/such/folder", index_time="12h", aggregate=["min", "max"])
     Traceback (most recent call last):
         ...
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
-    end = parse_hours(index_time, "index_time")
-    start = -parse_hours(lookback, "lookback")
-    required = check_require(require)
-    if not 0 <= min_coverage <= 1:
-        raise ValueError(f"min_coverage must be from 0 to 1, got {min_coverage}.")
-
-    tables = _read_tables(path)
-    counts: dict[str, int] = {}
-    stays = _coded_stays(tables["patient"], tables["diagnosis"], counts)
-
-    # Features are made without a look at the labels.
-    labs, units = build_labs(
-        tables["apacheApsVar"],
-        tables["lab"],
-        EventWindow(start, end, stays.index, counts),
-        stays.index,
-        min_coverage,
+    chosen = make_options(options)
+    layout = Layout(
+        describe=DESCR,
+        stays=read_stays,
+        diagnoses=_DIAGNOSES,
+        labs=LABS,
+        notes=(),
+        subgroups=("sex", "age", "ethnicity", "hospital"),
+        days=DAYS,
+        dated=False,
+        make_notes=partial(build_form_notes, admission_diagnosis=admission_diagnosis),
     )
-    notes = build_notes(
-        tables,
-        EventWindow(-np.inf, end, stays.index, counts),
-        stays["apacheadmissiondx"] if admission_diagnosis else None,
-    ).reindex(stays.index)
-    stays = _stays_with_input(stays, labs, notes, required, counts)
-    labels = _labels(tables["diagnosis"], stays.index, counts)
-    return _assemble(stays, labs, notes, choose_labels(labels, n_labels), units, counts)
+    with open_source(path, DATASET, URL, chosen, schemas=SCHEMAS) as source:
+        cohort = build_cohort(source, layout, chosen)
+    cohort["units"] = {lab: unit.replace("&#176;", "°") for lab, unit in cohort["units"].items()}
+    return cohort
 
 
-def load_eicu_demo(
-    *,
-    index_time: str | float = "24h",
-    lookback: str | float = "24h",
-    n_labels: int | Sequence[str] | None = 10,
-    require: str | Sequence[str] = (),
-    min_coverage: float = 0.1,
-    admission_diagnosis: bool = False,
-) -> Cohort:
+def load_eicu_demo(*, admission_diagnosis: bool = False, **options: Any) -> Cohort:
     """Load the real ICU stays that are bundled with the package.
 
     They are 1,470 unit stays in 109 hospitals from the eICU Collaborative Research Database Demo
-    2.0.1, under the Open Database License 1.0. See :func:`load_eicu`.
+    2.0.1, under the Open Database License 1.0. `lab` is there for about 100 of the stays.
 
     Parameters
     ----------
-    index_time : str or float, default="24h"
-        Time of prediction after the admission to the unit.
-    lookback : str or float, default="24h"
-        How long before the admission to the unit results of `lab` count.
-    n_labels : int, sequence of str or None, default=10
-        Number of most prevalent labels, or their names, or None for all 31.
-    require : {"labs", "notes"}, or sequence of them, default=()
-        What a stay must have to be kept.
-    min_coverage : float, default=0.1
-        Share of the stays in which a lab beyond the 17 of `apacheApsVar` must be measured to
-        become a column. Here `lab` is there for about 100 of the stays.
     admission_diagnosis : bool, default=False
         Whether the notes begin with the admission diagnosis.
+    **options : dict
+        What becomes of the tables, see :class:`CohortOptions` and :func:`load_eicu`.
 
     Returns
     -------
     Cohort
-        The stays with a coded diagnosis and with labs or notes.
+        By default the stays with a coded diagnosis and with labs or notes.
 
     See Also
     --------
@@ -231,114 +186,4 @@ def load_eicu_demo(
     >>> load_eicu_demo()
     Cohort(1,172 stays of 930 patients: 17 labs (61% measured), notes for 1,168 stays, 10 labels)
     """
-    return load_eicu(
-        BUNDLED,
-        index_time=index_time,
-        lookback=lookback,
-        n_labels=n_labels,
-        require=require,
-        min_coverage=min_coverage,
-        admission_diagnosis=admission_diagnosis,
-    )
-
-
-def _read_tables(path: str | PathLike[str]) -> dict[str, pd.DataFrame]:
-    """All of `TABLES` from the files of a folder, or from a database."""
-    place: TableFolder | TableDatabase = TableFolder(Path(path), DATASET, URL)
-    with ExitStack() as opened:
-        if is_database(path):
-            source = Source(path, DATASET, URL, schemas=SCHEMAS)
-            place = TableDatabase(opened.enter_context(source))
-        return {table: place.read(table, columns) for table, columns in TABLES.items()}
-
-
-def _coded_stays(
-    patient: pd.DataFrame, diagnosis: pd.DataFrame, counts: dict[str, int]
-) -> pd.DataFrame:
-    """Stays with an ICD code, by id: without one their labels are unknown, not negative."""
-    n_repeated = int(patient["patientunitstayid"].duplicated().sum())
-    if n_repeated:
-        raise ValueError(
-            f"Table 'patient' has {n_repeated} rows more than stays: patientunitstayid must be "
-            "unique."
-        )
-    stays = patient.set_index(patient["patientunitstayid"].rename("stay_id")).sort_index()
-    counts["stays read"] = len(stays)
-    coded = diagnosis.loc[diagnosis["icd9code"].notna(), "patientunitstayid"]
-    reasons = {
-        "without a diagnosis": ~stays.index.isin(diagnosis["patientunitstayid"]),
-        "with diagnoses but no ICD code": ~stays.index.isin(coded),
-    }
-    flags = {reason: pd.Series(flag, index=stays.index) for reason, flag in reasons.items()}
-    return drop_stays(stays, flags, counts)
-
-
-def _stays_with_input(
-    stays: pd.DataFrame,
-    labs: pd.DataFrame,
-    notes: pd.Series,
-    required: Sequence[str],
-    counts: dict[str, int],
-) -> pd.DataFrame:
-    """Stays that have something to predict from, and what is required."""
-    without = {"labs": labs.isna().all(axis=1), "notes": notes.isna()}
-    reasons = {"with neither labs nor notes": without["labs"] & without["notes"]}
-    reasons |= {f"without {modality}": without[modality] for modality in required}
-    stays = drop_stays(stays, reasons, counts)
-    counts["stays kept"] = len(stays)
-    if stays.empty:
-        raise ValueError(f"No stay is left. What was dropped: {counts}.")
-    counts["stays kept: without labs"] = int(without["labs"][stays.index].sum())
-    counts["stays kept: without notes"] = int(without["notes"][stays.index].sum())
-    return stays
-
-
-def _labels(diagnosis: pd.DataFrame, stay_ids: pd.Index, counts: dict[str, int]) -> pd.DataFrame:
-    """Elixhauser groups of the stays; a cell holds the codes of both versions, "428.0, I50.9"."""
-    counts["diagnosis rows read"] = len(diagnosis)
-    coded = diagnosis.dropna(subset="icd9code")
-    counts["diagnosis rows dropped: without an ICD code"] = len(diagnosis) - len(coded)
-    codes = coded.set_index("patientunitstayid")["icd9code"].str.split(",").explode().str.strip()
-    codes = codes[codes != ""]
-    versions = phenotypes.guess_icd_version(codes)
-    counts["ICD codes read"] = len(codes)
-    counts["ICD codes that are no diagnosis code of ICD-9-CM or ICD-10-CM"] = int(
-        (versions == 0).sum()
-    )
-    return phenotypes.label_stays(codes.index, codes, stay_ids, versions)
-
-
-def _assemble(
-    stays: pd.DataFrame,
-    labs: pd.DataFrame,
-    notes: pd.Series,
-    y: pd.DataFrame,
-    units: dict[str, str],
-    counts: dict[str, int],
-) -> Cohort:
-    """The fields of the cohort, all with one row per kept stay."""
-    age = stays["age"].str.replace(r"\D", "", regex=True)
-    subgroups = pd.DataFrame(
-        {
-            "sex": stays["gender"],
-            # "> 89" is all that is published of the oldest.
-            "age": pd.to_numeric(age, errors="coerce") + stays["age"].str.startswith(">"),
-            "ethnicity": stays["ethnicity"],
-            "hospital": stays["hospitalid"],
-        }
-    )
-    return Cohort(
-        X=labs.loc[stays.index].assign(note=notes[stays.index]),
-        y=y.rename_axis(index="stay_id"),
-        groups=stays["uniquepid"].rename("patient"),
-        hospitals=stays["hospitalid"].rename("hospital"),
-        subgroups=subgroups,
-        lab_columns=list(labs.columns),
-        note_column="note",
-        units=units,
-        reference_ranges={},
-        target_names=list(y.columns),
-        stay_ids=stays.index.to_numpy(),
-        counts=counts,
-        DESCR=DESCR,
-    )
+    return load_eicu(BUNDLED, admission_diagnosis=admission_diagnosis, **options)

@@ -5,7 +5,7 @@ form's menus, and the choice at its end, ::
 
     notes/Progress Notes/Past History/Organ Systems/Cardiovascular (R)/Valve disease/AR    AR
 
-Of such a path the menus that only lead to findings are dropped, the organ system becomes the group,
+Of such a path the menus that only lead to findings are dropped, the organ system becomes the topic,
 and what stands between it and the choice is kept where the choice alone would not say it:
 ``Cardiovascular: Valve disease: AR``.
 """
@@ -48,7 +48,7 @@ class Phrase(NamedTuple):
 
     Attributes
     ----------
-    group : str
+    topic : str
         What entries are gathered under, mostly an organ system; may be empty.
     head : str
         What the value is about; empty where the value says so itself.
@@ -56,7 +56,7 @@ class Phrase(NamedTuple):
         The value.
     """
 
-    group: str
+    topic: str
     head: str
     value: str
 
@@ -84,6 +84,27 @@ def menu_of(path: str, choice: str) -> str:
     return path.removesuffix(f"/{choice}") if choice else path
 
 
+def names_of(path: str, choice: str) -> list[str]:
+    """Names of all menus that lead to an entry.
+
+    Parameters
+    ----------
+    path, choice : str
+        The entry.
+
+    Returns
+    -------
+    list of str
+        The outermost first.
+
+    Examples
+    --------
+    >>> names_of("notes/Progress Notes/Past History/Organ Systems/Renal  (R)/none", "none")
+    ['notes', 'Progress Notes', 'Past History', 'Organ Systems', 'Renal']
+    """
+    return _split(menu_of(path, choice))
+
+
 def read_finding(path: str, choice: str) -> Phrase | None:
     """An entry whose choice is the finding.
 
@@ -101,7 +122,7 @@ def read_finding(path: str, choice: str) -> Phrase | None:
     --------
     >>> read_finding("notes/Progress Notes/Physical Exam/Physical Exam/Cardiovascular/Pulses/"
     ...              "Dorsalis pedis/L/reduced", "reduced")
-    Phrase(group='Cardiovascular', head='Pulses Dorsalis pedis L', value='reduced')
+    Phrase(topic='Cardiovascular', head='Pulses Dorsalis pedis L', value='reduced')
     """
     menus = _split(menu_of(path, choice))
     value = _tidy(choice)
@@ -110,11 +131,11 @@ def read_finding(path: str, choice: str) -> Phrase | None:
     names = [name for name in menus if not _PASSAGE.fullmatch(name)]
     # Menus repeat their parent's name ("Social History/Social History").
     names = [name for name, _ in groupby(names)]
-    group, heads = (names[0], names[1:]) if names else ("", [])
-    if heads and _contains(group, heads[0]):
+    topic, heads = (names[0], names[1:]) if names else ("", [])
+    if heads and _contains(topic, heads[0]):
         # "Social History / Family History" is the page, "Social History" the topic.
-        group, heads = heads[0], heads[1:]
-    return Phrase(group, " ".join(_without_repetition(heads, value)), value)
+        topic, heads = heads[0], heads[1:]
+    return Phrase(topic, " ".join(_without_repetition(heads, value)), value)
 
 
 def read_measurement(path: str, choice: str) -> Phrase | None:
@@ -134,7 +155,7 @@ def read_measurement(path: str, choice: str) -> Phrase | None:
     --------
     >>> read_measurement("notes/Progress Notes/Physical Exam/Physical Exam/Constitutional/"
     ...                  "Vital Sign and Physiological Data/HR/HR Current", "HR Current")
-    Phrase(group='', head='HR', value='Current')
+    Phrase(topic='', head='HR', value='Current')
     """
     menus = _split(menu_of(path, choice))
     if any(map(_CLERICAL_MENU.fullmatch, menus)):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from . import phenotypes
+from ._cells import literal
 from ._layout import EventTable, Layout
 from ._options import CohortOptions, parse_outcome
 from ._sources import Source
@@ -72,11 +73,14 @@ def _read(source: Source, table: EventTable, options: CohortOptions, counts) -> 
     )
     totals = source.query("SELECT reason, sum(n) AS n FROM all_codes GROUP BY reason", table.table)
     count_rows(counts, table.table, events, totals.set_index("reason")["n"].astype(int).to_dict())
-    source.execute(
-        "CREATE OR REPLACE TEMP TABLE read_codes AS SELECT stay, code, version, n FROM all_codes "
-        "WHERE reason = 0",
-        table.table,
-    )
+    used = "SELECT stay, code, version, n FROM all_codes WHERE reason = 0"
+    if table.separator is not None:
+        each = f"trim(unnest(string_split(code, {literal(table.separator)})))"
+        used = (
+            "SELECT stay, code, version, CAST(sum(n) AS BIGINT) AS n FROM "
+            f"(SELECT stay, {each} AS code, version, n FROM ({used})) WHERE code != '' GROUP BY ALL"
+        )
+    source.execute(f"CREATE OR REPLACE TEMP TABLE read_codes AS {used}", table.table)
     source.execute("DROP TABLE all_codes", table.table)
 
 
@@ -163,7 +167,8 @@ def outcomes_of(
     Parameters
     ----------
     stays : DataFrame
-        The stays, with `start`, `end`, `index_time`, `patient` and `died`.
+        The stays, with `start`, `end`, `index_time`, `patient` and `died`, and `days_to_next`
+        where times of stays cannot be compared.
     everyone : DataFrame
         All stays of the source, in which to look for the patient's next one.
     names : sequence of str
@@ -193,17 +198,42 @@ def outcomes_of(
             labels[name] = (stays["end"] > limit).astype(float).where(stays["end"].notna())
             decided = over | (limit <= stays["index_time"])
         else:
-            next_start = _next_starts(stays, everyone)
-            soon = next_start <= stays["end"] + days * _DAY
+            to_next = _days_to_next(stays, everyone)
             # Who died in the stay cannot come back: that is no negative example.
-            labels[name] = soon.astype(float).where(stays["end"].notna() & ~died.gt(0))
-            decided = next_start <= stays["index_time"]
+            labels[name] = (to_next <= days).astype(float).where(to_next.notna() & ~died.gt(0))
+            decided = to_next <= days_between(stays["end"], stays["index_time"])
         foreseen[name] = decided
     return pd.DataFrame(labels, index=stays.index), pd.DataFrame(foreseen, index=stays.index)
 
 
-def _next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
-    """When the patient's next stay begins, not before the end of this one."""
+def _days_to_next(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
+    """Days to the patient's next stay: inf if there is none, NaN if that is not known."""
+    if "days_to_next" in stays:
+        return stays["days_to_next"]
+    after = days_between(stays["end"], next_starts(stays, everyone))
+    return after.fillna(np.inf).where(stays["end"].notna())
+
+
+def days_between(one: pd.Series, other: pd.Series) -> pd.Series:
+    """Days from one time to another."""
+    return (other - one).dt.total_seconds() / _DAY.total_seconds()
+
+
+def next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
+    """When the patient's next stay begins, not before the end of this one.
+
+    Parameters
+    ----------
+    stays : DataFrame
+        The stays asked about, with `patient`, `start` and `end`.
+    everyone : DataFrame
+        All stays, in which to look for the next one.
+
+    Returns
+    -------
+    Series of datetime64
+        NaT where there is none, or where a time is missing.
+    """
     starts = everyone[["patient", "start"]].dropna().sort_values("start", kind="stable")
     asked = stays[["patient", "start", "end"]].dropna()
     # A stay that begins as this one ends is the next one; this one itself may have no length.

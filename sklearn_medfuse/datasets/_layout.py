@@ -30,12 +30,46 @@ class EventTable:
         Roles whose columns may be absent.
     drop : mapping of str to str
         Reason -> SQL condition on the roles, for rows that are not to be used.
+    number : str
+        Of labs: SQL of a result's value, on the roles.
+    names : mapping of str to str
+        Of labs: item -> name of its lab, where that differs.
+    separator : str or None
+        Of diagnoses: what stands between the codes of one cell; None where a cell has one.
     """
 
     table: str
     columns: Columns
     optional: tuple[str, ...] = ()
     drop: Mapping[str, str] = field(default_factory=dict)
+    number: str = "e.value"
+    names: Mapping[str, str] = field(default_factory=dict)
+    separator: str | None = None
+
+
+@dataclass(frozen=True)
+class DayTable:
+    """A table with one row per stay and one column per lab, whose values sum up the first hours.
+
+    Attributes
+    ----------
+    table : str
+        Its name.
+    stay : str
+        Column of the stay's id.
+    units : mapping of str to str
+        Column, which is the lab's name too -> unit; "" if it has none.
+    not_measured : float
+        What stands where there is no value.
+    minutes : float
+        Length of what is summed up, from the start of the stay on.
+    """
+
+    table: str
+    stay: str
+    units: Mapping[str, str]
+    not_measured: float
+    minutes: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +84,10 @@ class Layout:
         Gives the stays of a source: a DataFrame with `stay_id`, `patient`, `start`, `end` (times),
         `age` (years) and where known `died` (0, 1, or NaN), `death` (time), `hospital`, further
         times to be named as the index time, columns named in `subgroups`,
-        and "of another kind" (bool) for stays that the loader was not asked for.
+        and "of another kind" (bool) for stays that the loader was not asked for. Where the times
+        of a patient's stays cannot be compared, `turn` (number) puts them in order, and
+        `days_to_next` are the days from the end to the next one's start (inf if there is none, NaN
+        if that is not known).
     diagnoses : EventTable or None
         The codes.
     labs : EventTable or None
@@ -66,6 +103,13 @@ class Layout:
         a version.
     subgroups : tuple of str
         Columns of the stays to break results down by.
+    days : DayTable or None
+        Lab values of the first hours, beside the results.
+    dated : bool
+        Whether times are dates; False where all stays begin at `ORIGIN`.
+    make_notes : callable or None
+        Makes the texts of the registered stays in place of `build_notes`, with the same parameters
+        but the layout.
     """
 
     describe: str
@@ -76,3 +120,6 @@ class Layout:
     items: Callable[[Source], pd.DataFrame] | None = None
     versions: Mapping[Any, Any] | int | str = "auto"
     subgroups: tuple[str, ...] = ("sex", "age")
+    days: DayTable | None = None
+    dated: bool = True
+    make_notes: Callable[..., pd.Series] | None = None

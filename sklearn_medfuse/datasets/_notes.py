@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from .._note_sections import without_sections
-from ._cells import literal
+from ._cells import TIMES, literal
 from ._layout import EventTable, Layout
 from ._options import CohortOptions
 from ._sources import TEXT_DTYPE, Source
@@ -67,13 +67,26 @@ def build_notes(
         source.execute("INSERT INTO note_events SELECT * FROM used_notes", notes.table)
         source.execute("DROP TABLE used_notes", notes.table)
     composed = _compose_without_sections if options.dropped_sections else _compose
-    texts = _as_series(composed(source, options, counts), n_stays)
+    texts = as_series(composed(source, options, counts), n_stays)
     source.execute("DROP TABLE note_events", "notes")
     return texts
 
 
-def _as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:
-    """Texts by rising number of their stay, without ever holding all of them twice."""
+def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:
+    """Put texts into a Series without ever holding all of them twice.
+
+    Parameters
+    ----------
+    texts : iterator of (int, str or None)
+        Number of the stay, rising, and its text.
+    n_stays : int
+        Number of stays.
+
+    Returns
+    -------
+    Series of str of shape (n_stays,)
+        NaN where there is no text.
+    """
     blocks: list[pa.Array] = []
     ahead = next(texts, None)
     for first in range(0, n_stays, _STAYS_IN_BLOCK):
@@ -100,7 +113,7 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
     # With sections to drop it is not known yet how much of a note is left.
     whole = options.max_note_chars is None or bool(options.dropped_sections)
     text = "trim(text)" if whole else f"left(trim(text), {options.max_note_chars})"
-    zoned = [f"{role}_zoned" for role, (_, kind) in notes.columns.items() if kind == "time"]
+    zoned = [f"{role}_zoned" for role, (_, kind) in notes.columns.items() if kind in TIMES]
     source.execute(
         "CREATE OR REPLACE TEMP TABLE read_notes AS SELECT reason, dated, unstored, "
         "CASE WHEN reason = 0 THEN stay_number END AS stay, "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ._cells import Kind, quoted
+from ._cells import ORIGIN, Kind, quoted
 
 _FINITE = "CASE WHEN isfinite({0}) THEN {0} END"
 # Type of the server -> expression that leaves it, type in DuckDB, type in Arrow. An infinite time
@@ -34,6 +34,12 @@ _TIMES = {
     "TIMESTAMP": "{0}",
     "TIMESTAMP WITH TIME ZONE": "({0}) AT TIME ZONE 'UTC'",
 }
+# Far beyond any stay, and within what an interval can hold.
+_MOST_MINUTES = 10**9
+_SINCE_ORIGIN = (
+    f"(timestamp '{ORIGIN}' + interval '1 minute' * CASE WHEN {{0}} > {_MOST_MINUTES} "
+    f"THEN {_MOST_MINUTES} WHEN {{0}} < -{_MOST_MINUTES} THEN -{_MOST_MINUTES} ELSE {{0}} END)"
+)
 _NUMBERS = {"SMALLINT": "{0}", "INTEGER": "{0}", "BIGINT": "{0}"}
 # What DuckDB trims: the separators of Unicode, which other encodings do not have.
 _SPACES = "".join(map(chr, [0x20, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]))
@@ -46,8 +52,9 @@ _COMPARED: dict[Kind, dict[str, str]] = {
     "key": _TEXTS,
     "text": _TEXTS,
     "time": _TIMES,
+    "minutes": dict.fromkeys(("SMALLINT", "INTEGER", "BIGINT"), _SINCE_ORIGIN),
 }
-_ABSENT = {"time": "NULL::timestamp", "text": "NULL::text"}
+_ABSENT = {"time": "NULL::timestamp", "minutes": "NULL::timestamp", "text": "NULL::text"}
 _ROLE = re.compile(r"\be\.(\w+)")
 _STAY = re.compile(r"\bs\.")
 

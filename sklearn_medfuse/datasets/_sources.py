@@ -12,9 +12,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 
-from ._cells import INTEGERS, Kind, converted
+from ._cells import INTEGERS, TIMES, Kind, converted
 from ._postgres import PostgresPlace
 from ._postgres_url import is_database_url
 from ._table_places import (
@@ -29,46 +30,6 @@ from ._table_places import (
 
 # pandas' own string type from version 3 on, object before.
 TEXT_DTYPE = pd.Series(["a"]).dtype
-
-
-def import_duckdb():
-    """DuckDB, or an error that says how to get it.
-
-    Returns
-    -------
-    module
-        duckdb.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ImportError(
-            "Reading these tables needs DuckDB: pip install 'sklearn-medfuse[datasets]'."
-        ) from error
-    return duckdb
-
-
-def is_database(where: Any) -> bool:
-    """Whether a place of tables is a database: a URL, or a file with a DuckDB suffix.
-
-    Parameters
-    ----------
-    where : str or path-like
-        The place.
-
-    Returns
-    -------
-    bool
-        False for folders and for files that are not there.
-    """
-    if is_database_url(where):
-        return True
-    return Path(where).is_file() and Path(where).suffix.lower() in DATABASE_SUFFIXES
 
 
 class Source:
@@ -111,7 +72,6 @@ class Source:
         self.zones: dict[str, list[int]] = {}
         self._defined: dict[str, tuple[str, str]] = {}
         self._tables: dict[str, TableColumns] = {}
-        import_duckdb()
         self._place = self._find_place(where, schemas)
         self._open(memory_limit, n_threads)
 
@@ -144,7 +104,6 @@ class Source:
         )
 
     def _open(self, memory_limit: str, n_threads: int) -> None:
-        duckdb = import_duckdb()
         # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end.
         self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
         settings = {
@@ -289,9 +248,9 @@ class Source:
         table : str
             Name of the table, in any case.
         columns : mapping of str to (str, str)
-            New name -> name in the table, kind. A "time" is in microseconds since 1970, in UTC if
-            it has a zone; beside it stand `<name>_unreadable` and `<name>_zoned`, the latter NULL
-            where there is no telling.
+            New name -> name in the table, kind. Times are in microseconds since 1970, in UTC if
+            they have a zone; beside each stand `<name>_unreadable` and `<name>_zoned`, the latter
+            NULL where there is no telling.
         optional : sequence of str, default=()
             New names of columns that may be absent; they are then NULL.
         where : str, default="true"
@@ -381,7 +340,7 @@ class Source:
         """
         frame = self.query(f"SELECT * FROM {self.select(table, columns, optional, where)}", table)
         for new, (name, kind) in columns.items():
-            if kind == "time":
+            if kind in TIMES:
                 zoned = frame.pop(f"{new}_zoned")
                 self.note_zones(table, name, int(zoned.eq(True).sum()), int(zoned.eq(False).sum()))
                 unreadable = int(frame.pop(f"{new}_unreadable").sum())
@@ -539,7 +498,6 @@ class Source:
     def _guarded(self, what: str, run) -> Any:
         # DuckDB quotes cells in its errors, and chained errors are logged with their causes: so
         # ours are raised after the except clause is left.
-        duckdb = import_duckdb()
         failure = ""
         try:
             return run()
@@ -572,7 +530,7 @@ class Source:
         return {name.lstrip("\ufeff").strip().lower(): (name, str(kind)) for name, kind in pairs}
 
     def _check_columns(self, table: str, names: Sequence[str], present) -> None:
-        missing = [name for name in names if name.lower() not in present]
+        missing = [name for name in dict.fromkeys(names) if name.lower() not in present]
         if not missing:
             return
         hint = " Are its fields separated by commas?" if len(present) == 1 else ""
@@ -590,7 +548,6 @@ def _allow_encryption(connection) -> None:
     numbers of their own encryption are weak: a query that needs the disk would fail. The key stays
     in this process, and the files in a folder that the owner alone may enter.
     """
-    duckdb = import_duckdb()
     # Versions that do not know the setting encrypt as they are.
     with suppress(duckdb.CatalogException):
         connection.execute("SET force_mbedtls_unsafe = 'true'")

@@ -67,8 +67,8 @@ class LocalPlace:
 
     # What is said of a table that DuckDB cannot read to its end.
     failure = (
-        "cannot be read to its end: it is truncated, damaged, not UTF-8 text, or has rows longer "
-        "or shorter than its header"
+        "cannot be read to its end: it is truncated, damaged, not UTF-8 text, not separated by "
+        "commas, or has rows longer or shorter than its header"
     )
     # What is said if DuckDB cannot be opened on it.
     opened = "the query engine"

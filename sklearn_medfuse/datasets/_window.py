@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ._cells import TIMES
 from ._layout import EventTable
 from ._options import CohortOptions
 from ._sources import Source
@@ -210,7 +211,7 @@ def zone_counts(columns) -> list[str]:
     """SQL of the numbers of times with and without a zone, for all times of a table."""
     parts = []
     for role, (_, kind) in columns.items():
-        if kind == "time":
+        if kind in TIMES:
             parts.append(f"count(*) FILTER (WHERE {role}_zoned) AS {role}_with_zone")
             parts.append(f"count(*) FILTER (WHERE NOT {role}_zoned) AS {role}_without_zone")
     return parts
@@ -219,7 +220,7 @@ def zone_counts(columns) -> list[str]:
 def note_zones(source: Source, events: EventTable, totals: pd.Series) -> None:
     """Hand the numbers of :func:`zone_counts` to the source, which refuses a mixture."""
     for role, (column, kind) in events.columns.items():
-        if kind == "time":
+        if kind in TIMES:
             with_zone = int(totals[f"{role}_with_zone"])
             source.note_zones(events.table, column, with_zone, int(totals[f"{role}_without_zone"]))
 

@@ -12,6 +12,7 @@ SHARED = Path(os.environ.get("MEDFUSE_DATA", Path(__file__).parents[3] / "shared
 HISTORY = "notes/Progress Notes/Past History"
 EXAM = "notes/Progress Notes/Physical Exam/Physical Exam"
 VITALS = f"{EXAM}/Constitutional/Vital Sign and Physiological Data"
+CHF = "CHF, congestive heart failure"
 FAMILY = "notes/Progress Notes/Social History / Family History"
 
 
@@ -25,7 +26,7 @@ def _apache(*rows):
     return pd.DataFrame(values).assign(intubated=0, eyes=4)
 
 
-def _entry(menu, choice, text=None):
+def entry_of(menu, choice, text=None):
     return f"{menu}/{choice}", choice, choice.replace(" ", "") if text is None else text
 
 
@@ -33,13 +34,16 @@ def make_tables():
     """The published tables by name."""
     return {
         "patient": _table(
-            "patientunitstayid uniquepid hospitalid gender age ethnicity apacheadmissiondx wardid",
-            (6, "004", 20, "Male", "50", "Asian", None, 1),
-            (1, "001", 10, "Female", "70", "Caucasian", "CHF, congestive heart failure", 1),
-            (2, "001", 10, "Female", "70", "Caucasian", None, 1),
-            (3, "002", 10, "Male", "40", "Hispanic", None, 1),
-            (4, "002", 20, "Male", "40", "Hispanic", "Sepsis", 1),
-            (5, "003", 20, None, "> 89", None, None, 1),
+            "patientunitstayid uniquepid hospitalid gender age ethnicity apacheadmissiondx "
+            "unitdischargeoffset unitdischargestatus patienthealthsystemstayid "
+            "hospitaladmitoffset hospitaldischargeyear",
+            (6, "004", 20, "Male", "50", "Asian", None, 2000, "Alive", 106, -30, 2014),
+            (1, "001", 10, "Female", "70", "Caucasian", CHF, 3000, "Alive", 101, -60, 2014),
+            # five days after the one before
+            (2, "001", 10, "Female", "70", "Caucasian", None, 4000, "Alive", 101, -10260, 2014),
+            (3, "002", 10, "Male", "40", "Hispanic", None, 5000, "Alive", 103, 0, 2015),
+            (4, "002", 20, "Male", "40", "Hispanic", "Sepsis", 3000, "Alive", 104, 0, 2014),
+            (5, "003", 20, None, "> 89", None, None, 6000, "Expired", 105, -5, 2015),
         ),
         "diagnosis": _table(
             "diagnosisid patientunitstayid diagnosisoffset icd9code",
@@ -74,37 +78,49 @@ def make_tables():
         "pastHistory": _table(
             "pasthistoryid patientunitstayid pasthistoryoffset pasthistoryenteredoffset "
             "pasthistorypath pasthistoryvalue pasthistoryvaluetext",
-            (1, 1, 5, 9, *_entry(f"{HISTORY}/Past History Obtain Options", "Performed")),
-            (2, 1, 5, 9, *_entry(f"{HISTORY}/Organ Systems/Pulmonary/COPD", "COPD  - moderate")),
+            (1, 1, 5, 9, *entry_of(f"{HISTORY}/Past History Obtain Options", "Performed")),
+            (
+                2,
+                1,
+                5,
+                9,
+                *entry_of(f"{HISTORY}/Organ Systems/Pulmonary/COPD", "COPD  - moderate"),
+            ),
             (
                 3,
                 1,
                 5,
                 9,
-                *_entry(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AS"),
+                *entry_of(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AS"),
             ),
             (
                 4,
                 1,
                 5,
                 9,
-                *_entry(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AR"),
+                *entry_of(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AR"),
             ),
             (
                 5,
                 1,
                 7,
                 8,
-                *_entry(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AR"),
+                *entry_of(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AR"),
             ),
-            (6, 1, 5, 9, *_entry(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Angina", "angina")),
-            (7, 1, 5, 1441, *_entry(f"{HISTORY}/Organ Systems/Pulmonary/Asthma", "asthma")),
+            (
+                6,
+                1,
+                5,
+                9,
+                *entry_of(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Angina", "angina"),
+            ),
+            (7, 1, 5, 1441, *entry_of(f"{HISTORY}/Organ Systems/Pulmonary/Asthma", "asthma")),
             (
                 8,
                 5,
                 -3000,
                 1440,
-                *_entry(f"{HISTORY}/Past History Obtain Options", "Not Obtainable"),
+                *entry_of(f"{HISTORY}/Past History Obtain Options", "Not Obtainable"),
             ),
         ),
         "note": _table(
@@ -114,21 +130,27 @@ def make_tables():
                 1,
                 5,
                 9,
-                *_entry("notes/Shared/View and Save/Save Options/Print/Copies", "Copies", "1"),
+                *entry_of("notes/Shared/View and Save/Save Options/Print/Copies", "Copies", "1"),
             ),
-            (2, 1, 5, 9, *_entry(f"{FAMILY}/Social History/Social History/Ethanol Use", "none")),
-            (3, 5, 1441, 1441, *_entry(f"{FAMILY}/Family History/Family History/CAD", "CAD")),
+            (
+                2,
+                1,
+                5,
+                9,
+                *entry_of(f"{FAMILY}/Social History/Social History/Ethanol Use", "none"),
+            ),
+            (3, 5, 1441, 1441, *entry_of(f"{FAMILY}/Family History/Family History/CAD", "CAD")),
         ),
         "physicalExam": _table(
             "physicalexamid patientunitstayid physicalexamoffset physicalexampath "
             "physicalexamvalue physicalexamtext",
-            (1, 1, 5, *_entry(f"{EXAM}/Neurologic/GCS/Eyes Score", "3")),
-            (2, 1, 90, *_entry(f"{EXAM}/Neurologic/GCS/Eyes Score", "4")),
-            (3, 1, 5, *_entry(f"{EXAM}/Cardiovascular/Pulses/Dorsalis pedis/L", "reduced")),
-            (4, 1, 5, *_entry(f"{VITALS}/HR", "HR Current", "88")),
-            (5, 1, 5, *_entry(f"{VITALS}/HR", "HR Highest", "99")),
-            (6, 1, 90, *_entry(f"{VITALS}/HR", "HR Current", "77")),
-            (7, 1, 1441, *_entry(f"{VITALS}/HR", "HR Current", "11")),
+            (1, 1, 5, *entry_of(f"{EXAM}/Neurologic/GCS/Eyes Score", "3")),
+            (2, 1, 90, *entry_of(f"{EXAM}/Neurologic/GCS/Eyes Score", "4")),
+            (3, 1, 5, *entry_of(f"{EXAM}/Cardiovascular/Pulses/Dorsalis pedis/L", "reduced")),
+            (4, 1, 5, *entry_of(f"{VITALS}/HR", "HR Current", "88")),
+            (5, 1, 5, *entry_of(f"{VITALS}/HR", "HR Highest", "99")),
+            (6, 1, 90, *entry_of(f"{VITALS}/HR", "HR Current", "77")),
+            (7, 1, 1441, *entry_of(f"{VITALS}/HR", "HR Current", "11")),
         ),
     }
 

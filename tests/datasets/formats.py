@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from sklearn_medfuse.datasets._eicu_labs import DAY_1
+
 from .long_tables import make_tables
 
 ICD9 = {"I50.9": "4280", "E11.9": "25000", "I10": "4019", "N18.3": "5853", "J44.9": "496"}
@@ -212,6 +214,90 @@ def as_clif(tables):
 def expected_of_clif(tables):
     labs = tables["labs"].drop(columns=["ref_low", "ref_high"])
     return {**tables, "labs": labs, "notes": None}
+
+
+EICU_MENUS = {"ECG": "notes/Progress Notes/Past History/Heart", "other": "notes/Comments"}
+
+
+def as_eicu(tables):
+    """Offsets from the start of the stay; all stays of a patient in one hospital stay."""
+    stays, labs, notes, codes = (tables[n] for n in ("stays", "labs", "notes", "diagnoses"))
+    starts = stays.set_index("stay_id")["start"]
+    first = stays.groupby("patient_id")["start"].transform("min")
+
+    def offset(events, column):
+        since = events[column] - events["stay_id"].map(starts).fillna(pd.Timestamp("2130-01-01"))
+        return (since / pd.Timedelta(minutes=1)).round().astype("Int64")
+
+    of_heart = notes["type"] == "ECG"
+    return {
+        "patient": pd.DataFrame(
+            {
+                "patientunitstayid": stays["stay_id"],
+                "uniquepid": stays["patient_id"].astype(str),
+                "hospitalid": 1,
+                "gender": stays["sex"],
+                "age": _ages(stays).astype(int).astype(str),
+                "ethnicity": "Other/Unknown",
+                "apacheadmissiondx": "Sepsis",
+                "unitdischargeoffset": (stays["end"] - stays["start"]) // pd.Timedelta(minutes=1),
+                "unitdischargestatus": np.where(stays["died"].eq(1), "Expired", "Alive"),
+                "patienthealthsystemstayid": stays["patient_id"],
+                "hospitaladmitoffset": (first - stays["start"]) // pd.Timedelta(minutes=1),
+                "hospitaldischargeyear": 2014,
+            }
+        ),
+        "diagnosis": pd.DataFrame(
+            {
+                "patientunitstayid": codes["stay_id"],
+                "icd9code": (codes["code"] + ", " + codes["code"]).where(codes["code"].notna()),
+            }
+        ),
+        "lab": pd.DataFrame(
+            {
+                "patientunitstayid": labs["stay_id"],
+                "labresultoffset": offset(labs, "time"),
+                "labname": labs["name"],
+                "labresult": labs["value"],
+                "labmeasurenamesystem": labs["unit"],
+                "labresultrevisedoffset": offset(labs, "stored_time"),
+            }
+        ),
+        "apacheApsVar": pd.DataFrame(
+            {"patientunitstayid": stays["stay_id"], **dict.fromkeys(DAY_1, -1)}
+        ),
+        "pastHistory": _eicu_form("pasthistory", notes[of_heart], offset, "valuetext"),
+        "note": _eicu_form("note", notes[~of_heart], offset, "text"),
+        "physicalExam": _eicu_form("physicalexam", notes[:0], offset, "text"),
+    }
+
+
+def _ages(stays):
+    return (stays["start"] - stays["birth_date"]).dt.days // 365.2425
+
+
+def _eicu_form(prefix, notes, offset, typed):
+    menu = EICU_MENUS["ECG" if prefix == "pasthistory" else "other"]
+    return pd.DataFrame(
+        {
+            "patientunitstayid": notes["stay_id"],
+            f"{prefix}offset": offset(notes, "time"),
+            f"{prefix}enteredoffset": offset(notes, "stored_time"),
+            f"{prefix}path": menu + "/" + notes["text"],
+            f"{prefix}value": notes["text"],
+            f"{prefix}{typed}": notes["text"],
+        }
+    )
+
+
+def expected_of_eicu(tables):
+    """Long tables that say the same."""
+    labs, stays = tables["labs"].drop(columns=["ref_low", "ref_high"]), tables["stays"]
+    return {
+        **tables,
+        "labs": labs.assign(name=labs["name"].replace({"pH": "ph"})),
+        "stays": stays.drop(columns="birth_date").assign(age=_ages(stays)),
+    }
 
 
 CONCEPTS = {name: 3000000 + item for name, item in ITEMS.items()}

@@ -15,6 +15,7 @@ from sklearn_medfuse.datasets import (
     CohortOptions,
     _steps,
     load_clif,
+    load_eicu,
     load_meds,
     load_mimic3,
     load_mimic4,
@@ -28,6 +29,7 @@ from sklearn_medfuse.datasets._steps import Steps
 from .conftest import write_tables
 from .formats import (
     as_clif,
+    as_eicu,
     as_meds,
     as_mimic3,
     as_mimic4,
@@ -46,6 +48,7 @@ LOADERS = {
     "mimic4": (load_mimic4, as_mimic4, 4),
     "clif": (load_clif, as_clif, 2),
     "omop": (load_omop, as_omop, 3),
+    "eicu": (load_eicu, as_eicu, 6),
 }
 
 

@@ -6,11 +6,9 @@ import pytest
 
 from sklearn_medfuse.datasets import Cohort
 from sklearn_medfuse.datasets._cohort import (
-    EventWindow,
     check_require,
     choose_labels,
     drop_stays,
-    last_values,
     parse_hours,
 )
 
@@ -56,46 +54,6 @@ def test_pickle_round_trip(cohort):
     assert type(loaded) is Cohort
     assert loaded.keys() == cohort.keys()
     pd.testing.assert_frame_equal(loaded.X, cohort.X)
-
-
-def test_window_needs_both_times_inside_and_counts_the_rest():
-    events = pd.DataFrame(
-        {
-            "stay": [1, 1, 1, 1, 1, 9, 1, 1],
-            "happened": [0, -5, -6, 10, 11, 0, np.nan, 0],
-            "entered": [10, 0, 0, 11, 0, 0, 0, np.nan],
-        }
-    )
-    counts = {}
-    window = EventWindow(-5, 10, [1, 2], counts)
-    kept = window.keep(events, "lab", "happened", known="entered")
-    assert kept.index.tolist() == [0, 1]
-    assert counts == {
-        "lab rows read": 8,
-        "lab rows dropped: of stays not used": 1,
-        "lab rows dropped: without a time": 1,
-        "lab rows dropped: without a stored time": 1,
-        "lab rows dropped: before the window": 1,
-        "lab rows dropped: after the index time": 2,
-        "lab rows kept": 2,
-    }
-
-
-def test_last_value_does_not_depend_on_the_order_of_rows():
-    events = pd.DataFrame(
-        {
-            "stay": [1, 1, 1, 2, 2],
-            "lab": ["a", "a", "b", "a", "a"],
-            "time": [5, 9, 1, 3, 3],
-            "value": [1.0, 2.0, 3.0, 8.0, 7.0],
-        }
-    )
-    result = last_values(events, ["time"])
-    expected = pd.DataFrame({"a": [2.0, 8.0], "b": [3.0, np.nan]}, index=[1, 2])
-    np.testing.assert_array_equal(result, expected)
-    for seed in range(5):
-        shuffled = events.sample(frac=1, random_state=seed)
-        pd.testing.assert_frame_equal(last_values(shuffled, ["time"]), result)
 
 
 def test_choose_labels_by_prevalence_name_or_all():

@@ -23,6 +23,7 @@ from sklearn_medfuse.datasets._sources import Source
 from .conftest import make_tables, write_tables
 from .formats import (
     as_clif,
+    as_eicu,
     as_meds,
     as_mimic3,
     as_mimic4,
@@ -51,6 +52,12 @@ def in_two_schemas(frames):
     return {"mimiciv_hosp": frames, "mimiciv_note": notes}
 
 
+def with_day_1(frames):
+    """Tables in lower case, as the scripts of eicu-code name them, with values of the first day."""
+    days = frames["apacheApsVar"].assign(heartrate=80, ph=[7.3, -1] * 20)
+    return {name.lower(): frame for name, frame in {**frames, "apacheApsVar": days}.items()}
+
+
 # Format -> loader, schemas with their tables.
 FORMATS = {
     "mimic3": (load_mimic3, lambda: {"mimiciii": as_mimic3(with_icd9(long_tables()))}),
@@ -59,7 +66,7 @@ FORMATS = {
     "clif": (load_clif, lambda: {"public": as_clif(long_tables())}),
     "tables": (load_long, lambda: {"ehr": long_tables()}),
     "meds": (load_meds, lambda: {"meds": as_meds(meds_tables())}),
-    "eicu": (load_eicu, lambda: {"eicu_crd": {n.lower(): f for n, f in make_tables().items()}}),
+    "eicu": (load_eicu, lambda: {"eicu_crd": with_day_1(as_eicu(long_tables()))}),
 }
 OPTIONS = [
     {},
@@ -102,6 +109,8 @@ CASES = [
     *((name, OPTIONS[place]) for name in ("tables", "meds") for place in (2, 3)),
     ("clif", OPTIONS[2]),
     ("clif", OPTIONS[4]),
+    *(("eicu", options) for options in OPTIONS[:3]),
+    ("eicu", {"note_types": ["note"], "max_note_chars": 50, "lab_names": ["Glucose", "ph"]}),
 ]
 
 
@@ -116,11 +125,19 @@ def test_cohort_of_a_database_is_that_of_the_files(name, options, places):
         assert_equal(load(place, **ALL | options), expected)
 
 
-def test_eicu_of_a_database_is_that_of_the_files(places):
-    folder, file, url = places["eicu"]
-    expected = load_eicu(folder, n_labels=3)
-    for place in (file, url):
-        assert_equal(load_eicu(place, n_labels=3), expected)
+def test_minutes_of_every_type_and_words_of_the_miniature(server, places, tmp_path):
+    frames = {name.lower(): frame for name, frame in make_tables().items()}
+    folder = write_tables(tmp_path / "files", frames, suffix=".parquet")
+    options = {"n_labels": 3, "admission_diagnosis": True, "drop_note_sections": ["Measurements"]}
+    expected = load_eicu(folder, **options)
+    for schema, sql_type in {"mini": "bigint", "small": "smallint", "texts": "text"}.items():
+        schema = f"eicu_{schema}"
+        server.fill({schema: frames})
+        server.execute(
+            f"ALTER TABLE {schema}.lab ALTER labresultoffset TYPE {sql_type}",
+            f"ALTER TABLE {schema}.note ALTER noteoffset TYPE {sql_type}",
+        )
+        assert_equal(load_eicu(server.url(schema=schema), **options), expected)
 
 
 @pytest.fixture
@@ -174,6 +191,19 @@ def test_rows_that_are_not_needed_stay_on_the_server(places, sent):
     left = dropped(report, "diagnoses_icd", *STAYS)
     assert codes["rows"] == report["diagnoses_icd rows read"] - left
     assert len(sent) == 6
+
+
+def test_minutes_after_the_index_time_stay_on_the_server(places, sent):
+    report = load_eicu(places["eicu"][2], lab_names=["ph"], note_types=["note"], **ALL).report()
+    for table, column, reasons in (
+        ("lab", "labresult", ["of labs that lab_names lacks"]),
+        ("note", "notevalue", []),
+        ("pastHistory", "pasthistoryvalue", ["of other types"]),
+    ):
+        rows = next(stream["rows"] for stream in sent if column in stream["columns"])
+        left = dropped(report, table, *STAYS, *TIMES, "entered after the index time", *reasons)
+        assert rows == report[f"{table} rows read"] - left
+        assert rows < report[f"{table} rows read"] / 2
 
 
 def test_concepts_of_no_use_stay_on_the_server(places, sent):

@@ -4,9 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_medfuse.datasets import load_clif, load_mimic3, load_mimic4, load_omop, load_tables
+from sklearn_medfuse.datasets import (
+    load_clif,
+    load_eicu,
+    load_mimic3,
+    load_mimic4,
+    load_omop,
+    load_tables,
+)
 
-from .formats import as_clif, as_mimic3, as_mimic4, as_omop, long_tables, with_icd9
+from .formats import as_clif, as_eicu, as_mimic3, as_mimic4, as_omop, long_tables, with_icd9
 
 HOURS = 36
 LABELS = [
@@ -89,22 +96,50 @@ FORMATS = {
         },
         ("visit_occurrence", "visit_occurrence_id", "visit_start_datetime"),
     ),
+    "eicu": (
+        load_eicu,
+        as_eicu,
+        {
+            "lab": (
+                "patientunitstayid",
+                ["labresultoffset", "labresultrevisedoffset"],
+                ["labresult", "labname", "labmeasurenamesystem"],
+            ),
+            "note": (
+                "patientunitstayid",
+                ["noteoffset", "noteenteredoffset"],
+                ["notepath", "notevalue", "notetext"],
+            ),
+            "pastHistory": (
+                "patientunitstayid",
+                ["pasthistoryoffset", "pasthistoryenteredoffset"],
+                ["pasthistorypath", "pasthistoryvalue", "pasthistoryvaluetext"],
+            ),
+        },
+        # Its times are minutes from the start of the stay.
+        None,
+    ),
 }
 
 
 def with_changed_future(frames, events, stays):
     """Every event after the index time moved later and changed; and the number of these."""
-    table, key, start = stays
-    starts = frames[table].set_index(key)[start]
+    if stays is not None:
+        table, key, start = stays
+        starts = frames[table].set_index(key)[start]
     changed, n_changed = dict(frames), 0
     for name, (stay, times, contents) in events.items():
         frame = frames[name].copy()
-        index_time = frame[stay].map(starts) + pd.Timedelta(hours=HOURS)
-        late = (frame[times].gt(index_time, axis=0)).any(axis=1).to_numpy()
+        if stays is None:
+            index_time = pd.Series(HOURS * 60, index=frame.index)
+        else:
+            index_time = frame[stay].map(starts) + pd.Timedelta(hours=HOURS)
+        late = (frame[times].gt(index_time, axis=0)).any(axis=1).to_numpy(dtype=bool)
         n_changed += late.sum()
         for column in times:
             frame[column] = frame[column].mask(
-                late & (frame[column] > index_time), frame[column] + pd.Timedelta(days=3)
+                late & (frame[column] > index_time),
+                frame[column] + (3 * 24 * 60 if stays is None else pd.Timedelta(days=3)),
             )
         for column in contents:
             rolled = frame.loc[late, column].to_numpy()
