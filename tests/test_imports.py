@@ -41,6 +41,7 @@ INSIDE = {
     "inspection": {"fusion", "notes"},
     "plotting": {"datasets", "inspection", "metrics"},
     "persistence": {"metrics", "_state", "_private_files"},
+    "distributed": set(),
 }
 
 # What a room may import from outside, beside the standard library. A room not named here is free.
@@ -56,6 +57,7 @@ OUTSIDE = {
     "inspection": TABLES | {"captum", "torch"},
     "plotting": TABLES | {"matplotlib"},
     "persistence": TABLES | {"joblib"},
+    "distributed": TABLES | {"distributed"},
 }
 
 
@@ -170,6 +172,7 @@ def plant(tmp_path):
         ("plotting/_display.py", "from ..fusion import MEDFuseClassifier"),
         ("inspection/_panels.py", "from ..labs import MaskedLabEncoder"),
         ("inspection/_panels.py", "import matplotlib"),
+        ("distributed/_partitions.py", "from ..notes import LLMNoteEncoder"),
         ("_helpers.py", "import math"),
     ],
 )
@@ -238,8 +241,10 @@ def test_the_import_takes_under_a_second():
         "from sklearn_medfuse import MEDFuseClassifier, MaskedLabEncoder",
         "from sklearn_medfuse import metrics, model_selection, persistence, plotting",
         "from sklearn_medfuse import inspection",
+        "from sklearn_medfuse import distributed",
     ],
 )
 def test_heavy_libraries_wait_for_their_use(statement):
-    program = f"import sys; {statement}; print({{'transformers', 'matplotlib'}} & set(sys.modules))"
+    heavy = {"transformers", "matplotlib", "dask", "distributed", "accelerate"}
+    program = f"import sys; {statement}; print({heavy} & set(sys.modules))"
     assert run_in_new_process(program) == "set()"

@@ -1,5 +1,6 @@
 """Fine-tune a note model: by the labels of the notes, or as a language model on the notes alone."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from .._training import progress_bar, torch_seed
 from ._adapter import TunedWeights, add_adapter, write_weights
 from ._backbone import ModelParts, base_fingerprint, pad_rows
 from ._chunking import packed_batches
+from ._processes import Processes
 from ._tuning_head import LogisticHead
 
 # a new head learns faster than a model that knows its language
@@ -85,6 +87,9 @@ class TuningResult(NamedTuple):
 def fine_tune(parts: ModelParts, data: TuningData, settings: TuningSettings) -> TuningResult:
     """Train on a part of the notes until those held out get no better.
 
+    Processes that torch's process group joins train together: all have all notes, and a step takes
+    `gradient_accumulation` batches from each.
+
     Parameters
     ----------
     parts : ModelParts
@@ -100,9 +105,17 @@ def fine_tune(parts: ModelParts, data: TuningData, settings: TuningSettings) -> 
         The weights of the best epoch.
     """
     base = base_fingerprint(parts)
+    processes = Processes()
+    # without a random_state each process has drawn a seed of its own
+    settings = settings._replace(
+        seed=processes.from_main(settings.seed),
+        verbose=settings.verbose if processes.is_main else 0,
+    )
+    _refuse_other_notes(data, base, processes)
     with torch_seed(settings.seed, settings.device):
         task = _Task(parts, data, settings).to(settings.device)
-        losses, best_epoch = _train(task, data, settings, _checkpoint(data, settings, base))
+        checkpoint = _checkpoint(data, settings, base, processes)
+        losses, best_epoch = _train(task, data, settings, checkpoint, processes)
     data_bytes = write_weights(task.model, settings.method)
     weights = TunedWeights(settings.method, settings.rank, data_bytes, base)
     return TuningResult(weights, losses, best_epoch)
@@ -229,18 +242,25 @@ def _checkpoint_activations(model: Any) -> None:
 
 
 def _train(
-    task: _Task, data: TuningData, settings: TuningSettings, checkpoint: Checkpoint | None
+    task: _Task,
+    data: TuningData,
+    settings: TuningSettings,
+    checkpoint: Checkpoint | None,
+    processes: Processes,
 ) -> tuple[list[float], int]:
     train, held_out = _split(data, settings)
     if settings.objective == "supervised":
         _start_head(task, data, train, held_out, settings)
+    processes.copy_from_main(task)
     optimizer = _optimizer(task, settings)
     n_batches = -(-len(train) // settings.batch_size)
-    n_steps = settings.max_epochs * -(-n_batches // settings.gradient_accumulation)
+    n_steps = settings.max_epochs * -(-n_batches // _batches_per_step(settings, processes))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(n_steps, settings.warmup))
     losses: list[float] = []
     best: dict[str, Tensor] = {}
-    if checkpoint is not None and (found := checkpoint.load()) is not None:
+    # of the main process alone: the others may not see its disk
+    found = processes.from_main(None if checkpoint is None else checkpoint.load())
+    if found is not None:
         task.load_state_dict(found["weights"], strict=False)
         optimizer.load_state_dict(found["optimizer"])
         schedule.load_state_dict(found["schedule"])
@@ -250,8 +270,10 @@ def _train(
     ) as bar:
         bar.update(n_batches * len(losses))
         while len(losses) < settings.max_epochs and not _has_settled(losses, settings):
-            _run_epoch(task, data, train, optimizer, schedule, settings, len(losses), bar)
-            losses.append(_validate(task, data, held_out, settings))
+            _run_epoch(
+                task, data, train, optimizer, schedule, settings, len(losses), bar, processes
+            )
+            losses.append(_validate(task, data, held_out, settings, processes))
             bar.set_postfix(validation_loss=f"{losses[-1]:.4f}")
             weights = {name: p.detach().clone() for name, p in task.trained().items()}
             if losses[-1] == min(losses):
@@ -322,17 +344,28 @@ def _has_settled(losses: list[float], settings: TuningSettings) -> bool:
     return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= settings.n_iter_no_change
 
 
-def _run_epoch(task, data, train, optimizer, schedule, settings, epoch: int, bar) -> None:
+def _batches_per_step(settings: TuningSettings, processes: Processes) -> int:
+    """Batches of one step, those of all processes."""
+    return settings.gradient_accumulation * processes.size
+
+
+def _run_epoch(
+    task, data, train, optimizer, schedule, settings, epoch: int, bar, processes: Processes
+) -> None:
     # seeds of the epoch's own: a resumed run draws what an uninterrupted one would
     rng = np.random.default_rng([settings.seed, epoch])
-    with torch_seed(int(rng.integers(2**31)), settings.device) as generator:
+    # the same batches in each process, and other units that drop out
+    seed = int(rng.integers(2**31)) + processes.rank
+    with torch_seed(seed, settings.device) as generator:
         task.train()
         batches = list(_batches(data, rng.permutation(train), settings, rng))
-        for first in range(0, len(batches), settings.gradient_accumulation):
-            together = batches[first : first + settings.gradient_accumulation]
-            for chunks, y in together:
+        per_step = _batches_per_step(settings, processes)
+        for first in range(0, len(batches), per_step):
+            together = batches[first : first + per_step]
+            for chunks, y in processes.share(together):
                 (task.loss(chunks, y, generator) / len(together)).backward()
-                bar.update()
+            bar.update(len(together))
+            processes.add_gradients(task.trained().values())
             nn.utils.clip_grad_norm_(task.trained().values(), _LARGEST_GRADIENT)
             optimizer.step()
             schedule.step()
@@ -340,13 +373,19 @@ def _run_epoch(task, data, train, optimizer, schedule, settings, epoch: int, bar
 
 
 @torch.no_grad()
-def _validate(task: _Task, data: TuningData, held_out: np.ndarray, settings) -> float:
+def _validate(
+    task: _Task, data: TuningData, held_out: np.ndarray, settings, processes: Processes
+) -> float:
     rng = np.random.default_rng(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     task.eval()
     batches = list(_batches(data, held_out, settings, rng))
-    losses = [float(task.loss(chunks, y, generator)) for chunks, y in batches]
-    return float(np.average(losses, weights=[len(chunks) for chunks, _ in batches]))
+    losses = torch.zeros(len(batches), device=settings.device)
+    for i, (chunks, y) in processes.share(list(enumerate(batches))):
+        losses[i] = task.loss(chunks, y, generator)
+    # the same numbers everywhere, so that all stop after the same epoch
+    found = processes.add(losses).cpu().double().numpy()
+    return float(np.average(found, weights=[len(chunks) for chunks, _ in batches]))
 
 
 def _batches(
@@ -364,12 +403,33 @@ def _batches(
         yield chunks, y
 
 
-def _checkpoint(data: TuningData, settings: TuningSettings, base: str) -> Checkpoint | None:
+def _checkpoint(
+    data: TuningData, settings: TuningSettings, base: str, processes: Processes
+) -> Checkpoint | None:
     """State of a run that began with these weights, notes, labels, groups and settings."""
-    if settings.checkpoint_dir is None:
+    if settings.checkpoint_dir is None or not processes.is_main:
         return None
     alike = settings._replace(checkpoint_dir=None, verbose=0)
-    parts: list = [base, str(alike), json.dumps(data.chunks)]
+    # as many notes per step lead the same way, whoever computes them
+    alike = alike._replace(gradient_accumulation=_batches_per_step(settings, processes))
+    parts = [base, str(alike), *_content(data)]
+    return Checkpoint(settings.checkpoint_dir, "fine-tuning", parts)
+
+
+def _content(data: TuningData) -> list:
+    parts: list = [json.dumps(data.chunks)]
     for array in (data.y, data.groups):
         parts.append([] if array is None else np.asarray(array).tolist())
-    return Checkpoint(settings.checkpoint_dir, "fine-tuning", parts)
+    return parts
+
+
+def _refuse_other_notes(data: TuningData, base: str, processes: Processes) -> None:
+    """Refuse processes that do not all hold the same notes: their batches would not match."""
+    if processes.size == 1:
+        return
+    digest = hashlib.sha256(json.dumps([base, *_content(data)]).encode()).hexdigest()
+    if len(set(processes.from_all(digest))) > 1:
+        raise ValueError(
+            f"The {processes.size} processes that fine-tune together were not given the same "
+            "model, notes, labels and groups in the same order; give all of them to each process."
+        )

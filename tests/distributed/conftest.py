@@ -1,0 +1,83 @@
+"""One cluster for the whole session: two workers, processes of their own, on this machine alone."""
+
+import os
+import signal
+
+import pytest
+
+from sklearn_medfuse import MaskedLabEncoder, make_medfuse_pipeline
+from sklearn_medfuse.datasets import make_ehr_cohort
+
+distributed = pytest.importorskip(
+    "distributed", reason='Dask is not installed: pip install "sklearn-medfuse[distributed]"'
+)
+
+
+@pytest.fixture(scope="session")
+def session_client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            scheduler_port=0,
+            worker_dashboard_address=None,
+            dashboard_address=None,
+            local_directory=None,
+            env={"OMP_NUM_THREADS": "1"},
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def client(session_client):
+    """The client, once both workers are there: a test before may have killed one."""
+    session_client.wait_for_workers(2, timeout=120)
+    return session_client
+
+
+@pytest.fixture(scope="session")
+def cohort():
+    """Sixty made stays."""
+    return make_ehr_cohort(60, n_labels=3, random_state=0)
+
+
+@pytest.fixture
+def encoder(note_encoder, cohort):
+    """A fitted encoder that brings its model along."""
+    return note_encoder(weights="full", batch_tokens=128).fit(cohort.X["note"])
+
+
+@pytest.fixture
+def make_pipeline(cohort):
+    """Return a function that makes the whole pipeline, small, of a note encoder."""
+
+    def make(note_encoder):
+        return make_medfuse_pipeline(
+            cohort.lab_columns,
+            cohort.note_column,
+            lab_encoder=MaskedLabEncoder(8, max_epochs=1),
+            note_encoder=note_encoder,
+            max_epochs=1,
+            d_model=8,
+            n_heads=2,
+            n_estimators=1,
+            random_state=0,
+        )
+
+    return make
+
+
+@pytest.fixture
+def kill_a_worker(client):
+    """Return a function that kills one worker and gives its process id."""
+
+    def kill():
+        pid = min(client.run(os.getpid).values())
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    return kill
