@@ -5,9 +5,6 @@ import torch
 
 from .._nn.lab_batch import LabBatch
 
-# what is kept of a lab, its mean above all, comes from so many rows at least
-FEWEST_ROWS = 5
-
 
 class LabResults:
     """Measured cells in the labs' own units, row after row, as in a CSR matrix.

@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._checkpoint import Checkpoint
 from .._state import for_inference, module_to_bytes
 from .._version import __version__
-from ._lab_cells import FEWEST_ROWS, LabCells, LabResults
+from ._lab_cells import LabCells, LabResults
+from ._lab_results import FEWEST_ROWS
 from ._lab_scale import LabScale
 from ._lab_start import LabKnowledge, LabStart
 from ._masked_training import MaskedTrainer, TrainingPlan

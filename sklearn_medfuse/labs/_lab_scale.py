@@ -12,8 +12,8 @@ _LINEAR_RANGE = 4.0
 # a lab's curve from value to score has at most this many knots, spread over scores up to +-3.5
 _N_KNOTS = 48
 SCORE_RANGE = 3.5
-# no knot is the result of one patient: it is the mean of at least so many
-_CELLS_PER_KNOT = 5
+# no knot is the result of one patient: it is the mean of at least so many rows, whatever they weigh
+_ROWS_PER_KNOT = 5
 
 
 def compress(z: np.ndarray) -> np.ndarray:
@@ -145,20 +145,20 @@ def _knots(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
     rank = (mass.cumsum() - mass / 2) / mass.sum()
     score = ndtri(rank)
     piece = ((score + SCORE_RANGE) / (2 * SCORE_RANGE) * _N_KNOTS).clip(0, _N_KNOTS - 1).astype(int)
-    starts = _starts_of_pieces(piece, mass)
+    starts = _starts_of_pieces(piece, np.diff(first, append=len(value)))
     mass_of_piece = np.add.reduceat(mass, starts)
     points = [np.add.reduceat(mass * part, starts) / mass_of_piece for part in (unique, score)]
     return np.stack(points, axis=1)
 
 
-def _starts_of_pieces(piece: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Where pieces begin, once those with too few cells are joined to the one before."""
+def _starts_of_pieces(piece: np.ndarray, n_rows: np.ndarray) -> np.ndarray:
+    """Where pieces begin, once those of too few rows are joined to the one before."""
     edges = np.flatnonzero(np.diff(piece, prepend=-1))
-    cells = np.add.reduceat(mass, edges)
-    left = cells[::-1].cumsum()[::-1]
-    starts, held = [0], cells[0]
-    for edge, size, rest in zip(edges[1:], cells[1:], left[1:], strict=True):
-        if min(held, rest) >= _CELLS_PER_KNOT:
+    rows = np.add.reduceat(n_rows, edges)
+    left = rows[::-1].cumsum()[::-1]
+    starts, held = [0], rows[0]
+    for edge, size, rest in zip(edges[1:], rows[1:], left[1:], strict=True):
+        if min(held, rest) >= _ROWS_PER_KNOT:
             starts.append(int(edge))
             held = 0
         held += size

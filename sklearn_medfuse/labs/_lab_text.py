@@ -12,9 +12,12 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
 from ._lab_input import validate_labs
+from ._lab_results import FEWEST_ROWS, Levels
 
 # outside of these magnitudes a number is written with an exponent
 _SMALLEST, _LARGEST = 1e-5, 1e9
+# of fewer results the five lowest are no tail
+_FEWEST_FOR_LIMITS = 20
 
 
 class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, BaseEstimator):
@@ -22,8 +25,9 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
 
     A row becomes "creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)". A result is abnormal
     when it lies outside the lab's reference range, limits included in the range; a lab without
-    one is judged by quantiles of the values in fit. A qualitative lab ("NEG", "TRACE") is judged
-    by quantiles too, of its levels in their order. What was not measured is not mentioned.
+    one is judged by quantiles of the values in fit, and not at all where these are fewer than 20.
+    A qualitative lab ("NEG", "TRACE") is judged by quantiles too, of its levels in their order.
+    What was not measured is not mentioned.
 
     Parameters
     ----------
@@ -36,7 +40,8 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
         Unit by lab name, written after the value.
     quantiles : tuple of two floats, default=(0.05, 0.95)
         Shares of the training values that bound the normal range of a lab without reference
-        range. (0, 1) marks only what exceeds every training value.
+        range. So that no limit is a patient's result, each is the mean of the five values around
+        the quantile; with (0, 1) of the five lowest and of the five highest.
     significant_digits : int, default=4
         Digits that a value is rounded to in the text, from 1 to 15.
     normal_text : str or None, default=None
@@ -56,7 +61,7 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
         Levels of each qualitative lab from low to high, None for a numeric one.
     low_ : ndarray of shape (`n_features_in_`,)
         Lower limit of each lab's normal range, a position in its levels if it is qualitative;
-        -inf where open, NaN for a lab that has neither a reference range nor a value in fit.
+        -inf where open, NaN for a lab that has neither a reference range nor 20 values in fit.
     high_ : ndarray of shape (`n_features_in_`,)
         Upper limit likewise; inf where open.
 
@@ -153,7 +158,7 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
         self._check_units(names)
         ranges = self._checked_ranges(names)
         limits = [
-            ranges.get(name) or _training_limits(X[:, lab], quantiles)
+            ranges.get(name) or _training_limits(X[:, lab], quantiles, self.levels_[lab])
             for lab, name in enumerate(names)
         ]
         self.low_, self.high_ = np.array(limits, dtype=np.float64).T
@@ -306,11 +311,20 @@ def _is_open(limit) -> bool:
     return limit is None or np.isnan(limit)
 
 
-def _training_limits(values: np.ndarray, quantiles: tuple[float, float]) -> tuple[float, float]:
-    measured = values[~np.isnan(values)].astype(np.float64)
-    if not len(measured):
+def _training_limits(
+    values: np.ndarray, quantiles: tuple[float, float], levels: Levels
+) -> tuple[float, float]:
+    """Quantiles of the measured values; of numbers each is the mean of five, none a patient's."""
+    measured = np.sort(values[~np.isnan(values)].astype(np.float64))
+    if levels is not None and len(measured):
+        # positions in levels, which several rows share
+        low, high = np.quantile(measured, quantiles)
+        return float(low), float(high)
+    if len(measured) < _FEWEST_FOR_LIMITS:
         return np.nan, np.nan
-    low, high = np.quantile(measured, quantiles)
+    middle = np.rint(np.array(quantiles) * (len(measured) - 1)).astype(int)
+    starts = (middle - FEWEST_ROWS // 2).clip(0, len(measured) - FEWEST_ROWS)
+    low, high = (measured[start : start + FEWEST_ROWS].mean() for start in starts)
     return float(low), float(high)
 
 

@@ -177,8 +177,8 @@ class MaskedLabEncoder(
     one way of embedding for all labs and gives neighbouring levels similar tokens; the price is
     equal steps between levels, and an arbitrary order of words without one, such as colours.
 
-    A text in a numeric column, a level that fit did not see, and a word or number that a
-    qualitative column holds only once in fit (known grades apart) count as not measured; one
+    A text in a numeric column, a level that fit did not see, and a word or number that fewer than
+    three rows of a qualitative column hold in fit (known grades apart) count as not measured; one
     warning says how many there were and where, never what they were. Since `levels_` is
     saved with the model, a column of more than 50 levels, of long texts, or of mostly different
     ones is refused as free text.

@@ -322,16 +322,16 @@ def test_rows_and_columns_without_a_value(seed, form):
 
 @pytest.fixture
 def panel():
-    """Twelve stays with results as a laboratory system exports them."""
+    """Eighteen stays with results as a laboratory system exports them."""
     return pd.DataFrame(
         {
-            "ketones": ["NEG", "Negative", "TRACE", "1+", None, "2+"] * 2,
-            "crp": ["<0.5", 12, "90", ">200", None, 3.25] * 2,
-            "colour": pd.Categorical(["amber", "straw", "Amber", "straw", "amber", None] * 2),
-            "protein": ["NEG", "30", "NEG", "100", "NEG", ""] * 2,
-            "sodium": [140, 141, 138, np.nan, 150, 139] * 2,
+            "ketones": ["NEG", "Negative", "TRACE", "1+", None, "2+"] * 3,
+            "crp": ["<0.5", 12, "90", ">200", None, 3.25] * 3,
+            "colour": pd.Categorical(["amber", "straw", "Amber", "straw", "amber", None] * 3),
+            "protein": ["NEG", "30", "NEG", "100", "NEG", ""] * 3,
+            "sodium": [140, 141, 138, np.nan, 150, 139] * 3,
         },
-        index=[f"stay {i}" for i in range(12)],
+        index=[f"stay {i}" for i in range(18)],
     )
 
 
@@ -348,11 +348,11 @@ def test_levels_are_in_clinical_order(panel):
 def test_censored_results_and_levels_count_as_numbers(panel):
     numbers = pd.DataFrame(
         {
-            "ketones": [0, 0, 1, 2, np.nan, 3] * 2,
-            "crp": [0.5, 12, 90, 200, np.nan, 3.25] * 2,
-            "colour": [0, 1, 0, 1, 0, np.nan] * 2,
-            "protein": [0, 1, 0, 2, 0, np.nan] * 2,
-            "sodium": [140, 141, 138, np.nan, 150, 139] * 2,
+            "ketones": [0, 0, 1, 2, np.nan, 3] * 3,
+            "crp": [0.5, 12, 90, 200, np.nan, 3.25] * 3,
+            "colour": [0, 1, 0, 1, 0, np.nan] * 3,
+            "protein": [0, 1, 0, 2, 0, np.nan] * 3,
+            "sodium": [140, 141, 138, np.nan, 150, 139] * 3,
         }
     )
     np.testing.assert_array_equal(make().fit_transform(panel), make().fit_transform(numbers))
@@ -406,8 +406,8 @@ def test_texts_and_arrays_of_objects_keep_their_type(panel):
 
 def test_a_column_of_numbers_where_fit_saw_results(panel):
     encoder = make().fit(panel)
-    empty = panel.assign(ketones=np.nan, protein=[30.0, 100.0] * 6)
-    codes = encoder.transform(panel.assign(ketones=None, protein=["30", "100"] * 6))
+    empty = panel.assign(ketones=np.nan, protein=[30.0, 100.0] * 9)
+    codes = encoder.transform(panel.assign(ketones=None, protein=["30", "100"] * 9))
     np.testing.assert_array_equal(encoder.transform(empty), codes)
     assert set(encoder.impute(empty)["ketones"]) <= set(encoder.levels_[0])
 
@@ -451,8 +451,8 @@ def test_results_that_cannot_be_read_warn_once_and_count_as_not_measured(panel):
 
 def test_unread_results_are_replaced_by_impute(panel):
     encoder = make().fit(panel)
-    strange = panel.assign(ketones=[CANARY] * 12)
-    with pytest.warns(UserWarning, match="12 results"):
+    strange = panel.assign(ketones=[CANARY] * 18)
+    with pytest.warns(UserWarning, match="18 results"):
         imputed = encoder.impute(strange)
     assert set(imputed["ketones"]) <= set(encoder.levels_[0])
 

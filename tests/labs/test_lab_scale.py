@@ -125,8 +125,22 @@ def test_no_knot_is_the_result_of_fewer_than_five_rows():
 
 
 def test_a_repeated_value_has_the_score_of_the_middle_of_its_ranks():
-    X = np.r_[np.zeros(60), np.arange(1, 41)][:, None]
-    np.testing.assert_allclose(cells_of(fit(X), [[0.0]]).score, stats.norm.ppf(0.3), atol=1e-6)
+    # beside another lab, as rows that are the same throughout count as one
+    X = np.c_[np.r_[np.zeros(60), np.arange(1, 41)], np.arange(100)]
+    scores = cells_of(fit(X), [[0.0, np.nan]]).score
+    np.testing.assert_allclose(scores, stats.norm.ppf(0.3), atol=1e-6)
+
+
+def test_no_weight_makes_a_knot_of_one_row():
+    """A row that weighs as much as five must not be one of the points by itself."""
+    rng = np.random.default_rng(0)
+    X = np.sort(rng.normal(size=(40, 1)), axis=0)
+    X[-1] = 731.25
+    weight = np.where(np.arange(40) == 39, 50.0, 1.0)
+    results, weight = LabResults.from_table(X).distinct(weight)
+    scale = LabScale.fit(results, weight)
+    values = scale.in_units(scale.knots[0, :, 0], np.zeros(len(scale.knots[0]), dtype=int))
+    assert not np.isclose(values, 731.25).any()
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(1000.0, 0.0), (1e-3, 0.0), (1.0, 40.0)])

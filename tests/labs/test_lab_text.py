@@ -91,14 +91,28 @@ def test_training_quantiles_where_there_is_no_range():
     assert found == ["lab 0 9 (low)", None, None, "lab 0 81 (high)"]
 
 
+QUANTILES = [(0.05, 0.95), (0.0, 1.0), (0.25, 0.5)]
+
+
 def test_a_reference_range_goes_before_quantiles(frame):
     serializer = LabTextSerializer({"sodium": (0, 1000)}).fit(frame)
     assert serializer.low_[1] == 0
-    assert serializer.low_[0] == np.quantile([2.1, 0.9], 0.05)
+    assert np.isnan(serializer.low_[0])  # of two values there is no quantile
 
 
-def test_outermost_quantiles_mark_nothing_of_the_training_values(labs):
-    assert set(texts(LabTextSerializer(quantiles=(0, 1)), labs)) == {None}
+def test_limits_are_the_means_of_five_values_around_the_quantiles():
+    X = np.random.default_rng(0).permutation(np.arange(101.0))[:, None] ** 2
+    at = {quantiles: LabTextSerializer(quantiles=quantiles).fit(X) for quantiles in QUANTILES}
+    for (low, high), serializer in at.items():
+        for found, quantile in ((serializer.low_[0], low), (serializer.high_[0], high)):
+            middle = np.clip(100 * quantile, 2, 98)
+            assert found == np.mean((middle + np.arange(-2, 3)) ** 2)
+
+
+@pytest.mark.parametrize("n_rows", [19, 20])
+def test_fewer_than_twenty_values_judge_nothing(n_rows):
+    serializer = LabTextSerializer().fit(np.arange(float(n_rows))[:, None])
+    assert np.isnan(serializer.low_[0]) == (n_rows < 20)
 
 
 def test_a_lab_never_measured_in_fit_is_written_but_not_judged():
