@@ -9,6 +9,7 @@ import importlib
 from ._version import __version__
 
 _HOMES = {
+    "BoostedLabEncoder": "labs",
     "LLMNoteEncoder": "notes",
     "LabTextSerializer": "labs",
     "MEDFuseClassifier": "fusion",
@@ -18,8 +19,8 @@ _HOMES = {
     "make_medfuse_pipeline": "pipeline",
 }
 
-__all__ = ["LLMNoteEncoder", "LabTextSerializer", "MEDFuseClassifier", "MaskedLabEncoder"]
-__all__ += ["NoteCleaner", "NoteWordEncoder", "__version__", "make_medfuse_pipeline"]
+__all__ = ["BoostedLabEncoder", "LLMNoteEncoder", "LabTextSerializer", "MEDFuseClassifier"]
+__all__ += ["MaskedLabEncoder", "NoteCleaner", "NoteWordEncoder", "__version__", "make_medfuse_pipeline"]
 
 
 def __getattr__(name: str):

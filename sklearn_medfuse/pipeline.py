@@ -5,7 +5,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from .fusion import MEDFuseClassifier
-from .labs import LabTextSerializer, MaskedLabEncoder
+from .labs import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
 from .notes import LLMNoteEncoder, NoteWordEncoder
 
 
@@ -17,6 +17,7 @@ def make_medfuse_pipeline(
     note_encoder=None,
     lab_text=False,
     words=False,
+    boosted_labs=False,
     memory=None,
     random_state=None,
     **medfuse_params,
@@ -41,6 +42,10 @@ def make_medfuse_pipeline(
     words : bool or NoteWordEncoder, default=False
         Give the note's words as a third modality beside the language model's vector, which loses
         them. True takes `NoteWordEncoder()`; one given is cloned.
+    boosted_labs : bool or BoostedLabEncoder, default=False
+        Give what boosted trees say of the raw labs as a further modality, "boosted". True takes
+        `BoostedLabEncoder()`; one given is cloned. `encode` is then learned with y: train on what
+        its `fit_transform` gives, as Pipeline does.
     memory : str, joblib.Memory or None, default=None
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
         patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
@@ -52,9 +57,8 @@ def make_medfuse_pipeline(
     Returns
     -------
     Pipeline
-        Steps `encode`, a ColumnTransformer with `labs`, `notes` and, if asked for, `words`, and
-        `medfuse`. With
-        `lab_text`, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts the column
+        Steps `encode`, a ColumnTransformer with `labs`, `notes` and, if asked for, `words` and
+        `boosted`, and `medfuse`. With `lab_text`, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts the column
         made by its part `lab_text` beside the notes, and `encoder`, the note encoder, which
         joins the columns under their names.
 
@@ -77,17 +81,20 @@ def make_medfuse_pipeline(
     """
     labs = MaskedLabEncoder() if lab_encoder is None else clone(lab_encoder)
     notes = LLMNoteEncoder() if note_encoder is None else clone(note_encoder)
+    lab_columns = list(lab_columns)
     views = []
     if words is not False:
         word_encoder = NoteWordEncoder() if words is True else clone(words)
         views.append(("words", word_encoder, note_column))
         # components of a decomposition have the sizes that they have for a reason
         medfuse_params = {"input_scaling": {"words": "block"}} | medfuse_params
+    if boosted_labs is not False:
+        boosted = BoostedLabEncoder() if boosted_labs is True else clone(boosted_labs)
+        views.append(("boosted", boosted, lab_columns))
     medfuse = MEDFuseClassifier(**medfuse_params)
     for step in (labs, notes, medfuse, *(view[1] for view in views)):
         if random_state is not None and "random_state" in step.get_params(deep=False):
             step.set_params(random_state=random_state)
-    lab_columns = list(lab_columns)
     if lab_text is not False:
         notes, note_column = _with_lab_text(notes, note_column, lab_text, lab_columns)
     views = [("labs", labs, lab_columns), ("notes", notes, note_column), *views]
