@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
+from ._fused_layers import attend_by_scores, can_fuse, can_keep_scores, fuse_layers
+
 _NAME = "medfuse_packed"
 # families of which a test shows that they give the library's own states when packed
 PACKABLE = frozenset({"bert", "electra", "llama", "mistral", "qwen2", "qwen3"})
@@ -49,32 +51,18 @@ def packed_attention(module, query, key, value, attention_mask, scaling=None, **
             x[0, :, start:stop].unflatten(1, (n_chunks, length)).transpose(0, 1)
             for x in (query, key, value)
         )
-        group = F.scaled_dot_product_attention(
-            q, k, v, scale=scaling, is_causal=causal and length > 1, enable_gqa=shared
-        )
+        if can_keep_scores(q) and not causal and not shared and scaling is not None:
+            group = attend_by_scores(q, k, v, scaling)
+        else:
+            group = F.scaled_dot_product_attention(
+                q, k, v, scale=scaling, is_causal=causal and length > 1, enable_gqa=shared
+            )
         attended[start:stop].view(n_chunks, length, n_heads, width).copy_(group.transpose(1, 2))
         start = stop
     return attended[None], None
 
 
 AttentionInterface.register(_NAME, packed_attention)
-
-
-class PrepackedLinear(torch.nn.Module):
-    """A linear layer whose weight lies in oneDNN's own order, a tenth faster or more.
-
-    torch reorders the weight at every call otherwise. In bfloat16 the results are the same bits, in
-    float32 the same but for the last of them.
-    """
-
-    def __init__(self, linear: torch.nn.Linear):
-        super().__init__()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
-        self.bias = linear.bias
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Give x·weightᵀ + bias for x of shape (..., in_features)."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
 def can_pack(model: PreTrainedModel) -> bool:
@@ -93,15 +81,8 @@ def can_pack(model: PreTrainedModel) -> bool:
 def prepare_packed(model: PreTrainedModel) -> None:
     """Make a frozen model ready for `run_packed`."""
     model.set_attn_implementation(_NAME)
-    dtype = next(model.parameters()).dtype
-    # torch offers prepacking to its compiler only; where a version lacks it, its own layer stays
-    offered = hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    known = dtype in (torch.bfloat16, torch.float32)
-    if known and offered and torch.backends.mkldnn.is_available():
-        for module in list(model.modules()):
-            for name, child in list(module.named_children()):
-                if type(child) is torch.nn.Linear:
-                    setattr(module, name, PrepackedLinear(child))
+    if can_fuse(next(model.parameters()).dtype):
+        fuse_layers(model, packed_attention)
 
 
 def run_packed(model: PreTrainedModel, rows: list[list[int]]) -> Iterator[torch.Tensor]:
