@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .._checkpoint import Checkpoint
 from .._nn.chunk_pooling import pool_chunks, pool_tokens
-from .._training import progress_bar, torch_seed
+from .._training import progress_bar, torch_seed, with_gradients
 from ._adapter import TunedWeights, add_adapter, write_weights
 from ._backbone import ModelParts, base_fingerprint, pad_rows
 from ._chunking import packed_batches
@@ -100,7 +100,7 @@ def fine_tune(parts: ModelParts, data: TuningData, settings: TuningSettings) -> 
         The weights of the best epoch.
     """
     base = base_fingerprint(parts)
-    with torch_seed(settings.seed, settings.device):
+    with torch_seed(settings.seed, settings.device), with_gradients():
         task = _Task(parts, data, settings).to(settings.device)
         losses, best_epoch = _train(task, data, settings, _checkpoint(data, settings, base))
     data_bytes = write_weights(task.model, settings.method)
