@@ -3,11 +3,13 @@
 import hashlib
 import io
 import json
+import os
+import warnings
 from pathlib import Path
 
 import torch
 
-from ._private_files import write_private
+from ._private_files import remove_abandoned, write_private
 
 
 class Checkpoint:
@@ -25,6 +27,11 @@ class Checkpoint:
     parts : list of bytes, or of what json can write
         All that the result depends on.
 
+    Raises
+    ------
+    ValueError
+        If the folder cannot be written to: better now than after the first epoch.
+
     Examples
     --------
     >>> import tempfile
@@ -41,14 +48,28 @@ class Checkpoint:
             raw = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
             digest.update(len(raw).to_bytes(8, "big") + raw)
         self.path = Path(folder) / f"{name}-{digest.hexdigest()[:32]}.pt"
+        self._has_failed = False
+        _make_writable(self.path.parent)
 
     def save(self, state: dict) -> None:
-        """Keep a state: tensors, numbers and texts in dicts and lists."""
+        """Keep a state: tensors, numbers and texts in dicts and lists.
+
+        Where the disk is full, the state before stays, and training goes on.
+        """
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        # no chmod: the folder may be one that the user shares
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(self.path, buffer.getvalue())
+        try:
+            write_private(self.path, buffer.getvalue())
+        except OSError as error:
+            if not self._has_failed:
+                warnings.warn(
+                    "The state of the training could not be kept in checkpoint_dir "
+                    f"({error.strerror}); training goes on, but if it is killed, it begins at the "
+                    "last state that was kept. Make room on that disk.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            self._has_failed = True
 
     def load(self) -> dict | None:
         """Return the state; None where there is none."""
@@ -63,6 +84,21 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the file: the training is done."""
         self.path.unlink(missing_ok=True)
+        remove_abandoned(self.path.parent)
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        # no chmod: the folder may be one that the user shares
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        problem = "" if os.access(folder, os.W_OK) else "no permission to write there"
+    except OSError as error:
+        problem = str(error.strerror)
+    if problem:
+        raise ValueError(
+            f"checkpoint_dir={str(folder)!r} cannot be written to ({problem}); name a folder that "
+            "can, or None."
+        )
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -2,11 +2,24 @@
 
 import os
 import secrets
+import shutil
+import stat
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:
+    # Windows: what is abandoned is told by its age
+    fcntl = None  # type: ignore[assignment]
+
 _KEY_BYTES = 32
+_WRITING = ".writing-"
+# where a file system knows no locks, nobody is still writing what is older
+_ABANDONED_SECONDS = 24 * 3600
 
 
 def make_private_folder(folder):
@@ -19,8 +32,10 @@ def make_private_folder(folder):
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
-    # mkdir's mode passes through the umask, and the folder may be an older one
-    folder.chmod(0o700)
+    # mkdir's mode passes through the umask, and the folder may be an older one; one that is private
+    # already may lie where no mode can be set
+    if stat.S_IMODE(folder.stat().st_mode) != 0o700:
+        folder.chmod(0o700)
 
 
 def write_private(file, data):
@@ -34,19 +49,57 @@ def write_private(file, data):
     data : bytes
         Content.
     """
-    # mkstemp's files have mode 0600 from the start
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
+    remove_abandoned(file.parent)
+    with temporary_in(file.parent) as new:
+        _write_to_disk(new, data)
+        os.replace(new, file)
+
+
+@contextmanager
+def temporary_in(folder, *, directory=False) -> Iterator[Path]:
+    """Give a new file of mode 0600, or folder of mode 0700, that is gone after the block.
+
+    It is locked meanwhile, so that `remove_abandoned` tells it from one whose writer was killed.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to make it.
+
+    directory : bool, default=False
+        Make a folder, not a file.
+
+    Yields
+    ------
+    Path
+        The file or folder. Under another name, by `os.replace`, it stays.
+    """
+    while True:
+        new = _make(folder, directory)
+        lock = _lock(new)
+        # else one who sweeps was faster than the lock
+        if new.exists():
+            break
+        _unlock(lock)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            # a name must not point to bytes that a power cut loses
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, file)
-    except BaseException:
+        yield new
+    finally:
+        _remove(new)
+        _unlock(lock)
+
+
+def remove_abandoned(folder):
+    """Remove what killed processes have left half-written in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Looked through without its subfolders.
+    """
+    for left in folder.glob(f"{_WRITING}*"):
+        # another process may be faster, and what cannot be removed does no harm
         with suppress(OSError):
-            Path(name).unlink()
-        raise
+            _remove_if_abandoned(left)
 
 
 def load_key(file):
@@ -77,17 +130,84 @@ def load_key(file):
 
 
 def _write_if_absent(file, data):
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
+    with temporary_in(file.parent) as new:
+        _write_to_disk(new, data)
         try:
             # succeeds in one process only
-            os.link(name, file)
+            os.link(new, file)
         except FileExistsError:
             pass
         except OSError:
             # a file system without links
-            os.replace(name, file)
+            os.replace(new, file)
+
+
+def _write_to_disk(file, data):
+    with file.open("wb") as stream:
+        stream.write(data)
+        # a name must not point to bytes that a power cut loses
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _make(folder, directory) -> Path:
+    if directory:
+        return Path(tempfile.mkdtemp(dir=folder, prefix=_WRITING))
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=_WRITING)
+    os.close(descriptor)
+    return Path(name)
+
+
+def _lock(path) -> int | None:
+    """Lock what is being written until it is done, or its writer is dead."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = _open_to_lock(path)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+def _remove_if_abandoned(left) -> None:
+    lock = None if fcntl is None else _open_to_lock(left)
+    try:
+        if _is_abandoned(left, lock):
+            # under the lock, for which one who has just made it waits
+            _remove(left)
     finally:
-        Path(name).unlink(missing_ok=True)
+        _unlock(lock)
+
+
+def _is_abandoned(left, lock: int | None) -> bool:
+    if lock is not None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # a file system without locks
+            pass
+        else:
+            return True
+    # clocks may jump, so one from the future is as old
+    return abs(time.time() - left.stat().st_mtime) > _ABANDONED_SECONDS
+
+
+def _open_to_lock(path) -> int:
+    # NFS locks only what is open for writing, which folders cannot be
+    return os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+
+
+def _remove(path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

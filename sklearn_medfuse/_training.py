@@ -2,13 +2,17 @@
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
+
+Result = TypeVar("Result")
 
 # Share of the steps in which the learning rate rises. Not 0.1: torch's OneCycleLR divides by zero
 # where it makes just one step.
@@ -43,6 +47,14 @@ def resolve_device_to_load(device: str | torch.device) -> torch.device:
     return resolve_device("cpu" if str(device) == "cpu" else "auto")
 
 
+def resolve_fitted_device(device: str | torch.device) -> torch.device:
+    """Device of a fitted estimator: that of fit where it is here too, else as "auto" takes it."""
+    wanted = torch.device("cpu" if str(device) == "auto" else device)
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        device = "auto"
+    return resolve_device(device)
+
+
 def check_heads(d_model: int, n_heads: int) -> None:
     """Refuse a token width that the attention heads cannot share evenly."""
     if d_model % n_heads:
@@ -72,6 +84,19 @@ def torch_seed(seed: int, device: torch.device) -> Iterator[torch.Generator]:
         yield torch.Generator().manual_seed(seed)
 
 
+def with_gradients() -> AbstractContextManager:
+    """Have torch record gradients within the block, though fit was called under `torch.no_grad()`.
+
+    Examples
+    --------
+    >>> with torch.no_grad(), with_gradients():
+    ...     torch.is_grad_enabled()
+    True
+    """
+    # it switches on what no_grad switched off too
+    return torch.inference_mode(False)
+
+
 @contextmanager
 def no_values_in_errors() -> Iterator[None]:
     """Cut out of scikit-learn's messages on wrong input what they quote: patient data.
@@ -93,6 +118,53 @@ def no_values_in_errors() -> Iterator[None]:
     for quoting, silent in _QUOTES:
         message = re.sub(quoting, silent, message, flags=re.DOTALL)
     raise ValueError(message) from None
+
+
+def in_fitting_batches(
+    n_rows: int, size: int, run: Callable[[slice], Result], device: torch.device
+) -> Iterator[Result]:
+    """Run rows in batches, smaller ones once the device has run out of memory.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows.
+    size : int
+        Rows per batch at most.
+    run : callable
+        ``run(rows)`` gives the result of a slice of the rows.
+    device : torch.device
+        Where it runs, for the warning.
+
+    Yields
+    ------
+    object
+        Result of each batch, in order.
+    """
+    asked, start = size, 0
+    while start < n_rows:
+        rows = slice(start, min(start + size, n_rows))
+        try:
+            result = run(rows)
+        except torch.OutOfMemoryError:
+            size = (rows.stop - start) // 2
+            if not size:
+                raise
+        else:
+            yield result
+            start = rows.stop
+            continue
+        if device.type == "cuda":
+            # pieces that are free but too small for the next batch
+            torch.cuda.empty_cache()
+    if size < asked:
+        warnings.warn(
+            f"Batches of {asked} rows do not fit into the memory of device={str(device)!r}; "
+            f"batches of {size} are used instead, with the same result. Give fewer rows at once, "
+            "or use device='cpu'.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def progress_bar(total: int, description: str, unit: str, verbose: int) -> tqdm:

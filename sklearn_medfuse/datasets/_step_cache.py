@@ -8,20 +8,15 @@ have the digest it should have is not used.
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._private_files import make_private_folder, write_private
+from .._private_files import make_private_folder, remove_abandoned, temporary_in, write_private
 from .._version import __version__
 
 # Raised whenever a step's result changes its form.
 _FORM = 1
-_WRITING = ".writing-"
-_ABANDONED_SECONDS = 24 * 3600
 _DIGEST_BYTES = 16
 
 
@@ -69,7 +64,7 @@ class StepCache:
     def __init__(self, folder: Path):
         self.folder = folder
         make_private_folder(folder)
-        self._sweep()
+        remove_abandoned(folder)
 
     def find(self, name: str, key: str) -> Entry | None:
         """The entry of a step, if there is a whole one.
@@ -110,8 +105,7 @@ class StepCache:
         told : mapping
             What the step told beside them, for JSON.
         """
-        beside = Path(tempfile.mkdtemp(dir=self.folder, prefix=_WRITING))
-        try:
+        with temporary_in(self.folder, directory=True) as beside:
             new = beside / "rows.parquet"
             write(new)
             new.chmod(0o600)
@@ -120,23 +114,11 @@ class StepCache:
             # Named by its content: of two processes neither changes what the other's index names.
             file = self.folder / f"{name}-{key}-{digest[:8]}.parquet"
             os.replace(new, file)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
         index = {"file": file.name, "digest": digest, "told": dict(told)}
         write_private(self._index(name, key), json.dumps(index).encode())
 
     def _index(self, name: str, key: str) -> Path:
         return self.folder / f"{name}-{key}.json"
-
-    def _sweep(self) -> None:
-        """Remove what killed processes left half-written."""
-        for left in self.folder.glob(f"{_WRITING}*"):
-            try:
-                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-                    shutil.rmtree(left, ignore_errors=True)
-            except FileNotFoundError:
-                # another process was faster
-                continue
 
 
 def _digest(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -73,7 +74,7 @@ class Steps:
                     "cache needs files, a DuckDB file or data frames: a database server does not "
                     "tell whether its tables have changed. Leave cache=None."
                 )
-            self._cache = StepCache(Path(options.cache))
+            self._cache = _open_cache(Path(options.cache))
             self._everyone = frame_digest(everyone[["stay_id", "start", "end"]])
 
     def register_stays(self, stays: pd.DataFrame) -> None:
@@ -131,14 +132,30 @@ class Steps:
             for column, numbers in self._source.zones.items()
             if zones_before.get(column) != numbers
         }
-        self._cache.put(
-            name,
-            key,
-            lambda file: self._source.execute(
-                f"COPY {made} TO {literal(str(file))} (FORMAT parquet, COMPRESSION zstd)", table
-            ),
-            {"counts": own_counts, "zones": zones},
-        )
+        self._keep(name, key, table, made, {"counts": own_counts, "zones": zones})
+
+    def _keep(self, name: str, key: str, table: str, made: str, told: dict[str, Any]) -> None:
+        """Put a table into the cache; where that fails, the work goes on all the same."""
+        assert self._cache is not None
+        reason = "its rows could not be written"
+
+        def write(file: Path) -> None:
+            sql = f"COPY {made} TO {literal(str(file))} (FORMAT parquet, COMPRESSION zstd)"
+            try:
+                self._source.execute(sql, table)
+            except ValueError:
+                raise OSError(reason) from None
+
+        try:
+            self._cache.put(name, key, write, told)
+        except OSError as error:
+            warnings.warn(
+                f"The result of table '{table}' could not be kept in cache "
+                f"({error.strerror or reason}); the cohort is made all the same. Make room or give "
+                "rights in that folder, or use cache=None.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _key(self, step: str, table: str, inputs: tuple) -> str:
         options = [
@@ -192,3 +209,14 @@ class Steps:
             finally:
                 over.set()
                 looker.join()
+
+
+def _open_cache(folder: Path) -> StepCache:
+    try:
+        return StepCache(folder)
+    except OSError as error:
+        problem = error.strerror
+    raise ValueError(
+        f"cache={str(folder)!r} cannot be made a folder for its owner alone ({problem}); name "
+        "another one, or None."
+    )

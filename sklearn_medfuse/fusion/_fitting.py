@@ -12,7 +12,14 @@ from skorch.utils import noop
 
 from .._nn.fusion_ensemble import FUSIONS, FusionWithCritic
 from .._state import for_inference
-from .._training import WARM_UP, check_heads, draw_seed, resolve_device, torch_seed
+from .._training import (
+    WARM_UP,
+    check_heads,
+    draw_seed,
+    resolve_device,
+    torch_seed,
+    with_gradients,
+)
 from ._decisions import Decisions
 from ._fused_model import FusedModel
 from ._linear_part import LinearPart
@@ -120,12 +127,12 @@ def train(params, rows: TrainingRows, targets: Targets, columns, n_tokens, rng) 
                 lambda module: FusedModel(module.eval(), scaler, linear, weight),
             )
     device = resolve_device(params.device)
-    with torch_seed(draw_seed(rng), device):
+    with torch_seed(draw_seed(rng), device), with_gradients():
         module = build_module(params, columns, n_tokens, targets.n_outputs).to(dtype)
         net = build_net(params, module, device, len(kept.X), validation, score)
         net.fit(kept.to_dataset(scaler, dtype), y=None)
-    # weights are saved in float32: what predicts now must be what predicts after loading
-    for_inference(net.module_.float(), device)
+        # weights are saved in float32: what predicts now must be what predicts after loading
+        for_inference(net.module_.float(), device)
     model = FusedModel(net.module_, scaler, linear, weight)
     return FittedNet(net, model, None if split is None else split[1])
 

@@ -1,15 +1,18 @@
 """What predicts: the trained net, the scaling of its inputs, and the linear part beside it."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from .._nn.fusion_ensemble import FusionWithCritic
 from .._nn.fusion_parts import FusionParts
+from .._training import in_fitting_batches
 from ._linear_part import LinearPart
 from ._modalities import BlockScaler
+
+Result = TypeVar("Result")
 
 _PREDICTION_BATCH = 4096
 
@@ -36,22 +39,12 @@ class FusedModel(NamedTuple):
 
     def parts(self, X: np.ndarray) -> Iterator[list[FusionParts]]:
         """Yield the parts of every member of the net, a batch of rows at a time."""
-        blocks, present = self.scaler.blocks(X)
-        parameter = next(self.module.parameters())
-        for start in range(0, len(X), _PREDICTION_BATCH):
-            rows = slice(start, start + _PREDICTION_BATCH)
-            batch = [torch.from_numpy(block[rows]).to(parameter) for block in blocks]
-            there = torch.from_numpy(present[rows]).to(parameter.device)
-            with torch.inference_mode():
-                yield self.module.forward_parts(batch, there)
+        return self._run(X, lambda parts: parts)
 
     def logits(self, X: np.ndarray) -> np.ndarray:
         """Logits (n, n_outputs), averaged over the members of the net and the linear part."""
-        with torch.inference_mode():
-            batches = [
-                self.module.forward_logits(parts).mean(dim=0).cpu().numpy()
-                for parts in self.parts(X)
-            ]
+        forward = self.module.forward_logits
+        batches = list(self._run(X, lambda parts: forward(parts).mean(dim=0).cpu().numpy()))
         deep = np.concatenate(batches)
         if self.linear is None:
             return deep
@@ -63,12 +56,13 @@ class FusedModel(NamedTuple):
         The linear part's share of a modality counts with what is specific to it, or with the one
         part there is.
         """
-        batches = []
-        for parts in self.parts(X):
-            with torch.inference_mode():
-                added, bias = self.module.forward_contributions(parts)
-                whole = torch.cat([added, bias.expand(1, *added.shape[1:])])
-            batches.append(whole.transpose(0, 1).cpu().numpy())
+
+        def contribute(parts):
+            added, bias = self.module.forward_contributions(parts)
+            whole = torch.cat([added, bias.expand(1, *added.shape[1:])])
+            return whole.transpose(0, 1).cpu().numpy()
+
+        batches = list(self._run(X, contribute))
         total = np.concatenate(batches)
         if self.linear is None:
             return total
@@ -78,3 +72,16 @@ class FusedModel(NamedTuple):
             total[:, place] += self.weight * own
         total[:, -1] += self.weight * self.linear.intercept
         return total
+
+    def _run(self, X: np.ndarray, run: Callable[[list[FusionParts]], Result]) -> Iterator[Result]:
+        """Run the parts of a batch of rows at a time."""
+        blocks, present = self.scaler.blocks(X)
+        parameter = next(self.module.parameters())
+
+        @torch.inference_mode()
+        def run_rows(rows: slice) -> Result:
+            batch = [torch.from_numpy(block[rows]).to(parameter) for block in blocks]
+            there = torch.from_numpy(present[rows]).to(parameter.device)
+            return run(self.module.forward_parts(batch, there))
+
+        return in_fitting_batches(len(X), _PREDICTION_BATCH, run_rows, parameter.device)

@@ -22,6 +22,7 @@ from .._training import (
     resolve_device,
     resolve_device_to_load,
     torch_seed,
+    with_gradients,
 )
 from ._factor_analysis import fit_prior
 from ._lab_cells import LabResults
@@ -350,7 +351,7 @@ class MaskedLabEncoder(
         held_out = self.validation_fraction if self.early_stopping else 0.0
         train, validation = split_rows(cells, weight, held_out, seed)
         device = resolve_device(self.device)
-        with torch_seed(seed, device) as generator:
+        with torch_seed(seed, device) as generator, with_gradients():
             module = self._begin(train, start, device)
             trainer = MaskedTrainer(module, plan, generator, len(train.cells), self._mask_weight())
             with epochs_of_fit(
@@ -406,7 +407,7 @@ class MaskedLabEncoder(
         device = resolve_device(self.device)
         # each chunk has its own draws
         seed = draw_seed(check_random_state(self.random_state)) + getattr(self, "n_iter_", 0)
-        with torch_seed(seed, device) as generator:
+        with torch_seed(seed, device) as generator, with_gradients():
             if first:
                 self._stream = MaskedTrainer(
                     self._begin(rows, start, device), plan, generator, None, self._mask_weight()

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from .._nn.chunk_pooling import pool_tokens
-from .._training import torch_seed
+from .._training import torch_seed, with_gradients
 from ._chunking import budget_batches, packed_batches
 from ._model_source import (
     GGUF,
@@ -97,6 +97,8 @@ class Backbone:
         self.packed = can_pack(model)
         if self.packed:
             prepare_packed(model)
+        # tokens per batch that fit into the device's memory, as far as one has not
+        self.fitting_tokens: int | None = None
         self._replicas: dict[torch.device, Backbone] = {}
 
     def replica(self, device: torch.device) -> "Backbone":
@@ -209,7 +211,8 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
     placement = _placement(spec)
     try:
         # parameters that the files do not hold, such as an unused pooler, are drawn at random
-        with _quiet_loading(), torch_seed(0, torch.device(spec.device)):
+        # and weights that were loaded under inference_mode could never be trained
+        with _quiet_loading(), torch_seed(0, torch.device(spec.device)), with_gradients():
             config = AutoConfig.from_pretrained(source, **options)
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
             model, report = AutoModel.from_pretrained(

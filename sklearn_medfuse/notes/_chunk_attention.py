@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from .._nn.chunk_pooling import ChunkAttention
-from .._training import torch_seed
+from .._training import torch_seed, with_gradients
 
 _HIDDEN = 32
 _N_STEPS = 200
@@ -36,12 +36,12 @@ def fit_attention(
     dict of str to float32 array
         Weights of `ChunkAttention`; those of the linear layer are not needed any more.
     """
-    chunks, of_note = torch.tensor(vectors), torch.from_numpy(note)
-    kept = torch.from_numpy(np.bincount(note, minlength=n_notes) > 0)
-    targets = torch.from_numpy(y)[kept]
-    # chunks of unit length would give logits near zero
-    scale = chunks.std().clamp(min=1e-6)
-    with torch_seed(seed, torch.device("cpu")):
+    with torch_seed(seed, torch.device("cpu")), with_gradients():
+        chunks, of_note = torch.tensor(vectors), torch.from_numpy(note)
+        kept = torch.from_numpy(np.bincount(note, minlength=n_notes) > 0)
+        targets = torch.from_numpy(y)[kept]
+        # chunks of unit length would give logits near zero
+        scale = chunks.std().clamp(min=1e-6)
         attention = ChunkAttention(chunks.shape[1], _HIDDEN)
         head = torch.nn.Linear(chunks.shape[1], targets.shape[1])
         optimizer = torch.optim.AdamW(

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from ._batch_budget import BatchBudget
 from ._chunking import chunk_tokens, split_notes, tokenize_in_parts
 from ._embedding_cache import KEY_BYTES, Cache, keyed_hash
 from ._special_tokens import prompt_tokens
@@ -105,7 +107,7 @@ class NoteEmbedder:
         self.window = window
         self.stride = stride
         self.split_on = split_on
-        self.batch_tokens = batch_tokens
+        self.budget = BatchBudget(backbone, batch_tokens)
         self.cache = cache
         self.n_jobs = n_jobs
         self.prompt = prompt_tokens(backbone.tokenizer, prompt)
@@ -127,6 +129,7 @@ class NoteEmbedder:
                 *_counts(prepared),
                 np.frombuffer(rows, dtype=np.float32).reshape(len(keys), width),
             )
+        self.budget.warn()
 
     def count(self, texts: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
         """Chunks and tokens of each note, both int64 of shape (n_notes,)."""
@@ -200,18 +203,37 @@ class NoteEmbedder:
         """Vectors of a block's chunks, those that the cache lacked computed."""
         # the block before may have embedded the same chunks since
         vectors = prepared.vectors | self.cache.get_many(prepared.missing)
-        missing = [key for key in prepared.missing if key not in vectors]
-        chunks = [prepared.missing[key] for key in missing]
-        batches = self.backbone.batches(chunks, self.batch_tokens)
-        parts = [[chunks[i] for i in batch] for batch in batches]
-        for number, found in embed_batches(self.recipe, parts, self.pooling, self.n_jobs):
-            batch = batches[number]
-            new = {missing[i]: row.tobytes() for i, row in zip(batch, found, strict=True)}
+        missing = {key: chunk for key, chunk in prepared.missing.items() if key not in vectors}
+        bar.update(len(prepared.missing) - len(missing))
+        for keys, found in self._embed_chunks(missing):
+            new = {key: row.tobytes() for key, row in zip(keys, found, strict=True)}
             self.cache.put_many(new)
             vectors |= new
-            bar.update(len(batch))
-        bar.update(len(prepared.missing) - len(missing))
+            bar.update(len(keys))
         return vectors
+
+    def _embed_chunks(
+        self, chunks: dict[bytes, list[int]]
+    ) -> Iterator[tuple[list[bytes], np.ndarray]]:
+        """Yield keys and vectors of the chunks of each batch, in batches that fit into memory."""
+        left = dict(chunks)
+        while left:
+            keys = list(left)
+            batches = self.backbone.batches(list(left.values()), self.budget.tokens)
+            parts = [[left[keys[i]] for i in batch] for batch in batches]
+            try:
+                for number, found in embed_batches(self.recipe, parts, self.pooling, self.n_jobs):
+                    done = [keys[i] for i in batches[number]]
+                    for key in done:
+                        del left[key]
+                    yield done, found
+            except torch.OutOfMemoryError:
+                # what was computed in vain is held until this clause is left
+                fits = False
+            else:
+                fits = True
+            if not fits:
+                self.budget.halve(parts)
 
 
 def blocks_of_notes(texts: list[str | None]) -> Iterator[tuple[int, int]]:

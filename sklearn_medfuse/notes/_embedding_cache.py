@@ -1,6 +1,7 @@
 """What was embedded before: in this process, so that cross-validation embeds each chunk once."""
 
 import hashlib
+import os
 import secrets
 import threading
 from collections import OrderedDict
@@ -112,6 +113,10 @@ class MemoryCache:
             self._entries.clear()
             self._bytes = self._hits = self._misses = 0
 
+    def after_fork(self) -> None:
+        """Have a lock of the new process's own: a thread that is not in it may hold the old one."""
+        self._lock = threading.Lock()
+
     def info(self) -> CacheInfo:
         """Return counts and sizes."""
         with self._lock:
@@ -147,3 +152,5 @@ class LayeredCache:
 
 # 256 MiB hold 170,000 chunks of a 384-wide model
 process_cache = MemoryCache(2**28)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=process_cache.after_fork)

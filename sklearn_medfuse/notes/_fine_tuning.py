@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._checkpoint import Checkpoint
 from .._nn.chunk_pooling import pool_chunks, pool_tokens
-from .._training import progress_bar, torch_seed
+from .._training import progress_bar, torch_seed, with_gradients
 from ._adapter import TunedWeights, add_adapter, write_weights
 from ._backbone import ModelParts, base_fingerprint, pad_rows
 from ._chunking import packed_batches
@@ -112,7 +112,7 @@ def fine_tune(parts: ModelParts, data: TuningData, settings: TuningSettings) -> 
         verbose=settings.verbose if processes.is_main else 0,
     )
     _refuse_other_notes(data, base, processes)
-    with torch_seed(settings.seed, settings.device):
+    with torch_seed(settings.seed, settings.device), with_gradients():
         task = _Task(parts, data, settings).to(settings.device)
         checkpoint = _checkpoint(data, settings, base, processes)
         losses, best_epoch = _train(task, data, settings, checkpoint, processes)

@@ -8,21 +8,26 @@ years; lmdb needs a compiled dependency and a size fixed in advance.
 import functools
 import hashlib
 import os
+import secrets
 import sqlite3
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
-from .._private_files import load_key, make_private_folder
-from ._embedding_cache import CacheInfo
+from .._private_files import load_key, make_private_folder, remove_abandoned
+from ._embedding_cache import KEY_BYTES, CacheInfo
 
 Result = TypeVar("Result")
 
 # sqlite waits so long for another process's write
 _TIMEOUT = 60.0
+# after a write that failed none is tried for so long: one that waits in vain holds up the work
+_PAUSE = 60.0
 # keys per question; sqlite takes 999 parameters in every build
 _AT_ONCE = 500
 # seconds by which the time of last use may lag, so that reading does not write
@@ -50,7 +55,9 @@ class FolderCache:
     """Least-recently-used store in a private folder, bounded by bytes.
 
     The folder has mode 0700 and holds the secret of the keys, `key` (mode 0600), and the entries,
-    `vectors.sqlite`: keyed hashes and numbers, no text.
+    `vectors.sqlite`: keyed hashes and numbers, no text. Where the folder cannot be written to, what
+    it holds is used. A cache must not stop the work: whatever fails is warned of once, and the
+    vectors are computed.
 
     Parameters
     ----------
@@ -62,12 +69,21 @@ class FolderCache:
 
     def __init__(self, folder: Path, max_bytes: int):
         self.max_bytes = max_bytes
-        make_private_folder(folder)
-        self.secret = load_key(folder / "key")
         self._file = folder / "vectors.sqlite"
         self._hits = self._misses = 0
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._can_write = self._usable = True
+        self._has_warned = False
+        self._write_again_at = 0.0
+        try:
+            make_private_folder(folder)
+            remove_abandoned(folder)
+            self.secret = load_key(folder / "key")
+        except OSError as error:
+            self._usable = False
+            self.secret = secrets.token_bytes(KEY_BYTES)
+            self._warn(error)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the entries that are held and whole."""
@@ -81,7 +97,7 @@ class FolderCache:
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
         """Keep entries, at the cost of the least recently used ones."""
-        if entries:
+        if entries and self._can_write and time.monotonic() >= self._write_again_at:
             self._try(self._put, entries)
 
     def info(self) -> CacheInfo:
@@ -95,11 +111,15 @@ class FolderCache:
             f"SELECT key, value, checksum, used FROM entries WHERE key IN ({marks})", keys
         ).fetchall()
         found = {key: value for key, value, checksum, _ in rows if _checksum(value) == checksum}
-        now = int(time.time())
-        stale = [(now, key) for key, *_, used in rows if key in found and used < now - _USE_LAG]
         torn = [(key,) for key, *_ in rows if key not in found]
-        if stale or torn:
-            with connection:
+        now = int(time.time())
+        # one used later than now was written before the clock was set back
+        stale = [
+            (now, key) for key, *_, used in rows if key in found and abs(now - used) > _USE_LAG
+        ]
+        if (stale or torn) and self._can_write:
+            # what was found is good whether this can be noted or not
+            with suppress(sqlite3.OperationalError), connection:
                 connection.executemany("UPDATE entries SET used = ? WHERE key = ?", stale)
                 connection.executemany("DELETE FROM entries WHERE key = ?", torn)
         return found
@@ -127,28 +147,38 @@ class FolderCache:
         return count, _used_bytes(connection) if count else 0
 
     def _try(self, action: Callable[..., Result], argument) -> Result | None:
-        """Run an action; start a new file where the old one is not sqlite's any more.
-
-        A cache must not stop the work: where the disk is full or the file cannot be written, the
-        vectors are computed again.
-        """
+        """Run an action; start a new file where the old one is not sqlite's any more."""
+        if not self._usable:
+            return None
         with self._lock:
             try:
-                return self._run(action, argument)
-            except (sqlite3.OperationalError, OSError) as error:
+                try:
+                    return self._run(action, argument)
+                except sqlite3.OperationalError:
+                    raise
+                except sqlite3.DatabaseError:
+                    self._remove_file()
+                    return self._run(action, argument)
+            except (sqlite3.Error, OSError) as error:
                 self._close()
-                warnings.warn(
-                    f"The embedding cache could not be used ({error}); the vectors are computed "
-                    "instead.",
-                    UserWarning,
-                    stacklevel=2,
-                )
-            except sqlite3.DatabaseError:
-                self._close()
-                for end in ("", "-wal", "-shm"):
-                    self._file.with_name(self._file.name + end).unlink(missing_ok=True)
-                return self._run(action, argument)
+                self._write_again_at = time.monotonic() + _PAUSE
+                self._warn(error)
         return None
+
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            warnings.warn(
+                f"The embedding cache could not be used ({error}); the vectors are computed "
+                "instead. Make room or give rights in the folder of cache, or use cache=None.",
+                UserWarning,
+                stacklevel=4,
+            )
+        self._has_warned = True
+
+    def _remove_file(self) -> None:
+        self._close()
+        for end in ("", "-wal", "-shm"):
+            self._file.with_name(self._file.name + end).unlink(missing_ok=True)
 
     def _run(self, action: Callable[..., Result], argument) -> Result:
         if self._connection is None:
@@ -156,8 +186,17 @@ class FolderCache:
         return action(self._connection, argument)
 
     def _connect(self) -> sqlite3.Connection:
-        # sqlite gives its other files the mode of this one
-        os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
+        try:
+            # sqlite gives its other files the mode of this one
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            if not (self._file.is_file() and os.access(self._file, os.R_OK)):
+                raise
+            self._can_write = False
+            self._warn(error)
+            # sqlite would make a file for its locks beside it
+            uri = f"file:{quote(str(self._file))}?mode=ro&immutable=1"
+            return sqlite3.connect(uri, uri=True, check_same_thread=False)
         connection = sqlite3.connect(self._file, timeout=_TIMEOUT, check_same_thread=False)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._doc_link import DocLinkMixin
 from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
-from .._training import draw_seed, progress_bar, resolve_device
+from .._training import draw_seed, progress_bar, resolve_device, resolve_fitted_device
 from ._backbone import Backbone, choose_dtype, load_backbone, load_parts
 from ._chunk_attention import fit_attention, pool_by_attention
 from ._embedding import EmbeddedBlock, NoteEmbedder
@@ -115,7 +115,8 @@ class LLMNoteEncoder(
         Folder for the state after each epoch, from which the same fit goes on after it was
         interrupted. The file holds weights and goes when training ends.
     batch_tokens : int, default=4096
-        Tokens per batch at most, padding included.
+        Tokens per batch at most, padding included. Where so many do not fit into the device's
+        memory, batches are halved, with one warning; the vectors are the same.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Of the weights; "auto" takes bfloat16 where the processor multiplies it natively.
     quantization : {"4bit", "8bit"} or None, default=None
@@ -406,6 +407,7 @@ class LLMNoteEncoder(
                 f"weights='adapter' needs fine_tuning='lora', got {self.fine_tuning!r}; without "
                 "an adapter use 'reference' or 'full'."
             )
+        resolve_device(self.device)
         texts = join_columns(self._first_columns(X), self._headings())
         self._forget_training()
         if self.fine_tuning is not None:
@@ -491,7 +493,8 @@ class LLMNoteEncoder(
         return Recipe(load, self._spec())
 
     def _spec(self) -> BackboneSpec:
-        device = resolve_device(self.device)
+        # fit has refused a device that is not there
+        device = resolve_fitted_device(self.device)
         return BackboneSpec(
             self.model,
             self.revision,
