@@ -241,10 +241,11 @@ def _train(
     losses: list[float] = []
     best: dict[str, Tensor] = {}
     if checkpoint is not None and (found := checkpoint.load()) is not None:
-        task.load_state_dict(found["weights"], strict=False)
-        optimizer.load_state_dict(found["optimizer"])
-        schedule.load_state_dict(found["schedule"])
-        losses, best = found["losses"], found["best"]
+        with checkpoint.restoring():
+            task.load_state_dict(found["weights"], strict=False)
+            optimizer.load_state_dict(found["optimizer"])
+            schedule.load_state_dict(found["schedule"])
+            losses, best = list(found["losses"]), dict(found["best"])
     with progress_bar(
         n_batches * settings.max_epochs, "fine-tuning", "batch", settings.verbose
     ) as bar:
