@@ -59,7 +59,7 @@ OUTSIDE = {
     "model_selection": TABLES,
     "inspection": TABLES | {"captum", "torch"},
     "plotting": TABLES | {"matplotlib"},
-    "persistence": TABLES | {"joblib"},
+    "persistence": TABLES | {"joblib", "skops"},
 }
 
 
