@@ -93,7 +93,8 @@ def _of_error(error):
     while each is not None:
         if _tells(str(each)):
             return "ERROR TELLS DATA", _where(each)
-        each = each.__cause__ or each.__context__
+        # what Python prints, and reports of errors send on
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     last = traceback.extract_tb(error.__traceback__)[-1].filename
     if any(place in last for place in OURS):
         return f"refused, {type(error).__name__}", ""

@@ -48,6 +48,11 @@ def _plain(draw, n):
     return pd.Series(draw(_numbers(n)), dtype=float)
 
 
+def _usual(draw, n):
+    numbers = st.one_of(st.floats(-5, 5), st.just(np.nan))
+    return pd.Series(draw(st.lists(numbers, min_size=n, max_size=n)), dtype=float)
+
+
 def _objects(draw, n):
     values = draw(st.lists(st.sampled_from(CELLS), min_size=n, max_size=n))
     column = pd.Series([None] * n, dtype=object)
@@ -123,7 +128,7 @@ def note_column(draw, n):
 @st.composite
 def table(draw, n, odd):
     """A table of three labs and notes; `odd` names its odd parts."""
-    columns = [draw(lab_column(n)) if "labs" in odd else _plain(draw, n) for _ in LABS]
+    columns = [draw(lab_column(n)) if "labs" in odd else _usual(draw, n) for _ in LABS]
     frame = pd.DataFrame(dict(zip(LABS, columns, strict=True)))
     frame[NOTE] = draw(note_column(n)) if "notes" in odd else [f"note {i % 3}" for i in range(n)]
     if "shape" not in odd:
@@ -251,7 +256,7 @@ def _masked(X):
 def _unsorted(X):
     matrix = scipy.sparse.csr_matrix(np.nan_to_num(X, posinf=1, neginf=1))
     return scipy.sparse.csr_matrix(
-        (matrix.data[::-1].copy(), matrix.indices[::-1].copy(), np.arange(len(X) + 1) * 0)
+        (matrix.data[::-1].copy(), matrix.indices[::-1].copy(), matrix.indptr), shape=X.shape
     )
 
 

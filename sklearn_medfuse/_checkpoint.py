@@ -83,8 +83,8 @@ class Checkpoint:
 
     def _problem(self) -> str:
         return (
-            f"The checkpoint {str(self.path)!r} is damaged or was written by another version. "
-            "Remove it to begin again."
+            f"The checkpoint {self.path.name} of {str(self.path.parent)!r} cannot be read. Remove "
+            "it to begin again."
         )
 
     def remove(self) -> None:
