@@ -11,11 +11,10 @@ columns that differ from those of :func:`~sklearn_medfuse.datasets.load_tables` 
 import sys
 from pathlib import Path
 
-import skops.io
-
 from sklearn_medfuse import make_medfuse_pipeline
 from sklearn_medfuse.datasets import load_tables
 from sklearn_medfuse.metrics import multilabel_report
+from sklearn_medfuse.persistence import save_model
 
 folder = Path(sys.argv[1])
 stay = {"stay": "encounter_id"}
@@ -42,4 +41,4 @@ pipe.fit(train.X, train.y)
 predicted = pipe.predict_proba(test.X)
 report = multilabel_report(test.y, predicted, groups=test.groups, random_state=0)
 print(report[["prevalence", "auroc", "auroc_low", "auroc_high", "auprc"]].round(3))
-skops.io.dump(pipe, folder / "medfuse.skops")
+save_model(pipe, folder / "medfuse.skops")

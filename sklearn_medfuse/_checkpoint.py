@@ -5,18 +5,24 @@ import io
 import json
 import os
 import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from ._private_files import remove_abandoned, write_private
 
+# of a SHA-256 digest, which comes before torch's own format: torch reads changed weights silently
+_DIGEST_BYTES = 32
+
 
 class Checkpoint:
     """One training's state in a file of its own, written whole or not at all.
 
     The file is named by a fingerprint of what the result depends on. A training with other
-    data or other parameters does not find it.
+    data or other parameters does not find it. A file in which a byte has changed is refused.
 
     Parameters
     ----------
@@ -58,8 +64,9 @@ class Checkpoint:
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
+        content = buffer.getvalue()
         try:
-            write_private(self.path, buffer.getvalue())
+            write_private(self.path, hashlib.sha256(content).digest() + content)
         except OSError as error:
             if not self._has_failed:
                 warnings.warn(
@@ -75,11 +82,31 @@ class Checkpoint:
         """Return the state; None where there is none."""
         if not self.path.exists():
             return None
+        content = self.path.read_bytes()
+        digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() == digest and _is_plain(content):
+            with self.restoring():
+                return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        raise ValueError(self._problem())
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Say which file is at fault where a state that was loaded from it does not fit."""
         try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)
+            yield
         except Exception:
-            problem = f"The checkpoint {self.path.name} cannot be read. Remove it to begin again."
-        raise ValueError(problem)
+            # of any kind, as what the file holds is anybody's; told outside of the handler
+            fits = False
+        else:
+            fits = True
+        if not fits:
+            raise ValueError(self._problem())
+
+    def _problem(self) -> str:
+        return (
+            f"The checkpoint {self.path.name} of {str(self.path.parent)!r} cannot be read. Remove "
+            "it to begin again."
+        )
 
     def remove(self) -> None:
         """Remove the file: the training is done."""
@@ -99,6 +126,16 @@ def _make_writable(folder: Path) -> None:
             f"checkpoint_dir={str(folder)!r} cannot be written to ({problem}); name a folder that "
             "can, or None."
         )
+
+
+def _is_plain(content: bytes) -> bool:
+    """Whether an archive is torch's, nothing in it packed to unfold to a multiple of its size."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
+    return all(part.compress_type == zipfile.ZIP_STORED for part in parts)
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -33,11 +33,6 @@ def module_to_bytes(module: nn.Module) -> bytes:
     return safetensors.torch.save(tensors)
 
 
-def load_module_bytes(module: nn.Module, weights: bytes) -> None:
-    """Fill `module` with weights made by `module_to_bytes`."""
-    module.load_state_dict(safetensors.torch.load(weights))
-
-
 def for_inference(module: Module, device: torch.device) -> Module:
     """Make a trained module ready to predict: evaluation mode, float64, no gradients.
 
@@ -91,12 +86,18 @@ def _default_parameters(estimator_class: type) -> dict[str, Any]:
 class NetStateMixin(VersionedStateMixin):
     """Pickle an estimator that owns a torch module as own state.
 
-    A subclass has `_get_module()`, which returns the fitted module or None, and
-    `_restore_module()`, which builds an empty module from the fitted attributes and keeps it.
+    A subclass has `_get_module()`, which returns the fitted module or None, `_build_module()`,
+    which builds an empty module from the fitted attributes, and `_restore_module()`, which keeps
+    it too. `_n_parts` names the parameters that say how many parts of a kind the module has.
     """
+
+    _n_parts: tuple[str, ...] = ()
 
     @abstractmethod
     def _get_module(self) -> nn.Module | None: ...
+
+    @abstractmethod
+    def _build_module(self) -> nn.Module: ...
 
     @abstractmethod
     def _restore_module(self) -> nn.Module: ...
@@ -115,7 +116,35 @@ class NetStateMixin(VersionedStateMixin):
         weights = state.pop(_WEIGHTS_KEY, None)
         super().__setstate__(state)
         if weights is not None:
-            # initial weights are drawn, only to be overwritten: not at the cost of the user's draws
-            with torch.random.fork_rng(devices=[]):
-                module = self._restore_module()
-            load_module_bytes(module, weights)
+            self._fill_module(weights)
+
+    def _fill_module(self, weights: bytes) -> None:
+        """Build the module of the fitted attributes and fill it with what was saved.
+
+        Raises
+        ------
+        ValueError
+            Where the two do not fit together.
+        """
+        tensors = safetensors.torch.load(weights)
+        self._refuse_other_shapes(tensors)
+        # initial weights are drawn, only to be overwritten: not at the cost of the user's draws
+        with torch.random.fork_rng(devices=[]):
+            module = self._restore_module()
+        module.load_state_dict(tensors)
+
+    def _refuse_other_shapes(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Refuse parameters that ask for another net, before memory is taken for it."""
+        fits = all(getattr(self, name) <= len(tensors) for name in self._n_parts)
+        if fits:
+            # holds shapes and no numbers
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+                shapes = {
+                    name: each.shape for name, each in self._build_module().state_dict().items()
+                }
+            fits = shapes == {name: each.shape for name, each in tensors.items()}
+        if not fits:
+            raise ValueError(
+                f"The saved weights do not fit the parameters of {type(self).__name__}: the file "
+                "is damaged or was altered. Get it again from where it was saved."
+            )

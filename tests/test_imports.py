@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
-SHARED = {"_training", "_state", "_checkpoint", "_callbacks", "_private_files", "_doc_link"}
+SHARED = {"_training", "_state", "_checkpoint", "_callbacks", "_private_files", "_doc_link"} | {
+    "_sealed_folder"
+}
 
 # What each room may import from the other rooms of the package, beside `_version`, which is free
 # to all. "" is the package's __init__.
@@ -27,6 +29,7 @@ INSIDE = {
     "_doc_link": set(),
     "_training": {"_nn", "_state"},
     "_private_files": set(),
+    "_sealed_folder": set(),
     "_checkpoint": {"_private_files"},
     "_callbacks": set(),
     "_note_sections": set(),
@@ -34,7 +37,7 @@ INSIDE = {
     "notes": {"_nn", "_note_sections"} | SHARED,
     "fusion": {"_nn"} | SHARED,
     "pipeline": ESTIMATOR_ROOMS,
-    "datasets": {"_note_sections", "_private_files"},
+    "datasets": {"_note_sections", "_private_files", "_sealed_folder"},
     "metrics": set(),
     "model_selection": set(),
     # it asks fitted estimators; those two rooms it reads for gradients, which no method gives
@@ -51,12 +54,13 @@ OUTSIDE = {
     "_doc_link": set(),
     "_checkpoint": {"torch"},
     "_private_files": set(),
+    "_sealed_folder": set(),
     "_note_sections": set(),
     "metrics": TABLES,
     "model_selection": TABLES,
     "inspection": TABLES | {"captum", "torch"},
     "plotting": TABLES | {"matplotlib"},
-    "persistence": TABLES | {"joblib"},
+    "persistence": TABLES | {"joblib", "skops"},
     "distributed": TABLES | {"distributed"},
 }
 

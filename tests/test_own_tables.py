@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 
 from sklearn_medfuse.datasets import load_tables
+from sklearn_medfuse.persistence import load_model
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "own_tables.py"
@@ -98,5 +98,5 @@ def test_a_newcomer_gets_a_report_and_a_model(make, tmp_path, minilm):
     columns["stays"] = {"stay_id": "encounter_id"}
     cohort = load_tables(*files, tmp_path / "encounters.csv", columns=columns, n_labels=5)
     file = tmp_path / "medfuse.skops"
-    pipe = skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
+    pipe = load_model(file)
     assert pipe.predict_proba(cohort.X[:3]).shape == (3, cohort.y.shape[1])

@@ -229,6 +229,7 @@ class LabPrior(nn.Module):
 
 def _gauss_hermite(n: int) -> list[tuple[float, float]]:
     """Nodes and weights for means over a standard Gaussian (Golub and Welsch 1969)."""
-    beside = torch.arange(1, n, dtype=torch.float64).sqrt()
+    # numbers, also where a net is made of shapes alone
+    beside = torch.arange(1, n, dtype=torch.float64, device="cpu").sqrt()
     nodes, vectors = torch.linalg.eigh(beside.diag(1) + beside.diag(-1))
     return list(zip(nodes.tolist(), vectors[0].square().tolist(), strict=True))

@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils import check_random_state
 
+from .._sealed_folder import read_sealed, seal
 from .._version import __version__
 from ._cohort_flow import draw_flow
 
@@ -21,6 +22,7 @@ _FORMAT = "sklearn-medfuse Cohort"
 _TABLES = ("X", "y", "subgroups")
 _COLUMNS = ("groups", "hospitals", "index_times")
 _META = "cohort.json"
+_REMEDY = "Write the cohort again by Cohort.to_parquet."
 
 
 class CohortTools:
@@ -153,7 +155,9 @@ class CohortTools:
             value.to_parquet(folder / f"{name}.parquet")
         del fields["stay_ids"]
         meta = {"format": _FORMAT, "version": __version__, "names": names, "fields": fields}
-        (folder / _META).write_text(json.dumps(meta, indent=1, default=_plain), encoding="utf-8")
+        plain = json.loads(json.dumps(meta, default=_plain))
+        sealed = seal(plain, folder, sorted(file.name for file in folder.iterdir()))
+        (folder / _META).write_text(json.dumps(sealed, indent=1), encoding="utf-8")
 
     @classmethod
     def from_parquet(cls, folder):
@@ -174,21 +178,22 @@ class CohortTools:
         FileNotFoundError
             If the folder holds no cohort.
         ValueError
-            If it is damaged.
+            If a file of it is damaged: the folder holds the digest of each.
         """
         folder = Path(folder)
         if not (folder / _META).is_file():
             raise FileNotFoundError(
                 f"'{folder}' holds no {_META}; name a folder that Cohort.to_parquet has written."
             )
+        meta = read_sealed(folder, _META, _REMEDY)
         damaged = False
         try:
-            meta = json.loads((folder / _META).read_text(encoding="utf-8"))
             fields = _read_fields(folder, meta)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError):
+            # what pyarrow says may quote the content
             damaged = True
         if damaged:
-            raise ValueError(f"'{folder}' is damaged: write the cohort again.")
+            raise ValueError(f"'{folder}' is damaged: its parts do not fit together. {_REMEDY}")
         return cls(**fields)
 
     def describe(self, by: str | None = None) -> pd.DataFrame:
@@ -295,13 +300,18 @@ def _read_fields(folder: Path, meta: Mapping) -> dict[str, Any]:
         raise ValueError("not a cohort")
     fields: dict[str, Any] = dict(meta["fields"])
     for name in (*_TABLES, *_COLUMNS):
-        file = folder / f"{name}.parquet"
-        if file.is_file():
-            frame = pd.read_parquet(file)
+        if f"{name}.parquet" in meta["files"]:
+            frame = pd.read_parquet(folder / f"{name}.parquet")
             fields[name] = frame if name in _TABLES else frame[name].rename(meta["names"][name])
         elif name in ("X", "y", *meta["names"]):
             raise ValueError("incomplete")
     ranges = fields.get("reference_ranges") or {}
     fields["reference_ranges"] = {lab: tuple(ends) for lab, ends in ranges.items()}
     fields["stay_ids"] = fields["X"].index.to_numpy()
+    if any(
+        len(fields[name]) != len(fields["X"])
+        for name in (*_TABLES, *meta["names"])
+        if name in fields
+    ):
+        raise ValueError("of different numbers of stays")
     return fields

@@ -18,6 +18,7 @@ from .._version import __version__
 # Raised whenever a step's result changes its form.
 _FORM = 1
 _DIGEST_BYTES = 16
+_INDEX_BYTES = 2**26
 
 
 class Entry(NamedTuple):
@@ -82,11 +83,17 @@ class StepCache:
             None where it is absent, torn or changed.
         """
         try:
-            told = json.loads(self._index(name, key).read_text(encoding="utf-8"))
+            index = self._index(name, key)
+            # neither an index of any size nor a pipe is ours
+            if not index.is_file() or index.stat().st_size > _INDEX_BYTES:
+                return None
+            told = json.loads(index.read_text(encoding="utf-8"))
             file = self.folder / told["file"]
-            if _digest(file) == told["digest"]:
+            # a name is one of the folder's own files, never a path
+            is_own = file.name == told["file"] and file.is_file() and not file.is_symlink()
+            if is_own and _digest(file, told["told"]) == told["digest"]:
                 return Entry(file, told["told"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # whatever is wrong with it, the step can be done again
             pass
         return None
@@ -110,7 +117,7 @@ class StepCache:
             write(new)
             new.chmod(0o600)
             _to_disk(new)
-            digest = _digest(new)
+            digest = _digest(new, dict(told))
             # Named by its content: of two processes neither changes what the other's index names.
             file = self.folder / f"{name}-{key}-{digest[:8]}.parquet"
             os.replace(new, file)
@@ -121,11 +128,12 @@ class StepCache:
         return self.folder / f"{name}-{key}.json"
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path, told: Mapping[str, Any]) -> str:
+    """Digest of an entry: of the rows and of what the step told."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(
-            stream, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        ).hexdigest()
+        digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES))
+    digest.update(json.dumps(told, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _to_disk(file: Path) -> None:

@@ -249,6 +249,7 @@ class MEDFuseClassifier(
     }
 
     _transient = ("net_",)
+    _n_parts = ("n_estimators",)
 
     def __init__(
         self,
@@ -558,12 +559,14 @@ class MEDFuseClassifier(
     def _get_module(self):
         return self.net_.module_ if hasattr(self, "net_") else None
 
-    def _restore_module(self) -> FusionWithCritic:
-        device = resolve_device_to_load(self.device)
-        module = _fitting.build_module(
+    def _build_module(self) -> FusionWithCritic:
+        return _fitting.build_module(
             self, self.modalities_, self.n_input_tokens_, len(self._constant_labels)
         )
-        self.net_ = _fitting.build_net(self, module, device, 1).initialize()
+
+    def _restore_module(self) -> FusionWithCritic:
+        device = resolve_device_to_load(self.device)
+        self.net_ = _fitting.build_net(self, self._build_module(), device, 1).initialize()
         return for_inference(self.net_.module_, device)
 
     def __getstate__(self):

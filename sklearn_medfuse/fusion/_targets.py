@@ -69,6 +69,12 @@ class Targets:
         kind = type_of_target(y, input_name="y")
         if kind == "multilabel-indicator":
             y = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float64)
+            # scikit-learn takes a matrix of any two numbers for one of labels
+            if not np.isin(y, (0, 1)).all():
+                raise ValueError(
+                    "y is a matrix of two numbers that are not 0 and 1. Code each label as 0 and "
+                    "1, such as y == y.max()."
+                )
             mean = np.average(y, axis=0, weights=observed)
             constant = np.where((mean == 0) | (mean == 1), mean, np.nan)
             return cls(kind, unique_labels(y), constant), y

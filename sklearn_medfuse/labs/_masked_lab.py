@@ -252,6 +252,7 @@ class MaskedLabEncoder(
     }
 
     _transient = ("_module", "_stream")
+    _n_parts = ("n_layers", "n_decoder_layers")
 
     def __init__(
         self,
@@ -552,7 +553,10 @@ class MaskedLabEncoder(
         """Seed of all draws of fit: of the interrupted fit, where there was one."""
         seed = draw_seed(check_random_state(self.random_state))
         saved = None if checkpoint is None else checkpoint.load()
-        return seed if saved is None else saved["seed"]
+        if checkpoint is not None and saved is not None:
+            with checkpoint.restoring():
+                return int(saved["seed"])
+        return seed
 
     def _finish(self, trainer: MaskedTrainer, rows: TrainingRows, keep: bool = False) -> None:
         """Make the trained net ready to predict, and note how training went."""

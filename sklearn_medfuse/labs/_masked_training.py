@@ -99,7 +99,8 @@ class MaskedTrainer:
             Called after each epoch; True means stop.
         """
         if checkpoint is not None and (state := checkpoint.load()) is not None:
-            self._load_state(state)
+            with checkpoint.restoring():
+                self._load_state(state)
         try:
             with progress_bar(self.plan.max_epochs, "labs", "epoch", verbose) as bar:
                 bar.update(len(self.loss_curve))

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import safetensors
 import safetensors.numpy
-import torch
 from sklearn.utils.validation import check_is_fitted
 
 from .._private_files import write_private
-from .._state import load_module_bytes, module_to_bytes
+from .._sealed_folder import read_sealed, seal
+from .._state import module_to_bytes
 from .._version import __version__
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _FORMAT = "sklearn-medfuse MaskedLabEncoder"
+_REMEDY = "Copy again the folder that MaskedLabEncoder.save_pretrained has written."
 
 
 # not of use elsewhere, or not for json
@@ -39,7 +40,8 @@ class PretrainedMixin:
     def save_pretrained(self, folder):
         """Write the fitted encoder to a folder: weights as safetensors, the rest as json.
 
-        The files hold weights, scales and names of labs and levels, and no row of the data.
+        The files hold weights, scales and names of labs and levels, and no row of the data. The
+        json file holds the digests of both, so that a changed byte is found.
 
         Parameters
         ----------
@@ -52,6 +54,8 @@ class PretrainedMixin:
     @classmethod
     def from_pretrained(cls, folder):
         """Read an encoder that `save_pretrained` wrote, ready to transform, impute or go on.
+
+        Nothing in the folder is run. A file that is a link to outside of it is refused.
 
         Parameters
         ----------
@@ -69,7 +73,7 @@ class PretrainedMixin:
         FileNotFoundError
             Where a file is not there.
         ValueError
-            Where a file cannot be read or is not what it should be.
+            Where a file is damaged, lies elsewhere or is not what it should be.
         """
         return read_pretrained(cls, folder)
 
@@ -88,7 +92,8 @@ def write_pretrained(folder, encoder) -> None:
         "attributes": {name: getattr(encoder, name) for name in _ATTRIBUTES},
         "feature_names_in_": _names(encoder),
     }
-    write_private(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
+    sealed = seal(config, folder, [WEIGHTS_FILE])
+    write_private(folder / CONFIG_FILE, json.dumps(sealed, indent=2).encode())
 
 
 def read_pretrained(cls, folder):
@@ -105,10 +110,17 @@ def read_pretrained(cls, folder):
         _check_shapes(encoder)
         if config["feature_names_in_"] is not None:
             encoder.feature_names_in_ = np.array(config["feature_names_in_"], dtype=object)
-        with torch.random.fork_rng(devices=[]):
-            module = encoder._restore_module()
-        load_module_bytes(module, arrays["weights"].tobytes())
-    except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError):
+        encoder._fill_module(arrays["weights"].tobytes())
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        MemoryError,
+        OverflowError,
+        safetensors.SafetensorError,
+    ):
         problem = (
             f"{folder} does not hold what this version of MaskedLabEncoder writes: "
             f"{CONFIG_FILE} and {WEIGHTS_FILE} do not fit together, or are of version "
@@ -163,14 +175,17 @@ def _read_files(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
                 f"{folder} holds no {name}; name a folder that "
                 "MaskedLabEncoder.save_pretrained has written."
             )
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_bytes())
-        arrays = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
-    except (ValueError, safetensors.SafetensorError):
-        config, arrays = None, {}
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+    config = read_sealed(folder, CONFIG_FILE, _REMEDY)
+    arrays = None
+    if config.get("format") == _FORMAT and WEIGHTS_FILE in config["files"]:
+        try:
+            arrays = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
+        except (KeyError, TypeError, ValueError, MemoryError, safetensors.SafetensorError):
+            # as of a file that is none of ours, told below
+            arrays = None
+    if arrays is None:
         raise ValueError(
-            f"{folder} cannot be read: {CONFIG_FILE} or {WEIGHTS_FILE} is damaged or was not "
-            "written by MaskedLabEncoder.save_pretrained. Copy the folder again."
+            f"{folder / CONFIG_FILE} or {WEIGHTS_FILE} beside it was not written by "
+            f"MaskedLabEncoder.save_pretrained. {_REMEDY}"
         )
     return config, arrays

@@ -23,6 +23,7 @@ from transformers import (
 from .._nn.chunk_pooling import pool_tokens
 from .._training import torch_seed, with_gradients
 from ._chunking import budget_batches, packed_batches
+from ._model_checks import check_model_folder
 from ._model_source import (
     GGUF,
     BackboneSpec,
@@ -142,6 +143,7 @@ class Backbone:
     def embed(self, chunks: list[list[int]], pooling: str) -> np.ndarray:
         """Embed the chunks of a batch, shape (n_chunks, hidden_size), float32."""
         rows = [[*self.prefix, *chunk, *self.suffix] for chunk in chunks]
+        self._refuse_unknown_tokens(rows)
         with torch.inference_mode():
             if self.packed:
                 parts = [
@@ -154,6 +156,16 @@ class Backbone:
             if self.normalize:
                 pooled = torch.nn.functional.normalize(pooled, dim=1)
         return pooled.cpu().numpy()
+
+    def _refuse_unknown_tokens(self, rows: list[list[int]]) -> None:
+        """Refuse token ids without a vector; a GPU does not survive the attempt to read one."""
+        n_vectors = len(self.model.get_input_embeddings().weight)
+        if max(map(max, rows)) >= n_vectors:
+            raise ValueError(
+                f"The tokenizer of the model gives tokens that its {n_vectors} word vectors lack: "
+                "the two do not fit together, or a file of them is damaged. Get the model's files "
+                "again."
+            )
 
     def _embed_padded(self, rows: list[list[int]], pooling: str) -> torch.Tensor:
         width = max(self.padded_width(len(row) - self.n_special) for row in rows)
@@ -208,6 +220,8 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
         require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
         options["gguf_file"] = Path(source).name
         source = str(Path(source).parent)
+    elif Path(source).is_dir():
+        check_model_folder(Path(source), spec.trust_remote_code)
     placement = _placement(spec)
     try:
         # parameters that the files do not hold, such as an unused pooler, are drawn at random
@@ -223,14 +237,24 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
                 **options,
                 **placement,
             )
+        max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
     except OSError as error:
         raise OSError(not_found_message(spec)) from error
+    except (ImportError, torch.OutOfMemoryError):
+        # which tell what to install, and how much memory was asked for
+        raise
+    except Exception as error:
+        # of any kind: tokenizers, for one, raises Exception itself
+        raise OSError(
+            f"The files of model={spec.model!r} cannot be read ({type(error).__name__}): they are "
+            "damaged, or do not fit together, or need code of their own, which is not run without "
+            "trust_remote_code=True. Get them again, from a source that you trust."
+        ) from error
     if config.is_encoder_decoder:
         model = model.get_encoder()
     if not placement:
         model = model.to(spec.device)
     model = model.eval().requires_grad_(False)
-    max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
     untrained = frozenset(report["missing_keys"])
     _refuse_missing_weights(spec, untrained)
     _refuse_missing_vocabulary(spec, tokenizer)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -261,10 +262,11 @@ def _train(
     # of the main process alone: the others may not see its disk
     found = processes.from_main(None if checkpoint is None else checkpoint.load())
     if found is not None:
-        task.load_state_dict(found["weights"], strict=False)
-        optimizer.load_state_dict(found["optimizer"])
-        schedule.load_state_dict(found["schedule"])
-        losses, best = found["losses"], found["best"]
+        with nullcontext() if checkpoint is None else checkpoint.restoring():
+            task.load_state_dict(found["weights"], strict=False)
+            optimizer.load_state_dict(found["optimizer"])
+            schedule.load_state_dict(found["schedule"])
+            losses, best = list(found["losses"]), dict(found["best"])
     with progress_bar(
         n_batches * settings.max_epochs, "fine-tuning", "batch", settings.verbose
     ) as bar:

@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS entries (
     key BLOB PRIMARY KEY, value BLOB NOT NULL, checksum BLOB NOT NULL, used INTEGER NOT NULL
 )
 """
+# as sqlite writes it down
+_TABLE_AS_KEPT = _TABLE.strip().replace("IF NOT EXISTS ", "")
 
 
 @functools.lru_cache(maxsize=8)
@@ -110,12 +112,14 @@ class FolderCache:
         rows = connection.execute(
             f"SELECT key, value, checksum, used FROM entries WHERE key IN ({marks})", keys
         ).fetchall()
-        found = {key: value for key, value, checksum, _ in rows if _checksum(value) == checksum}
+        found = {key: value for key, value, check, _ in rows if self._is_whole(key, value, check)}
         torn = [(key,) for key, *_ in rows if key not in found]
         now = int(time.time())
         # one used later than now was written before the clock was set back
         stale = [
-            (now, key) for key, *_, used in rows if key in found and abs(now - used) > _USE_LAG
+            (now, key)
+            for key, *_, used in rows
+            if key in found and not (isinstance(used, int) and abs(now - used) <= _USE_LAG)
         ]
         if (stale or torn) and self._can_write:
             # what was found is good whether this can be noted or not
@@ -126,7 +130,7 @@ class FolderCache:
 
     def _put(self, connection: sqlite3.Connection, entries: Mapping[bytes, bytes]) -> None:
         now = int(time.time())
-        rows = [(key, value, _checksum(value), now) for key, value in entries.items()]
+        rows = [(key, value, self._checksum(key, value), now) for key, value in entries.items()]
         with connection:
             connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
         size = _used_bytes(connection)
@@ -141,6 +145,15 @@ class FolderCache:
                 )
             # else the file keeps its size for ever
             connection.execute("PRAGMA incremental_vacuum")
+
+    def _checksum(self, key: bytes, value: bytes) -> bytes:
+        """What an entry is known by as ours; without the secret nobody can make one."""
+        return hashlib.blake2b(key + value, key=self.secret, digest_size=8).digest()
+
+    def _is_whole(self, key, value, checksum) -> bool:
+        # a damaged file may hold texts or numbers where bytes were written
+        are_bytes = isinstance(key, bytes) and isinstance(value, bytes)
+        return are_bytes and self._checksum(key, value) == checksum
 
     def _measure(self, connection: sqlite3.Connection, _) -> tuple[int, int]:
         count = connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
@@ -203,6 +216,13 @@ class FolderCache:
         # after a power cut the last entries may be gone, which costs their computation only
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(_TABLE)
+        # a view or a trigger of whom could write the file must not run in our queries
+        made = connection.execute(
+            "SELECT type, sql FROM sqlite_master WHERE sql NOT NULL"
+        ).fetchall()
+        if made != [("table", _TABLE_AS_KEPT)]:
+            connection.close()
+            raise sqlite3.DatabaseError("the file holds other than the cache's table")
         return connection
 
     def _close(self) -> None:
@@ -217,7 +237,3 @@ def _used_bytes(connection: sqlite3.Connection) -> int:
         for name in ("page_count", "freelist_count", "page_size")
     )
     return (pages - free) * page
-
-
-def _checksum(value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=8).digest()

@@ -22,8 +22,9 @@ from ._embedding import EmbeddedBlock, NoteEmbedder
 from ._embedding_cache import Cache, LayeredCache, process_cache
 from ._folder_cache import open_folder_cache
 from ._labels import label_matrix
+from ._model_checks import model_sha256, refuse_changed_files
 from ._model_files import load_files, model_files
-from ._model_source import DEFAULT_MODEL, BackboneSpec
+from ._model_source import DEFAULT_MODEL, BackboneSpec, find_model
 from ._special_tokens import prompt_tokens, special_tokens
 from ._texts import NoteColumnsMixin, join_columns
 from ._workers import Recipe
@@ -175,6 +176,9 @@ class LLMNoteEncoder(
         Width of the embedding.
     fingerprint_ : str
         Digest of the model's weights and tokenizer; a fitted encoder refuses others.
+    model_sha256_ : dict of str to str
+        Digest of each file that the model was read from; a fitted encoder refuses a file of that
+        name that has changed. Only of a model on disk, and not with ``weights="full"``.
 
     See Also
     --------
@@ -415,6 +419,8 @@ class LLMNoteEncoder(
         if self.weights == "full":
             self.model_files_ = model_files(self._spec(), self._tuned())
         recipe = self._recipe()
+        if self.weights != "full":
+            self.model_sha256_ = model_sha256(find_model(recipe.spec))
         backbone = recipe.backbone()
         self.fingerprint_ = backbone.fingerprint
         self.hidden_size_ = backbone.hidden_size
@@ -448,7 +454,7 @@ class LLMNoteEncoder(
         }
 
     def _forget_training(self) -> None:
-        for name in (*_TUNED_ATTRIBUTES, "model_files_", "attention_"):
+        for name in (*_TUNED_ATTRIBUTES, "model_files_", "model_sha256_", "attention_"):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -483,6 +489,9 @@ class LLMNoteEncoder(
         return self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
 
     def _recipe(self) -> Recipe:
+        spec = self._spec()
+        if expected := getattr(self, "model_sha256_", None):
+            refuse_changed_files(self.model, find_model(spec), expected)
         load: Callable[[BackboneSpec], Backbone] = load_backbone
         if hasattr(self, "model_files_"):
             load = partial(load_files, files=tuple(self.model_files_.items()))
@@ -490,7 +499,7 @@ class LLMNoteEncoder(
             from ._adapter import TunedWeights, load_tuned_backbone
 
             load = partial(load_tuned_backbone, tuned=TunedWeights(*tuned))
-        return Recipe(load, self._spec())
+        return Recipe(load, spec)
 
     def _spec(self) -> BackboneSpec:
         # fit has refused a device that is not there
@@ -548,7 +557,14 @@ class LLMNoteEncoder(
         with progress_bar(0, "notes", "window", self.verbose) as bar:
             for block in embedder.embed(texts, bar):
                 rows = slice(block.start, block.start + block.size)
-                embedding[rows] = self._pool(block)
+                embedding[rows] = pooled = self._pool(block)
+                if not np.isfinite(pooled[block.note]).all():
+                    # NaN would be read as: no note
+                    raise ValueError(
+                        f"model={self.model!r} gives vectors that are not finite: its weights are "
+                        f"damaged, or too large for dtype={self.dtype!r}. Get them again, or use "
+                        "dtype='float32'."
+                    )
                 n_chunks[rows] = np.bincount(block.note, minlength=block.size)
                 n_tokens[rows] = block.n_tokens
         if self.absent == "zero":

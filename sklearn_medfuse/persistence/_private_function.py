@@ -92,6 +92,12 @@ def _identify(func):
 
 def _read(file, arguments, key):
     """Return whether there is a result that can be used, and the result."""
+    if not file.exists():
+        return False, None
+    if not file.is_file():
+        # a folder, or a pipe that would be read for ever
+        _warn("A cached result is no file; it is computed again.")
+        return False, None
     try:
         content = file.read_bytes()
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.fixes import parse_version
 
 from sklearn_medfuse import MaskedLabEncoder
+from sklearn_medfuse._sealed_folder import seal
 
 SMALL = {
     "n_components": 4,
@@ -344,7 +345,8 @@ def test_a_config_that_does_not_fit_the_weights_is_refused(frame, tmp_path, chan
     config = json.loads((tmp_path / "config.json").read_text())
     for name, value in change.items():
         config[name] = {**config[name], **value} if value else value
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    config.pop("sha256")
+    (tmp_path / "config.json").write_text(json.dumps(seal(config, tmp_path, config["files"])))
     with pytest.raises(ValueError, match="do not fit together"):
         MaskedLabEncoder.from_pretrained(tmp_path)
 

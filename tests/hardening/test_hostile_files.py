@@ -1,0 +1,439 @@
+"""Damaged and forged files are refused in our words, or make no difference; none runs code."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from functools import partial
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+import skops.io
+from hardening_fuzz import BAD, Bench, fuzz
+from hardening_mutations import Canary
+from hardening_targets import TARGETS
+from sklearn.pipeline import Pipeline
+
+import sklearn_medfuse
+from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
+from sklearn_medfuse._checkpoint import Checkpoint
+from sklearn_medfuse._sealed_folder import seal
+from sklearn_medfuse.datasets import Cohort, load_eicu_demo
+from sklearn_medfuse.datasets._step_cache import StepCache, _digest
+from sklearn_medfuse.notes._backbone import load_backbone
+from sklearn_medfuse.notes._folder_cache import FolderCache
+from sklearn_medfuse.persistence import _saved_model, load_model, save_model
+
+NOTES = ["Known COPD.", None, "Denies pain."]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    params = {"d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 1, "device": "cpu"}
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    return MaskedLabEncoder(4, n_factors=2, **params).fit(X)
+
+
+@pytest.fixture
+def lab_folder(fitted, tmp_path):
+    fitted.save_pretrained(tmp_path / "labs")
+    return tmp_path / "labs"
+
+
+@pytest.fixture
+def model_folder(save_bert, tmp_path):
+    save_bert(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def note_encoder(folder, **params):
+    return LLMNoteEncoder(
+        str(folder), dtype="float32", device="cpu", local_files_only=True, **params
+    )
+
+
+def edit(file, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def reseal(folder, name="config.json"):
+    config = json.loads((folder / name).read_text())
+    config.pop("sha256")
+    (folder / name).write_text(json.dumps(seal(config, folder, config["files"])))
+
+
+# the fuzzer
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
+def test_fuzzed_files(tmp_path):
+    results = fuzz(240, 1, tmp_path)
+    assert len(results) == 240
+    assert [line for line in results if line["end"] in BAD] == []
+    assert {line["end"] for line in results} >= {"refused", "equal"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_fuzzer_sees_what_it_looks_for(tmp_path):
+    target = next(target for target in TARGETS if target.name == "cohort cache entry")
+    bench = Bench(target, tmp_path)
+    bench.restore()
+    assert bench.run(False) == ("equal", "")
+    read = target.read
+    try:
+        target.read = lambda folder, beside: read(folder, beside) + 1
+        assert bench.run(False)[0] == "silent change"
+        target.read = lambda folder, beside: pickle.loads(pickle.dumps(Canary(bench.canary)))
+        assert bench.run(False)[0] == "ran code"
+        target.read = lambda folder, beside: {}["a"]
+        assert bench.run(False)[0] == "wrong error"
+        target.read = lambda folder, beside: int("a")
+        assert bench.run(False)[0] == "nameless error"
+    finally:
+        del target.read
+
+
+# folders of lab encoders
+
+
+def test_every_byte_of_the_weights_counts(fitted, lab_folder):
+    file = lab_folder / "model.safetensors"
+    whole = file.read_bytes()
+    for at in np.random.default_rng(0).integers(len(whole), size=20):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(ValueError, match=r"model\.safetensors is damaged\. Copy again"):
+            MaskedLabEncoder.from_pretrained(lab_folder)
+
+
+def test_the_layout_of_the_json_does_not_count(fitted, lab_folder):
+    edit(lab_folder / "config.json")
+    X = np.ones((2, 3))
+    loaded = MaskedLabEncoder.from_pretrained(lab_folder)
+    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_link_out_of_a_folder_is_refused(lab_folder, tmp_path, name):
+    (lab_folder / name).rename(tmp_path / name)
+    (lab_folder / name).symlink_to(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is a link to a file outside of its folder"):
+        MaskedLabEncoder.from_pretrained(lab_folder)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "a/../../b"])
+def test_a_json_that_names_a_path_is_refused(lab_folder, name):
+    config = json.loads((lab_folder / "config.json").read_text())
+    del config["sha256"]
+    sealed = seal(config, lab_folder, config["files"])
+    sealed["files"][name] = "0" * 64
+    (lab_folder / "config.json").write_text(json.dumps(sealed))
+    with pytest.raises(ValueError, match="damaged"):
+        MaskedLabEncoder.from_pretrained(lab_folder)
+    sealed.pop("sha256")
+    from sklearn_medfuse._sealed_folder import _digest as digest_of
+
+    (lab_folder / "config.json").write_text(json.dumps(sealed | {"sha256": digest_of(sealed)}))
+    with pytest.raises(ValueError, match="names a file that its folder lacks"):
+        MaskedLabEncoder.from_pretrained(lab_folder)
+
+
+@pytest.mark.parametrize("change", [{"d_model": 10**9}, {"n_layers": 10**9}, {"n_factors": 10**12}])
+def test_a_forged_size_takes_no_memory(lab_folder, change):
+    config = json.loads((lab_folder / "config.json").read_text())
+    edit(lab_folder / "config.json", params=config["params"] | change)
+    reseal(lab_folder)
+    with pytest.raises(ValueError, match="do not fit together"):
+        MaskedLabEncoder.from_pretrained(lab_folder)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b"", b"\xff\xfe", b"{" * 10])
+def test_a_json_that_is_none(lab_folder, content):
+    (lab_folder / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json is damaged: it holds no json object"):
+        MaskedLabEncoder.from_pretrained(lab_folder)
+
+
+# skops files
+
+
+def test_a_model_comes_back(fitted, tmp_path):
+    save_model(fitted, tmp_path / "labs.skops")
+    X = np.ones((2, 3))
+    loaded = load_model(tmp_path / "labs.skops")
+    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+    assert (tmp_path / "labs.skops").stat().st_mode & 0o077 == 0
+
+
+def test_the_types_that_are_trusted_are_ours():
+    for name in _saved_model._OURS:
+        cls = getattr(sklearn_medfuse, name.rsplit(".")[-1])
+        assert f"{cls.__module__}.{cls.__qualname__}" == name
+
+
+def test_types_of_others_are_refused_and_run_nothing(tmp_path):
+    canary, file = tmp_path / "canary", tmp_path / "harm.skops"
+    skops.io.dump(Pipeline([("step", partial(os.system, f"touch {canary}"))]), file)
+    with pytest.raises(ValueError, match=r"harm\.skops' holds 2 types that are not known"):
+        load_model(file)
+    assert not canary.exists()
+
+
+def test_a_joblib_file_runs_code_and_load_model_does_not_read_one(tmp_path):
+    """The first half is what the user guide warns of."""
+    canary, file = tmp_path / "canary", tmp_path / "model.joblib"
+    joblib.dump(Canary(canary), file)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_model(file)
+    assert not canary.exists()
+    joblib.load(file)
+    assert canary.exists()
+
+
+def rewritten(file, change, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    change(parts)
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def test_an_archive_that_unfolds_is_refused(fitted, tmp_path):
+    file = tmp_path / "labs.skops"
+    save_model(fitted, file)
+    bomb = {"bomb.npy": bytes(2**22)}
+    rewritten(file, lambda parts: parts.update(bomb), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="is packed, and may unfold"):
+        load_model(file)
+
+
+def test_an_array_of_claimed_size_takes_no_memory(fitted, tmp_path):
+    file = tmp_path / "labs.skops"
+    save_model(fitted, file)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (2**58,)}
+    )
+
+    def claim(parts):
+        name = next(name for name in parts if name.endswith(".npy"))
+        parts[name] = header.getvalue()
+
+    rewritten(file, claim)
+    with pytest.raises(ValueError, match=r"labs\.skops' is damaged"):
+        load_model(file)
+
+
+def test_a_part_that_is_named_twice_is_refused(fitted, tmp_path):
+    file = tmp_path / "labs.skops"
+    save_model(fitted, file)
+
+    def repeat(parts):
+        schema = json.loads(parts["schema.json"])
+        schema["again"] = [{"file": name} for name in parts if name.endswith(".npy")]
+        parts["schema.json"] = json.dumps(schema).encode()
+
+    rewritten(file, repeat)
+    with pytest.raises(ValueError, match="names a part of it more than once"):
+        load_model(file)
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_a_file_cannot_turn_remote_code_on(tiny_bert, tmp_path, in_pipeline):
+    model = note_encoder(tiny_bert, trust_remote_code=True)
+    save_model(Pipeline([("notes", model)]) if in_pipeline else model, tmp_path / "n.skops")
+    with pytest.raises(ValueError, match="trust_remote_code=True, which runs code"):
+        load_model(tmp_path / "n.skops")
+    load_model(tmp_path / "n.skops", trust_remote_code=True)
+
+
+# folders of language models
+
+
+def write_code(folder, canary, model_type):
+    """A config that asks for code, and the code beside it."""
+    (folder / "code.py").write_text(f"open({str(canary)!r}, 'w')\nclass Net: ...\nConfig = Net\n")
+    auto_map = {"AutoConfig": "code.Config", "AutoModel": "code.Net", "AutoTokenizer": "code.Net"}
+    edit(folder / "config.json", auto_map=auto_map, model_type=model_type)
+    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["code.Net", "code.Net"]})
+
+
+@pytest.mark.parametrize("model_type", ["bert", "none of transformers"])
+def test_code_beside_a_config_is_not_run(model_folder, tmp_path, model_type):
+    canary = tmp_path / "canary"
+    write_code(model_folder, canary, model_type)
+    edit(model_folder / "config.json", trust_remote_code=True)
+    encoder = note_encoder(model_folder)
+    if model_type == "bert":
+        assert np.isfinite(encoder.fit_transform(["a"])).all()
+    else:
+        with pytest.raises(OSError, match="trust_remote_code=True"):
+            encoder.fit(["a"])
+    assert not canary.exists()
+
+
+def test_weights_as_pickle_run_no_code(model_folder, tmp_path):
+    canary = tmp_path / "canary"
+    (model_folder / "model.safetensors").unlink()
+    (model_folder / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(canary)))
+    with pytest.raises(OSError, match="model="):
+        note_encoder(model_folder).fit(["a"])
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "1_Pooling/config.json"]
+)
+def test_a_link_out_of_a_model_is_refused(model_folder, tmp_path, name):
+    outside = tmp_path / "outside"
+    file = model_folder / name
+    if file.exists():
+        file.rename(outside)
+    else:
+        file.parent.mkdir()
+        outside.write_text("{}")
+    file.symlink_to(outside)
+    with pytest.raises(OSError, match="is a link to a file outside of the model's folder"):
+        note_encoder(model_folder).fit(["a"])
+
+
+def test_the_links_of_the_hubs_cache_are_taken(model_folder, tmp_path):
+    snapshot, blobs = tmp_path / "hub/snapshots/1", tmp_path / "hub/blobs"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for i, file in enumerate(model_folder.iterdir()):
+        file.rename(blobs / str(i))
+        (snapshot / file.name).symlink_to(blobs / str(i))
+    assert note_encoder(snapshot).fit(["a"]).hidden_size_ == 16
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", 3])
+def test_an_index_of_weights_outside_is_refused(model_folder, path):
+    index = {"metadata": {}, "weight_map": {"a": path}}
+    (model_folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(OSError, match="names weights outside of the model's folder"):
+        note_encoder(model_folder).fit(["a"])
+
+
+def test_an_adapter_that_names_its_own_model_is_refused(model_folder):
+    adapter = {"base_model_name_or_path": "../../elsewhere", "peft_type": "LORA"}
+    (model_folder / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(OSError, match="Merge the adapter"):
+        note_encoder(model_folder).fit(["a"])
+
+
+def test_kernels_of_the_hub_are_refused(model_folder):
+    edit(model_folder / "config.json", attn_implementation="somebody/kernels")
+    with pytest.raises(OSError, match="asks by 'attn_implementation' for code"):
+        note_encoder(model_folder).fit(["a"])
+
+
+def test_more_layers_than_weights_are_refused(model_folder):
+    edit(model_folder / "config.json", num_hidden_layers=10**9)
+    with pytest.raises(OSError, match="asks for more layers"):
+        note_encoder(model_folder).fit(["a"])
+
+
+def test_tokens_without_a_vector_are_refused(model_folder):
+    content = json.loads((model_folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["a"] = 5000
+    (model_folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="tokens that its 260 word vectors lack"):
+        note_encoder(model_folder).fit_transform(["a"])
+
+
+def test_weights_that_are_no_numbers_are_refused_and_not_read_as_absence(model_folder):
+    file = model_folder / "model.safetensors"
+    tensors = safetensors.numpy.load_file(file)
+    tensors["embeddings.word_embeddings.weight"][:] = np.nan
+    safetensors.numpy.save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(ValueError, match="vectors that are not finite"):
+        note_encoder(model_folder).fit_transform(["a"])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_one_byte_of_a_model_after_fit(model_folder, name):
+    encoder = note_encoder(model_folder).fit(NOTES)
+    file = model_folder / name
+    content = bytearray(file.read_bytes())
+    # the least bit of a number, which no sample of values shows
+    at = -2 if name == "model.safetensors" else content.rindex(b"0")
+    content[at] ^= 1
+    file.write_bytes(content)
+    load_backbone.cache_clear()
+    with pytest.raises(ValueError, match=f"not those of fit: {name}"):
+        encoder.transform(NOTES)
+
+
+# checkpoints, caches, cohorts
+
+
+def test_a_checkpoint_of_one_changed_bit_or_of_packed_parts_is_refused(tmp_path):
+    checkpoint = Checkpoint(tmp_path, "labs", [b"x"])
+    checkpoint.save({"weights": np.ones(3).tolist(), "epoch": 1})
+    content = checkpoint.path.read_bytes()
+    for at in (5, 200, len(content) // 2):
+        checkpoint.path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(ValueError, match=r"cannot be read\. Remove it"):
+            checkpoint.load()
+
+
+def test_an_entry_under_another_key_or_a_view_is_not_used(tmp_path):
+    cache = FolderCache(tmp_path / "cache", 10**6)
+    cache.put_many({b"k" * 32: b"one", b"l" * 32: b"two"})
+    with cache._connection as connection:
+        connection.execute("DELETE FROM entries WHERE key = ?", (b"l" * 32,))
+        connection.execute("UPDATE entries SET key = ?", (b"l" * 32,))
+    assert cache.get_many([b"l" * 32]) == {}
+    cache.put_many({b"k" * 32: b"one"})
+    with cache._connection as connection:
+        connection.execute("UPDATE entries SET value = 'text', used = 'text'")
+    assert cache.get_many([b"k" * 32]) == {}
+    with cache._connection as connection:
+        connection.execute("ALTER TABLE entries RENAME TO hidden")
+        connection.execute(
+            "CREATE VIEW entries AS WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n FROM r) "
+            "SELECT n AS key, n AS value, n AS checksum, n AS used FROM r"
+        )
+    cache._close()
+    assert cache.get_many([b"k" * 32]) == {}
+
+
+@pytest.mark.parametrize("name", ["../outside.parquet", "absolute", "link.parquet"])
+def test_an_entry_of_a_cohort_cache_stays_in_its_folder(tmp_path, name):
+    cache = StepCache(tmp_path / "cache")
+    outside = tmp_path / "outside.parquet"
+    pd.DataFrame({"a": [1]}).to_parquet(outside)
+    (tmp_path / "cache/link.parquet").symlink_to(outside)
+    told = {"counts": {}}
+    index = {"file": str(outside) if name == "absolute" else name, "told": told}
+    index["digest"] = _digest(outside, told)
+    cache._index("labs", "k").write_text(json.dumps(index))
+    assert cache.find("labs", "k") is None
+
+
+def test_what_a_step_told_is_part_of_its_digest(tmp_path):
+    cache = StepCache(tmp_path)
+    frame = pd.DataFrame({"a": [1]})
+    cache.put("labs", "k", frame.to_parquet, {"counts": {"rows": 10}})
+    assert cache.find("labs", "k").told == {"counts": {"rows": 10}}
+    index = cache._index("labs", "k")
+    index.write_text(index.read_text().replace("10", "11"))
+    assert cache.find("labs", "k") is None
+
+
+def test_a_cohort_of_one_changed_byte_is_refused(tmp_path):
+    load_eicu_demo(n_labels=2).select(range(5)).to_parquet(tmp_path / "c")
+    for file in sorted((tmp_path / "c").iterdir()):
+        content = file.read_bytes()
+        at = content.index(b"a", 20)
+        file.write_bytes(content[:at] + b"b" + content[at + 1 :])
+        with pytest.raises(ValueError, match=f"{file.name} is damaged"):
+            Cohort.from_parquet(tmp_path / "c")
+        file.write_bytes(content)
+    assert len(Cohort.from_parquet(tmp_path / "c").X) == 5
