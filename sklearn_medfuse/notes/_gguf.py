@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import transformers
@@ -19,8 +18,8 @@ class DamagedFileError(OSError):
 def unpacking() -> dict[str, Any]:
     """Options of from_pretrained that unpack the weights of a GGUF file.
 
-    Where its kernels are installed, a newer transformers leaves them in blocks, which can neither be
-    trained nor saved; one that has no such setting unpacks them anyway.
+    Where its kernels are installed, a newer transformers leaves them in blocks, which can neither
+    be trained nor saved; one that has no such setting unpacks them anyway.
     """
     settings = getattr(transformers, "GgufConfig", None)
     return {} if settings is None else {"quantization_config": settings(dequantize=True)}
@@ -40,7 +39,7 @@ def reading_gguf(model: str) -> Iterator[None]:
         yield
     except (IndexError, KeyError, ValueError, struct.error) as error:
         raise DamagedFileError(
-            f"The GGUF file {Path(model).name!r} of model={model!r} could not be read: it is damaged "
-            "or cut short, or its kind of model or tokenizer is not known to this version of "
-            "transformers. Fetch it again, or give the model as a folder."
+            f"The GGUF file of model={model!r} could not be read: it is damaged or cut short, or its "
+            "kind of model or tokenizer is not known to this version of transformers. Fetch it "
+            "again, or give the model as a folder."
         ) from error
