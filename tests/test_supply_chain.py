@@ -57,7 +57,9 @@ def advisory_service():
 def audit(tool, tmp_path, monkeypatch):
     """Return a function that audits two packages and gives the exit status."""
     module = tool("audit_dependencies")
-    dependencies = tool("runtime_dependencies").Dependencies({"jinja2": "3.1.6", "numpy": "2.0"}, [])
+    dependencies = tool("runtime_dependencies").Dependencies(
+        {"jinja2": "3.1.6", "numpy": "2.0"}, []
+    )
     monkeypatch.setattr(module, "runtime_dependencies", lambda: dependencies)
 
     def run(*arguments):
