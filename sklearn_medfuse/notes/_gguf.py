@@ -39,7 +39,7 @@ def reading_gguf(model: str) -> Iterator[None]:
         yield
     except (IndexError, KeyError, ValueError, struct.error) as error:
         raise DamagedFileError(
-            f"The GGUF file of model={model!r} could not be read: it is damaged or cut short, or its "
-            "kind of model or tokenizer is not known to this version of transformers. Fetch it "
-            "again, or give the model as a folder."
+            f"The GGUF file of model={model!r} could not be read: it is damaged or cut short, or "
+            "its kind of model or tokenizer is not known to this version of transformers. Fetch "
+            "it again, or give the model as a folder."
         ) from error
