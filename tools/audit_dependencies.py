@@ -15,7 +15,7 @@ it ``audited.txt`` holds the versions, to be audited on a machine with a network
 """
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -103,7 +103,7 @@ def advisories_of(audited, accepted):
 
 def write_report(path, service, installed, left, advisories):
     """Write what was asked, when, and what was found."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    today = dt.datetime.now(dt.UTC).date().isoformat()
     audited = {name: version for name, version in installed.items() if name not in left}
     report = {"date": today, "service": service, "audited": audited, "not_audited": left}
     path.write_text(json.dumps({**report, "advisories": advisories}, indent=1) + "\n")

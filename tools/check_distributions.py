@@ -1,4 +1,4 @@
-"""Look into a wheel and a source distribution: what must be in them, and that they can be built again.
+"""Look into a wheel and a source distribution, and build them again.
 
     python tools/check_distributions.py [FOLDER]
 

@@ -17,7 +17,7 @@ TOOL_EXTRAS = frozenset({"benchmark", "demo", "dev", "docs", "release", "test"})
 
 
 class Dependencies(NamedTuple):
-    """Versions by name, without local parts such as "+cpu", and the names that are not installed."""
+    """Versions by name, without local parts such as "+cpu", and names that are not installed."""
 
     installed: dict[str, str]
     missing: list[str]
