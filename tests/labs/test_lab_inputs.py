@@ -91,7 +91,7 @@ FORMS = {
     "array of str": lambda X: as_texts(X, "nan").astype(str),
     "list": lambda X: as_texts(X).tolist(),
     "mixed list": lambda X: np.where(np.arange(len(X))[:, None] % 2, as_texts(X), X).tolist(),
-    "frame of str": lambda X: as_frame(as_texts(X)).astype("str"),
+    "frame of str": lambda X: as_frame(as_texts(X)).astype(pd.StringDtype(na_value=np.nan)),
     "frame of string": lambda X: as_frame(as_texts(X)).astype("string"),
     "categories": lambda X: as_frame(as_texts(X)).astype("category"),
     "numeric categories": lambda X: as_frame(X).astype("category"),

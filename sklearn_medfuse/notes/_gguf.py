@@ -1,0 +1,45 @@
+"""Models in GGUF files: they are loaded as plain ones, with all weights unpacked."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import transformers
+from transformers import PreTrainedModel
+
+GGUF = ".gguf"
+
+
+class DamagedFileError(OSError):
+    """A file is there and could not be read."""
+
+
+def unpacking() -> dict[str, Any]:
+    """Options of from_pretrained that unpack the weights of a GGUF file.
+
+    Where its kernels are installed, a newer transformers leaves them in blocks, which can neither
+    be trained nor saved; one that has no such setting unpacks them anyway.
+    """
+    settings = getattr(transformers, "GgufConfig", None)
+    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
+
+
+def unmark(model: PreTrainedModel) -> None:
+    """Take away the mark of a quantised model, which forbids to save the unpacked weights."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None:
+        quantizer.remove_quantization_config(model)
+
+
+@contextmanager
+def reading_gguf(model: str) -> Iterator[None]:
+    """Make one error of the many errors that a damaged file ends in."""
+    try:
+        yield
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise DamagedFileError(
+            f"The GGUF file of model={model!r} could not be read: it is damaged or cut short, or "
+            "its kind of model or tokenizer is not known to this version of transformers. Fetch "
+            "it again, or give the model as a folder."
+        ) from error
