@@ -78,7 +78,7 @@ class TuningData(NamedTuple):
 
 
 class TuningResult(NamedTuple):
-    """What fine-tuning gives: the weights, and the validation loss after each epoch."""
+    """What fine-tuning gives: the weights, and the validation loss before and after each epoch."""
 
     weights: TunedWeights
     validation_loss: list[float]
@@ -228,6 +228,10 @@ class _Task(nn.Module):
         """Parameters that training changes, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
+    def kept(self) -> dict[str, Tensor]:
+        """Copies of what training changes, as they are now."""
+        return {name: p.detach().clone() for name, p in self.trained().items()}
+
 
 def _longest(data: TuningData) -> int:
     return max(len(row) for note in data.chunks for row in note)
@@ -257,8 +261,6 @@ def _train(
     n_batches = -(-len(train) // settings.batch_size)
     n_steps = settings.max_epochs * -(-n_batches // _batches_per_step(settings, processes))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _linear(n_steps, settings.warmup))
-    losses: list[float] = []
-    best: dict[str, Tensor] = {}
     # of the main process alone: the others may not see its disk
     found = processes.from_main(None if checkpoint is None else checkpoint.load())
     if found is not None:
@@ -267,18 +269,20 @@ def _train(
             optimizer.load_state_dict(found["optimizer"])
             schedule.load_state_dict(found["schedule"])
             losses, best = list(found["losses"]), dict(found["best"])
+    else:
+        # the model as it came stays where no epoch makes it better
+        losses, best = [_validate(task, data, held_out, settings, processes)], task.kept()
     with progress_bar(
         n_batches * settings.max_epochs, "fine-tuning", "batch", settings.verbose
     ) as bar:
-        bar.update(n_batches * len(losses))
-        while len(losses) < settings.max_epochs and not _has_settled(losses, settings):
-            _run_epoch(
-                task, data, train, optimizer, schedule, settings, len(losses), bar, processes
-            )
+        bar.update(n_batches * (len(losses) - 1))
+        while len(losses) <= settings.max_epochs and not _has_settled(losses, settings):
+            epoch = len(losses) - 1
+            _run_epoch(task, data, train, optimizer, schedule, settings, epoch, bar, processes)
             losses.append(_validate(task, data, held_out, settings, processes))
             bar.set_postfix(validation_loss=f"{losses[-1]:.4f}")
-            weights = {name: p.detach().clone() for name, p in task.trained().items()}
-            if losses[-1] == min(losses):
+            weights = task.kept()
+            if losses[-1] < min(losses[:-1]):
                 best = weights
             if checkpoint is not None:
                 checkpoint.save(
@@ -293,7 +297,7 @@ def _train(
     task.load_state_dict(best, strict=False)
     if checkpoint is not None:
         checkpoint.remove()
-    return losses, int(np.argmin(losses)) + 1
+    return losses, int(np.argmin(losses))
 
 
 def _split(data: TuningData, settings: TuningSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -343,7 +347,7 @@ def _linear(n_steps: int, warmup: float) -> Callable[[int], float]:
 
 
 def _has_settled(losses: list[float], settings: TuningSettings) -> bool:
-    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= settings.n_iter_no_change
+    return len(losses) - 1 - int(np.argmin(losses)) >= settings.n_iter_no_change
 
 
 def _batches_per_step(settings: TuningSettings, processes: Processes) -> int:

@@ -167,11 +167,11 @@ class LLMNoteEncoder(
         tokenizer knows none of their characters), "in_several_windows", "most_windows" of a note,
         and "windows" and "tokens" in all. No token is left out of the windows.
     validation_loss_ : list of float
-        Loss on the notes held out after each epoch of fine-tuning.
+        Loss on the notes held out before fine-tuning and after each of its epochs.
     attention_ : dict of str to ndarray
         Weights of the learned pooling of windows.
     best_epoch_ : int
-        The epoch, from 1, whose weights were kept.
+        The epoch whose weights were kept; 0 where none was better than the model as it came.
     hidden_size_ : int
         Width of the embedding.
     fingerprint_ : str
