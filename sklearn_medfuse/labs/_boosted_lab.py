@@ -210,9 +210,7 @@ class BoostedLabEncoder(
     def _encode(self, y) -> np.ndarray:
         """Float labels with NaN, (n_rows, n_labels), or class numbers (n_rows,)."""
         if y is None:
-            raise ValueError(
-                "BoostedLabEncoder requires y to be passed, but the target y is None."
-            )
+            raise ValueError("BoostedLabEncoder requires y to be passed, but the target y is None.")
         y = y if isinstance(y, pd.DataFrame) else np.asarray(y)
         if y.ndim != 2 or y.shape[1] < 2:
             y = column_or_1d(y, warn=True)
