@@ -29,6 +29,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 N_LABELS = 10
 WORDS = "MEDFuse with words"
+BOOSTED = "MEDFuse with words and boosted labs"
 TUNED = "notes: TF-IDF + logistic, tuned thresholds"
 
 
@@ -87,6 +88,7 @@ def make_models(lab_columns, seed):
         "notes: TF-IDF + logistic": words,
         "MEDFuse": medfuse(lab_columns, "note", seed, **options),
         WORDS: medfuse(lab_columns, "note", seed, words=True, **options),
+        BOOSTED: medfuse(lab_columns, "note", seed, words=True, boosted_labs=True, **options),
     }
 
 
@@ -114,7 +116,7 @@ def main():
             f1[TUNED] = tuned_f1(X, y, train, test)
             print(f"\n{text}, seed {seed}, {len(train)} patients trained on, {len(test)} held out")
             print(pd.Series(f1, name="macro F1").round(4).to_string())
-            print(table(y.iloc[test], scores, y.index[test], WORDS), flush=True)
+            print(table(y.iloc[test], scores, y.index[test], BOOSTED), flush=True)
 
 
 if __name__ == "__main__":

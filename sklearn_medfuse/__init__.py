@@ -20,7 +20,13 @@ _HOMES = {
 }
 
 __all__ = ["BoostedLabEncoder", "LLMNoteEncoder", "LabTextSerializer", "MEDFuseClassifier"]
-__all__ += ["MaskedLabEncoder", "NoteCleaner", "NoteWordEncoder", "__version__", "make_medfuse_pipeline"]
+__all__ += [
+    "MaskedLabEncoder",
+    "NoteCleaner",
+    "NoteWordEncoder",
+    "__version__",
+    "make_medfuse_pipeline",
+]
 
 
 def __getattr__(name: str):

@@ -58,7 +58,8 @@ def make_medfuse_pipeline(
     -------
     Pipeline
         Steps `encode`, a ColumnTransformer with `labs`, `notes` and, if asked for, `words` and
-        `boosted`, and `medfuse`. With `lab_text`, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts the column
+        `boosted`, and `medfuse`. With
+        `lab_text`, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts the column
         made by its part `lab_text` beside the notes, and `encoder`, the note encoder, which
         joins the columns under their names.
 

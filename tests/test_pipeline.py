@@ -11,8 +11,10 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_medfuse import (
+    BoostedLabEncoder,
     LabTextSerializer,
     MaskedLabEncoder,
     MEDFuseClassifier,
@@ -22,6 +24,7 @@ from sklearn_medfuse import (
 )
 from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
+from sklearn_medfuse.persistence import PrivateMemory
 
 FUSE = {
     "d_model": 8,
@@ -460,3 +463,56 @@ def test_words_may_be_scaled_otherwise(cohort):
         cohort.lab_columns, cohort.note_column, words=True, input_scaling="column"
     )
     assert pipe.named_steps["medfuse"].input_scaling == "column"
+
+
+# boosted labs
+
+
+STUMPS = BoostedLabEncoder(DecisionTreeClassifier(max_depth=1), cv=2)
+
+
+def test_boosted_labs_are_a_further_modality(make, cohort):
+    pipe = make(boosted_labs=STUMPS, random_state=3)
+    encode = pipe.named_steps["encode"]
+    name, encoder, columns = encode.transformers[-1]
+    assert (name, columns, encoder.random_state) == ("boosted", cohort.lab_columns, 3)
+    assert STUMPS.random_state is None
+    pipe.fit(cohort.X, cohort.y)
+    widths = {name: len(block) for name, block in pipe["medfuse"].modalities_.items()}
+    assert widths == {"labs": 4, "notes": 16, "boosted": 3}
+    without = cohort.X.assign(**dict.fromkeys(cohort.lab_columns, np.nan))
+    assert np.isfinite(pipe.predict_proba(without)).all()
+    loaded = pickle.loads(pickle.dumps(pipe))
+    np.testing.assert_array_equal(loaded.predict_proba(cohort.X), pipe.predict_proba(cohort.X))
+
+
+def test_the_classifier_learns_from_logits_of_rows_held_out(make, cohort):
+    pipe = make(boosted_labs=STUMPS)
+    pipe.fit(cohort.X, cohort.y)
+    held_out = clone(pipe[0]).fit_transform(cohort.X, cohort.y).filter(like="boosted__")
+    medfuse = pipe["medfuse"]
+    place = medfuse.modalities_["boosted"]
+    np.testing.assert_allclose(medfuse._input_mean[place], held_out.mean())
+    seen = pipe[0].transform(cohort.X).filter(like="boosted__")
+    assert not np.allclose(seen.mean(), held_out.mean(), atol=1e-6)
+
+
+def test_a_search_fits_the_boosted_labs_once_a_fold(make, cohort, tmp_path, monkeypatch):
+    fits = []
+    fit_all = BoostedLabEncoder._fit_all
+
+    def count(self, *args):
+        fits.append(1)
+        return fit_all(self, *args)
+
+    monkeypatch.setattr(BoostedLabEncoder, "_fit_all", count)
+    pipe = make(boosted_labs=STUMPS, memory=PrivateMemory(tmp_path))
+    search = GridSearchCV(
+        pipe,
+        {"medfuse__mi_weight": [0.0, 0.1]},
+        cv=MultilabelStratifiedGroupKFold(2),
+        scoring="average_precision",
+        refit=False,
+    ).fit(cohort.X, cohort.y, groups=cohort.groups)
+    assert len(fits) == 2
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()

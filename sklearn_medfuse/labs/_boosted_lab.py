@@ -210,9 +210,7 @@ class BoostedLabEncoder(
     def _encode(self, y) -> np.ndarray:
         """Float labels with NaN, (n_rows, n_labels), or class numbers (n_rows,)."""
         if y is None:
-            raise ValueError(
-                "BoostedLabEncoder requires y to be passed, but the target y is None."
-            )
+            raise ValueError("BoostedLabEncoder requires y to be passed, but the target y is None.")
         y = y if isinstance(y, pd.DataFrame) else np.asarray(y)
         if y.ndim != 2 or y.shape[1] < 2:
             y = column_or_1d(y, warn=True)
@@ -241,17 +239,18 @@ class BoostedLabEncoder(
                     "exactly once; give a splitter that does, such as KFold."
                 )
             return folds
+        n_splits = int(self.cv)
         options = {"shuffle": True, "random_state": seed}
         if groups is not None:
-            n_splits = min(self.cv, len(np.unique(groups)))
+            n_splits = min(n_splits, len(np.unique(groups)))
             if n_splits < 2:
                 raise ValueError("groups has one group only, and cv needs two; leave groups out.")
             return GroupKFold(n_splits, **options).split(values, y, groups)
         if n_rows < 2:
             raise ValueError("X has 1 sample, and cross-fitting needs two rows or more.")
-        if y.ndim == 1 and np.bincount(y).min() >= self.cv:
-            return StratifiedKFold(self.cv, **options).split(values, y)
-        return KFold(min(self.cv, n_rows), **options).split(values)
+        if y.ndim == 1 and np.bincount(y).min() >= n_splits:
+            return StratifiedKFold(n_splits, **options).split(values, y)
+        return KFold(min(n_splits, n_rows), **options).split(values)
 
     def _fit_outputs(self, values, y, weight, seed):
         """Fit a classifier per label, or one of all classes, and the logits without any."""
