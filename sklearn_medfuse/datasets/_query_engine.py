@@ -34,7 +34,7 @@ class QueryEngine:
         self._place = place
         # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end.
         self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
-        settings = {
+        settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
             "threads": n_threads,
             "temp_directory": str(self._spill),
