@@ -19,7 +19,8 @@ from .._version import __version__
 from ._cohort_flow import draw_flow
 
 _FORMAT = "sklearn-medfuse Cohort"
-_TABLES = ("X", "y", "subgroups")
+# The last one is of made cohorts alone.
+_TABLES = ("X", "y", "subgroups", "factors")
 _COLUMNS = ("groups", "hospitals", "index_times")
 _META = "cohort.json"
 _REMEDY = "Write the cohort again by Cohort.to_parquet."

@@ -106,6 +106,9 @@ class CohortOptions:
         there is not made again, so that a run that was broken off goes on after the last finished
         table, and other labels or another `min_coverage` cost seconds. It holds notes and results
         of patients: keep it as you keep the source. A server's tables cannot be kept.
+    cache_max_bytes : int or None, default=20_000_000_000
+        Size that the folder of `cache` may have. Where it is larger, the results that were used
+        longest ago are removed, and one that is too large by itself is not kept. None for any size.
     verbose : bool, default=False
         Whether bars show how much of each table has been read.
 
@@ -146,6 +149,7 @@ class CohortOptions:
     memory_limit: str = "2GB"
     n_jobs: int = 1
     cache: str | PathLike[str] | None = None
+    cache_max_bytes: int | None = 20_000_000_000
     verbose: bool = False
 
     def __post_init__(self):
@@ -161,7 +165,7 @@ class CohortOptions:
             )
         self._one_of("note_order", ("oldest_first", "newest_first"))
         self._one_of("without_stored_time", ("keep", "drop"))
-        for name in ("max_note_chars", "n_jobs"):
+        for name in ("max_note_chars", "n_jobs", "cache_max_bytes"):
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
             if value is not None and not (whole and value >= 1):

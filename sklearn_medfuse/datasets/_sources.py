@@ -4,35 +4,22 @@ A query reads the columns it needs, once, within a limit of memory. Errors name 
 counts, and never a cell.
 """
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas as pd
 
 from ._cells import INTEGERS, TIMES, Kind, converted
-from ._postgres import PostgresPlace
-from ._postgres_url import is_database_url
-from ._table_places import (
-    DATABASE_SUFFIXES,
-    DuckDBFile,
-    Folders,
-    GivenTables,
-    LocalPlace,
-    TableColumns,
-    to_arrow,
-)
+from ._find_place import find_place
+from ._query_engine import QueryEngine
+from ._table_places import LocalPlace, TableColumns
 
 # pandas' own string type from version 3 on, object before.
 TEXT_DTYPE = pd.Series(["a"]).dtype
 
 
-class Source:
+class Source(QueryEngine):
     """The tables of one data set; a context manager.
 
     Parameters
@@ -72,76 +59,7 @@ class Source:
         self.zones: dict[str, list[int]] = {}
         self._defined: dict[str, tuple[str, str]] = {}
         self._tables: dict[str, TableColumns] = {}
-        self._place = self._find_place(where, schemas)
-        self._open(memory_limit, n_threads)
-
-    def _find_place(self, where, schemas: Sequence[str]):
-        if isinstance(where, Mapping):
-            return GivenTables(where)
-        given = [where] if isinstance(where, str | PathLike) else list(where)
-        if any(is_database_url(one) for one in given):
-            return PostgresPlace(given, schemas)
-        paths = [Path(path) for path in given]
-        for path in paths:
-            if not path.exists():
-                raise FileNotFoundError(f"'{path}' does not exist. {self._remedy()}")
-            if len(paths) > 1 and not path.is_dir():
-                raise NotADirectoryError(f"'{path}' is no folder, and a database stands alone.")
-        if len(paths) == 1 and paths[0].is_file():
-            if paths[0].suffix.lower() not in DATABASE_SUFFIXES:
-                raise FileNotFoundError(
-                    f"'{paths[0]}' is a file, neither a folder nor a DuckDB database "
-                    f"({', '.join(DATABASE_SUFFIXES)}). {self._remedy()}"
-                )
-            return DuckDBFile(paths[0], schemas)
-        return Folders(paths)
-
-    def _remedy(self) -> str:
-        at = f", which is at {self.url}" if self.url else ""
-        return (
-            "Give the folder, the DuckDB file or the PostgreSQL URL with the tables of "
-            f"{self.dataset}{at}."
-        )
-
-    def _open(self, memory_limit: str, n_threads: int) -> None:
-        # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end.
-        self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
-        settings = {
-            "memory_limit": memory_limit,
-            "threads": n_threads,
-            "temp_directory": str(self._spill),
-            "temp_file_encryption": True,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "preserve_insertion_order": False,
-        }
-        failed = False
-        try:
-            self._connection = duckdb.connect(":memory:", config=settings)
-            # A time with a zone becomes UTC, whatever the machine's own zone is.
-            self._connection.execute("SET TimeZone = 'UTC'")
-            # kept track of, for `progress`, and not printed
-            self._connection.execute("SET enable_progress_bar = true")
-            self._connection.execute("SET enable_progress_bar_print = false")
-            _allow_encryption(self._connection)
-            self._place.attach(self._connection)
-        except duckdb.Error:
-            failed = True
-        if failed:
-            shutil.rmtree(self._spill, ignore_errors=True)
-            self._place.close()
-            raise ValueError(
-                f"Cannot open {self._place.opened}: is it damaged, of another version, or opened "
-                f"for writing elsewhere? memory_limit is {memory_limit!r}."
-            )
-
-    def __enter__(self) -> "Source":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._connection.close()
-        self._place.close()
-        shutil.rmtree(self._spill, ignore_errors=True)
+        super().__init__(find_place(where, schemas, dataset, url), memory_limit, n_threads)
 
     def has(self, table: str) -> bool:
         """Whether there is a table of that name.
@@ -179,16 +97,6 @@ class Source:
         if (defined := self._defined.get(table.lower())) is not None:
             return [defined, *self._place.signature(None)]
         return self._place.signature(table)
-
-    def progress(self) -> float:
-        """How much of the running query is done, in percent.
-
-        Returns
-        -------
-        float
-            Below 0 where that is not known.
-        """
-        return self._connection.query_progress()
 
     def columns(self, table: str) -> dict[str, tuple[str, str]]:
         """Columns of a table.
@@ -378,58 +286,6 @@ class Source:
                 f"Times with and without a time zone are mixed ({told}). Give all a zone, or none."
             )
 
-    def query(self, sql: str, what: str) -> pd.DataFrame:
-        """Rows of a query.
-
-        Parameters
-        ----------
-        sql : str
-            The query.
-        what : str
-            The table that is read, for errors.
-
-        Returns
-        -------
-        DataFrame
-            The rows.
-        """
-        with self._place.streams(sql):
-            return self._guarded(what, lambda: self._connection.execute(sql).df())
-
-    def execute(self, sql: str, what: str) -> None:
-        """Run a statement without a result.
-
-        Parameters
-        ----------
-        sql : str
-            The statement.
-        what : str
-            The table that is read, for errors.
-        """
-        with self._place.streams(sql):
-            self._guarded(what, lambda: self._connection.execute(sql))
-
-    def batches(self, sql: str, what: str, size: int = 5000):
-        """Rows of a query as lists of tuples.
-
-        Parameters
-        ----------
-        sql : str
-            The query.
-        what : str
-            The table that is read, for errors.
-        size : int, default=5000
-            Rows in a list.
-
-        Yields
-        ------
-        list of tuple
-            The rows.
-        """
-        self.execute(sql, what)
-        while rows := self._guarded(what, lambda: self._connection.fetchmany(size)):
-            yield rows
-
     def define(self, name: str, sql: str, rows_of: str = "") -> None:
         """Make a query known as a table.
 
@@ -481,32 +337,6 @@ class Source:
         wanted = [*columns, *(name for name in optional if name in present)]
         return self._place.scan(table, {name: present[name][0] for name in wanted}, where)
 
-    def register(self, name: str, frame: pd.DataFrame) -> None:
-        """Make a table of a data frame.
-
-        Parameters
-        ----------
-        name : str
-            Its name; a table of that name is replaced.
-        frame : DataFrame
-            The rows.
-        """
-        self._connection.register("incoming", to_arrow(frame, name))
-        self.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM incoming", name)
-        self._connection.unregister("incoming")
-
-    def _guarded(self, what: str, run) -> Any:
-        # DuckDB quotes cells in its errors, and chained errors are logged with their causes: so
-        # ours are raised after the except clause is left.
-        failure = ""
-        try:
-            return run()
-        except duckdb.OutOfMemoryException:
-            failure = "needs more memory than memory_limit allows: raise it"
-        except (duckdb.Error, UnicodeDecodeError, OSError):
-            failure = self._place.failure
-        raise ValueError(f"Table '{what}' {failure}.")
-
     def _find(self, table: str) -> TableColumns | None:
         """Columns of a table; None if there is none."""
         key = table.lower()
@@ -539,15 +369,3 @@ class Source:
             f"Table '{table}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
             f"it has {len(present)} others.{hint}{at}"
         )
-
-
-def _allow_encryption(connection) -> None:
-    """Let DuckDB encrypt temporary files by itself.
-
-    Newer versions refuse to without an extension that has to be downloaded, since the random
-    numbers of their own encryption are weak: a query that needs the disk would fail. The key stays
-    in this process, and the files in a folder that the owner alone may enter.
-    """
-    # Versions that do not know the setting encrypt as they are.
-    with suppress(duckdb.CatalogException):
-        connection.execute("SET force_mbedtls_unsafe = 'true'")

@@ -2,13 +2,17 @@
 
 An entry is a parquet file, and a JSON file that names it, its digest, and what the step counted.
 The JSON file is written last, so a step that was broken off leaves no entry; an entry that does not
-have the digest it should have is not used.
+have the digest it should have is not used. Where the folder is larger than it may be, the entries
+used longest ago go first. Other processes may read, write and remove entries at any time.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +23,8 @@ from .._version import __version__
 _FORM = 1
 _DIGEST_BYTES = 16
 _INDEX_BYTES = 2**26
+# an index comes so soon after its rows
+_ABANDONED_SECONDS = 24 * 3600
 
 
 class Entry(NamedTuple):
@@ -60,15 +66,20 @@ class StepCache:
     ----------
     folder : Path
         Made if absent.
+    max_bytes : int or None
+        Size that all entries together may have; None for any.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, max_bytes: int | None):
         self.folder = folder
+        self.max_bytes = max_bytes
         make_private_folder(folder)
         remove_abandoned(folder)
+        self._prune()
 
-    def find(self, name: str, key: str) -> Entry | None:
-        """The entry of a step, if there is a whole one.
+    @contextmanager
+    def find(self, name: str, key: str) -> Iterator[Entry | None]:
+        """The entry of a step, if there is a whole one; its file stays until it is left.
 
         Parameters
         ----------
@@ -77,22 +88,30 @@ class StepCache:
         key : str
             As :func:`fingerprint` gives it.
 
-        Returns
-        -------
+        Yields
+        ------
         Entry or None
             None where it is absent, torn or changed.
         """
+        with temporary_in(self.folder, directory=True) as beside:
+            yield self._whole_entry(self._index(name, key), beside / "rows.parquet")
+
+    def _whole_entry(self, index: Path, held: Path) -> Entry | None:
+        """The entry, by another name that no process removes."""
         try:
-            index = self._index(name, key)
             # neither an index of any size nor a pipe is ours
             if not index.is_file() or index.stat().st_size > _INDEX_BYTES:
                 return None
             told = json.loads(index.read_text(encoding="utf-8"))
             file = self.folder / told["file"]
             # a name is one of the folder's own files, never a path
-            is_own = file.name == told["file"] and file.is_file() and not file.is_symlink()
-            if is_own and _digest(file, told["told"]) == told["digest"]:
-                return Entry(file, told["told"])
+            if file.name != told["file"] or file.is_symlink() or not file.is_file():
+                return None
+            _link(file, held)
+            if _digest(held, told["told"]) == told["digest"]:
+                # when it was used last
+                os.utime(index)
+                return Entry(held, told["told"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # whatever is wrong with it, the step can be done again
             pass
@@ -123,9 +142,55 @@ class StepCache:
             os.replace(new, file)
         index = {"file": file.name, "digest": digest, "told": dict(told)}
         write_private(self._index(name, key), json.dumps(index).encode())
+        self._prune()
 
     def _index(self, name: str, key: str) -> Path:
         return self.folder / f"{name}-{key}.json"
+
+    def _prune(self) -> None:
+        """Remove entries until the rest is within the limit, those used longest ago first."""
+        if self.max_bytes is None:
+            return
+        entries = sorted(self._entries())
+        size = sum(of_entry for _, of_entry, _ in entries)
+        for _, of_entry, files in entries:
+            if size <= self.max_bytes:
+                break
+            for file in files:
+                # another process may have been faster
+                with suppress(OSError):
+                    file.unlink()
+            size -= of_entry
+
+    def _entries(self) -> Iterator[tuple[float, int, list[Path]]]:
+        """When each entry was used last, its size, and its files, the one to remove first first."""
+        named = set()
+        for index in self.folder.glob("*.json"):
+            with suppress(OSError):
+                status = index.stat()
+                files, size = [index], status.st_size
+                with suppress(ValueError, KeyError, TypeError, OSError):
+                    rows = self.folder / json.loads(index.read_text(encoding="utf-8"))["file"]
+                    named.add(rows)
+                    size += rows.stat().st_size
+                    files.append(rows)
+                yield status.st_mtime, size, files
+        for rows in set(self.folder.glob("*.parquet")) - named:
+            # The index of one that is just being written comes after it.
+            with suppress(OSError):
+                status = rows.stat()
+                if time.time() - status.st_mtime > _ABANDONED_SECONDS:
+                    yield status.st_mtime, status.st_size, [rows]
+
+
+def _link(file: Path, held: Path) -> None:
+    """Give a file another name, or make a copy where a file cannot have two."""
+    try:
+        os.link(file, held)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(file, held)
 
 
 def _digest(file: Path, told: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from ._step_cache import StepCache, fingerprint
 # What no step depends on, or only by way of the stays.
 _OF_NO_STEP = {
     "cache",
+    "cache_max_bytes",
     "first_stay",
     "index_time",
     "memory_limit",
@@ -74,7 +75,7 @@ class Steps:
                     "cache needs files, a DuckDB file or data frames: a database server does not "
                     "tell whether its tables have changed. Leave cache=None."
                 )
-            self._cache = _open_cache(Path(options.cache))
+            self._cache = _open_cache(Path(options.cache), options.cache_max_bytes)
             self._everyone = frame_digest(everyone[["stay_id", "start", "end"]])
 
     def register_stays(self, stays: pd.DataFrame) -> None:
@@ -168,14 +169,14 @@ class Steps:
 
     def _restore(self, name: str, key: str, table: str, made: str, counts) -> bool:
         assert self._cache is not None
-        entry = self._cache.find(name, key)
-        if entry is None:
-            return False
-        self._source.execute(
-            f"CREATE OR REPLACE TEMP TABLE {made} AS SELECT * FROM "
-            f"read_parquet({literal(str(entry.file))})",
-            table,
-        )
+        with self._cache.find(name, key) as entry:
+            if entry is None:
+                return False
+            self._source.execute(
+                f"CREATE OR REPLACE TEMP TABLE {made} AS SELECT * FROM "
+                f"read_parquet({literal(str(entry.file))})",
+                table,
+            )
         counts.update(entry.told["counts"])
         for column, numbers in entry.told["zones"].items():
             of_table, name = column.rsplit(".", 1)
@@ -211,9 +212,9 @@ class Steps:
                 looker.join()
 
 
-def _open_cache(folder: Path) -> StepCache:
+def _open_cache(folder: Path, max_bytes: int | None) -> StepCache:
     try:
-        return StepCache(folder)
+        return StepCache(folder, max_bytes)
     except OSError as error:
         problem = error.strerror
     raise ValueError(

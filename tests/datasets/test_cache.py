@@ -239,6 +239,134 @@ def test_a_killed_run_goes_on_after_the_last_finished_table(folder, tmp_path, do
     assert not half.exists()
 
 
+def put(cache, name, size=1000):
+    """An entry of about so many bytes."""
+    cache.put(name, "key", lambda file: file.write_bytes(name[:1].encode() * size), {"of": name})
+
+
+def kept(cache, *names):
+    found = set()
+    for name in names:
+        with cache.find(name, "key") as entry:
+            if entry is not None:
+                assert entry.told == {"of": name}
+                assert set(entry.file.read_bytes().decode()) == {name[:1]}
+                found.add(name)
+    return found
+
+
+def used_at(cache, *names):
+    """Have entries used in this order, an hour apart, the last one an hour ago."""
+    for place, name in enumerate(names):
+        moment = time.time() - 3600 * (len(names) - place)
+        os.utime(cache.folder / f"{name}-key.json", (moment, moment))
+
+
+def size_of(folder):
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_what_was_used_longest_ago_goes_first(tmp_path):
+    cache = StepCache(tmp_path / "kept", 4000)
+    for name in "abc":
+        put(cache, name)
+    used_at(cache, *"abc")
+    # To use an entry makes it the newest.
+    assert kept(cache, "a") == {"a"}
+    put(cache, "d")
+    assert kept(cache, *"abcd") == {"a", "c", "d"}
+    assert size_of(cache.folder) <= 4000
+    assert len(list(cache.folder.iterdir())) == 6
+    put(cache, "e", 2500)
+    assert kept(cache, *"acde") == {"d", "e"}
+    put(cache, "f", 5000)
+    assert kept(cache, *"def") == set()
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_a_lower_limit_holds_at_once_and_none_never(tmp_path):
+    cache = StepCache(tmp_path / "kept", None)
+    for name in "abcd":
+        put(cache, name)
+    used_at(cache, *"dcba")
+    assert kept(StepCache(cache.folder, None), *"abcd") == set("abcd")
+    used_at(cache, *"dcba")
+    assert kept(StepCache(cache.folder, 2500), *"abcd") == set("ab")
+
+
+def test_an_entry_that_is_read_stays_until_it_has_been_read(tmp_path):
+    cache = StepCache(tmp_path / "kept", 1500)
+    put(cache, "a")
+    with cache.find("a", "key") as entry:
+        put(StepCache(cache.folder, 1500), "b")
+        assert not list(cache.folder.glob("a-*"))
+        assert entry.file.read_bytes() == b"a" * 1000
+    assert kept(cache, "a", "b") == {"b"}
+    assert not list(cache.folder.glob(".writing-*"))
+
+
+def test_a_file_system_without_links_has_copies(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    cache = StepCache(tmp_path / "kept", None)
+    put(cache, "a")
+    monkeypatch.setattr(os, "link", refuse)
+    assert kept(cache, "a", "b") == {"a"}
+
+
+def test_rows_whose_index_is_still_to_come_are_left_alone(tmp_path):
+    cache = StepCache(tmp_path / "kept", 100)
+    rows = cache.folder / "labs-key-0.parquet"
+    rows.write_bytes(b"x" * 1000)
+    StepCache(cache.folder, 100)
+    assert rows.exists()
+    os.utime(rows, (0, time.time() - 2 * 24 * 3600))
+    StepCache(cache.folder, 100)
+    assert not rows.exists()
+
+
+CROWD = """
+import random, sys
+from pathlib import Path
+from sklearn_medfuse.datasets._step_cache import StepCache
+draw, cache = random.Random(int(sys.argv[2])), StepCache(Path(sys.argv[1]), 6000)
+for _ in range(150):
+    name = draw.choice("abcdefgh")
+    with cache.find(name, "key") as entry:
+        if entry is not None:
+            assert entry.file.read_bytes() == name.encode() * 1000
+            continue
+    cache.put(name, "key", lambda file: file.write_bytes(name.encode() * 1000), {})
+"""
+
+
+def test_several_processes_may_write_read_and_remove_at_once(tmp_path):
+    runs = [
+        subprocess.Popen([sys.executable, "-c", CROWD, str(tmp_path / "kept"), str(seed)])
+        for seed in range(3)
+    ]
+    assert [run.wait(120) for run in runs] == [0, 0, 0]
+    cache = StepCache(tmp_path / "kept", 6000)
+    assert size_of(cache.folder) <= 6000
+    assert not list(cache.folder.glob(".writing-*"))
+
+
+def test_a_loader_keeps_its_folder_within_the_limit(folder, tmp_path, done):
+    cache = tmp_path / "kept"
+    expected = load_mimic3(folder, cache=cache, **ALL)
+    whole = size_of(cache)
+    for hours in (12, 36, 48):
+        load_mimic3(folder, cache=cache, index_time=hours, cache_max_bytes=int(1.5 * whole), **ALL)
+        assert size_of(cache) <= 1.5 * whole
+    done.clear()
+    again = load_mimic3(folder, cache=cache, cache_max_bytes=int(1.5 * whole), **ALL)
+    assert_same(again, expected, check_exact=True)
+    assert len(done) == 3
+    load_mimic3(folder, cache=cache, cache_max_bytes=int(1.5 * whole), **ALL)
+    assert len(done) == 3
+
+
 def test_mixed_zones_are_refused_from_the_cache_too(tmp_path):
     tables = long_tables()
     stays = tables["stays"]

@@ -212,22 +212,58 @@ def test_duplicate_key(name, frames, tmp_path):
     refused(load, folder, ValueError, "2 rows more than stays")
 
 
-@pytest.mark.parametrize("name", ["mimic3", "mimic4"])
+# Loader -> dictionary of its lab items, column with their names, and the table of results.
+DICTIONARIES = {
+    "mimic3": ("d_labitems", "label", "labevents"),
+    "mimic4": ("d_labitems", "label", "labevents"),
+    "omop": ("concept", "concept_name", "measurement with units"),
+    "meds": ("codes", "description", "labs of data"),
+}
+
+
+@pytest.mark.parametrize("name", DICTIONARIES)
 def test_an_item_without_an_entry_in_the_dictionary_is_counted(name, frames, tmp_path):
-    load, _, _, _ = LOADERS[name]
-    items = frames[name]["d_labitems"]
-    lacking = {**frames[name], "d_labitems": items[items["label"] != "Sodium"]}
-    whole, report = (
-        load(write_tables(tmp_path / folder, of)).report()
-        for folder, of in (("whole", frames[name]), ("lacking", lacking))
+    load, write, of = load_meds, write_meds, as_meds(meds_tables())
+    if name != "meds":
+        (load, _, _, _), write, of = LOADERS[name], write_tables, frames[name]
+    dictionary, column, table = DICTIONARIES[name]
+    lacking = {**of, dictionary: of[dictionary][of[dictionary][column] != "Sodium"]}
+    whole, cohort = (
+        load(write(tmp_path / folder, tables))
+        for folder, tables in (("whole", of), ("lacking", lacking))
     )
-    assert report["labevents items that the dictionary lacks"] == 1
-    lost = report["labevents rows dropped: of items that the dictionary lacks"]
-    lost -= whole.get("labevents rows dropped: of items that the dictionary lacks", 0)
-    unit = "labevents rows dropped: in a unit that cannot be converted"
-    number = "labevents rows dropped: without a number"
+    assert "Sodium" in whole.lab_columns
+    assert [lab for lab in whole.lab_columns if lab != "Sodium"] == cohort.lab_columns
+    whole, report = whole.report(), cohort.report()
+    assert report[f"{table} items that the dictionary lacks"] == 1
+    lost = report[f"{table} rows dropped: of items that the dictionary lacks"]
+    lost -= whole.get(f"{table} rows dropped: of items that the dictionary lacks", 0)
+    unit = f"{table} rows dropped: in a unit that cannot be converted"
+    number = f"{table} rows dropped: without a number"
     lost -= sum(whole.get(reason, 0) - report.get(reason, 0) for reason in (unit, number))
-    assert whole["labevents rows kept"] - report["labevents rows kept"] == lost > 0
+    assert whole[f"{table} rows kept"] - report[f"{table} rows kept"] == lost > 0
+
+
+def test_units_and_conditions_without_a_concept_go_by_what_the_source_wrote(frames, tmp_path):
+    of = frames["omop"]
+    whole = load_omop(write_tables(tmp_path / "whole", of))
+    labs_alone = of["concept"][of["concept"]["domain_id"] == "Measurement"]
+    named = load_omop(write_tables(tmp_path / "named", {**of, "concept": labs_alone}))
+    pd.testing.assert_frame_equal(named.X, whole.X)
+    pd.testing.assert_frame_equal(named.y, whole.y)
+    nameless = {
+        **of,
+        "concept": labs_alone,
+        "measurement": of["measurement"].assign(unit_source_value=None),
+        "condition_occurrence": of["condition_occurrence"].assign(condition_source_value="local-7"),
+    }
+    report = load_omop(
+        write_tables(tmp_path / "nameless", nameless), phenotypes=None, outcomes=["mortality"]
+    ).report()
+    assert not any("converted" in what for what in report)
+    with_codes = load_omop(write_tables(tmp_path / "codes", nameless)).report()
+    kept = with_codes["condition_occurrence with codes rows kept"]
+    assert with_codes["codes of no version of ICD-CM"] == kept > 0
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import hashlib
 import runpy
 import sys
 import time
@@ -43,6 +44,35 @@ def test_what_the_demo_is(demo):
     assert set(np.unique(demo.y)) == {0, 1}
     assert demo.groups.nunique() == 930
     assert demo.X[demo.lab_columns].min().min() > -1
+
+
+def test_the_demo_stays_what_published_results_were_made_of(demo):
+    digests = {
+        name: hashlib.sha256(demo[name].to_csv().encode()).hexdigest()[:16]
+        for name in ("X", "y", "groups")
+    }
+    assert digests == {
+        "X": "c56a77c29af76eff",
+        "y": "c295e61af7d624aa",
+        "groups": "0151b74d0be1bbb3",
+    }
+
+
+def test_outcomes_of_the_demo(demo, published):
+    outcomes = ["mortality", "length_of_stay_3d", "readmission_30d"]
+    cohort = load_eicu_demo(phenotypes=None, outcomes=outcomes[:2])
+    stays = published["patient"].set_index("patientunitstayid").loc[cohort.stay_ids]
+    dead = stays["unitdischargestatus"] == "Expired"
+    assert cohort.y["mortality"].tolist() == dead.astype(int).tolist()
+    long = stays["unitdischargeoffset"] > 3 * 1440
+    assert cohort.y["length_of_stay_3d"].tolist() == long.astype(int).tolist()
+    assert (stays["unitdischargeoffset"] > 1440).all()
+    later = load_eicu_demo(phenotypes=None, outcomes=outcomes[2:]).y["readmission_30d"]
+    stays = published["patient"].set_index("patientunitstayid")
+    of_visit = stays.groupby("patienthealthsystemstayid")["hospitaladmitoffset"]
+    again = stays["hospitaladmitoffset"] > of_visit.transform("min")
+    assert set(later.index[later == 1]) == set(again.index[again]) & set(later.index)
+    assert later.nunique() == 2
 
 
 def test_loads_in_seconds():
@@ -112,8 +142,9 @@ def test_stays_against_plain_pandas(demo, published):
     assert set(lab_columns.index[lab_columns.notna().any(axis=1)]) == with_labs & coded
     report = demo.report()
     assert report["stays read"] == len(patient) == 1470
-    n_undiagnosed = len(set(patient["patientunitstayid"]) - set(diagnosis["patientunitstayid"]))
-    assert report["stays dropped: without a diagnosis"] == n_undiagnosed
+    n_uncoded = len(set(patient["patientunitstayid"]) - coded)
+    assert report["stays dropped: without a diagnosis code"] == n_uncoded
+    assert report["diagnosis rows kept"] == diagnosis["icd9code"].notna().sum()
     assert report["stays kept: without labs"] == len(kept - with_labs)
 
 

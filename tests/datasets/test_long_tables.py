@@ -358,6 +358,8 @@ def test_text_results_count_where_they_are_numbers():
         ("outcomes", ["death"]),
         ("require", "images"),
         ("n_jobs", 0),
+        ("cache_max_bytes", 0),
+        ("cache_max_bytes", 1e9),
         ("memory_limit", "lots"),
     ],
 )

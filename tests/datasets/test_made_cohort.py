@@ -105,3 +105,17 @@ def test_twenty_thousand_stays_take_seconds():
 def test_impossible_parameters(params):
     with pytest.raises(ValueError, match=next(iter(params))):
         make_ehr_cohort(**params)
+
+
+def test_factors_go_with_their_stays(tmp_path):
+    cohort = make_ehr_cohort(40, random_state=0)
+    rows = [7, 3, 30]
+    part = cohort.select(rows)
+    pd.testing.assert_frame_equal(part.factors, cohort.factors.iloc[rows])
+    assert part.factors.index.tolist() == part.stay_ids.tolist()
+    for half in cohort.train_test_split(random_state=0):
+        pd.testing.assert_frame_equal(half.factors, cohort.factors.loc[half.stay_ids])
+    part.to_parquet(tmp_path / "part")
+    again = Cohort.from_parquet(tmp_path / "part")
+    pd.testing.assert_frame_equal(again.factors, part.factors)
+    assert again.keys() == part.keys()
