@@ -280,7 +280,6 @@ _MATRICES = {
     "one dimension": lambda X: X[:, 0],
     "three dimensions": lambda X: X[:, :, None],
     "no column": lambda X: X[:, :0],
-    "matrix": lambda X: np.asmatrix(X),
     "list": lambda X: X.tolist(),
     "series": lambda X: pd.Series(X[:, 0]),
     "scalar": lambda X: 3.0,

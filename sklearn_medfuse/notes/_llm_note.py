@@ -538,7 +538,8 @@ class LLMNoteEncoder(
             raise ValueError(
                 f"max_length={self.max_length} leaves {window} tokens per window beside {special} "
                 f"special ones and {prompt} of the prompt, not more than stride={self.stride}; "
-                "raise max_length or lower stride."
+                "raise max_length or lower stride, or look at the settings in the files of "
+                f"model={self.model!r}."
             )
         return window
 

@@ -95,11 +95,21 @@ def load_model(file, *, trusted=(), trust_remote_code=False):
 
     See Also
     --------
-    save_model : Writes the file, with an example.
+    save_model : Writes the file.
 
     Notes
     -----
     ``joblib.load`` and ``pickle.load`` run whatever code a file brings. Nothing can make them safe.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn_medfuse import NoteCleaner
+    >>> from sklearn_medfuse.persistence import load_model, save_model
+    >>> with TemporaryDirectory() as folder:
+    ...     save_model(NoteCleaner(), f"{folder}/cleaner.skops")
+    ...     load_model(f"{folder}/cleaner.skops")
+    NoteCleaner()
     """
     file = Path(file)
     if not file.is_file():

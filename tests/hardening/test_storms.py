@@ -14,16 +14,16 @@ def pipe(tiny_bert):
 
 
 def test_whole_pipelines(pipe):
-    ends, failures = storm(stays(), lambda example: through_pipeline(pipe, *example), 60)
+    ends, failures = storm(stays(), lambda example: through_pipeline(pipe, *example), 40)
     assert not failures
     # a storm in which all is refused would show little
-    assert ends["result"] > 20
+    assert ends["result"] > 10
 
 
 def test_labs_alone():
     ends, failures = storm(lab_matrix(), through_encoder, 60)
     assert not failures
-    assert ends["result"] > 20
+    assert ends["result"] > 10
 
 
 @pytest.mark.parametrize(
