@@ -65,6 +65,7 @@ def make_pipeline(cohort):
             d_model=8,
             n_heads=2,
             n_estimators=1,
+            precision="float64",
             random_state=0,
         )
 
