@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import time
 from uuid import uuid4
 
 import joblib
@@ -90,10 +91,11 @@ def test_an_encoder_by_reference_is_loaded_once_per_worker(
 def test_a_worker_that_starts_later_has_it(client, encoder, kill_a_worker, cohort):
     notes = cohort.X["note"].tolist()[:5]
     scattered = scatter(encoder)
-    before = set(client.run(os.getpid).values())
-    kill_a_worker()
-    while len(new := client.run(os.getpid, on_error="return")) < 2 or set(new.values()) == before:
-        client.wait_for_workers(2, timeout=300)
+    killed = kill_a_worker()
+    while killed in (pids := list(client.run(os.getpid, on_error="return").values())) or (
+        [type(pid) for pid in pids] != [int, int]
+    ):
+        time.sleep(0.1)
     # not `scattered.transform`: a method is the encoder's own and would be sent with it
     for found in client.run(lambda encoder: encoder.transform(notes), scattered).values():
         np.testing.assert_array_equal(found, encoder.transform(notes))
