@@ -16,7 +16,7 @@ UTILISATION = 0.4
 class EmbeddingCost(NamedTuple):
     """What `embedding_cost` finds.
 
-    Attributes
+    Parameters
     ----------
     tokens : float
         Tokens in all.

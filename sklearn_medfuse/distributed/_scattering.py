@@ -86,8 +86,10 @@ def scatter(estimator, *, client=None):
 
     Notes
     -----
-    Estimators are pickled, so they are sent to workers that you trust and that trust you. What was
-    fitted on patients is made from patients' data: the scheduler and the workers hold it too.
+    A method of it, ``scattered.transform`` for instance, is the estimator's own: give tasks the
+    object itself. Estimators are pickled, so they are sent to workers that you trust and that trust
+    you. What was fitted on patients is made from patients' data: the scheduler and the workers
+    hold it too.
 
     Examples
     --------

@@ -141,7 +141,8 @@ class LLMNoteEncoder(
         `quantization`); `device` is then where token ids go.
     n_jobs : int or None, default=None
         Number of processes that embed, each with weights of its own, or of GPUs, each with one copy
-        of the weights; -1 takes all. None means one, unless in a `joblib.parallel_config`.
+        of the weights; -1 takes all. None means one, unless in a `joblib.parallel_config`. A task
+        of a Dask cluster takes one.
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False

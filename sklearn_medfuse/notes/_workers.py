@@ -1,5 +1,6 @@
 """Run a model's batches where they are asked to run: here, in processes, or on several GPUs."""
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -52,14 +53,14 @@ def embed_batches(
     pooling : str
         How token states become a chunk's vector.
     n_jobs : int or None
-        Number of workers as joblib counts them.
+        Number of workers as joblib counts them; one in a task of a Dask cluster.
 
     Yields
     ------
     int, float32 array of shape (n_chunks, hidden_size)
         Position of a batch, in any order, and its vectors.
     """
-    n_workers = min(joblib.effective_n_jobs(n_jobs), len(batches))
+    n_workers = 1 if _in_dask_task() else min(joblib.effective_n_jobs(n_jobs), len(batches))
     backbone = recipe.backbone()
     devices = gpus(torch.device(recipe.spec.device), n_workers)
     if len(devices) > 1:
@@ -73,6 +74,22 @@ def embed_batches(
     else:
         for i, batch in enumerate(batches):
             yield i, backbone.embed(batch, pooling)
+
+
+def _in_dask_task() -> bool:
+    """Whether this is a task of a Dask cluster, whose other tasks are what runs beside it.
+
+    joblib would hand the batches to the same cluster, with the weights, and a task that waits for
+    tasks of its own keeps a worker from them.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
 
 
 def gpus(device: torch.device, n_workers: int) -> list[torch.device]:

@@ -65,6 +65,7 @@ def make_pipeline(cohort):
             d_model=8,
             n_heads=2,
             n_estimators=1,
+            precision="float64",
             random_state=0,
         )
 
@@ -73,11 +74,11 @@ def make_pipeline(cohort):
 
 @pytest.fixture
 def kill_a_worker(client):
-    """Return a function that kills one worker and gives its process id."""
+    """Return a function that kills one worker and gives its address."""
 
     def kill():
-        pid = min(client.run(os.getpid).values())
+        address, pid = min(client.run(os.getpid).items())
         os.kill(pid, signal.SIGKILL)
-        return pid
+        return address
 
     return kill

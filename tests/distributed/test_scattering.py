@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import time
 from uuid import uuid4
 
 import joblib
@@ -14,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.distributed import _held, gather, release, scatter
+from sklearn_medfuse.metrics import get_scorer
 
 
 @pytest.fixture
@@ -33,7 +35,8 @@ def counted(encoder, tmp_path):
 
 def search_over(pipe, cohort):
     grid = {"medfuse__mi_weight": [0.0, 1.0]}
-    search = GridSearchCV(pipe, grid, cv=3, scoring="average_precision", refit=True)
+    # no rank: two rows that are nearly tied may change places by the last digits of training
+    search = GridSearchCV(pipe, grid, cv=3, scoring=get_scorer("neg_multilabel_log_loss"))
     return search.fit(cohort.X, cohort.y)
 
 
@@ -53,9 +56,9 @@ def test_a_search_sends_the_weights_once_and_finds_the_same(
     task = len(pickle.dumps(clone(pipe)))
     assert task + weights < len(pickle.dumps(clone(make_pipeline(FrozenEstimator(encoder)))))
     for name in ("mean_test_score", "split0_test_score", "split2_test_score"):
-        np.testing.assert_allclose(found.cv_results_[name], expected.cv_results_[name], rtol=1e-9)
+        np.testing.assert_allclose(found.cv_results_[name], expected.cv_results_[name], rtol=1e-4)
     np.testing.assert_allclose(
-        found.predict_proba(cohort.X), expected.predict_proba(cohort.X), rtol=1e-9
+        found.predict_proba(cohort.X), expected.predict_proba(cohort.X), rtol=1e-4
     )
 
 
@@ -81,30 +84,30 @@ def test_an_encoder_by_reference_is_loaded_once_per_worker(
     counts = client.run(misses).values()
     assert max(counts) == 1
     np.testing.assert_allclose(
-        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], rtol=1e-9
+        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], rtol=1e-4
     )
 
 
 def test_a_worker_that_starts_later_has_it(client, encoder, kill_a_worker, cohort):
     notes = cohort.X["note"].tolist()[:5]
     scattered = scatter(encoder)
-    before = set(client.run(os.getpid).values())
-    kill_a_worker()
-    while len(new := client.run(os.getpid, on_error="return")) < 2 or set(new.values()) == before:
-        client.wait_for_workers(2, timeout=300)
-    for found in client.run(scattered.transform, notes).values():
+    killed = kill_a_worker()
+    while killed in (workers := client.scheduler_info(n_workers=-1)["workers"]) or len(workers) < 2:
+        time.sleep(0.1)
+    # not `scattered.transform`: a method is the encoder's own and would be sent with it
+    for found in client.run(lambda encoder: encoder.transform(notes), scattered).values():
         np.testing.assert_array_equal(found, encoder.transform(notes))
 
 
 def test_what_was_released_is_forgotten(client, encoder, cohort):
     notes = cohort.X["note"].tolist()[:5]
     scattered = scatter(encoder)
-    client.run(scattered.transform, notes)
+    client.run(lambda encoder: encoder.transform(notes), scattered)
     release(scattered)
     held = client.run(lambda key: key in _held._estimators or key in _held._parcels, scattered.key)
     assert not any(held.values())
     with pytest.raises(LookupError, match="does not hold the scattered estimator"):
-        client.submit(scattered.transform, notes, pure=False).result()
+        client.submit(lambda encoder: encoder.transform(notes), scattered, pure=False).result()
     # here it is still at hand
     np.testing.assert_array_equal(scattered.transform(notes), encoder.transform(notes))
 

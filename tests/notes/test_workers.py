@@ -1,6 +1,8 @@
 """Several processes, or devices, give what one gives; each has one copy of the weights."""
 
+import sys
 import threading
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -59,6 +61,16 @@ def test_a_parallel_config_is_followed(note_encoder, many_notes, monkeypatch):
 def test_one_batch_starts_no_process(note_encoder, monkeypatch):
     monkeypatch.setattr(_workers.joblib, "Parallel", None)
     note_encoder(n_jobs=2).fit_transform(["Denies pain."])
+
+
+def test_a_task_of_a_dask_cluster_asks_for_no_tasks_of_its_own(
+    note_encoder, many_notes, monkeypatch
+):
+    encoder = note_encoder(batch_tokens=128, n_jobs=2).fit(many_notes)
+    expected = anew(encoder.set_params(n_jobs=None), many_notes)
+    monkeypatch.setattr(_workers.joblib, "Parallel", None)
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(get_worker=lambda: "worker"))
+    np.testing.assert_array_equal(anew(encoder.set_params(n_jobs=2), many_notes), expected)
 
 
 def test_each_device_has_one_copy_and_all_work(note_encoder, many_notes, monkeypatch, tiny_llama):
