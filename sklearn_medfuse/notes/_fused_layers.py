@@ -5,6 +5,8 @@ follows it is done before its result leaves the processor's registers. Attention
 matrix products and oneDNN's softmax.
 """
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertLayer
@@ -106,6 +108,7 @@ def fuse_layers(model: nn.Module, attention) -> None:
                 setattr(module, name, PrepackedLinear(child))
 
 
+@functools.cache
 def can_fuse(dtype: torch.dtype) -> bool:
     """Whether this torch on this processor has what `PrepackedLinear` needs, for weights of dtype.
 
@@ -115,9 +118,7 @@ def can_fuse(dtype: torch.dtype) -> bool:
     needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
     if not torch.backends.mkldnn.is_available() or not all(hasattr(ops, name) for name in needed):
         return False
-    return dtype == torch.float32 or (
-        dtype == torch.bfloat16 and ops._is_mkldnn_bf16_supported()
-    )
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and ops._is_mkldnn_bf16_supported())
 
 
 def can_keep_scores(query: Tensor) -> bool:
