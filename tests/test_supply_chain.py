@@ -148,15 +148,37 @@ def test_each_licence_joined_by_and_must_be_allowed(tool, told, allowed):
     assert module.is_allowed(module.expression("a", told, settings), names) == allowed
 
 
-def test_the_licences_of_what_is_installed_are_allowed(tool, tmp_path, capsys):
+@pytest.fixture
+def list_licences(tool, tmp_path, monkeypatch):
+    """Return a function that lists packages of given licences, and gives status and report."""
     module = tool("list_licences")
-    assert module.main(["--folder", str(tmp_path)]) == 0, capsys.readouterr().out
-    assert "| numpy |" in (tmp_path / "licences.md").read_text()
+
+    def run(told):
+        versions = dict.fromkeys(told, "1.0")
+        dependencies = tool("runtime_dependencies").Dependencies(versions, ["absent"])
+        monkeypatch.setattr(module, "runtime_dependencies", lambda: dependencies)
+        monkeypatch.setattr(module, "licences", lambda names: sorted(told.items()))
+        status = module.main(["--folder", str(tmp_path)])
+        return status, (tmp_path / "licences.md").read_text()
+
+    return run
 
 
-def test_a_licence_that_is_not_allowed_fails(tool, tmp_path, capsys):
-    settings = (TOOLS.parent / "pyproject.toml").read_text(encoding="utf-8")
-    (tmp_path / "settings.toml").write_text(settings.replace('  "MPL-2.0",\n', ""))
-    arguments = ["--folder", str(tmp_path), "--settings", str(tmp_path / "settings.toml")]
-    assert tool("list_licences").main(arguments) == 1
-    assert "certifi" in capsys.readouterr().out
+def test_allowed_licences_are_listed(list_licences):
+    status, report = list_licences({"one": "BSD License", "two": "MPL-2.0 AND MIT"})
+    assert status == 0
+    assert "| one | 1.0 | BSD-3-Clause |" in report
+    assert "| two | 1.0 | MPL-2.0 AND MIT |" in report
+    assert "absent" in report
+
+
+@pytest.mark.parametrize("told", ["UNKNOWN", "GPL-3.0-only", "Other/Proprietary License"])
+def test_a_licence_that_is_not_allowed_fails(list_licences, told, capsys):
+    assert list_licences({"one": "MIT", "two": told})[0] == 1
+    assert f"two: {told}" in capsys.readouterr().out
+
+
+def test_licences_are_read_from_what_is_installed(tool):
+    found = dict(tool("list_licences").licences(["joblib", "not-installed"]))
+    assert "BSD" in found["joblib"]
+    assert found["not-installed"] == "UNKNOWN"

@@ -23,7 +23,7 @@ from transformers import (
 from .._nn.chunk_pooling import pool_tokens
 from .._training import torch_seed, with_gradients
 from ._chunking import budget_batches, packed_batches
-from ._gguf import GGUF, DamagedFileError, reading_gguf, unmark, unpacking
+from ._gguf import GGUF, DamagedFileError, check_version, reading_gguf, unmark, unpacking
 from ._model_checks import check_model_folder
 from ._model_source import (
     BackboneSpec,
@@ -291,6 +291,7 @@ def _placement(spec: BackboneSpec) -> dict:
 
 def _check_gguf(spec: BackboneSpec) -> None:
     require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
+    check_version(spec.model)
     if spec.quantization is not None:
         raise ValueError(
             f"quantization={spec.quantization!r} does not go with a GGUF file, whose weights are "

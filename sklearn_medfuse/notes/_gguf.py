@@ -6,13 +6,25 @@ from contextlib import contextmanager
 from typing import Any
 
 import transformers
+from packaging.version import Version
 from transformers import PreTrainedModel
 
 GGUF = ".gguf"
+# 5.10 and before find no weights for a model without a head
+OLDEST_TRANSFORMERS = "5.23"
 
 
 class DamagedFileError(OSError):
     """A file is there and could not be read."""
+
+
+def check_version(model: str) -> None:
+    """Refuse a version of transformers that does not find the weights."""
+    if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
+        raise ImportError(
+            f"model={model!r} is a GGUF file, which needs transformers>={OLDEST_TRANSFORMERS}, and "
+            f'{transformers.__version__} is installed: pip install "sklearn-medfuse[gguf]".'
+        )
 
 
 def unpacking() -> dict[str, Any]:

@@ -3,15 +3,17 @@
 import importlib.util
 from pathlib import Path
 
+import gguf
 import joblib
 import numpy as np
 import pytest
+import transformers
+from packaging.version import Version
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes._backbone import load_backbone
-
-gguf = pytest.importorskip("gguf")
+from sklearn_medfuse.notes._gguf import OLDEST_TRANSFORMERS
 
 NOTES = ["Known COPD.", None, "Denies pain. " * 20, "Ejection fraction 30%.\n\nRôle of ☤."]
 # names in a GGUF file of the parts of a Llama model
@@ -95,6 +97,13 @@ def encoder(model, **params):
     return LLMNoteEncoder(model, **{"dtype": "float32", "device": "cpu"} | params)
 
 
+known = pytest.mark.skipif(
+    Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS),
+    reason="an older transformers is refused, which a test of its own shows",
+)
+
+
+@known
 @pytest.mark.parametrize("pooling", ["mean", "last"])
 def test_vectors_are_those_of_the_model_in_the_file(tiny_gguf, tiny_llama, pooling):
     expected = encoder(tiny_llama, pooling=pooling).fit(NOTES)
@@ -107,6 +116,7 @@ def test_vectors_are_those_of_the_model_in_the_file(tiny_gguf, tiny_llama, pooli
     assert np.linalg.norm(vectors[0] - vectors[3]) > 0.1
 
 
+@known
 def test_a_saved_encoder_finds_its_file_again(tiny_gguf, round_trip):
     fitted = encoder(tiny_gguf).fit(NOTES)
     loaded = round_trip(fitted)
@@ -114,6 +124,7 @@ def test_a_saved_encoder_finds_its_file_again(tiny_gguf, round_trip):
     np.testing.assert_array_equal(loaded.transform(NOTES), fitted.transform(NOTES))
 
 
+@known
 def test_full_weights_do_without_the_file(tiny_llama, tmp_path):
     path = write_gguf(tiny_llama, tmp_path / "gone.gguf")
     fitted = encoder(path, weights="full").fit(NOTES)
@@ -125,6 +136,7 @@ def test_full_weights_do_without_the_file(tiny_llama, tmp_path):
     np.testing.assert_array_equal(loaded.transform(NOTES), expected)
 
 
+@known
 def test_other_weights_in_the_file_are_refused(tiny_llama, tmp_path):
     path = write_gguf(tiny_llama, tmp_path / "tiny.gguf")
     fitted = encoder(path).fit(NOTES)
@@ -139,10 +151,17 @@ def test_other_weights_in_the_file_are_refused(tiny_llama, tmp_path):
         fitted.transform(NOTES)
 
 
+@known
 def test_an_adapter_is_learned_on_a_gguf_model(tiny_gguf):
     params = {"fine_tuning": "lora", "max_epochs": 1, "weights": "adapter", "random_state": 0}
     fitted = encoder(tiny_gguf, **params).fit(NOTES, [0, 1, 0, 1])
     assert np.isfinite(fitted.transform(NOTES)[[0, 2, 3]]).all()
+
+
+def test_an_older_transformers_is_refused(tiny_gguf, monkeypatch):
+    monkeypatch.setattr(transformers, "__version__", "5.10.4")
+    with pytest.raises(ImportError, match=r"transformers>=5.23.*sklearn-medfuse\[gguf\]"):
+        encoder(tiny_gguf).fit(NOTES)
 
 
 def test_without_the_package_the_extra_is_named(tiny_gguf, monkeypatch):
@@ -154,11 +173,13 @@ def test_without_the_package_the_extra_is_named(tiny_gguf, monkeypatch):
         encoder(tiny_gguf).fit(NOTES)
 
 
+@known
 def test_quantization_is_the_files_own(tiny_gguf):
     with pytest.raises(ValueError, match="quantization=None"):
         encoder(tiny_gguf, quantization="4bit").fit(NOTES)
 
 
+@known
 @pytest.mark.parametrize("share", [0, 1e-4, 0.05, 0.5, 0.9999])
 def test_a_file_cut_short_is_refused(tiny_gguf, tmp_path, share):
     content = Path(tiny_gguf).read_bytes()
@@ -168,6 +189,7 @@ def test_a_file_cut_short_is_refused(tiny_gguf, tmp_path, share):
         encoder(str(path)).fit(NOTES)
 
 
+@known
 def test_what_is_no_gguf_file_is_refused(tmp_path):
     path = tmp_path / "text.gguf"
     path.write_text("no model at all, but text. " * 100)
