@@ -105,7 +105,8 @@ class CohortOptions:
         frames the content), the stays, the options, and the version of this package. What is found
         there is not made again, so that a run that was broken off goes on after the last finished
         table, and other labels or another `min_coverage` cost seconds. It holds notes and results
-        of patients: keep it as you keep the source. A server's tables cannot be kept.
+        of patients: keep it as you keep the source. A server's tables cannot be kept. Where the
+        disk is full or read-only, a warning says which table was not kept, and work goes on.
     verbose : bool, default=False
         Whether bars show how much of each table has been read.
 
