@@ -23,8 +23,9 @@ def test_memory_stays_flat(pipeline, table, full_cache):
 
     tracemalloc.start()
     try:
-        before = predict(0, 20)
-        grown = predict(20, 100) - before
+        # torch and the tokenizer keep some things for reuse
+        before = predict(0, 200)
+        grown = predict(200, 100) - before
     finally:
         tracemalloc.stop()
     # 100 calls that each left one object of 500 bytes would show
