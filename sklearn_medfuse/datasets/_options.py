@@ -105,7 +105,8 @@ class CohortOptions:
         frames the content), the stays, the options, and the version of this package. What is found
         there is not made again, so that a run that was broken off goes on after the last finished
         table, and other labels or another `min_coverage` cost seconds. It holds notes and results
-        of patients: keep it as you keep the source. A server's tables cannot be kept.
+        of patients: keep it as you keep the source. A server's tables cannot be kept. Where the
+        disk is full or read-only, a warning says which table was not kept, and work goes on.
     cache_max_bytes : int or None, default=20_000_000_000
         Size that the folder of `cache` may have. Where it is larger, the results that were used
         longest ago are removed, and one that is too large by itself is not kept. None for any size.

@@ -120,7 +120,8 @@ class MaskedLabEncoder(
     checkpoint_dir : path or None, default=None
         Folder, for the owner alone, in which fit keeps its state after each epoch. After a crash
         the same fit on the same data goes on from there, to the result that it would have had;
-        at its end the file is removed. It holds weights and a hash of the data, no row.
+        at its end the file is removed. It holds weights and a hash of the data, no row. A state
+        for which the disk has no room is warned of, and training goes on.
     output : {"pooled", "tokens"}, default="pooled"
         What `transform` gives: one vector per row, or the encoded token of each lab, side by
         side.

@@ -34,6 +34,8 @@ _AT_ONCE = 500
 _USE_LAG = 600
 # share of the limit that is left when entries are dropped
 _KEPT = 0.9
+# failures after which what is held can still be read, where a new connection might not come
+_ONLY_WRITING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
     key BLOB PRIMARY KEY, value BLOB NOT NULL, checksum BLOB NOT NULL, used INTEGER NOT NULL
@@ -173,7 +175,8 @@ class FolderCache:
                     self._remove_file()
                     return self._run(action, argument)
             except (sqlite3.Error, OSError) as error:
-                self._close()
+                if getattr(error, "sqlite_errorcode", None) not in _ONLY_WRITING:
+                    self._close()
                 self._write_again_at = time.monotonic() + _PAUSE
                 self._warn(error)
         return None

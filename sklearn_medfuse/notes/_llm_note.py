@@ -114,7 +114,8 @@ class LLMNoteEncoder(
         takes all.
     checkpoint_dir : str, path or None, default=None
         Folder for the state after each epoch, from which the same fit goes on after it was
-        interrupted. The file holds weights and goes when training ends.
+        interrupted. The file holds weights and goes when training ends. A state for which the
+        disk has no room is warned of, and training goes on.
     batch_tokens : int, default=4096
         Tokens per batch at most, padding included. Where so many do not fit into the device's
         memory, batches are halved, with one warning; the vectors are the same.

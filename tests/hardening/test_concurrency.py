@@ -1,0 +1,137 @@
+"""One fitted pipeline serves many callers at once: the same answers, and no more threads."""
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+import threadpoolctl
+import torch
+from joblib.externals.loky import cpu_count
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_medfuse.notes._embedding_cache import process_cache
+
+LAB_NAMES = ["a", "b", "c"]
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork")
+
+
+def test_eight_threads_get_the_same_answers(pipeline, table):
+    expected = pipeline.predict_proba(table)
+    barrier = threading.Barrier(8, timeout=60)
+
+    def serve(i):
+        barrier.wait()
+        some = []
+        for _ in range(5):
+            # whoever computes a vector first, it is the same
+            process_cache.clear()
+            some.append(pipeline.predict_proba(table.iloc[i:]))
+        return some
+
+    with ThreadPoolExecutor(8) as pool:
+        for i, answers in enumerate(pool.map(serve, range(8))):
+            for answer in answers:
+                np.testing.assert_allclose(answer, expected[i:], rtol=0, atol=1e-12)
+
+
+def test_eight_threads_share_a_folder_of_vectors(make_pipeline, table, y, tmp_path):
+    expected = make_pipeline().fit(table, y).predict_proba(table)
+    pipe = make_pipeline(cache=str(tmp_path / "cache")).fit(table, y)
+
+    def serve(_):
+        process_cache.clear()
+        return pipe.predict_proba(table)
+
+    with ThreadPoolExecutor(8) as pool:
+        for answer in pool.map(serve, range(16)):
+            np.testing.assert_array_equal(answer, expected)
+
+
+def _serve_forked(pipe, table, queue):
+    process_cache.clear()
+    queue.put(pipe.predict_proba(table))
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("with_folder", [False, True])
+def test_four_forked_processes_get_the_same_answers(make_pipeline, table, y, tmp_path, with_folder):
+    folder = str(tmp_path / "cache") if with_folder else None
+    pipe = make_pipeline(cache=folder).fit(table, y)
+    expected = pipe.predict_proba(table)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    children = [context.Process(target=_serve_forked, args=(pipe, table, queue)) for _ in range(4)]
+    for child in children:
+        child.start()
+    for _ in children:
+        np.testing.assert_array_equal(queue.get(timeout=120), expected)
+    for child in children:
+        child.join(timeout=60)
+    assert [child.exitcode for child in children] == [0] * 4
+    # their parent goes on
+    process_cache.clear()
+    np.testing.assert_array_equal(pipe.predict_proba(table), expected)
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_while_another_thread_holds_the_cache(pipeline, table):
+    """As in a server that forks while it serves: the thread is not in the child, its lock is."""
+    expected = pipeline.predict_proba(table)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_serve_forked, args=(pipeline, table, queue), daemon=True)
+    with process_cache._lock:
+        child.start()
+    np.testing.assert_array_equal(queue.get(timeout=120), expected)
+    child.join(timeout=60)
+
+
+def test_four_spawned_processes_get_the_same_answers(pipeline, table, monkeypatch):
+    # sums over several threads round in another order; the tests run on one
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    expected = pipeline.predict_proba(table)
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        answers = pool.map(pipeline.predict_proba, [table] * 8, chunksize=1)
+        pool.close()
+        pool.join()
+    for answer in answers:
+        np.testing.assert_array_equal(answer, expected)
+
+
+def test_workers_share_the_cores(make_pipeline, note_encoder, table, y, own_workers, monkeypatch):
+    """However many threads this process has, two workers together have no more than cores."""
+    # what the tests run with must not be what limits the workers
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def count_threads(estimator=None, X=None, y=None):
+        if estimator is not None:
+            estimator.predict_proba(X)
+        pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+        return max([torch.get_num_threads(), *pools])
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        note_encoder(batch_tokens=64, n_jobs=2).fit_transform(table["note"])
+        # in the workers that have embedded notes
+        found = joblib.Parallel(2)(joblib.delayed(count_threads)() for _ in range(4))
+        search = GridSearchCV(
+            make_pipeline(),
+            {"medfuse__mi_weight": [0.0, 0.1]},
+            scoring=count_threads,
+            cv=2,
+            n_jobs=2,
+            refit=False,
+            error_score="raise",
+        ).fit(table, y)
+    finally:
+        torch.set_num_threads(before)
+    scores = [search.cv_results_[f"split{i}_test_score"] for i in range(2)]
+    assert max(*found, *np.ravel(scores)) <= max(1, cpu_count() // 2)

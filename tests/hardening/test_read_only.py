@@ -1,0 +1,95 @@
+"""A folder that cannot be written is read where it can be, and its parameter is named."""
+
+import numpy as np
+import pytest
+
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.notes._backbone import Backbone
+from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._folder_cache import FolderCache, open_folder_cache
+
+LAB_NAMES = ["a", "b", "c"]
+ALL = {"min_coverage": 0.0, "n_labels": None}
+
+
+def test_a_checkpoint_folder_is_refused_before_training(
+    make_lab_encoder, note_encoder, table, y, place, make_read_only
+):
+    make_read_only(place / "kept")
+    for folder in (place / "kept", place / "kept" / "new"):
+        with pytest.raises(ValueError, match=r"checkpoint_dir=.* cannot be written to"):
+            make_lab_encoder(checkpoint_dir=folder).fit(table[LAB_NAMES])
+        tuned = note_encoder(checkpoint_dir=folder, fine_tuning="lora", random_state=0)
+        with pytest.raises(ValueError, match=r"checkpoint_dir=.* cannot be written to"):
+            tuned.fit(table["note"], y)
+
+
+def test_a_checkpoint_folder_that_is_a_file_is_refused(make_lab_encoder, table, tmp_path):
+    (tmp_path / "kept").touch()
+    with pytest.raises(ValueError, match=r"checkpoint_dir=.* cannot be written to"):
+        make_lab_encoder(checkpoint_dir=tmp_path / "kept").fit(table[LAB_NAMES])
+
+
+def test_what_an_embedding_cache_holds_is_used(
+    note_encoder, table, place, make_read_only, monkeypatch
+):
+    notes = table["note"]
+    folder = place / "cache"
+    expected = note_encoder(cache=folder).fit_transform(notes)
+    # another process, which comes after this one has ended
+    open_folder_cache(folder, 2**30)._close()
+    process_cache.clear()
+    make_read_only(folder)
+    files = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    cache = FolderCache(folder, 2**30)
+    monkeypatch.setattr("sklearn_medfuse.notes._llm_note.open_folder_cache", lambda *_: cache)
+    embedded = []
+    embed = Backbone.embed
+    monkeypatch.setattr(
+        Backbone,
+        "embed",
+        lambda self, batch, how: embedded.extend(batch) or embed(self, batch, how),
+    )
+    encoder = note_encoder(cache=folder)
+    with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:
+        np.testing.assert_array_equal(encoder.fit_transform(notes), expected)
+    assert embedded == []
+    # what is new is computed, without another warning
+    assert np.isfinite(encoder.transform(["Neu."])).all()
+    assert len(caught) == len(embedded) == 1
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == files
+
+
+def test_an_empty_read_only_cache_is_done_without(note_encoder, notes, place, make_read_only):
+    expected = note_encoder().fit_transform(notes)
+    process_cache.clear()
+    make_read_only(place / "cache")
+    encoder = note_encoder(cache=place / "cache")
+    with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:
+        np.testing.assert_array_equal(encoder.fit_transform(notes), expected)
+    np.testing.assert_array_equal(encoder.transform(notes), expected)
+    assert len(caught) == 1
+
+
+@pytest.fixture(scope="module")
+def mimic3(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "mimic3"
+    cohort = make_ehr_cohort(40, n_labels=2, random_state=0)
+    write_ehr_tables(cohort, folder, "mimic3", suffix=".csv", random_state=0)
+    return folder
+
+
+def test_a_cohort_is_taken_from_a_read_only_cache(mimic3, place, make_read_only):
+    expected = load_mimic3(mimic3, cache=place / "kept", **ALL)
+    make_read_only(place / "kept")
+    # no warning, which would be an error: nothing was to be written
+    assert load_mimic3(mimic3, cache=place / "kept", **ALL).X.equals(expected.X)
+    with pytest.warns(UserWarning, match=r"table 'labevents' could not be kept in cache"):
+        changed = load_mimic3(mimic3, cache=place / "kept", aggregate=["max"], **ALL)
+    assert changed.X.equals(load_mimic3(mimic3, aggregate=["max"], **ALL).X)
+
+
+def test_a_cohort_cache_that_cannot_be_made_is_refused(mimic3, place, make_read_only):
+    make_read_only(place / "closed")
+    with pytest.raises(ValueError, match=r"cache=.* cannot be made a folder"):
+        load_mimic3(mimic3, cache=place / "closed" / "kept", **ALL)

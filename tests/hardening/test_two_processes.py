@@ -1,0 +1,89 @@
+"""Two processes that use one folder at the same time give what one gives."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.notes import _folder_cache
+from sklearn_medfuse.notes._folder_cache import FolderCache
+
+ROOT = Path(__file__).parents[2]
+ALL = {"min_coverage": 0.0, "n_labels": None}
+# both begin at the same moment, as far as one can tell
+TOGETHER = """
+import sys, time
+from pathlib import Path
+import joblib
+from sklearn_medfuse import MaskedLabEncoder
+from sklearn_medfuse.datasets import load_mimic3
+folder, mine, other = sys.argv[1:]
+
+def wait(what):
+    Path(mine + what).touch()
+    while not Path(other + what).exists():
+        time.sleep(0.001)
+
+encoder, labs = joblib.load(folder + "/encoder.joblib")
+wait(" fits")
+embedding = encoder.fit(labs).transform(labs)
+wait(" builds")
+options = {"cache": folder + "/steps", "min_coverage": 0.0, "n_labels": None}
+cohort = load_mimic3(folder + "/mimic3", **options)
+joblib.dump((embedding, cohort.X, cohort.y), mine + ".joblib")
+"""
+
+
+def test_two_fit_with_one_checkpoint_and_build_one_cohort(make_lab_encoder, table, tmp_path):
+    labs = table[["a", "b", "c"]]
+    expected = make_lab_encoder(max_epochs=8).fit(labs).transform(labs)
+    encoder = make_lab_encoder(max_epochs=8, checkpoint_dir=str(tmp_path / "states"))
+    joblib.dump((encoder, labs), tmp_path / "encoder.joblib")
+    made = make_ehr_cohort(40, n_labels=2, random_state=0)
+    write_ehr_tables(made, tmp_path / "mimic3", "mimic3", suffix=".csv", random_state=0)
+    cohort = load_mimic3(tmp_path / "mimic3", **ALL)
+    marks = [str(tmp_path / "first"), str(tmp_path / "second")]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, str(tmp_path), *order],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        )
+        for order in (marks, marks[::-1])
+    ]
+    assert [run.wait() for run in runs] == [0, 0]
+    for embedding, X, y in (joblib.load(f"{mark}.joblib") for mark in marks):
+        np.testing.assert_array_equal(embedding, expected)
+        assert X.equals(cohort.X)
+        assert y.equals(cohort.y)
+    assert list((tmp_path / "states").iterdir()) == []
+    assert list((tmp_path / "steps").glob(".writing-*")) == []
+    again = load_mimic3(tmp_path / "mimic3", cache=tmp_path / "steps", **ALL)
+    assert again.X.equals(cohort.X)
+
+
+def test_one_that_hangs_in_the_middle_of_writing_holds_up_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(_folder_cache, "_TIMEOUT", 0.2)
+    cache = FolderCache(tmp_path, 10**6)
+    cache.put_many({b"a": b"1"})
+    hanging = sqlite3.connect(tmp_path / "vectors.sqlite", isolation_level=None)
+    hanging.execute("BEGIN IMMEDIATE")
+    with pytest.warns(UserWarning, match="database is locked"):
+        cache.put_many({b"b": b"2"})
+    begin = time.monotonic()
+    for i in range(100):
+        cache.put_many({b"%d" % i: b"3"})
+        assert cache.get_many([b"a"]) == {b"a": b"1"}
+    # it waits in vain once, and not a hundred times
+    assert time.monotonic() - begin < 10
+    hanging.execute("ROLLBACK")
+    hanging.close()
+    monkeypatch.setattr(_folder_cache.time, "monotonic", lambda: begin + 100)
+    cache.put_many({b"b": b"2"})
+    assert cache.get_many([b"a", b"b"]) == {b"a": b"1", b"b": b"2"}
