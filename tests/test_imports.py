@@ -13,7 +13,15 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
-SHARED = {"_training", "_state", "_checkpoint", "_callbacks", "_private_files", "_doc_link"}
+SHARED = {
+    "_private_errors",
+    "_training",
+    "_state",
+    "_checkpoint",
+    "_callbacks",
+    "_private_files",
+    "_doc_link",
+}
 
 # What each room may import from the other rooms of the package, beside `_version`, which is free
 # to all. "" is the package's __init__.
@@ -27,6 +35,7 @@ INSIDE = {
     "_doc_link": set(),
     "_training": {"_nn", "_state"},
     "_private_files": set(),
+    "_private_errors": set(),
     "_checkpoint": {"_private_files"},
     "_callbacks": set(),
     "_note_sections": set(),
@@ -34,12 +43,12 @@ INSIDE = {
     "notes": {"_nn", "_note_sections"} | SHARED,
     "fusion": {"_nn"} | SHARED,
     "pipeline": ESTIMATOR_ROOMS,
-    "datasets": {"_note_sections", "_private_files"},
-    "metrics": set(),
-    "model_selection": set(),
+    "datasets": {"_note_sections", "_private_errors", "_private_files"},
+    "metrics": {"_private_errors"},
+    "model_selection": {"_private_errors"},
     # it asks fitted estimators; those two rooms it reads for gradients, which no method gives
-    "inspection": {"fusion", "notes"},
-    "plotting": {"datasets", "inspection", "metrics"},
+    "inspection": {"fusion", "notes", "_private_errors"},
+    "plotting": {"datasets", "inspection", "metrics", "_private_errors"},
     "persistence": {"metrics", "_state", "_private_files"},
 }
 
@@ -50,6 +59,7 @@ OUTSIDE = {
     "_doc_link": set(),
     "_checkpoint": {"torch"},
     "_private_files": set(),
+    "_private_errors": set(),
     "_note_sections": set(),
     "metrics": TABLES,
     "model_selection": TABLES,

@@ -24,7 +24,7 @@ from .public import Call
 
 
 def planted_tables(texts_as_ids: bool):
-    """Long tables in which notes, results and, where they may be texts, identifiers are canaries."""
+    """Long tables with canaries in notes, results and, where they may be texts, identifiers."""
     tables = with_icd9(long_tables(n_labs=200, n_notes=40))
     tables["notes"]["text"] += f" Seen by {TEXTS['note']}."
     tables["labs"].loc[tables["labs"].index[::9], "value"] = VALUE

@@ -220,8 +220,8 @@ def _report(w, f):
     return metrics.multilabel_report(w.y, w.scores, **NO_BOOTSTRAP)
 
 
-def _difference(w, f):
-    return metrics.paired_difference(w.y, w.scores, 0.9 * w.scores, **NO_BOOTSTRAP)
+def _differences(w, f):
+    return {"one": metrics.paired_difference(w.y, w.scores, 0.9 * w.scores, **NO_BOOTSTRAP)}
 
 
 CALLS |= {
@@ -320,7 +320,10 @@ CALLS |= {
         X=lambda w, f: w.Z,
     ),
     "plotting.ModelDifferenceDisplay.from_reports": _draw(
-        "ModelDifferenceDisplay", "from_reports", (), reports=lambda w, f: {"one": _difference(w, f)}
+        "ModelDifferenceDisplay",
+        "from_reports",
+        (),
+        reports=lambda w, f: {"one": _difference(w, f)},
     ),
     "plotting.NoteAttributionDisplay.from_attributions": _draw(
         "NoteAttributionDisplay",

@@ -47,7 +47,7 @@ def in_text(text: str) -> set[str]:
 
 
 def in_bytes(data: bytes) -> set[str]:
-    """Which canaries bytes hold: as text, as UTF-16, as a float64, and in what is packed in them."""
+    """Which canaries bytes hold: as text, UTF-16 or float64, and in what is packed in them."""
     found = in_text(data.decode("latin-1"))
     for encoded in (_ENCODED, _MORE_ENCODED):
         found |= {kind for kind, raw in encoded.items() if raw in data}
