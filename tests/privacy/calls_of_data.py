@@ -79,6 +79,7 @@ CALLS = {
     for name in LOADERS
 }
 CALLS["datasets.load_tables"] = CALLS["datasets.load_tables"]._replace(
+    # names of tables here; frames that are wrong are told of in tests/datasets
     data=("labs", "notes", "diagnoses", "stays")
 )
 
@@ -162,10 +163,10 @@ def _cached(w, f, folder):
 _SUBGROUPS = {"n_bootstraps": 3, "random_state": 0, "min_count": 3}
 CALLS |= {
     "persistence.PrivateMemory.cache": Call(
-        _cached, lambda w, f, folder: {"X": w.X, "y": w.y}, ("X", "y")
+        _cached, lambda w, f, folder: {"X": w.X, "y": w.y}, ("y",)
     ),
     "persistence.PrivateMemory.eval": Call(
-        _memory("eval"), lambda w, f, folder: {"func": centre, "X": w.numeric_labs}, ("X",)
+        _memory("eval"), lambda w, f, folder: {"func": centre, "X": w.numeric_labs}
     ),
     "persistence.PrivateMemory.format": Call(
         _memory("format"), lambda w, f, folder: {"obj": w.numeric_labs}
