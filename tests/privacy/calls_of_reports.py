@@ -323,7 +323,7 @@ CALLS |= {
         "ModelDifferenceDisplay",
         "from_reports",
         (),
-        reports=lambda w, f: {"one": _difference(w, f)},
+        reports=_differences,
     ),
     "plotting.NoteAttributionDisplay.from_attributions": _draw(
         "NoteAttributionDisplay",

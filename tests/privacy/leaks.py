@@ -79,9 +79,8 @@ def in_numbers(values) -> set[str]:
     return set()
 
 
-def in_object(root, ignored: tuple = ()) -> dict[str, str]:
-    """Which canaries an object holds, however deep, and where it was found first."""
-    found: dict[str, str] = {}
+def _walk(root, ignored: tuple = ()):
+    """Yield all that an object refers to, however deep, and the way there."""
     seen = {id(each) for each in ignored}
     queue = [(root, type(root).__name__)]
     kept = []
@@ -90,11 +89,28 @@ def in_object(root, ignored: tuple = ()) -> dict[str, str]:
         if id(each) in seen or isinstance(each, types.ModuleType | type | types.CodeType):
             continue
         seen.add(id(each))
+        # what goes away could give its id to another
         kept.append(each)
+        yield each, path
+        queue += [(part, f"{path}.{name}"[:200]) for name, part in _parts(each)]
+
+
+def in_object(root, ignored: tuple = ()) -> dict[str, str]:
+    """Which canaries an object holds, however deep, and where it was found first."""
+    found: dict[str, str] = {}
+    for each, path in _walk(root, ignored):
         for kind in _in_leaf(each):
             found.setdefault(kind, path)
-        queue += [(part, f"{path}.{name}"[:200]) for name, part in _parts(each)]
     return found
+
+
+def row_arrays(root, lengths: set[int]) -> list[str]:
+    """Where an object holds arrays or tensors of one of these numbers of rows."""
+    return [
+        path
+        for each, path in _walk(root)
+        if isinstance(each, np.ndarray | torch.Tensor) and each.ndim and each.shape[0] in lengths
+    ]
 
 
 def _in_leaf(each) -> set[str]:

@@ -234,3 +234,15 @@ def test_the_package_keeps_nothing_between_calls(world, fitted):
     for module in modules:
         found |= in_object(vars(module), ignored=(world, fitted))
     assert found == {}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_describes_a_cohort_tells_no_single_stay(world):
+    cohort = world.cohort
+    texts = [repr(cohort), str(cohort), cohort._repr_html_(), str(cohort.report())]
+    pytest.importorskip("tableone")
+    table = cohort.describe("ward")
+    texts += [table.to_string(), table.to_html()]
+    assert [in_text(text) for text in texts] == [set()] * len(texts)
+    assert "others" in texts[-1]
+    assert "rare lab" not in texts[-1]
