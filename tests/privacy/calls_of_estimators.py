@@ -50,7 +50,7 @@ def routed(method):
 
     def call(**arguments):
         with config_context(enable_metadata_routing=True):
-            return method(**arguments)
+            method(**arguments)
 
     return call
 

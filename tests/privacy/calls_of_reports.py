@@ -1,7 +1,8 @@
 """How the suite calls metrics, splitters, explanations and figures."""
 
+from copy import deepcopy
+
 import numpy as np
-from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import KFold, cross_validate
 
@@ -88,7 +89,7 @@ for _name, (_splitter, _arguments) in _SPLITTERS.items():
     )
     if hasattr(type(_splitter), "set_split_request"):
         CALLS[f"model_selection.{_name}.set_split_request"] = Call(
-            lambda *_, each=_splitter: routed(lambda: clone(each).set_split_request()),
+            lambda *_, each=_splitter: routed(lambda: deepcopy(each).set_split_request()),
             lambda *_: {},
         )
 

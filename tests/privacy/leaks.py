@@ -127,7 +127,8 @@ def _in_leaf(each) -> set[str]:
             else (in_numbers(each))
         )
     if isinstance(each, torch.Tensor):
-        return in_numbers(each.detach().cpu().to(torch.float64).numpy())
+        plain = each.to_dense() if each.layout != torch.strided or each.is_mkldnn else each
+        return in_numbers(plain.detach().cpu().to(torch.float64).numpy())
     return set()
 
 

@@ -40,7 +40,10 @@ PROMISED = {
     ),
     "datasets.load_": ({"note", "stay", "patient", "value"}, "sources and kept steps are the data"),
     "datasets.write_ehr_tables": ({"note", "level", "value"}, "the tables are the cohort"),
-    "plotting.AttributionDisplay": ({"value"}, "a stay's results are written beside its bars"),
+    "plotting.AttributionDisplay": (
+        {"value", "level"},
+        "a stay's results are written beside its bars",
+    ),
     "plotting.CounterfactualDisplay": ({"value"}, "each stay is marked where its result lies"),
     "plotting.LabReconstructionDisplay": ({"value"}, "results are drawn against predictions"),
     "plotting.NoteAttributionDisplay": ({"note"}, "the note is what is coloured"),
