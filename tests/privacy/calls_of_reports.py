@@ -221,10 +221,6 @@ def _report(w, f):
     return metrics.multilabel_report(w.y, w.scores, **NO_BOOTSTRAP)
 
 
-def _differences(w, f):
-    return {"one": metrics.paired_difference(w.y, w.scores, 0.9 * w.scores, **NO_BOOTSTRAP)}
-
-
 CALLS |= {
     "plotting.AttributionDisplay.from_attributions": _draw(
         "AttributionDisplay",
@@ -324,7 +320,7 @@ CALLS |= {
         "ModelDifferenceDisplay",
         "from_reports",
         (),
-        reports=_differences,
+        reports=lambda w, f: {name: _report(w, f) for name in ("one", "other")},
     ),
     "plotting.NoteAttributionDisplay.from_attributions": _draw(
         "NoteAttributionDisplay",

@@ -42,7 +42,7 @@ PROMISED = {
     "datasets.write_ehr_tables": ({"note", "level", "value"}, "the tables are the cohort"),
     "plotting.AttributionDisplay": (
         {"value", "level"},
-        "a stay's results are written beside its bars",
+        "the stay's results are written there",
     ),
     "plotting.CounterfactualDisplay": ({"value"}, "each stay is marked where its result lies"),
     "plotting.LabReconstructionDisplay": ({"value"}, "results are drawn against predictions"),
@@ -65,6 +65,8 @@ NOT_TRIED = {
     ),
     "datasets.load_tables": (lambda kind: kind == "a text", "the name of a table is no data"),
 }
+# so slow that each argument gets every third kind, others the other ones
+SLOW = ("plotting.", "persistence.", "LLMNoteEncoder.fit", "MEDFuseClassifier.fit")
 FRAMES = ("fewer rows", "a text in every column", "objects in every column", "a column less")
 
 
@@ -217,8 +219,9 @@ def test_nothing_is_told_where_it_goes_wrong(name, world, fitted, tmp_path):
     call = CALLS[name]
     told = {}
     good = call.good(world, fitted, tmp_path)
-    for argument in call.data:
-        for kind, wrong in hostile(good[argument]).items():
+    for place, argument in enumerate(call.data, start=len(name)):
+        kinds = list(hostile(good[argument]).items())
+        for kind, wrong in kinds[place % 3 :: 3] if name.startswith(SLOW) else kinds:
             if name in NOT_TRIED and NOT_TRIED[name][0](kind):
                 continue
             with listening() as heard:
