@@ -151,8 +151,9 @@ def run(cohort, seed):
             yield name, attack(y, probability, member, patients, rng)
             if name == "MEDFuse":
                 drawn = np.isin(patients, rng.permutation(np.unique(patients))[::2]).astype(int)
-                yield "MEDFuse, members drawn at random", attack(
-                    y, probability, drawn, patients, rng
+                yield (
+                    "MEDFuse, members drawn at random",
+                    attack(y, probability, drawn, patients, rng),
                 )
         labs = encode.named_transformers_["labs"]
         yield "MaskedLabEncoder alone", attack_labs(labs, cohort.X[cohort.lab_columns], member)

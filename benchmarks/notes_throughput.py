@@ -79,7 +79,7 @@ def matmul_rate(rows=4096, repeats=5):
     inputs = [torch.randn(rows, layer.in_features, dtype=torch.bfloat16) for layer in layers]
     ways = [[layer.forward for layer in layers]]
     if hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        from sklearn_medfuse.notes._packing import PrepackedLinear
+        from sklearn_medfuse.notes._fused_layers import PrepackedLinear
 
         ways.append([PrepackedLinear(layer).forward for layer in layers])
     best = np.inf

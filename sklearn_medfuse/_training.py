@@ -1,6 +1,5 @@
 """What every training loop here shares: device, seeds, progress, batches, early stopping."""
 
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,12 +16,6 @@ Result = TypeVar("Result")
 # Share of the steps in which the learning rate rises. Not 0.1: torch's OneCycleLR divides by zero
 # where it makes just one step.
 WARM_UP = 0.101
-# what of scikit-learn's messages quotes the input, and what stands there instead
-_QUOTES = (
-    (r"could not convert string to float.*", "X holds text where numbers are expected."),
-    (r"instead:\narray=.*\.\nReshape", "instead. Reshape"),
-    (r"(Complex data not supported).*", r"\1."),
-)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -95,29 +88,6 @@ def with_gradients() -> AbstractContextManager:
     """
     # it switches on what no_grad switched off too
     return torch.inference_mode(False)
-
-
-@contextmanager
-def no_values_in_errors() -> Iterator[None]:
-    """Cut out of scikit-learn's messages on wrong input what they quote: patient data.
-
-    Examples
-    --------
-    >>> with no_values_in_errors():
-    ...     float("Jane Doe")
-    Traceback (most recent call last):
-    ...
-    ValueError: X holds text where numbers are expected.
-    """
-    try:
-        yield
-    except ValueError as error:
-        message = str(error)
-    else:
-        return
-    for quoting, silent in _QUOTES:
-        message = re.sub(quoting, silent, message, flags=re.DOTALL)
-    raise ValueError(message) from None
 
 
 def in_fitting_batches(

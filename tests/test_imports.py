@@ -13,8 +13,15 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
-SHARED = {"_training", "_state", "_checkpoint", "_callbacks", "_private_files", "_doc_link"} | {
-    "_sealed_folder"
+SHARED = {
+    "_private_errors",
+    "_sealed_folder",
+    "_training",
+    "_state",
+    "_checkpoint",
+    "_callbacks",
+    "_private_files",
+    "_doc_link",
 }
 
 # What each room may import from the other rooms of the package, beside `_version`, which is free
@@ -30,6 +37,7 @@ INSIDE = {
     "_training": {"_nn", "_state"},
     "_private_files": set(),
     "_sealed_folder": set(),
+    "_private_errors": set(),
     "_checkpoint": {"_private_files"},
     "_callbacks": set(),
     "_note_sections": set(),
@@ -37,12 +45,12 @@ INSIDE = {
     "notes": {"_nn", "_note_sections"} | SHARED,
     "fusion": {"_nn"} | SHARED,
     "pipeline": ESTIMATOR_ROOMS,
-    "datasets": {"_note_sections", "_private_files", "_sealed_folder"},
-    "metrics": set(),
-    "model_selection": set(),
+    "datasets": {"_note_sections", "_private_errors", "_private_files", "_sealed_folder"},
+    "metrics": {"_private_errors"},
+    "model_selection": {"_private_errors"},
     # it asks fitted estimators; those two rooms it reads for gradients, which no method gives
-    "inspection": {"fusion", "notes"},
-    "plotting": {"datasets", "inspection", "metrics"},
+    "inspection": {"fusion", "notes", "_private_errors"},
+    "plotting": {"datasets", "inspection", "metrics", "_private_errors"},
     "persistence": {"metrics", "_state", "_private_files"},
     "distributed": set(),
 }
@@ -55,6 +63,7 @@ OUTSIDE = {
     "_checkpoint": {"torch"},
     "_private_files": set(),
     "_sealed_folder": set(),
+    "_private_errors": set(),
     "_note_sections": set(),
     "metrics": TABLES,
     "model_selection": TABLES,

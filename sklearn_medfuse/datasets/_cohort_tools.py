@@ -24,6 +24,8 @@ _TABLES = ("X", "y", "subgroups", "factors")
 _COLUMNS = ("groups", "hospitals", "index_times")
 _META = "cohort.json"
 _REMEDY = "Write the cohort again by Cohort.to_parquet."
+# what fewer stays have is not told one by one in a table
+_FEWEST = 5
 
 
 class CohortTools:
@@ -41,9 +43,17 @@ class CohortTools:
         -------
         Cohort
             These stays, in the order asked for; `counts` are those of the whole.
+
+        Raises
+        ------
+        ValueError
+            If `rows` are of another kind.
         """
         fields = dict(self.items())  # type: ignore[attr-defined]  # Bunch's
         rows = np.asarray(rows)
+        if rows.ndim != 1 or (rows.dtype.kind not in "iub" and rows.size):
+            raise ValueError("rows must be positions, or True and False, of shape (n_rows,).")
+        rows = rows if rows.size else rows.astype(int)
         for name in (*_TABLES, *_COLUMNS):
             if fields.get(name) is not None:
                 fields[name] = fields[name].iloc[rows]
@@ -159,6 +169,9 @@ class CohortTools:
         plain = json.loads(json.dumps(meta, default=_plain))
         sealed = seal(plain, folder, sorted(file.name for file in folder.iterdir()))
         (folder / _META).write_text(json.dumps(sealed, indent=1), encoding="utf-8")
+        for file in folder.iterdir():
+            # no one else could open the folder until here
+            file.chmod(0o600)
 
     @classmethod
     def from_parquet(cls, folder):
@@ -209,7 +222,8 @@ class CohortTools:
         -------
         DataFrame
             Of numbers median and quartiles with the number missing, of others counts and
-            percentages, as the package tableone makes them.
+            percentages, as the package tableone makes them. Numbers that fewer than five stays have
+            are left out, and words of fewer than five count together as "others".
 
         Raises
         ------
@@ -258,8 +272,13 @@ class CohortTools:
             for name, column in table.items()
             if pd.api.types.is_float_dtype(column) and name not in labels
         ]
-        few = [name for name in table if name in numbers or table[name].nunique() <= 20]
-        return table[few], numbers
+        told = [
+            name
+            for name in table
+            if (table[name].count() >= _FEWEST if name in numbers else table[name].nunique() <= 20)
+        ]
+        numbers = [name for name in numbers if name in told]
+        return table[told].apply(_without_rare_words), numbers
 
     def flow(self, *, ax=None):
         """Draw how the stays came to be these: read, dropped for which reason, kept (CONSORT).
@@ -275,6 +294,13 @@ class CohortTools:
             The drawing.
         """
         return draw_flow(self["counts"], ax)  # type: ignore[index]  # Bunch's
+
+
+def _without_rare_words(column: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    rare = column.map(column.value_counts()).lt(_FEWEST) & column.notna()
+    return column.astype(object).mask(rare.astype(bool), "others")
 
 
 def _plain(value):

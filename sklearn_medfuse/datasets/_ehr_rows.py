@@ -120,8 +120,19 @@ def stays_of(cohort: Cohort, index_minute: int, rng: np.random.Generator) -> Sta
     )
     notes = X[cohort["note_column"]].astype(object)
     texts = notes.where(notes.notna(), None).to_numpy()
-    labs = X[cohort["lab_columns"]].to_numpy(dtype=float)
-    return Stays(table, labs, texts, index_minute)
+    return Stays(table, _labs_of(cohort), texts, index_minute)
+
+
+def _labs_of(cohort) -> np.ndarray:
+    """Results as floats (n_stays, n_labs)."""
+    labs = cohort["X"][cohort["lab_columns"]]
+    words = [name for name, kind in labs.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    if words:
+        raise ValueError(
+            f"{len(words)} lab columns of the cohort, first {words[0]!r}, hold texts, and the "
+            "tables hold numbers; leave these columns out."
+        )
+    return labs.to_numpy(dtype=float)
 
 
 def _numbers(ids: pd.Series) -> np.ndarray:

@@ -21,7 +21,8 @@ _FORMATS: dict[str, type[Mimic3] | type[Eicu]] = {"mimic3": Mimic3, "mimic4": Mi
 
 @validate_params(
     {
-        "cohort": [Cohort],
+        # checked within: the message of this check would show it
+        "cohort": "no_validation",
         "folder": [str, PathLike],
         "format": [StrOptions(set(_FORMATS))],
         "suffix": [StrOptions(set(SUFFIXES))],
@@ -84,8 +85,10 @@ def write_ehr_tables(
 
     Raises
     ------
+    TypeError
+        If `cohort` is none.
     ValueError
-        If the folder is not empty, or there are more labels than groups.
+        If the folder is not empty, there are more labels than groups, or a lab column holds texts.
 
     Notes
     -----
@@ -103,6 +106,8 @@ def write_ehr_tables(
     >>> again.X["lactate"].equals(cohort.X["lactate"])
     True
     """
+    if not isinstance(cohort, Cohort):
+        raise TypeError(f"cohort is of type {type(cohort).__name__}; give a Cohort.")
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"folder '{folder}' is not empty: name a new one.")

@@ -164,6 +164,9 @@ def load_tables(
     given = {name: table for name, table in named.items() if table is not None}
     roles, optional = _roles(columns or {}, given)
     where: Any = given if database is None else database
+    unnamed = [name for name, table in given.items() if not isinstance(table, str)]
+    if database is not None and unnamed:
+        raise TypeError(f"{unnamed[0]} must be the name of a table, as database is given.")
     # Within a database a table goes by the name that it has there.
     tables = {name: name if database is None else str(table) for name, table in given.items()}
 

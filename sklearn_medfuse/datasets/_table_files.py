@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from .._private_files import make_private_folder
+
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
 class TableFiles:
-    """Open files of one folder, one per table; a context manager.
+    """Open files of one folder for its owner alone, one per table; a context manager.
 
     Parameters
     ----------
@@ -51,7 +53,8 @@ class TableFiles:
         self._writers[name].write_table(rows)
 
     def _open(self, file: Path, schema: pa.Schema):
-        file.parent.mkdir(exist_ok=True)
+        make_private_folder(file.parent)
+        file.touch(mode=0o600)
         if self.suffix == ".parquet":
             return self._opened.enter_context(pq.ParquetWriter(file, schema))
         stream: Any = self._opened.enter_context(pa.OSFile(str(file), "wb"))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._private_errors import no_values_in_errors
 from ._quan2005 import TABLE_2
 
 __all__ = ["ELIXHAUSER", "elixhauser_names", "guess_icd_version", "label_stays", "map_codes"]
@@ -204,7 +205,8 @@ def label_stays(
     flags = map_codes(pd.Series(codes).reset_index(drop=True), icd_version)
     stays = pd.Series(code_stay_ids).reset_index(drop=True).rename(None)
     labels = flags.groupby(stays, sort=False).any()
-    return labels.reindex(pd.Index(stay_ids), fill_value=False).astype(int)
+    with no_values_in_errors():
+        return labels.reindex(pd.Index(stay_ids), fill_value=False).astype(int)
 
 
 def _unique_codes(codes: Iterable[Any]) -> tuple[list[str], np.ndarray]:

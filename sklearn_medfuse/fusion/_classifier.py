@@ -18,8 +18,9 @@ from .._doc_link import DocLinkMixin
 from .._nn.fusion_ensemble import FUSIONS, MI_ESTIMATORS, FusionWithCritic
 from .._nn.fusion_parts import FusionParts
 from .._nn.losses import LOSSES
+from .._private_errors import no_values_in_errors
 from .._state import NetStateMixin, for_inference
-from .._training import no_values_in_errors, resolve_device_to_load
+from .._training import resolve_device_to_load
 from . import _fitting
 from ._decisions import Decisions
 from ._fused_model import FusedModel
@@ -354,7 +355,7 @@ class MEDFuseClassifier(
             X, y = validate_data(
                 self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", multi_output=True
             )
-        targets, encoded = Targets.fit(y, observed)
+            targets, encoded = Targets.fit(y, observed)
         self._resolve_columns(columns_of)
         self._remember_targets(targets, names)
         rows = TrainingRows.counted(

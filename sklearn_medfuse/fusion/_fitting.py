@@ -131,6 +131,7 @@ def train(params, rows: TrainingRows, targets: Targets, columns, n_tokens, rng) 
         module = build_module(params, columns, n_tokens, targets.n_outputs).to(dtype)
         net = build_net(params, module, device, len(kept.X), validation, score)
         net.fit(kept.to_dataset(scaler, dtype), y=None)
+        net.forget_rows()
         # weights are saved in float32: what predicts now must be what predicts after loading
         for_inference(net.module_.float(), device)
     model = FusedModel(net.module_, scaler, linear, weight)

@@ -4,9 +4,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from .._nn.fusion_parts import FusionParts
+from .._private_errors import no_values_in_errors
 from ._importance import permute_modalities
 from ._scored_model import ScoredModel
 
@@ -24,6 +26,7 @@ class InsightMixin:
     _validate_input: Any
     _decisions: Any
     _model: Any
+    predict: Any
     part_names_: list[str]
 
     def contributions(self, X):
@@ -82,7 +85,30 @@ class InsightMixin:
         X = self._validate_input(X)
         # the names of X were checked just now; its shuffled copies are arrays, scored as such
         model = ScoredModel(self._decisions(), self._model().logits)
-        return permute_modalities(model, self.modalities_, X, y, scoring, n_repeats, random_state)
+        with no_values_in_errors():
+            return permute_modalities(
+                model, self.modalities_, X, y, scoring, n_repeats, random_state
+            )
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy, of labels the share of rows with all of them right.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Vectors in the columns of fit.
+        y : array-like of shape (n_rows,) or (n_rows, n_labels)
+            Classes or labels.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights of rows.
+
+        Returns
+        -------
+        float
+            The accuracy.
+        """
+        with no_values_in_errors():
+            return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
     def mutual_information(self, X):
         """Estimate how much the shared part tells of the specific ones.

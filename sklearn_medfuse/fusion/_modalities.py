@@ -12,6 +12,8 @@ _REMEDY = (
 )
 
 
+# the mean of fewer rows would tell what a patient's vector was
+_FEWEST_ROWS = 5
 # how a column of token input is named after its modality: "labs__token3_0"
 _TOKEN_COLUMN = re.compile(r"token(\d+)_(\d+)$")
 
@@ -152,9 +154,10 @@ class BlockScaler:
     n_tokens : dict of str to int
         Tokens of each modality; 0 for a vector.
     mean : float array of shape (n_features,)
-        Mean of each column over the rows that have its modality; of tokens, over all tokens.
+        Mean of each column over the rows that have its modality; of tokens, over all tokens. 0
+        where fewer than five rows have it.
     scale : float array of shape (n_features,)
-        Standard deviation likewise; 1 for a constant column.
+        Standard deviation likewise; 1 for a constant column, or where fewer than five rows have it.
     """
 
     def __init__(
@@ -181,7 +184,8 @@ class BlockScaler:
         """Learn mean and scale from the rows where a modality is present, by rows' weights.
 
         `input_scaling`, for all modalities or by name, is "column", or "block" for one scale of
-        all columns, the root of their mean variance.
+        all columns, the root of their mean variance. A modality that fewer than five rows have
+        stays as it is.
         """
         mean = np.zeros(X.shape[1])
         scale = np.ones(X.shape[1])
@@ -190,7 +194,7 @@ class BlockScaler:
             # one row per token: tokens of a kind are scaled alike, wherever they stand
             values = X[:, block].reshape(len(X) * repeats, -1)
             there = ~np.isnan(values).any(axis=1)
-            if there.any():
+            if there.reshape(len(X), repeats).any(axis=1).sum() >= _FEWEST_ROWS:
                 weights = np.repeat(weight, repeats)[there]
                 centre = np.average(values[there], axis=0, weights=weights)
                 variance = np.average((values[there] - centre) ** 2, axis=0, weights=weights)

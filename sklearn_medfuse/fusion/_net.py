@@ -72,6 +72,13 @@ class FusionNet(NeuralNet):
             setattr(self, f"{name}_", made)
         return self
 
+    def forget_rows(self):
+        """Let go of the rows held out, which are patients' data, once training is done."""
+        self.train_split = None
+        for _, callback in self.callbacks_:
+            if isinstance(callback, ValidationScore):
+                callback.score = None
+
     def train_step(self, batch, **fit_params):
         """Fit the critic on the batch, then the fusion."""
         self._set_training(True)
@@ -183,7 +190,7 @@ class ValidationScore(Callback):
     Parameters
     ----------
     score : callable
-        ``score(module)`` gives a float, greater is better.
+        ``score(module)`` gives a float, greater is better; None scores nothing.
     """
 
     def __init__(self, score):
@@ -191,4 +198,5 @@ class ValidationScore(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Record the score."""
-        net.history.record("valid_score", float(self.score(net.module_)))
+        if self.score is not None:
+            net.history.record("valid_score", float(self.score(net.module_)))

@@ -16,7 +16,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import _check_sample_weight
 from skorch.dataset import Dataset
 
-from .._training import no_values_in_errors
+from .._private_errors import no_values_in_errors
 from ._modalities import BlockScaler
 from ._targets import Targets
 from ._weights import cell_weights
@@ -55,9 +55,9 @@ class TrainingRows(NamedTuple):
         cls, X, y, observed, targets: Targets, sample_weight, class_weight, groups
     ) -> "TrainingRows":
         """The rows of positive weight; `observed` says which labels are known, None all."""
-        if groups is not None:
-            check_consistent_length(X, groups)
         with no_values_in_errors():
+            if groups is not None:
+                check_consistent_length(X, groups)
             weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         rows = weight > 0
         unit = float(weight[rows].mean())

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from .._private_errors import no_values_in_errors
 from ._lab_attributions import check_lab_columns
 from ._variants import VariantModel
 
@@ -235,7 +236,8 @@ def had_been_normal(estimator, X, reference_ranges, *, labels=None):
         raise ValueError("reference_ranges names no column of X.")
     names = list(ranges)
     low, high = np.array([ranges[lab] for lab in names], dtype=float).T
-    numbers = model.X[names].to_numpy(dtype=float, na_value=np.nan)
+    with no_values_in_errors():
+        numbers = model.X[names].to_numpy(dtype=float, na_value=np.nan)
     abnormal = (numbers < low) | (numbers > high)
     stays, labs = np.nonzero(abnormal)
     changed = np.zeros((len(stays), len(names)), dtype=bool)

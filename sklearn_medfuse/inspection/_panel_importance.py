@@ -8,6 +8,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.utils import check_random_state
 
+from .._private_errors import no_values_in_errors
 from ._lab_attributions import check_lab_columns
 from ._lab_panels import lab_panels
 from ._variants import VariantModel
@@ -203,7 +204,8 @@ def _truth(y, label_names: list[str], n_rows: int) -> np.ndarray:
             f"y has shape {truth.shape} for {n_rows} rows and {len(label_names)} labels of the "
             "estimator; pass one column per label."
         )
-    return truth.astype(int)
+    with no_values_in_errors():
+        return truth.astype(int)
 
 
 def _resolve(metric):

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from .._training import no_values_in_errors
+from .._private_errors import no_values_in_errors
 from ._lab_results import (
     NUMERIC,
     QUALITATIVE,

@@ -40,12 +40,12 @@ _COMMA_NUMBER = re.compile(r"[<>≤≥=\s]*[+\-\u2212]?[0-9.]*(?:,[0-9.]+)+")
 _MAX_LEVELS = 50
 _MAX_LEVEL_LENGTH = 40
 _FEW_WORDS = 4
-# A word or number of a qualitative column that stands in fewer cells is no level: it may be a remark
-# on one patient, who can have several stays, and the levels are saved with the model. Terms of
-# notes are kept from as many on.
+# A word or number of a qualitative column that stands in fewer cells is no level: it may be a
+# remark on one patient, who can have several stays, and the levels are saved with the model. Terms
+# of notes are kept from as many on.
 _MIN_CELLS_OF_A_LEVEL = 3
-# What is kept of a lab's numbers comes from so many rows at least: a mean, or a limit, would else be
-# a patient's result.
+# What is kept of a lab's numbers comes from so many rows at least: a mean, or a limit, would else
+# be a patient's result.
 FEWEST_ROWS = 5
 
 Levels = list[str] | None

@@ -15,6 +15,7 @@ from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
 from .._checkpoint import Checkpoint
 from .._doc_link import DocLinkMixin
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
+from .._private_errors import no_values_in_errors
 from .._state import NetStateMixin, for_inference
 from .._training import (
     check_heads,
@@ -483,13 +484,14 @@ class MaskedLabEncoder(
         X, levels = validate_labs(self, X, None if reset else self.levels_)
         weight = np.ones(X.shape[0])
         if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight,
-                X,
-                dtype=np.float64,
-                ensure_non_negative=True,
-                allow_all_zero_weights=False,
-            )
+            with no_values_in_errors():
+                weight = _check_sample_weight(
+                    sample_weight,
+                    X,
+                    dtype=np.float64,
+                    ensure_non_negative=True,
+                    allow_all_zero_weights=False,
+                )
             # weights that add up to 1, say, must not count as one row's worth of evidence
             weight = weight * max(1.0, (weight > 0).sum() / weight.sum())
         self.levels_: list = levels

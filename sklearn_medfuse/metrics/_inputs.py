@@ -1,6 +1,7 @@
 """Check labels, scores, groups and bootstrap settings; errors never show a value of the data."""
 
 import numbers
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -54,15 +55,33 @@ def check_labels(y_true, target_names=None, *, missing=False):
 def _as_floats(y_true):
     if hasattr(y_true, "toarray"):
         y_true = y_true.toarray()
-    try:
-        if isinstance(y_true, pd.DataFrame | pd.Series):
-            # pandas' nullable columns have a missing value that numpy does not know
-            values = y_true.to_numpy(dtype=object)
-            return np.where(pd.isna(values), np.nan, values).astype(float)
-        return np.asarray(y_true, dtype=float)
-    except (TypeError, ValueError):
-        # numpy's own message would show the value
-        raise ValueError(_NO_LABELS.format("")) from None
+    if isinstance(y_true, pd.DataFrame | pd.Series):
+        # pandas' nullable columns have a missing value that numpy does not know
+        values = y_true.to_numpy(dtype=object)
+        y_true = np.where(pd.isna(values), np.nan, values)
+    return as_floats(y_true, _NO_LABELS.format(""))
+
+
+def as_floats(values, problem):
+    """Read numbers; where that fails say `problem` and nothing of the values.
+
+    Parameters
+    ----------
+    values : array-like
+        What should be numbers.
+
+    problem : str
+        Message of the error.
+
+    Returns
+    -------
+    numbers : ndarray of float
+        The same.
+    """
+    with suppress(TypeError, ValueError, OverflowError):
+        return np.asarray(values, dtype=float)
+    # raised out here: numpy's own message, which shows the value, would go along as its context
+    raise ValueError(problem)
 
 
 def _check_names(target_names, n_labels):
@@ -144,13 +163,9 @@ def _stack_positive_class(y_score, name):
                 "the positive class of each label."
             )
         y_score = np.column_stack([np.asarray(proba)[:, 1] for proba in y_score])
-    try:
-        return np.asarray(y_score, dtype=float)
-    except (TypeError, ValueError):
-        # numpy's own message would show the value
-        raise ValueError(
-            f"`{name}` cannot be read as numbers; pass one score per row and label."
-        ) from None
+    return as_floats(
+        y_score, f"`{name}` cannot be read as numbers; pass one score per row and label."
+    )
 
 
 def check_probabilities(y_prob, y_true, *, name="y_prob", labels=None):
@@ -203,7 +218,7 @@ def check_sample_weight(sample_weight, n_samples):
     """
     if sample_weight is None:
         return np.ones(n_samples)
-    weights = np.asarray(sample_weight, dtype=float)
+    weights = as_floats(sample_weight, "`sample_weight` cannot be read as numbers.")
     if weights.shape != (n_samples,):
         raise ValueError(
             f"`sample_weight` has shape {weights.shape}; pass ({n_samples},), one per row."

@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from .._private_errors import no_values_in_errors
+
 
 class MultilabelScorer:
     """Score an estimator's probabilities, as ``scorer(estimator, X, y)``.
@@ -32,7 +34,8 @@ class MultilabelScorer:
 
     def __call__(self, estimator, X, y_true, *, sample_weight=None):
         """Return the score; more is better."""
-        y_prob = predict_positive(estimator, X)
+        with no_values_in_errors():
+            y_prob = predict_positive(estimator, X)
         score = self.score_func(y_true, y_prob, sample_weight=sample_weight, **self.params)
         return self.sign * score
 

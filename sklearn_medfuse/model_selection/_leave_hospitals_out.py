@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.model_selection._split import BaseCrossValidator, GroupsConsumerMixin
 from sklearn.utils import check_random_state, indexable
 
+from .._private_errors import no_values_in_errors
 from ._split_inputs import encode_groups
 
 
@@ -138,7 +139,8 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
             If `groups` is missing or holds missing values, if there are too few hospitals, or if
             all patients of a test set are also trained on.
         """
-        X, groups, patients = indexable(X, groups, patients)
+        with no_values_in_errors():
+            X, groups, patients = indexable(X, groups, patients)
         hospital_of_row, n_groups = encode_groups(groups)
         patient_of_row = None if patients is None else encode_groups(patients, "patients")[0]
         n_splits = self._count_splits(n_groups)

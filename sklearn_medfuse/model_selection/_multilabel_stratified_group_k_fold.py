@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.model_selection._split import GroupsConsumerMixin, _BaseKFold
 from sklearn.utils import check_random_state
 
+from .._private_errors import no_values_in_errors
 from ._group_stratification import assign_folds
 from ._split_inputs import as_indicator, encode_groups, warn_if_too_rare
 
@@ -102,7 +103,8 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _BaseKFold):
             If some label has positives in fewer groups than there are folds: then some fold has
             none, and a ranking metric of that label is undefined there.
         """
-        yield from super().split(X, y, groups)
+        with no_values_in_errors():
+            yield from super().split(X, y, groups)
 
     def _iter_test_masks(self, X=None, y=None, groups=None):
         group_of_row, n_groups = encode_groups(groups)

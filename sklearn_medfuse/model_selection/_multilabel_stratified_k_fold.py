@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.model_selection._split import _BaseKFold
 from sklearn.utils import check_random_state
 
+from .._private_errors import no_values_in_errors
 from ._group_stratification import assign_folds
 from ._split_inputs import as_indicator, warn_if_too_rare
 
@@ -98,7 +99,8 @@ class MultilabelStratifiedKFold(_BaseKFold):
                 UserWarning,
                 stacklevel=2,
             )
-        yield from super().split(X, y, groups)
+        with no_values_in_errors():
+            yield from super().split(X, y, groups)
 
     def _iter_test_masks(self, X=None, y=None, groups=None):
         indicator = as_indicator(y)

@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.model_selection._split import BaseCrossValidator, GroupsConsumerMixin
 from sklearn.utils import indexable
 
+from .._private_errors import no_values_in_errors
 from ._split_inputs import encode_groups, encode_times
 
 
@@ -125,7 +126,8 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
             If times or groups are missing or of another kind, or if a split has no training or no
             test rows.
         """
-        X, groups, times = indexable(X, groups, times)
+        with no_values_in_errors():
+            X, groups, times = indexable(X, groups, times)
         numeric, are_dates = encode_times(self._choose_times(X, times))
         if numeric.shape != (len(numeric),) or len(numeric) != _n_rows(X):
             raise ValueError("`times` must have one value for each row of `X`.")

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 from sklearn.utils import column_or_1d
 
+from .._private_errors import no_values_in_errors
 from .._training import resolve_device
 from ._backbone import ModelParts, choose_dtype, tokenize
 from ._chunking import chunk_tokens, split_notes, tokenize_in_parts
@@ -56,7 +57,8 @@ def tuning_data(
     if settings.objective == "supervised":
         targets = label_matrix(y, n_notes)
     if groups is not None:
-        groups = column_or_1d(groups)
+        with no_values_in_errors():
+            groups = column_or_1d(groups)
         check_length("groups", len(groups), n_notes)
     prefix, suffix = special_tokens(parts.tokenizer)
     before, after = prompt_tokens(parts.tokenizer, encoder.prompt)

@@ -185,7 +185,8 @@ def model_card(
         ]
     )
     _check_identifiers(card, [cohort] if trained_on is None else [cohort, trained_on])
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # the model, made from patients' data, may come to lie beside the card
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(path, f"{card}\n".encode())
     return path
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._private_errors import no_values_in_errors
 from ..inspection import lab_counterfactual
 from ._label_panels import label_panels, name_axes
 from ._matplotlib import MARKS
@@ -85,7 +86,8 @@ class CounterfactualDisplay:
             The figure with its numbers.
         """
         found = lab_counterfactual(estimator, X, lab, **options)
-        actual = X[lab].to_numpy(dtype=float, na_value=np.nan)
+        with no_values_in_errors():
+            actual = X[lab].to_numpy(dtype=float, na_value=np.nan)
         return cls(found, actual, unit=unit).plot(axes=axes)
 
     def plot(self, *, axes=None):

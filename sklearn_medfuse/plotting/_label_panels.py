@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from .._private_errors import no_values_in_errors
 from ..metrics._inputs import check_labels, check_scores
 from ._matplotlib import import_pyplot
 
@@ -171,5 +172,7 @@ def out_of_fold(cv_results, X, y):
     parts = []
     for estimator, test in zip(cv_results["estimator"], cv_results["indices"]["test"], strict=True):
         held_out = X.iloc[test] if isinstance(X, pd.DataFrame | pd.Series) else X[test]
-        parts.append(check_scores(estimator.predict_proba(held_out), labels[test]))
+        with no_values_in_errors():
+            predicted = estimator.predict_proba(held_out)
+        parts.append(check_scores(predicted, labels[test]))
     return rows, np.concatenate(parts)

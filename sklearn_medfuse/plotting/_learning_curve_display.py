@@ -6,6 +6,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.utils import check_random_state
 
+from .._private_errors import no_values_in_errors
 from ..metrics import multilabel_report
 from ..metrics._inputs import check_groups, check_labels, check_scores
 from ._matplotlib import LINES, MARKS, import_pyplot
@@ -231,7 +232,8 @@ def _take(table, rows):
 
 def _probabilities(fitted, X):
     """What the model predicts; a forest has one class of a label that a small subset lacks."""
-    found = fitted.predict_proba(X)
+    with no_values_in_errors():
+        found = fitted.predict_proba(X)
     if not isinstance(found, list):
         return found
     return np.column_stack(
@@ -249,7 +251,8 @@ def _folds(cv, X, labels, patient, grouped, rng):
     else:
         splitter = check_cv(cv)
     # a splitter that is given without groups need not know any
-    parts = list(splitter.split(X, labels, patient if grouped or isinstance(cv, int) else None))
+    with no_values_in_errors():
+        parts = list(splitter.split(X, labels, patient if grouped or isinstance(cv, int) else None))
     tests = np.concatenate([test for _, test in parts])
     if len(tests) != len(labels) or len(np.unique(tests)) != len(labels):
         raise ValueError("`cv` does not hold out every row once; pass a number of folds.")

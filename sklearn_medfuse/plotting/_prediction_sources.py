@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._private_errors import no_values_in_errors
 from ._label_panels import out_of_fold
 
 
@@ -39,7 +40,8 @@ class PredictionSources:
         """
         if not isinstance(estimators, dict):
             estimators = {type(estimators).__name__: estimators}
-        scores = {name: each.predict_proba(X) for name, each in estimators.items()}
+        with no_values_in_errors():
+            scores = {name: each.predict_proba(X) for name, each in estimators.items()}
         return cls.from_predictions(y, scores, **options)
 
     @classmethod

@@ -24,7 +24,7 @@ from .public import Call
 
 
 def planted_tables(texts_as_ids: bool):
-    """Long tables in which notes, results and, where they may be texts, identifiers are canaries."""
+    """Long tables with canaries in notes, results and, where they may be texts, identifiers."""
     tables = with_icd9(long_tables(n_labs=200, n_notes=40))
     tables["notes"]["text"] += f" Seen by {TEXTS['note']}."
     tables["labs"].loc[tables["labs"].index[::9], "value"] = VALUE
@@ -79,6 +79,7 @@ CALLS = {
     for name in LOADERS
 }
 CALLS["datasets.load_tables"] = CALLS["datasets.load_tables"]._replace(
+    # names of tables here; frames that are wrong are told of in tests/datasets
     data=("labs", "notes", "diagnoses", "stays")
 )
 
@@ -162,10 +163,10 @@ def _cached(w, f, folder):
 _SUBGROUPS = {"n_bootstraps": 3, "random_state": 0, "min_count": 3}
 CALLS |= {
     "persistence.PrivateMemory.cache": Call(
-        _cached, lambda w, f, folder: {"X": w.X, "y": w.y}, ("X", "y")
+        _cached, lambda w, f, folder: {"X": w.X, "y": w.y}, ("y",)
     ),
     "persistence.PrivateMemory.eval": Call(
-        _memory("eval"), lambda w, f, folder: {"func": centre, "X": w.numeric_labs}, ("X",)
+        _memory("eval"), lambda w, f, folder: {"func": centre, "X": w.numeric_labs}
     ),
     "persistence.PrivateMemory.format": Call(
         _memory("format"), lambda w, f, folder: {"obj": w.numeric_labs}

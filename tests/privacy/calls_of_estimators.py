@@ -50,7 +50,7 @@ def routed(method):
 
     def call(**arguments):
         with config_context(enable_metadata_routing=True):
-            return method(**arguments)
+            method(**arguments)
 
     return call
 
@@ -122,6 +122,7 @@ CALLS["MEDFuseClassifier.fit"] = Call(
         scoring="accuracy",
         threshold="tune",
         calibration="isotonic",
+        decision_folds=2,
     ),
     _rows("fuse", "y", "groups", "sample_weight"),
     ("X", "y", "groups", "sample_weight"),
@@ -145,6 +146,8 @@ CALLS["LLMNoteEncoder.fit"] = Call(
         .set_params(
             fine_tuning="lora",
             max_epochs=1,
+            max_chunks=1,
+            batch_size=64,
             cache=folder / "vectors",
             checkpoint_dir=folder / "epochs",
             weights="full",

@@ -1,7 +1,9 @@
 """How the suite calls metrics, splitters, explanations and figures."""
 
+from copy import deepcopy
+
 import numpy as np
-from sklearn.base import clone
+import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import KFold, cross_validate
 
@@ -88,7 +90,7 @@ for _name, (_splitter, _arguments) in _SPLITTERS.items():
     )
     if hasattr(type(_splitter), "set_split_request"):
         CALLS[f"model_selection.{_name}.set_split_request"] = Call(
-            lambda *_, each=_splitter: routed(lambda: clone(each).set_split_request()),
+            lambda *_, each=_splitter: routed(lambda: deepcopy(each).set_split_request()),
             lambda *_: {},
         )
 
@@ -216,12 +218,16 @@ for _name, _more in {
     }
 
 
+def _refused(function):
+    def call(**arguments):
+        with pytest.raises(TypeError, match="reference"):
+            function(**arguments)
+
+    return call
+
+
 def _report(w, f):
     return metrics.multilabel_report(w.y, w.scores, **NO_BOOTSTRAP)
-
-
-def _difference(w, f):
-    return metrics.paired_difference(w.y, w.scores, 0.9 * w.scores, **NO_BOOTSTRAP)
 
 
 CALLS |= {
@@ -319,8 +325,10 @@ CALLS |= {
         estimator=lambda w, f: f.fuse,
         X=lambda w, f: w.Z,
     ),
-    "plotting.ModelDifferenceDisplay.from_reports": _draw(
-        "ModelDifferenceDisplay", "from_reports", (), reports=lambda w, f: {"one": _difference(w, f)}
+    # inherited, and of no use here: reports do not tell which model is the reference
+    "plotting.ModelDifferenceDisplay.from_reports": Call(
+        lambda *_: _refused(plotting.ModelDifferenceDisplay.from_reports),
+        lambda w, f, t: {"reports": {"one": _report(w, f)}},
     ),
     "plotting.NoteAttributionDisplay.from_attributions": _draw(
         "NoteAttributionDisplay",

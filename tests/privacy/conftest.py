@@ -106,9 +106,7 @@ def world(tiny_bert):
     w.trained_on = cohort.select(np.arange(N_STAYS) >= 40)
     w.evaluated = cohort.select(np.arange(N_STAYS) < 40)
     numeric = list(w.numeric_labs)
-    w.numeric_cohort = Cohort(
-        **{**cohort, "X": X[[*numeric, "note"]], "lab_columns": numeric}
-    )
+    w.numeric_cohort = Cohort(**{**cohort, "X": X[[*numeric, "note"]], "lab_columns": numeric})
     # some of a hospital's patients were nowhere else
     w.patients = pd.Series([f"{TEXTS['patient']}-{i}" for i in range(N_STAYS)], X.index)
     w.times = pd.Series(pd.date_range("2020-01-01", periods=N_STAYS, freq="D"), X.index)

@@ -47,7 +47,7 @@ def in_text(text: str) -> set[str]:
 
 
 def in_bytes(data: bytes) -> set[str]:
-    """Which canaries bytes hold: as text, as UTF-16, as a float64, and in what is packed in them."""
+    """Which canaries bytes hold: as text, UTF-16 or float64, and in what is packed in them."""
     found = in_text(data.decode("latin-1"))
     for encoded in (_ENCODED, _MORE_ENCODED):
         found |= {kind for kind, raw in encoded.items() if raw in data}
@@ -79,9 +79,8 @@ def in_numbers(values) -> set[str]:
     return set()
 
 
-def in_object(root, ignored: tuple = ()) -> dict[str, str]:
-    """Which canaries an object holds, however deep, and where it was found first."""
-    found: dict[str, str] = {}
+def _walk(root, ignored: tuple = ()):
+    """Yield all that an object refers to, however deep, and the way there."""
     seen = {id(each) for each in ignored}
     queue = [(root, type(root).__name__)]
     kept = []
@@ -90,11 +89,28 @@ def in_object(root, ignored: tuple = ()) -> dict[str, str]:
         if id(each) in seen or isinstance(each, types.ModuleType | type | types.CodeType):
             continue
         seen.add(id(each))
+        # what goes away could give its id to another
         kept.append(each)
+        yield each, path
+        queue += [(part, f"{path}.{name}"[:200]) for name, part in _parts(each)]
+
+
+def in_object(root, ignored: tuple = ()) -> dict[str, str]:
+    """Which canaries an object holds, however deep, and where it was found first."""
+    found: dict[str, str] = {}
+    for each, path in _walk(root, ignored):
         for kind in _in_leaf(each):
             found.setdefault(kind, path)
-        queue += [(part, f"{path}.{name}"[:200]) for name, part in _parts(each)]
     return found
+
+
+def row_arrays(root, lengths: set[int]) -> list[str]:
+    """Where an object holds arrays or tensors of one of these numbers of rows."""
+    return [
+        path
+        for each, path in _walk(root)
+        if isinstance(each, np.ndarray | torch.Tensor) and each.ndim and each.shape[0] in lengths
+    ]
 
 
 def _in_leaf(each) -> set[str]:
@@ -111,7 +127,8 @@ def _in_leaf(each) -> set[str]:
             else (in_numbers(each))
         )
     if isinstance(each, torch.Tensor):
-        return in_numbers(each.detach().cpu().to(torch.float64).numpy())
+        plain = each.to_dense() if each.layout != torch.strided or each.is_mkldnn else each
+        return in_numbers(plain.detach().cpu().to(torch.float64).numpy())
     return set()
 
 

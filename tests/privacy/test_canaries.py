@@ -40,7 +40,10 @@ PROMISED = {
     ),
     "datasets.load_": ({"note", "stay", "patient", "value"}, "sources and kept steps are the data"),
     "datasets.write_ehr_tables": ({"note", "level", "value"}, "the tables are the cohort"),
-    "plotting.AttributionDisplay": ({"value"}, "a stay's results are written beside its bars"),
+    "plotting.AttributionDisplay": (
+        {"value", "level"},
+        "the stay's results are written there",
+    ),
     "plotting.CounterfactualDisplay": ({"value"}, "each stay is marked where its result lies"),
     "plotting.LabReconstructionDisplay": ({"value"}, "results are drawn against predictions"),
     "plotting.NoteAttributionDisplay": ({"note"}, "the note is what is coloured"),
@@ -52,6 +55,19 @@ def promised(name: str) -> set[str]:
     return {
         kind for start, (kinds, _) in PROMISED.items() if name.startswith(start) for kind in kinds
     }
+
+
+# Name → kinds of wrong input that are not tried, and why.
+NOT_TRIED = {
+    "make_medfuse_pipeline": (
+        lambda kind: kind not in FRAMES,
+        "a plain ColumnTransformer refuses what is no table before ours sees it, and quotes it",
+    ),
+    "datasets.load_tables": (lambda kind: kind == "a text", "the name of a table is no data"),
+}
+# so slow that each argument gets every third kind, others the other ones
+SLOW = ("plotting.", "persistence.", "LLMNoteEncoder.fit", "MEDFuseClassifier.fit")
+FRAMES = ("fewer rows", "a text in every column", "objects in every column", "a column less")
 
 
 class Secret:
@@ -92,8 +108,9 @@ def hostile(good):
     if isinstance(good, pd.DataFrame | pd.Series):
         kinds["fewer rows"] = good.iloc[: n // 2]
         mixed = good.astype(object)
-        kinds["a text in every column"] = mixed.mask(np.arange(n) % 3 == 0, text)
-        kinds["objects in every column"] = mixed.map(lambda cell: Secret())
+        mixed.iloc[::3] = text
+        kinds["a text in every column"] = mixed
+        kinds["objects in every column"] = good.astype(object).map(lambda cell: Secret())
         kinds["the same stay twice"] = pd.concat([good, good.iloc[:1]])
     if isinstance(good, pd.DataFrame):
         kinds["a column less"] = good.iloc[:, 1:]
@@ -175,7 +192,7 @@ def test_nothing_is_told_where_all_goes_well(name, world, fitted, tmp_path):
         kept |= in_object(each, ignored=(world, world.cohort, fitted))
         if isinstance(each, BaseEstimator):
             for form, raw in saved_forms(each).items():
-                kept |= {kind: form for kind in in_bytes(raw)}
+                kept |= dict.fromkeys(in_bytes(raw), form)
     # one way to each display is enough for what is the same in all
     figure_files(tmp_path, FIGURES if name.endswith(".plot") else FIGURES[:1])
     kept |= in_folder(tmp_path)
@@ -193,8 +210,7 @@ def _is_ours(each) -> bool:
             "Cohort",
             "function",
         )
-        or isinstance(each, BaseEstimator)
-    )
+    ) or isinstance(each, BaseEstimator)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -203,8 +219,11 @@ def test_nothing_is_told_where_it_goes_wrong(name, world, fitted, tmp_path):
     call = CALLS[name]
     told = {}
     good = call.good(world, fitted, tmp_path)
-    for argument in call.data:
-        for kind, wrong in hostile(good[argument]).items():
+    for place, argument in enumerate(call.data, start=len(name)):
+        kinds = list(hostile(good[argument]).items())
+        for kind, wrong in kinds[place % 3 :: 3] if name.startswith(SLOW) else kinds:
+            if name in NOT_TRIED and NOT_TRIED[name][0](kind):
+                continue
             with listening() as heard:
                 call.target(world, fitted, tmp_path)(**{**good, argument: wrong})
             if heard.canaries():
@@ -221,3 +240,15 @@ def test_the_package_keeps_nothing_between_calls(world, fitted):
     for module in modules:
         found |= in_object(vars(module), ignored=(world, fitted))
     assert found == {}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_describes_a_cohort_tells_no_single_stay(world):
+    cohort = world.cohort
+    texts = [repr(cohort), str(cohort), cohort._repr_html_(), str(cohort.report())]
+    pytest.importorskip("tableone")
+    table = cohort.describe("ward")
+    texts += [table.to_string(), table.to_html()]
+    assert [in_text(text) for text in texts] == [set()] * len(texts)
+    assert "others" in texts[-1]
+    assert "rare lab" not in texts[-1]

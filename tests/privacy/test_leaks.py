@@ -89,7 +89,7 @@ def test_known_leaky_models_are_caught(tmp_path):
 
 def test_what_is_shown_logged_and_warned_is_heard():
     with listening() as heard:
-        print(NOTE, file=sys.stderr)
+        sys.stderr.write(NOTE)
     assert heard.canaries() == {"note": "output"}
     with listening() as heard:
         logging.getLogger("transformers.models").debug("at %s", VALUE)
