@@ -5,7 +5,7 @@ from sklearn.base import clone
 
 from sklearn_medfuse import datasets
 from sklearn_medfuse.datasets import Cohort, phenotypes
-from sklearn_medfuse.persistence import PrivateMemory, model_card
+from sklearn_medfuse.persistence import PrivateMemory, load_model, model_card, save_model
 
 from ..datasets.conftest import write_tables
 from ..datasets.formats import (
@@ -184,6 +184,20 @@ CALLS |= {
         },
         ("cohort", "trained_on"),
     ),
+}
+
+
+def _saved_model(w, f, folder):
+    save_model(f.pipe, folder / "pipe.skops")
+    return {"file": folder / "pipe.skops"}
+
+
+CALLS |= {
+    "persistence.save_model": Call(
+        lambda *_: save_model,
+        lambda w, f, folder: {"model": f.pipe, "file": folder / "pipe.skops"},
+    ),
+    "persistence.load_model": Call(lambda *_: load_model, _saved_model),
 }
 for _level in ("debug", "info", "warn"):
     # joblib's own channel: what it shows is what it is given

@@ -25,6 +25,7 @@ IDLE = {
 }
 NAMES = {
     "MaskedLabEncoder": "labs",
+    "BoostedLabEncoder": "boosted",
     "LabTextSerializer": "text",
     "LLMNoteEncoder": "notes",
     "NoteWordEncoder": "words",
@@ -33,6 +34,7 @@ NAMES = {
 }
 INPUTS = {
     "labs": "labs_X",
+    "boosted": "labs_X",
     "text": "labs_X",
     "notes": "notes_X",
     "words": "notes_X",
@@ -76,7 +78,7 @@ def _rows(kind, *more):
 def _calls() -> dict[str, Call]:
     calls = {}
     for name, kind in NAMES.items():
-        labelled = ("y",) if kind == "fuse" else ()
+        labelled = ("y",) if kind in ("boosted", "fuse") else ()
         for method in ("fit", "fit_transform"):
             calls[f"{name}.{method}"] = Call(
                 _fresh(kind, method), _rows(kind, *labelled), ("X", *labelled)

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from sklearn_medfuse import (
+    BoostedLabEncoder,
     LabTextSerializer,
     LLMNoteEncoder,
     MaskedLabEncoder,
@@ -66,6 +68,9 @@ def small(cohort, model):
     words = NoteWordEncoder(4, random_state=0)
     return SimpleNamespace(
         labs=MaskedLabEncoder(4, n_layers=1, n_factors=3, max_epochs=2, **net),
+        boosted=BoostedLabEncoder(
+            HistGradientBoostingClassifier(max_iter=3, random_state=0), cv=2, random_state=0
+        ),
         text=LabTextSerializer(),
         notes=LLMNoteEncoder(model, dtype="float32", device="cpu", random_state=0, verbose=1),
         words=words,
@@ -124,6 +129,7 @@ def fitted(world):
             pipe=clone(world.pipe).fit(world.X, world.y),
         )
     f.numeric = clone(world.labs).fit(world.numeric_labs)
+    f.boosted = clone(world.boosted).fit(world.labs_X, world.y)
     f.text = clone(world.text).fit(world.labs_X)
     f.notes = clone(world.notes).fit(world.notes_X)
     f.words = clone(world.words).fit(world.notes_X)

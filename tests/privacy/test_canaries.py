@@ -163,7 +163,8 @@ def test_every_public_name_is_called():
     names = public_names()
     # a class is called by its methods; options hold no data
     classes = {name for name in names if any(each.startswith(f"{name}.") for each in names)}
-    assert names - classes == set(CALLS)
+    # tests/distributed look into keys, logs and states of a cluster
+    assert {name for name in names - classes if not name.startswith("distributed.")} == set(CALLS)
 
 
 def test_every_promise_is_of_a_name_that_there_is():
