@@ -337,15 +337,15 @@ class StepEntry(Target):
     def write(self, folder, beside):
         """Put an entry."""
         frame = pd.DataFrame({"stay": np.arange(50), "value": np.linspace(0, 1, 50)})
-        StepCache(folder).put("labs", "k", frame.to_parquet, {"counts": {"labs rows read": 50}})
+        StepCache(folder, None).put("labs", "k", frame.to_parquet, {"counts": {"labs rows read": 50}})
 
     def read(self, folder, beside):
         """Find it; without one the step is done again, with the same result."""
-        entry = StepCache(folder).find("labs", "k")
-        if entry is None:
-            return np.r_[np.linspace(0, 1, 50), 50.0]
-        told = float(entry.told["counts"]["labs rows read"])
-        return np.r_[pd.read_parquet(entry.file)["value"].to_numpy(), told]
+        with StepCache(folder, None).find("labs", "k") as entry:
+            if entry is None:
+                return np.r_[np.linspace(0, 1, 50), 50.0]
+            told = float(entry.told["counts"]["labs rows read"])
+            return np.r_[pd.read_parquet(entry.file)["value"].to_numpy(), told]
 
 
 def double(X):

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,11 +93,16 @@ class StepCache:
         Entry or None
             None where it is absent, torn or changed.
         """
-        with temporary_in(self.folder, directory=True) as beside:
-            yield self._whole_entry(self._index(name, key), beside / "rows.parquet")
+        with ExitStack() as stack:
+            held = None
+            # from a folder that cannot be written nobody removes
+            with suppress(OSError):
+                beside = stack.enter_context(temporary_in(self.folder, directory=True))
+                held = beside / "rows.parquet"
+            yield self._whole_entry(self._index(name, key), held)
 
-    def _whole_entry(self, index: Path, held: Path) -> Entry | None:
-        """The entry, by another name that no process removes."""
+    def _whole_entry(self, index: Path, held: Path | None) -> Entry | None:
+        """The entry, by another name that no process removes, if there may be one."""
         try:
             # neither an index of any size nor a pipe is ours
             if not index.is_file() or index.stat().st_size > _INDEX_BYTES:
@@ -107,11 +112,14 @@ class StepCache:
             # a name is one of the folder's own files, never a path
             if file.name != told["file"] or file.is_symlink() or not file.is_file():
                 return None
-            _link(file, held)
-            if _digest(held, told["told"]) == told["digest"]:
+            if held is not None:
+                _link(file, held)
+                file = held
+            if _digest(file, told["told"]) == told["digest"]:
                 # when it was used last
-                os.utime(index)
-                return Entry(held, told["told"])
+                with suppress(OSError):
+                    os.utime(index)
+                return Entry(file, told["told"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # whatever is wrong with it, the step can be done again
             pass

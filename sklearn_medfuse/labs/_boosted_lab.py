@@ -20,8 +20,9 @@ from sklearn.utils.validation import (
 )
 
 from .._doc_link import DocLinkMixin
+from .._private_errors import no_values_in_errors
 from .._state import VersionedStateMixin
-from .._training import draw_seed, no_values_in_errors
+from .._training import draw_seed
 from ._lab_input import validate_labs
 
 # how near to 0 and 1 a probability may come: leaves of few rows are sure of more than they know
@@ -217,8 +218,14 @@ class BoostedLabEncoder(
             check_classification_targets(y)
             self.classes_, encoded = np.unique(y, return_inverse=True)
             return encoded
-        labels = np.asarray(pd.DataFrame(y).astype("Float64").to_numpy(np.float64, na_value=np.nan))
-        if not np.isin(labels[~np.isnan(labels)], (0, 1)).all():
+        try:
+            numbers = pd.DataFrame(y).astype("Float64")
+            labels = np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
+            are_labels = np.isin(labels[~np.isnan(labels)], (0, 1)).all()
+        except (TypeError, ValueError):
+            # which quotes what it found; told outside, so that it does not come along
+            are_labels = False
+        if not are_labels:
             raise ValueError("y has several columns, which must hold 0, 1 or NaN only.")
         self.classes_ = np.array([0, 1])
         return labels

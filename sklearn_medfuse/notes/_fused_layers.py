@@ -6,6 +6,7 @@ matrix products and oneDNN's softmax.
 """
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class FusedEncoderLayer(nn.Module):
 
     is_causal = False
 
-    def __init__(self, layer: nn.Module, attention, activation: str):
+    def __init__(self, layer: Any, attention, activation: str):
         super().__init__()
         attended, fed = layer.attention, layer.intermediate
         heads = attended.self
@@ -94,7 +95,7 @@ class FusedEncoderLayer(nn.Module):
         return self.second_norm(self.narrowed(self.widened(states), states))
 
 
-def fuse_layers(model: nn.Module, attention) -> None:
+def fuse_layers(model: Any, attention) -> None:
     """Put fused layers in place of those that are known, prepacked ones of other linear layers."""
     activation = getattr(model.config.get_text_config(), "hidden_act", None)
     for module in list(model.modules()):

@@ -56,9 +56,9 @@ def test_a_search_sends_the_weights_once_and_finds_the_same(
     task = len(pickle.dumps(clone(pipe)))
     assert task + weights < len(pickle.dumps(clone(make_pipeline(FrozenEstimator(encoder)))))
     for name in ("mean_test_score", "split0_test_score", "split2_test_score"):
-        np.testing.assert_allclose(found.cv_results_[name], expected.cv_results_[name], rtol=1e-4)
+        np.testing.assert_allclose(found.cv_results_[name], expected.cv_results_[name], rtol=1e-9)
     np.testing.assert_allclose(
-        found.predict_proba(cohort.X), expected.predict_proba(cohort.X), rtol=1e-4
+        found.predict_proba(cohort.X), expected.predict_proba(cohort.X), rtol=1e-9
     )
 
 
@@ -84,7 +84,7 @@ def test_an_encoder_by_reference_is_loaded_once_per_worker(
     counts = client.run(misses).values()
     assert max(counts) == 1
     np.testing.assert_allclose(
-        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], rtol=1e-4
+        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], rtol=1e-9
     )
 
 

@@ -418,7 +418,7 @@ def test_an_entry_under_another_key_or_a_view_is_not_used(tmp_path):
 
 @pytest.mark.parametrize("name", ["../outside.parquet", "absolute", "link.parquet"])
 def test_an_entry_of_a_cohort_cache_stays_in_its_folder(tmp_path, name):
-    cache = StepCache(tmp_path / "cache")
+    cache = StepCache(tmp_path / "cache", None)
     outside = tmp_path / "outside.parquet"
     pd.DataFrame({"a": [1]}).to_parquet(outside)
     (tmp_path / "cache/link.parquet").symlink_to(outside)
@@ -426,17 +426,20 @@ def test_an_entry_of_a_cohort_cache_stays_in_its_folder(tmp_path, name):
     index = {"file": str(outside) if name == "absolute" else name, "told": told}
     index["digest"] = _digest(outside, told)
     cache._index("labs", "k").write_text(json.dumps(index))
-    assert cache.find("labs", "k") is None
+    with cache.find("labs", "k") as entry:
+        assert entry is None
 
 
 def test_what_a_step_told_is_part_of_its_digest(tmp_path):
-    cache = StepCache(tmp_path)
+    cache = StepCache(tmp_path, None)
     frame = pd.DataFrame({"a": [1]})
     cache.put("labs", "k", frame.to_parquet, {"counts": {"rows": 10}})
-    assert cache.find("labs", "k").told == {"counts": {"rows": 10}}
+    with cache.find("labs", "k") as entry:
+        assert entry.told == {"counts": {"rows": 10}}
     index = cache._index("labs", "k")
     index.write_text(index.read_text().replace("10", "11"))
-    assert cache.find("labs", "k") is None
+    with cache.find("labs", "k") as entry:
+        assert entry is None
 
 
 def test_a_cohort_of_one_changed_byte_is_refused(tmp_path):

@@ -24,9 +24,11 @@ def test_memory_stays_flat(pipeline, table, full_cache):
     tracemalloc.start()
     try:
         # torch and the tokenizer keep some things for reuse
-        before = predict(0, 200)
-        grown = predict(200, 100) - before
+        sizes = [predict(0, 200)]
+        # what other threads of the tests keep meanwhile does not come each time, a leak does
+        while len(sizes) < 4 and (len(sizes) < 2 or sizes[-1] - sizes[-2] > 50_000):
+            sizes.append(predict(100 * len(sizes) + 100, 100))
     finally:
         tracemalloc.stop()
     # 100 calls that each left one object of 500 bytes would show
-    assert grown < 50_000
+    assert sizes[-1] - sizes[-2] < 50_000

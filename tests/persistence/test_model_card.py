@@ -232,8 +232,8 @@ def test_a_medfuse_pipeline(cohorts, tiny_bert, tmp_path):
     assert "| encode.labs | MaskedLabEncoder | 24 columns |" in text
     assert re.search(r"\| medfuse \| MEDFuseClassifier \|.*d_model=8", text)
     stored = text[text.index("## What is stored") : text.index("## Evaluation")]
-    # what the pipeline stores of texts are names of counts and of its parts
-    names = ["encode.notes.report_", "medfuse.part_names_"]
+    # what the pipeline stores of texts are names of files, of counts and of its parts
+    names = ["encode.notes.model_sha256_", "encode.notes.report_", "medfuse.part_names_"]
     assert re.findall(r"`([\w.]+) \(\d+\)`", stored) == names
 
 

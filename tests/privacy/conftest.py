@@ -129,7 +129,8 @@ def fitted(world):
             pipe=clone(world.pipe).fit(world.X, world.y),
         )
     f.numeric = clone(world.labs).fit(world.numeric_labs)
-    f.boosted = clone(world.boosted).fit(world.labs_X, world.y)
+    with pytest.warns(UserWarning, match="could not be read"):
+        f.boosted = clone(world.boosted).fit(world.labs_X, world.y)
     f.text = clone(world.text).fit(world.labs_X)
     f.notes = clone(world.notes).fit(world.notes_X)
     f.words = clone(world.words).fit(world.notes_X)
