@@ -337,7 +337,9 @@ class StepEntry(Target):
     def write(self, folder, beside):
         """Put an entry."""
         frame = pd.DataFrame({"stay": np.arange(50), "value": np.linspace(0, 1, 50)})
-        StepCache(folder, None).put("labs", "k", frame.to_parquet, {"counts": {"labs rows read": 50}})
+        StepCache(folder, None).put(
+            "labs", "k", frame.to_parquet, {"counts": {"labs rows read": 50}}
+        )
 
     def read(self, folder, beside):
         """Find it; without one the step is done again, with the same result."""

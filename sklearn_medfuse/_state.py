@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from ._generators import generators_put_back
 from ._version import __version__
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -129,7 +130,7 @@ class NetStateMixin(VersionedStateMixin):
         tensors = safetensors.torch.load(weights)
         self._refuse_other_shapes(tensors)
         # initial weights are drawn, only to be overwritten: not at the cost of the user's draws
-        with torch.random.fork_rng(devices=[]):
+        with generators_put_back():
             module = self._restore_module()
         module.load_state_dict(tensors)
 
@@ -138,7 +139,7 @@ class NetStateMixin(VersionedStateMixin):
         fits = all(getattr(self, name) <= len(tensors) for name in self._n_parts)
         if fits:
             # holds shapes and no numbers
-            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            with torch.device("meta"), generators_put_back():
                 shapes = {
                     name: each.shape for name, each in self._build_module().state_dict().items()
                 }

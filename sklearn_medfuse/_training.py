@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from ._generators import generators_put_back
+
 Result = TypeVar("Result")
 
 # Share of the steps in which the learning rate rises. Not 0.1: torch's OneCycleLR divides by zero
@@ -65,6 +67,8 @@ def draw_seed(random_state: np.random.RandomState) -> int:
 def torch_seed(seed: int, device: torch.device) -> Iterator[torch.Generator]:
     """Seed torch within the block and put the global generators back afterwards.
 
+    Another thread waits at its own block: it would draw from the same generators.
+
     Yields
     ------
     torch.Generator
@@ -72,7 +76,7 @@ def torch_seed(seed: int, device: torch.device) -> Iterator[torch.Generator]:
         many numbers the layers have used.
     """
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with generators_put_back(devices):
         torch.manual_seed(seed)
         yield torch.Generator().manual_seed(seed)
 

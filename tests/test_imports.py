@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
 SHARED = {
+    "_generators",
     "_private_errors",
     "_sealed_folder",
     "_training",
@@ -32,9 +33,10 @@ INSIDE = {
     | ESTIMATOR_ROOMS,
     "_version": set(),
     "_nn": set(),
-    "_state": set(),
+    "_state": {"_generators"},
     "_doc_link": set(),
-    "_training": {"_nn", "_state"},
+    "_training": {"_generators", "_nn", "_state"},
+    "_generators": set(),
     "_private_files": set(),
     "_sealed_folder": set(),
     "_private_errors": set(),

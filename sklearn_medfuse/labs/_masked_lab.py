@@ -554,12 +554,10 @@ class MaskedLabEncoder(
 
     def _seed(self, checkpoint: Checkpoint | None) -> int:
         """Seed of all draws of fit: of the interrupted fit, where there was one."""
-        seed = draw_seed(check_random_state(self.random_state))
-        saved = None if checkpoint is None else checkpoint.load()
-        if checkpoint is not None and saved is not None:
+        if checkpoint is not None and (saved := checkpoint.load()) is not None:
             with checkpoint.restoring():
                 return int(saved["seed"])
-        return seed
+        return draw_seed(check_random_state(self.random_state))
 
     def _finish(self, trainer: MaskedTrainer, rows: TrainingRows, keep: bool = False) -> None:
         """Make the trained net ready to predict, and note how training went."""

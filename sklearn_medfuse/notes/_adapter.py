@@ -15,6 +15,7 @@ from peft import (
     set_peft_model_state_dict,
 )
 
+from .._generators import generators_put_back
 from ._backbone import Backbone, ModelParts, base_fingerprint, load_parts
 from ._model_source import BackboneSpec
 
@@ -74,7 +75,7 @@ def apply_weights(parts: ModelParts, tuned: TunedWeights) -> ModelParts:
     tensors = safetensors.torch.load(tuned.data)
     if tuned.method == "lora":
         # initial weights are drawn, only to be overwritten: not at the cost of the user's draws
-        with torch.random.fork_rng(devices=[]):
+        with generators_put_back():
             adapted: Any = add_adapter(parts.model, tuned.rank)
         set_peft_model_state_dict(adapted, tensors)
         model = adapted.merge_and_unload()

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .._generators import generators_put_back
 from .._nn.chunk_pooling import ChunkAttention
 from .._training import torch_seed, with_gradients
 
@@ -64,7 +65,7 @@ def pool_by_attention(
     weights: dict[str, np.ndarray], chunks: torch.Tensor, note: torch.Tensor, n_notes: int
 ) -> torch.Tensor:
     """One vector per note with weights of `fit_attention`."""
-    with torch.random.fork_rng(devices=[]):
+    with generators_put_back():
         attention = ChunkAttention(chunks.shape[1], _HIDDEN)
     attention.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     with torch.inference_mode():

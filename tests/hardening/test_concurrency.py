@@ -38,6 +38,21 @@ def test_eight_threads_get_the_same_answers(pipeline, table):
                 np.testing.assert_allclose(answer, expected[i:], rtol=0, atol=1e-12)
 
 
+def test_fits_in_threads_draw_as_they_do_alone(make_pipeline, table, y):
+    expected = make_pipeline().fit(table, y).predict_proba(table)
+    barrier = threading.Barrier(3, timeout=60)
+
+    def fit(_):
+        barrier.wait()
+        return make_pipeline().fit(table, y).predict_proba(table)
+
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(3) as pool:
+        for answer in pool.map(fit, range(3)):
+            np.testing.assert_array_equal(answer, expected)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_eight_threads_share_a_folder_of_vectors(make_pipeline, table, y, tmp_path):
     expected = make_pipeline().fit(table, y).predict_proba(table)
     pipe = make_pipeline(cache=str(tmp_path / "cache")).fit(table, y)
