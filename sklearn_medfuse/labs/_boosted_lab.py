@@ -221,7 +221,7 @@ class BoostedLabEncoder(
         try:
             numbers = pd.DataFrame(y).astype("Float64")
             labels = np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
-            are_labels = np.isin(labels[~np.isnan(labels)], (0, 1)).all()
+            are_labels = bool(np.isin(labels[~np.isnan(labels)], (0, 1)).all())
         except (TypeError, ValueError):
             # which quotes what it found; told outside, so that it does not come along
             are_labels = False

@@ -554,10 +554,11 @@ class MaskedLabEncoder(
 
     def _seed(self, checkpoint: Checkpoint | None) -> int:
         """Seed of all draws of fit: of the interrupted fit, where there was one."""
+        seed = draw_seed(check_random_state(self.random_state))
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             with checkpoint.restoring():
-                return int(saved["seed"])
-        return draw_seed(check_random_state(self.random_state))
+                seed = int(saved["seed"])
+        return seed
 
     def _finish(self, trainer: MaskedTrainer, rows: TrainingRows, keep: bool = False) -> None:
         """Make the trained net ready to predict, and note how training went."""
@@ -584,8 +585,7 @@ class MaskedLabEncoder(
         return getattr(self, "_module", None)
 
     def _restore_module(self) -> MaskedLabAutoencoder:
-        device = resolve_device_to_load(self.device)
-        self._module = for_inference(self._build_module(), device)
+        self._module = for_inference(self._build_module(), resolve_device_to_load(self.device))
         return self._module
 
     def __sklearn_is_fitted__(self):
