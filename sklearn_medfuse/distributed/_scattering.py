@@ -107,14 +107,15 @@ def scatter(estimator, *, client=None):
             release(notes)
         joblib.dump(gather(search), "search.joblib")
 
-    Without one:
+    One that is not fitted has nothing to send:
 
     >>> from sklearn_medfuse import LLMNoteEncoder
     >>> from sklearn_medfuse.distributed import scatter
-    >>> scatter(LLMNoteEncoder().fit(["Denies chest pain."]))
+    >>> scatter(LLMNoteEncoder())
     Traceback (most recent call last):
     ...
-    ValueError: There is no Dask client to scatter by; pass client=distributed.Client(address).
+    sklearn.exceptions.NotFittedError: This LLMNoteEncoder instance is not fitted yet. Call 'fit'
+    with appropriate arguments before using this estimator.
     """
     distributed = import_dask("distributed")
     from ._parcel import Parcel

@@ -4,6 +4,7 @@ import functools
 import hmac
 import inspect
 import pickle
+import stat
 import warnings
 
 import joblib
@@ -92,9 +93,12 @@ def _identify(func):
 
 def _read(file, arguments, key):
     """Return whether there is a result that can be used, and the result."""
-    if not file.exists():
+    try:
+        # asked once: another process may remove it at any moment
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
         return False, None
-    if not file.is_file():
+    if not stat.S_ISREG(mode):
         # a folder, or a pipe that would be read for ever
         _warn("A cached result is no file; it is computed again.")
         return False, None
