@@ -47,11 +47,11 @@ def validate_labs(estimator, X, levels: list[Levels] | None = None):
     """
     reset = levels is None
     kinds = positions_of_kinds(getattr(estimator, "kinds", None), X) if reset else {}
-    if sparse.issparse(X):
-        values = _validate_sparse(estimator, X, levels)
-        return values, levels or [None] * values.shape[1]
     # scikit-learn's sum over infinite cells of both signs is no number, before it refuses them
     with no_values_in_errors(), np.errstate(invalid="ignore"):
+        if sparse.issparse(X):
+            values = _validate_sparse(estimator, X, levels)
+            return values, levels or [None] * values.shape[1]
         asked = QUALITATIVE in kinds.values()
         table = as_table(X, always=asked or _any_qualitative(levels))
         if table is None:

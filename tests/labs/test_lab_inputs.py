@@ -524,3 +524,11 @@ def test_a_loaded_encoder_reads_results_as_before(panel, saver):
     assert loaded.levels_ == encoder.levels_
     np.testing.assert_array_equal(loaded.transform(panel), encoder.transform(panel))
     pd.testing.assert_frame_equal(loaded.impute(panel), encoder.impute(panel))
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+def test_infinite_results_of_both_signs_are_refused_without_a_warning(form):
+    X = np.arange(40.0).reshape(10, 4)
+    X[0, 0], X[1, 1] = np.inf, -np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        MaskedLabEncoder(4, max_epochs=1).fit(form(X))
