@@ -33,15 +33,14 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from hardening_common import save_tiny_bert
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
+from sklearn_medfuse._checkpoint import _DIGEST_BYTES
 from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
 from sklearn_medfuse.datasets._step_cache import _digest
 from sklearn_medfuse.notes._embedding_cache import process_cache
 
-SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 _LONGEST_SECONDS = 300
 
 
@@ -61,31 +60,6 @@ class Outcome(NamedTuple):
     half_written: int
     same: bool
     left: int
-
-
-def save_model(folder):
-    """Write a small random BERT with a byte tokenizer."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(SPECIAL + alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    names = dict(zip(("pad_token", "cls_token", "sep_token", "unk_token"), SPECIAL, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(folder)
-    return str(folder)
 
 
 def fit_labs(X, folder):
@@ -145,7 +119,8 @@ def torn_checkpoints(folder):
     torn = 0
     for file in folder.glob("*.pt"):
         try:
-            digest, state = file.read_bytes()[:32], file.read_bytes()[32:]
+            content = file.read_bytes()
+            digest, state = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
             torn += hashlib.sha256(state).digest() != digest
         except OSError:
             torn += 1
@@ -183,7 +158,7 @@ def make_jobs(folder):
     y = rng.integers(0, 2, (48, 2))
     notes = [f"{'zzz' if a else 'aaa'} and {'qqq' if b else 'bbb'}" for a, b in y]
     sections = [f"Seen in clinic {i}.\n\n{'Denies pain. ' * (i % 5)}" for i in range(40)]
-    model = save_model(folder / "model")
+    model = save_tiny_bert(folder / "model")
     cohort = make_ehr_cohort(40, n_labels=2, random_state=0)
     write_ehr_tables(cohort, folder / "mimic3", "mimic3", suffix=".csv", random_state=0)
     return {

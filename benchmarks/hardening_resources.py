@@ -22,7 +22,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 import numpy as np
 import pandas as pd
 import torch
-from hardening_faults import save_model
+from hardening_common import save_tiny_bert
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
 from sklearn_medfuse.notes._embedding_cache import process_cache
@@ -91,7 +91,7 @@ def main():
     process_cache.max_bytes = CACHE_BYTES
     with tempfile.TemporaryDirectory() as folder:
         X = make_stays(rng, 60)
-        pipe = make_pipeline(save_model(folder)).fit(X, rng.integers(0, 2, (60, 2)))
+        pipe = make_pipeline(save_tiny_bert(folder)).fit(X, rng.integers(0, 2, (60, 2)))
         table = watch(pipe, options.calls, rng)
     # the first calls fill the cache and what torch and the tokenizer keep for reuse
     settled = table[table["calls"] >= options.calls / 5].drop(columns="calls")

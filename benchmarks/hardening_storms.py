@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from sklearn.base import clone
 
 sys.path.insert(0, str(Path(__file__).parent))
+from hardening_common import save_tiny_bert
 from hardening_strategies import LABS, NAME, NOTE, VALUE, lab_matrix, stays
-from hardening_targets import note_encoder, save_tiny_bert
+from hardening_targets import note_encoder
 
 from sklearn_medfuse import MaskedLabEncoder, make_medfuse_pipeline
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from hardening_common import save_tiny_bert
 
 from sklearn_medfuse import (
     LLMNoteEncoder,
@@ -33,7 +31,6 @@ CANARY_TEXT = "Zebulon Quixote"
 LABS = {"d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "device": "cpu"}
 FUSE = {"d_model": 8, "n_heads": 2, "n_estimators": 2, "max_epochs": 1, "device": "cpu"}
 NOTES = [f"Patient {CANARY_TEXT}.", "Known COPD.\n\nNo fever.", None, "Denies pain. " * 5]
-SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 
 
 @cache
@@ -48,31 +45,6 @@ def stays():
 def lab_values():
     """The labs of the stays."""
     return stays().X[stays().lab_columns].iloc[:, :4]
-
-
-def save_tiny_bert(folder):
-    """Write a random BERT with one token per byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(SPECIAL + alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    names = dict(zip(("pad_token", "cls_token", "sep_token", "unk_token"), SPECIAL, strict=True))
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    return str(folder)
 
 
 def note_encoder(model, **params):

@@ -50,13 +50,6 @@ def measured_csr(X) -> sparse.csr_array:
     return sparse.csr_array((X.data[measured], X.indices[measured], row_start), shape=X.shape)
 
 
-def rows_with_labs(X):
-    """Return those rows of an array or a CSR matrix in which anything was measured."""
-    if not isinstance(X, np.ndarray):
-        return X[np.flatnonzero(np.diff(X.indptr))]
-    return X[~np.isnan(X).all(axis=1)]
-
-
 def to_dense(X):
     """Return a CSR matrix as an array with NaN where there is no entry; an array as it is."""
     if isinstance(X, np.ndarray):
