@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .dropout import Dropout
+
 
 class AttentionBlock(nn.Module):
     """Multi-head attention and a feed-forward layer, each with a skip connection.
@@ -42,7 +44,7 @@ class AttentionBlock(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.Linear(d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, context: Tensor | None = None, visible: Tensor | None = None

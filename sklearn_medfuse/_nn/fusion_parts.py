@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionBlock
+from .dropout import Dropout
 
 
 class FusionParts(NamedTuple):
@@ -72,7 +73,7 @@ class Fusion(nn.Module):
         n_input_tokens: list[int] | None = None,
     ):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         counts = n_input_tokens or [0] * len(widths)
         self.modalities = nn.ModuleList(
             ModalityTokens(width, d_model, n_heads, n_tokens, dropout, count)
@@ -158,7 +159,7 @@ class ModalityTokens(nn.Module):
         super().__init__()
         self.n_tokens = n_tokens
         self.n_input_tokens = n_input_tokens
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.absent = nn.Parameter(torch.randn(n_tokens, d_model) * 0.02)
         if n_input_tokens:
             self.project = nn.Linear(width, d_model)

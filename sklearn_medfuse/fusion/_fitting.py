@@ -95,6 +95,7 @@ def build_net(
         optimizer=torch.optim.AdamW,
         lr=params.learning_rate,
         optimizer__weight_decay=params.weight_decay,
+        optimizer__fused=True,
         # skorch refuses the settings of an optimiser that no parameter needs
         **({"critic_optimizer__lr": params.learning_rate} if len(module.critic) else {}),
         max_epochs=params.max_epochs,
