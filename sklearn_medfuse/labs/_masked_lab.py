@@ -27,7 +27,7 @@ from .._training import (
 )
 from ._factor_analysis import fit_prior
 from ._lab_cells import LabResults
-from ._lab_imputation import batches
+from ._lab_embedding import embed_labs, embed_rows
 from ._lab_input import validate_labs
 from ._lab_learning import (
     attributes_now,
@@ -440,19 +440,9 @@ class MaskedLabEncoder(
         check_is_fitted(self)
         cells = self._cells(validate_labs(self, X, self.levels_)[0])
         absent = np.nan if self.absent == "nan" else 0.0
-        embedding = np.full((len(cells), self._n_features_out), absent)
-        for rows, batch in batches(self._module, cells, np.flatnonzero(cells.n_measured)):
-            encoded = self._module.forward_encoder(batch)
-            if self.output == "pooled":
-                embedding[rows] = encoded.summary.cpu().numpy()
-            else:
-                tokens = embedding.reshape(len(cells), self.n_features_in_, self.d_model)
-                kept = batch.measured.cpu().numpy()
-                row = np.broadcast_to(rows[:, None], kept.shape)[kept]
-                tokens[row, batch.lab.cpu().numpy()[kept]] = (
-                    encoded.tokens[:, 1:][batch.measured].cpu().numpy()
-                )
-        return embedding
+        if self.output == "pooled":
+            return embed_rows(self._module, cells, self.n_components, absent)
+        return embed_labs(self._module, cells, self.n_features_in_, self.d_model, absent)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of `transform`.
@@ -564,7 +554,7 @@ class MaskedLabEncoder(
         """Make the trained net ready to predict, and note how training went."""
         module = trainer.module
         if len(rows.cells):
-            calibrate_spread(module, rows)
+            calibrate_spread(module, rows, trainer.fitting_rows)
         if module.prior is not None:
             module.prior.keep_last_version()
         module = copy.deepcopy(module) if keep else module

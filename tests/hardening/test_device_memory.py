@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse._training import in_fitting_batches
+from sklearn_medfuse._device_memory import in_fitting_batches
 from sklearn_medfuse.notes import _workers
 from sklearn_medfuse.notes._backbone import Backbone
 from sklearn_medfuse.notes._embedding_cache import process_cache
