@@ -55,6 +55,7 @@ class Checkpoint:
             digest.update(len(raw).to_bytes(8, "big") + raw)
         self.path = Path(folder) / f"{name}-{digest.hexdigest()[:32]}.pt"
         self._has_failed = False
+        self._was_loaded = False
         _make_writable(self.path.parent)
 
     def save(self, state: dict) -> None:
@@ -85,6 +86,7 @@ class Checkpoint:
         content = self.path.read_bytes()
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() == digest and _is_plain(content):
+            self._was_loaded = True
             with self.restoring():
                 return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
         raise ValueError(self._problem())
@@ -101,6 +103,21 @@ class Checkpoint:
             fits = True
         if not fits:
             raise ValueError(self._problem())
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Say which file is at fault where no training can go on from the weights it held.
+
+        The numbers in a forged file may have the right shapes and yet no solution.
+        """
+        try:
+            yield
+        except torch.linalg.LinAlgError:
+            if not self._was_loaded:
+                raise
+        else:
+            return
+        raise ValueError(self._problem())
 
     def _problem(self) -> str:
         return (

@@ -1,6 +1,7 @@
 """MaskedLabEncoder: masked lab-test modeling as a scikit-learn transformer."""
 
 import copy
+from contextlib import nullcontext
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -354,7 +355,8 @@ class MaskedLabEncoder(
         held_out = self.validation_fraction if self.early_stopping else 0.0
         train, validation = split_rows(cells, weight, held_out, seed)
         device = resolve_device(self.device)
-        with torch_seed(seed, device) as generator, with_gradients():
+        going_on = nullcontext() if checkpoint is None else checkpoint.going_on()
+        with torch_seed(seed, device) as generator, with_gradients(), going_on:
             module = self._begin(train, start, device)
             trainer = MaskedTrainer(module, plan, generator, len(train.cells), self._mask_weight())
             with epochs_of_fit(

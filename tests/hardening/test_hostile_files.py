@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 import skops.io
+import torch
 from hardening_fuzz import BAD, Bench, fuzz
 from hardening_mutations import Canary
 from hardening_targets import TARGETS
@@ -393,6 +394,22 @@ def test_a_checkpoint_that_unfolds_is_refused(tmp_path):
     checkpoint.path.write_bytes(hashlib.sha256(content).digest() + content)
     with pytest.raises(ValueError, match=r"cannot be read\. Remove it"):
         checkpoint.load()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("forged", [1e30, float("nan")])
+def test_weights_of_a_forged_checkpoint_that_have_no_solution(tmp_path, forged):
+    """Sealed, of the right shapes, and yet the linear part cannot be solved with them."""
+    target = next(target for target in TARGETS if target.name == "checkpoint")
+    target.write(tmp_path, tmp_path)
+    (file,) = tmp_path.glob("*.pt")
+    state = torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)
+    state["module"]["prior.of_scores.loadings"] *= forged
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    file.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    with pytest.raises(ValueError, match=rf"{file.name} .* cannot be read\. Remove it"):
+        target.read(tmp_path, tmp_path)
 
 
 def test_an_entry_under_another_key_or_a_view_is_not_used(tmp_path):
