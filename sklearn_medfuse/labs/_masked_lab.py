@@ -98,7 +98,8 @@ class MaskedLabEncoder(
     max_epochs : int, default=15
         Passes over the training rows at most.
     batch_size : int, default=128
-        Rows per optimiser step.
+        Rows per optimiser step. Where they do not fit into the device's memory, the gradients of
+        parts are added up, with one warning.
     learning_rate : float, default=2e-3
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
     weight_decay : float, default=1e-2
