@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from hardening_common import save_tiny_bert
+from hardening_common import save_tiny_bert, save_tiny_gguf
 
 from sklearn_medfuse import (
     LLMNoteEncoder,
@@ -21,7 +21,7 @@ from sklearn_medfuse._sealed_folder import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
 from sklearn_medfuse.datasets._step_cache import StepCache
 from sklearn_medfuse.labs import _masked_lab
-from sklearn_medfuse.notes import _folder_cache, _model_files
+from sklearn_medfuse.notes import _fine_tuning, _folder_cache, _model_files
 from sklearn_medfuse.notes._adapter import load_tuned_backbone
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._embedding_cache import process_cache
@@ -147,6 +147,38 @@ class NewNoteFolder(Target):
         return note_encoder(folder, local_files_only=True).fit_transform(NOTES)
 
 
+class GgufFile(NoteFolder):
+    """The GGUF file of an encoder that was fitted before."""
+
+    name = "GGUF file, fitted"
+    share = 1
+
+    def write(self, folder, beside):
+        """Fit, and keep the encoder beside."""
+        encoder = note_encoder(save_tiny_gguf(folder / "tiny.gguf")).fit(NOTES)
+        (beside / "encoder.pkl").write_bytes(pickle.dumps(encoder))
+
+
+class NewGgufFile(Target):
+    """A GGUF file that nobody has seen whole.
+
+    It holds no digest, so other numbers in its tensors are another model, as they are in a folder.
+    """
+
+    name = "GGUF file, new"
+    share = 2
+    may_differ = True
+
+    def write(self, folder, beside):
+        """Save the model."""
+        save_tiny_gguf(folder / "tiny.gguf")
+
+    def read(self, folder, beside):
+        """Fit and embed, as in a new process."""
+        forget()
+        return note_encoder(folder / "tiny.gguf").fit_transform(NOTES)
+
+
 class Adapter(Target):
     """A note encoder with a LoRA adapter, saved."""
 
@@ -241,7 +273,7 @@ class BrokenOff(_masked_lab.MaskedTrainer):
 class LabCheckpoint(Target):
     """The checkpoint of a fit that was broken off."""
 
-    name = "checkpoint"
+    name = "lab checkpoint"
     share = 2
 
     def write(self, folder, beside):
@@ -271,6 +303,43 @@ class LabCheckpoint(Target):
 
     def _encoder(self, folder):
         return MaskedLabEncoder(4, **LABS, random_state=0, checkpoint_dir=str(folder))
+
+
+class TuningCheckpoint(LabCheckpoint):
+    """The checkpoint of a fine-tuning that was broken off."""
+
+    name = "fine-tuning checkpoint"
+    share = 2
+
+    def write(self, folder, beside):
+        """Fit, and keep the state of the first epoch."""
+        save_tiny_bert(beside / "model")
+        run_epoch = _fine_tuning._run_epoch
+
+        def break_off(*args):
+            if any(folder.glob("*.pt")):
+                raise InterruptedError
+            run_epoch(*args)
+
+        _fine_tuning._run_epoch = break_off
+        try:
+            self.read(folder, beside)
+        except InterruptedError:
+            pass
+        finally:
+            _fine_tuning._run_epoch = run_epoch
+
+    def read(self, folder, beside):
+        """Go on with the fit."""
+        notes = [f"{note} {i}" for i, note in enumerate(NOTES * 2)]
+        encoder = note_encoder(
+            beside / "model", fine_tuning="lora", max_epochs=2, checkpoint_dir=str(folder)
+        )
+        return encoder.fit(notes, np.arange(len(notes)) % 2)
+
+    def use(self, read):
+        """Embed."""
+        return read.transform(NOTES)
 
 
 class CohortFolder(Target):
@@ -346,11 +415,14 @@ TARGETS = [
     LabFolder(),
     NoteFolder(),
     NewNoteFolder(),
+    GgufFile(),
+    NewGgufFile(),
     Adapter(),
     WholeNoteModel(),
     SavedPipeline(),
     NoteCache(),
     LabCheckpoint(),
+    TuningCheckpoint(),
     CohortFolder(),
     StepEntry(),
     MemoryStore(),

@@ -1,4 +1,4 @@
-"""Rows that go through a net together: as many as were asked for, or as the device has memory for."""
+"""Rows that go through a net together: as many as asked for, or as the device has memory for."""
 
 import warnings
 from collections.abc import Callable, Iterator

@@ -220,7 +220,7 @@ def test_a_failed_attempt_leaves_no_trace():
     # said once, though fewer yet fit of the next
     rows.run(10, lambda size: attempt(4 if size > 1 else 1))
     assert tried == [12, 6, 3, 4, 1]
-    with pytest.raises(torch.OutOfMemoryError, match="single row .* buy more"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"single row .* buy more"):
         rows.run(10, lambda size: attempt(4))
 
 
@@ -305,7 +305,7 @@ def fit_fusion():
 def test_fusion_training_in_parts_is_that_of_whole_steps(fit_fusion, limit_rows, params):
     model, expected = fit_fusion(**params)
     limit_rows(FusionWithCritic, "forward_logits", 5, lambda parts: _n_rows(parts))
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="do not fit") as caught:
         divided, found = fit_fusion(**params)
     told = [str(warning.message) for warning in caught]
     assert re.match(DIVIDED.format(16, 4, "batch_size=4"), told[0])
@@ -320,7 +320,7 @@ def test_the_critic_makes_each_step_once(fit_fusion, limit_rows):
     _, expected = fit_fusion(mi_weight=0.1, critic_steps=2, max_epochs=1, batch_size=50)
     steps = limit_rows(FusionNet, "_fit_critic", 10**6, lambda *args: 1)
     limit_rows(FusionWithCritic, "forward_logits", 25, lambda parts: _n_rows(parts))
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="do not fit") as caught:
         _, found = fit_fusion(mi_weight=0.1, critic_steps=2, max_epochs=1, batch_size=50)
     assert re.match(DIVIDED.format(50, 25, "batch_size=25"), str(caught[0].message))
     assert len(steps) == 2
@@ -332,7 +332,7 @@ def test_the_critic_is_fitted_to_the_whole_batch_in_parts(fit_fusion, limit_rows
     params = {"mi_weight": 1e-12, "critic_steps": 2}
     model, _ = fit_fusion(**params)
     limit_rows(FusionWithCritic, "forward_parts", 5, lambda blocks, present: len(present))
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="do not fit"):
         divided, _ = fit_fusion(**params)
     whole, parts = (dict(one.net_.module_.critic.named_parameters()) for one in (model, divided))
     assert whole

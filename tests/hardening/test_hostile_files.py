@@ -400,7 +400,7 @@ def test_a_checkpoint_that_unfolds_is_refused(tmp_path):
 @pytest.mark.parametrize("forged", [1e30, float("nan")])
 def test_weights_of_a_forged_checkpoint_that_have_no_solution(tmp_path, forged):
     """Sealed, of the right shapes, and yet the linear part cannot be solved with them."""
-    target = next(target for target in TARGETS if target.name == "checkpoint")
+    target = next(target for target in TARGETS if target.name == "lab checkpoint")
     target.write(tmp_path, tmp_path)
     (file,) = tmp_path.glob("*.pt")
     state = torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)
