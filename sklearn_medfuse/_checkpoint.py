@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -168,3 +169,26 @@ def set_random_state(state: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, schedule: Any, state: dict) -> None:
+    """Give an optimiser and its schedule what a checkpoint has kept under these two names.
+
+    Torch takes anything here, and what does not fit would fail in the middle of a step.
+
+    Raises
+    ------
+    ValueError
+        Where moments have other shapes than parameters, or a setting is of another kind.
+    """
+    optimizer.load_state_dict(state["optimizer"])
+    for parameter, moments in optimizer.state.items():
+        for moment in moments.values():
+            if moment.dim() and moment.shape != parameter.shape:
+                raise ValueError("a moment of the optimiser has another shape than its parameter")
+    before = schedule.state_dict()
+    if {name: type(value) for name, value in before.items()} != {
+        name: type(value) for name, value in state["schedule"].items()
+    }:
+        raise ValueError("the schedule's settings are of other kinds")
+    schedule.load_state_dict(state["schedule"])

@@ -145,7 +145,7 @@ class BestWeights:
 
     def load_state_dict(self, state: dict) -> None:
         """Take what a checkpoint has kept."""
-        self.best_score, self.best_epoch = state["score"], state["epoch"]
+        self.best_score, self.best_epoch = float(state["score"]), int(state["epoch"])
         self._weights = state["weights"]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .._checkpoint import Checkpoint, random_state, set_random_state
+from .._checkpoint import Checkpoint, load_optimizer, random_state, set_random_state
 from .._device_memory import FittingRows, rows_of_prediction, rows_of_training
 from .._nn.lab_batch import LabBatch, random_masking
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
@@ -213,14 +213,15 @@ class MaskedTrainer:
         }
 
     def _load_state(self, state: dict) -> None:
-        set_random_state(state["layers"])
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.generator.set_state(state["generator"])
-        self.loss_curve = state["loss_curve"]
-        self.validation_scores = state["validation_scores"]
+        # the best weights first, so that ones that do not fit are found now and not at the end
         self.best.load_state_dict(state["best"])
+        self.best.restore(self.module)
+        self.module.load_state_dict(state["module"])
+        load_optimizer(self.optimizer, self.schedule, state)
+        self.loss_curve = [float(loss) for loss in state["loss_curve"]]
+        self.validation_scores = [float(score) for score in state["validation_scores"]]
+        set_random_state(state["layers"])
+        self.generator.set_state(state["generator"])
 
 
 def _alike(batch: LabBatch) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ import torch
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 from torch import Tensor, nn
 
-from .._checkpoint import Checkpoint
+from .._checkpoint import Checkpoint, load_optimizer
 from .._device_memory import FittingRows, rows_of_training
 from .._training import progress_bar, torch_seed, with_gradients
 from ._adapter import TunedWeights, write_weights
@@ -90,10 +90,13 @@ def _train(
     found = processes.from_main(None if checkpoint is None else checkpoint.load())
     if found is not None:
         with nullcontext() if checkpoint is None else checkpoint.restoring():
-            task.load_state_dict(found["weights"], strict=False)
-            optimizer.load_state_dict(found["optimizer"])
-            schedule.load_state_dict(found["schedule"])
-            losses, best = list(found["losses"]), dict(found["best"])
+            # numbers, and one at least
+            losses = [float(found["losses"][0]), *map(float, found["losses"][1:])]
+            best = dict(found["best"])
+            # the best weights first, so that ones that do not fit are found now and not at the end
+            for weights in (best, found["weights"]):
+                _load_weights(task, weights)
+            load_optimizer(optimizer, schedule, found)
     else:
         # the model as it came stays where no epoch makes it better
         losses = [_validate(task, data, held_out, settings, processes, fitting)]
@@ -122,10 +125,17 @@ def _train(
                         "best": best,
                     }
                 )
-    task.load_state_dict(best, strict=False)
+    _load_weights(task, best)
     if checkpoint is not None:
         checkpoint.remove()
     return losses, int(np.argmin(losses))
+
+
+def _load_weights(task: TuningTask, weights: dict[str, Tensor]) -> None:
+    """Give the task what training changes, all of it."""
+    if weights.keys() != task.trained().keys():
+        raise ValueError("other weights than those that are trained")
+    task.load_state_dict(weights, strict=False)
 
 
 def _split(data: TuningData, settings: TuningSettings) -> tuple[np.ndarray, np.ndarray]:
