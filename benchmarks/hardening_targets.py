@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import transformers
 from hardening_common import save_tiny_bert, save_tiny_gguf
+from packaging.version import Version
 
 from sklearn_medfuse import (
     LLMNoteEncoder,
@@ -25,11 +27,13 @@ from sklearn_medfuse.notes import _fine_tuning, _folder_cache, _model_files
 from sklearn_medfuse.notes._adapter import load_tuned_backbone
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._gguf import OLDEST_TRANSFORMERS
 from sklearn_medfuse.persistence import PrivateMemory, load_model, save_model
 
 CANARY_TEXT = "Zebulon Quixote"
 LABS = {"d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "device": "cpu"}
 FUSE = {"d_model": 8, "n_heads": 2, "n_estimators": 2, "max_epochs": 1, "device": "cpu"}
+READS_GGUF = Version(transformers.__version__) >= Version(OLDEST_TRANSFORMERS)
 NOTES = [f"Patient {CANARY_TEXT}.", "Known COPD.\n\nNo fever.", None, "Denies pain. " * 5]
 
 
@@ -415,8 +419,8 @@ TARGETS = [
     LabFolder(),
     NoteFolder(),
     NewNoteFolder(),
-    GgufFile(),
-    NewGgufFile(),
+    # an older transformers is refused, whatever the file
+    *([GgufFile(), NewGgufFile()] if READS_GGUF else []),
     Adapter(),
     WholeNoteModel(),
     SavedPipeline(),
