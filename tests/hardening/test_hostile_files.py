@@ -340,6 +340,13 @@ def test_more_layers_than_weights_are_refused(model_folder):
         note_encoder(model_folder).fit(["a"])
 
 
+@pytest.mark.parametrize("length", [[1], {"a": 1}, "long"])
+def test_a_length_that_is_no_number_is_refused(model_folder, length):
+    edit(model_folder / "tokenizer_config.json", model_max_length=length)
+    with pytest.raises(OSError, match=r"model.*cannot be read"):
+        note_encoder(model_folder).fit(["a"])
+
+
 def test_tokens_without_a_vector_are_refused(model_folder):
     content = json.loads((model_folder / "tokenizer.json").read_text())
     content["model"]["vocab"]["a"] = 5000
