@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hardening_mutations import mutate
 from hardening_targets import CANARY_TEXT, TARGETS, forget
 
+# after which a case counts as hanging, on a quiet machine
 SECONDS = 30
 # beyond what the process holds at its start
 MEMORY = 2**31
@@ -126,19 +127,19 @@ def limit():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run_case(bench, seed, case, out):
+def run_case(bench, seed, case, out, seconds=SECONDS):
     """Damage, read, and write a line of what came of it."""
     rng = np.random.default_rng([seed, case])
     how, forged = bench.damage(rng)
     line = {"case": case, "target": bench.target.name, "how": how, "forged": forged}
     print(json.dumps(line), file=out, flush=True)
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     line["end"], line["detail"] = bench.run(forged)
     signal.alarm(0)
     print(json.dumps(line), file=out, flush=True)
 
 
-def run_all(benches, seed, cases, file):
+def run_all(benches, seed, cases, file, seconds=SECONDS):
     """Run cases in forked processes; one that dies is counted, and the next goes on after it."""
     done = len(ended(file))
     while done < len(cases):
@@ -150,7 +151,7 @@ def run_all(benches, seed, cases, file):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
                 with file.open("a") as out:
                     for case in cases[done : done + 500]:
-                        run_case(benches[case[1]], seed, case[0], out)
+                        run_case(benches[case[1]], seed, case[0], out, seconds)
             except BaseException as error:
                 with file.open("a") as out:
                     print(json.dumps({"case": -1, "broken": repr(error)[:500]}), file=out)
@@ -207,7 +208,7 @@ def table(results):
     )
 
 
-def fuzz(n_cases, seed, folder, names=""):
+def fuzz(n_cases, seed, folder, names="", seconds=SECONDS):
     """Run the cases that a folder lacks; give all results."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -215,7 +216,7 @@ def fuzz(n_cases, seed, folder, names=""):
     benches = [Bench(target, folder / f"target-{i}") for i, target in enumerate(targets)]
     share = np.repeat(np.arange(len(targets)), [target.share for target in targets])
     cases = [(case, share[case % len(share)]) for case in range(n_cases)]
-    run_all(benches, seed, cases, folder / "results.jsonl")
+    run_all(benches, seed, cases, folder / "results.jsonl", seconds)
     return ended(folder / "results.jsonl")
 
 
@@ -226,10 +227,14 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None, help="where results are kept")
     parser.add_argument("--target", default="", help="part of a target's name")
+    parser.add_argument(
+        "--seconds", type=int, default=SECONDS, help="a case at most; more on a busy machine"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        results = fuzz(options.cases, options.seed, folder.resolve(), options.target)
+        folder = folder.resolve()
+        results = fuzz(options.cases, options.seed, folder, options.target, options.seconds)
         print(table(results))
         failed = [line for line in results if line["end"] in BAD]
         shown = {(line["target"], line["end"], line["detail"][:60]): line for line in failed}

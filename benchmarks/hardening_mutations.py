@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import zipfile
 
@@ -136,12 +137,35 @@ def strange_zip(data, rng, canary):
     return buffer.getvalue()
 
 
+def strange_gguf(data, rng, canary):
+    """Put an extreme number, or another of its names, into the head of a GGUF file."""
+    data = bytearray(data)
+    # the last of the tensors' names, after which come its shape, its type and its place
+    end = data.rfind(b".weight") + 40
+    for _ in range(int(rng.integers(1, 4))):
+        if rng.random() < 0.3:
+            places = [m.start() for m in re.finditer(rb"[a-z_]{6,}", bytes(data[:end]))]
+            source, to = (places[int(rng.integers(len(places)))] for _ in range(2))
+            length = int(rng.integers(1, 9))
+            data[to : to + length] = data[source : source + length]
+            continue
+        at = int(rng.integers(end))
+        number = int(rng.choice([0, 1, 2, 7, 255, 2**16, 2**31, 2**32 - 1]))
+        if rng.random() < 0.5:
+            data[at : at + 8] = struct.pack("<Q", HUGE if rng.random() < 0.5 else number)
+        else:
+            data[at : at + 4] = struct.pack("<I", number)
+    return bytes(data)
+
+
 def structured(name, data):
     """The change that keeps to the form of a file, None where it has none."""
     if name.endswith(".json"):
         return strange_json
     if name.endswith(".safetensors"):
         return strange_header
+    if name.endswith(".gguf"):
+        return strange_gguf
     if data[:2] == b"PK":
         return strange_zip
     return None

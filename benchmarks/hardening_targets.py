@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from hardening_common import save_tiny_bert
+import transformers
+from hardening_common import save_tiny_bert, save_tiny_gguf
+from packaging.version import Version
 
 from sklearn_medfuse import (
     LLMNoteEncoder,
@@ -21,15 +23,17 @@ from sklearn_medfuse._sealed_folder import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
 from sklearn_medfuse.datasets._step_cache import StepCache
 from sklearn_medfuse.labs import _masked_lab
-from sklearn_medfuse.notes import _folder_cache, _model_files
+from sklearn_medfuse.notes import _fine_tuning, _folder_cache, _model_files
 from sklearn_medfuse.notes._adapter import load_tuned_backbone
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._gguf import OLDEST_TRANSFORMERS
 from sklearn_medfuse.persistence import PrivateMemory, load_model, save_model
 
 CANARY_TEXT = "Zebulon Quixote"
 LABS = {"d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "device": "cpu"}
 FUSE = {"d_model": 8, "n_heads": 2, "n_estimators": 2, "max_epochs": 1, "device": "cpu"}
+READS_GGUF = Version(transformers.__version__) >= Version(OLDEST_TRANSFORMERS)
 NOTES = [f"Patient {CANARY_TEXT}.", "Known COPD.\n\nNo fever.", None, "Denies pain. " * 5]
 
 
@@ -147,6 +151,38 @@ class NewNoteFolder(Target):
         return note_encoder(folder, local_files_only=True).fit_transform(NOTES)
 
 
+class GgufFile(NoteFolder):
+    """The GGUF file of an encoder that was fitted before."""
+
+    name = "GGUF file, fitted"
+    share = 1
+
+    def write(self, folder, beside):
+        """Fit, and keep the encoder beside."""
+        encoder = note_encoder(save_tiny_gguf(folder / "tiny.gguf")).fit(NOTES)
+        (beside / "encoder.pkl").write_bytes(pickle.dumps(encoder))
+
+
+class NewGgufFile(Target):
+    """A GGUF file that nobody has seen whole.
+
+    It holds no digest, so other numbers in its tensors are another model, as they are in a folder.
+    """
+
+    name = "GGUF file, new"
+    share = 2
+    may_differ = True
+
+    def write(self, folder, beside):
+        """Save the model."""
+        save_tiny_gguf(folder / "tiny.gguf")
+
+    def read(self, folder, beside):
+        """Fit and embed, as in a new process."""
+        forget()
+        return note_encoder(folder / "tiny.gguf").fit_transform(NOTES)
+
+
 class Adapter(Target):
     """A note encoder with a LoRA adapter, saved."""
 
@@ -241,7 +277,7 @@ class BrokenOff(_masked_lab.MaskedTrainer):
 class LabCheckpoint(Target):
     """The checkpoint of a fit that was broken off."""
 
-    name = "checkpoint"
+    name = "lab checkpoint"
     share = 2
 
     def write(self, folder, beside):
@@ -271,6 +307,43 @@ class LabCheckpoint(Target):
 
     def _encoder(self, folder):
         return MaskedLabEncoder(4, **LABS, random_state=0, checkpoint_dir=str(folder))
+
+
+class TuningCheckpoint(LabCheckpoint):
+    """The checkpoint of a fine-tuning that was broken off."""
+
+    name = "fine-tuning checkpoint"
+    share = 2
+
+    def write(self, folder, beside):
+        """Fit, and keep the state of the first epoch."""
+        save_tiny_bert(beside / "model")
+        run_epoch = _fine_tuning._run_epoch
+
+        def break_off(*args):
+            if any(folder.glob("*.pt")):
+                raise InterruptedError
+            run_epoch(*args)
+
+        _fine_tuning._run_epoch = break_off
+        try:
+            self.read(folder, beside)
+        except InterruptedError:
+            pass
+        finally:
+            _fine_tuning._run_epoch = run_epoch
+
+    def read(self, folder, beside):
+        """Go on with the fit."""
+        notes = [f"{note} {i}" for i, note in enumerate(NOTES * 2)]
+        encoder = note_encoder(
+            beside / "model", fine_tuning="lora", max_epochs=2, checkpoint_dir=str(folder)
+        )
+        return encoder.fit(notes, np.arange(len(notes)) % 2)
+
+    def use(self, read):
+        """Embed."""
+        return read.transform(NOTES)
 
 
 class CohortFolder(Target):
@@ -346,11 +419,14 @@ TARGETS = [
     LabFolder(),
     NoteFolder(),
     NewNoteFolder(),
+    # an older transformers is refused, whatever the file
+    *([GgufFile(), NewGgufFile()] if READS_GGUF else []),
     Adapter(),
     WholeNoteModel(),
     SavedPipeline(),
     NoteCache(),
     LabCheckpoint(),
+    TuningCheckpoint(),
     CohortFolder(),
     StepEntry(),
     MemoryStore(),

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,6 +56,7 @@ class Checkpoint:
             digest.update(len(raw).to_bytes(8, "big") + raw)
         self.path = Path(folder) / f"{name}-{digest.hexdigest()[:32]}.pt"
         self._has_failed = False
+        self._was_loaded = False
         _make_writable(self.path.parent)
 
     def save(self, state: dict) -> None:
@@ -85,6 +87,7 @@ class Checkpoint:
         content = self.path.read_bytes()
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() == digest and _is_plain(content):
+            self._was_loaded = True
             with self.restoring():
                 return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
         raise ValueError(self._problem())
@@ -101,6 +104,21 @@ class Checkpoint:
             fits = True
         if not fits:
             raise ValueError(self._problem())
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Say which file is at fault where no training can go on from the weights it held.
+
+        The numbers in a forged file may have the right shapes and yet no solution.
+        """
+        try:
+            yield
+        except torch.linalg.LinAlgError:
+            if not self._was_loaded:
+                raise
+        else:
+            return
+        raise ValueError(self._problem())
 
     def _problem(self) -> str:
         return (
@@ -151,3 +169,26 @@ def set_random_state(state: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, schedule: Any, state: dict) -> None:
+    """Give an optimiser and its schedule what a checkpoint has kept under these two names.
+
+    Torch takes anything here, and what does not fit would fail in the middle of a step.
+
+    Raises
+    ------
+    ValueError
+        Where moments have other shapes than parameters, or a setting is of another kind.
+    """
+    optimizer.load_state_dict(state["optimizer"])
+    for parameter, moments in optimizer.state.items():
+        for moment in moments.values():
+            if moment.dim() and moment.shape != parameter.shape:
+                raise ValueError("a moment of the optimiser has another shape than its parameter")
+    before = schedule.state_dict()
+    if {name: type(value) for name, value in before.items()} != {
+        name: type(value) for name, value in state["schedule"].items()
+    }:
+        raise ValueError("the schedule's settings are of other kinds")
+    schedule.load_state_dict(state["schedule"])

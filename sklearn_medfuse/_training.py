@@ -1,10 +1,8 @@
 """What every training loop here shares: device, seeds, progress, batches, early stopping."""
 
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,8 +10,6 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ._generators import generators_put_back
-
-Result = TypeVar("Result")
 
 # Share of the steps in which the learning rate rises. Not 0.1: torch's OneCycleLR divides by zero
 # where it makes just one step.
@@ -94,53 +90,6 @@ def with_gradients() -> AbstractContextManager:
     return torch.inference_mode(False)
 
 
-def in_fitting_batches(
-    n_rows: int, size: int, run: Callable[[slice], Result], device: torch.device
-) -> Iterator[Result]:
-    """Run rows in batches, smaller ones once the device has run out of memory.
-
-    Parameters
-    ----------
-    n_rows : int
-        Number of rows.
-    size : int
-        Rows per batch at most.
-    run : callable
-        ``run(rows)`` gives the result of a slice of the rows.
-    device : torch.device
-        Where it runs, for the warning.
-
-    Yields
-    ------
-    object
-        Result of each batch, in order.
-    """
-    asked, start = size, 0
-    while start < n_rows:
-        rows = slice(start, min(start + size, n_rows))
-        try:
-            result = run(rows)
-        except torch.OutOfMemoryError:
-            size = (rows.stop - start) // 2
-            if not size:
-                raise
-        else:
-            yield result
-            start = rows.stop
-            continue
-        if device.type == "cuda":
-            # pieces that are free but too small for the next batch
-            torch.cuda.empty_cache()
-    if size < asked:
-        warnings.warn(
-            f"Batches of {asked} rows do not fit into the memory of device={str(device)!r}; "
-            f"batches of {size} are used instead, with the same result. Give fewer rows at once, "
-            "or use device='cpu'.",
-            UserWarning,
-            stacklevel=2,
-        )
-
-
 def progress_bar(total: int, description: str, unit: str, verbose: int) -> tqdm:
     """Progress bar on standard error, silent with verbose=0; shows counts and losses only."""
     return tqdm(
@@ -196,7 +145,7 @@ class BestWeights:
 
     def load_state_dict(self, state: dict) -> None:
         """Take what a checkpoint has kept."""
-        self.best_score, self.best_epoch = state["score"], state["epoch"]
+        self.best_score, self.best_epoch = float(state["score"]), int(state["epoch"])
         self._weights = state["weights"]
 
 

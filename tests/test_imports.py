@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
 SHARED = {
+    "_device_memory",
     "_generators",
     "_private_errors",
     "_sealed_folder",
@@ -34,6 +35,7 @@ INSIDE = {
     "_version": set(),
     "_nn": set(),
     "_state": {"_generators"},
+    "_device_memory": set(),
     "_doc_link": set(),
     "_training": {"_generators", "_nn", "_state"},
     "_generators": set(),

@@ -116,7 +116,8 @@ class MEDFuseClassifier(
     max_epochs : int, default=12
         Passes over the training rows at most. Twelve suit a thousand rows; fewer rows need more.
     batch_size : int, default=128
-        Rows per optimiser step.
+        Rows per optimiser step. Where they do not fit into the device's memory, the gradients of
+        parts are added up, with one warning; `mi_weight` then weighs the parts' own bounds.
     learning_rate : float, default=1e-3
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
     weight_decay : float, default=0.05

@@ -6,9 +6,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
+from .._device_memory import in_fitting_batches
 from .._nn.fusion_ensemble import FusionWithCritic
 from .._nn.fusion_parts import FusionParts
-from .._training import in_fitting_batches
 from ._linear_part import LinearPart
 from ._modalities import BlockScaler
 

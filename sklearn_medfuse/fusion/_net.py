@@ -9,9 +9,11 @@ from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
+from .._device_memory import rows_of_training
 from .._nn.losses import LOSSES
 from .._nn.modality_dropout import drop_modalities
 from .._training import TensorBatches, progress_bar
+from ._batch_parts import BatchPart, divide
 
 # tensors of a batch beside the modalities' blocks, which have names of another form
 NOT_BLOCKS = ("present", "row_weight", "cell_weight")
@@ -70,6 +72,11 @@ class FusionNet(NeuralNet):
             args, kwargs = self.get_params_for_optimizer(name, parameters)
             made = getattr(self, name)(*args, **kwargs) if parameters else None
             setattr(self, f"{name}_", made)
+        self._fitting_rows = rows_of_training(
+            torch.device(self.device),
+            "batch_size={size}",
+            "lower d_model, n_tokens or n_estimators",
+        )
         return self
 
     def forget_rows(self):
@@ -80,51 +87,83 @@ class FusionNet(NeuralNet):
                 callback.score = None
 
     def train_step(self, batch, **fit_params):
-        """Fit the critic on the batch, then the fusion."""
+        """Fit the critic on the batch, then the fusion; in parts where the batch does not fit."""
         self._set_training(True)
         blocks, X, y = self._unpack(batch)
-        present = X["present"]
         if self.modality_dropout > 0:
-            present = drop_modalities(present, self.modality_dropout)
-        with self._precision():
-            parts = self.module_.forward_parts(blocks, present)
-        if self._steers_information():
-            self._fit_critic(parts, X["row_weight"])
-
-        self.optimizer_.zero_grad(set_to_none=True)
-        with self._precision():
-            logits = self.module_.forward_logits(parts)
-        logits = _at_least_single(logits)
-        # summed, not averaged: each member learns as it would alone
-        losses = [self._prediction_loss(own, y, X["cell_weight"]) for own in logits]
-        loss = torch.stack(losses).sum()
-        if self._steers_information():
-            (loss + self.mi_weight * self._information(parts, X["row_weight"])).backward()
-        else:
-            loss.backward()
+            X = X | {"present": drop_modalities(X["present"], self.modality_dropout)}
+        # a step that the critic has made is not made again where the fusion's does not fit
+        self._critic_steps_left = self.critic_steps if self._steers_information() else 0
+        result = self._fitting_rows.run(
+            len(y), lambda size: self._add_gradients(divide(blocks, X, y, size))
+        )
         torch.nn.utils.clip_grad_norm_(self._fusion_parameters, 1.0)
         self.optimizer_.step()
-        return {"loss": loss.detach() / len(logits), "y_pred": logits.detach().mean(dim=0)}
+        return result
+
+    def _add_gradients(self, batch: list[BatchPart]) -> dict[str, Tensor]:
+        """Fit the critic, and leave the gradient of the main loss at the fusion's parameters.
+
+        NOTE[DIFF]: of a batch in several parts the bound of mutual information is the mean of the
+        parts' own bounds, as its pairs are those of rows that are there together.
+        """
+        # of a batch that is whole the critic and the fusion see the same parts
+        whole = self._forward_parts(batch[0]) if len(batch) == 1 else None
+        while self._critic_steps_left:
+            self._fit_critic(batch, whole)
+            self._critic_steps_left -= 1
+        self.optimizer_.zero_grad(set_to_none=True)
+        losses, predicted = [], []
+        for part in batch:
+            parts = whole or self._forward_parts(part)
+            with self._precision():
+                logits = self.module_.forward_logits(parts)
+            logits = _at_least_single(logits)
+            # summed, not averaged: each member learns as it would alone
+            own_losses = [
+                self._prediction_loss(own, part.y, part.X["cell_weight"]) for own in logits
+            ]
+            loss = torch.stack(own_losses).sum() * part.share
+            total = loss
+            if self._steers_information():
+                information = self._information(parts, part.X["row_weight"])
+                total = loss + self.mi_weight * part.weight_share * information
+            total.backward()
+            losses.append(loss.detach() / len(logits))
+            predicted.append(logits.detach().mean(dim=0))
+        return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(predicted)}
 
     def validation_step(self, batch, **fit_params):
         """Prediction loss of the averaged logits."""
         self._set_training(False)
         blocks, X, y = self._unpack(batch)
+
+        def predict(size):
+            parts = divide(blocks, X, y, size)
+            found = [self.module_(part.blocks, part.X["present"]) for part in parts]
+            return _at_least_single(torch.cat(found))
+
         with torch.no_grad(), self._precision():
-            logits = _at_least_single(self.module_(blocks, X["present"]))
+            logits = self._fitting_rows.run(len(y), predict)
             loss = self._prediction_loss(logits, y, X["cell_weight"])
             return {"loss": loss, "y_pred": logits}
 
     def _steers_information(self) -> bool:
         return self.mi_weight > 0 and self.critic_optimizer_ is not None
 
-    def _fit_critic(self, parts, row_weight: Tensor) -> None:
-        for _ in range(self.critic_steps):
-            self.critic_optimizer_.zero_grad(set_to_none=True)
+    def _forward_parts(self, part: BatchPart):
+        with self._precision():
+            return self.module_.forward_parts(part.blocks, part.X["present"])
+
+    def _fit_critic(self, batch: list[BatchPart], whole) -> None:
+        """Make one step of the critic."""
+        self.critic_optimizer_.zero_grad(set_to_none=True)
+        for part in batch:
+            parts = whole or self._forward_parts(part)
             with self._precision():
-                loss = self.module_.critic_loss(parts, row_weight)
-            loss.backward()
-            self.critic_optimizer_.step()
+                loss = self.module_.critic_loss(parts, part.X["row_weight"])
+            (loss * part.weight_share).backward()
+        self.critic_optimizer_.step()
 
     def _information(self, parts, row_weight: Tensor) -> Tensor:
         # NOTE[DIFF]: per shared dimension, so that one mi_weight suits any d_model; and a bound

@@ -1,6 +1,7 @@
 """MaskedLabEncoder: masked lab-test modeling as a scikit-learn transformer."""
 
 import copy
+from contextlib import nullcontext
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from .._training import (
 )
 from ._factor_analysis import fit_prior
 from ._lab_cells import LabResults
-from ._lab_imputation import batches
+from ._lab_embedding import embed_labs, embed_rows
 from ._lab_input import validate_labs
 from ._lab_learning import (
     attributes_now,
@@ -97,7 +98,8 @@ class MaskedLabEncoder(
     max_epochs : int, default=15
         Passes over the training rows at most.
     batch_size : int, default=128
-        Rows per optimiser step.
+        Rows per optimiser step. Where they do not fit into the device's memory, the gradients of
+        parts are added up, with one warning.
     learning_rate : float, default=2e-3
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
     weight_decay : float, default=1e-2
@@ -354,7 +356,8 @@ class MaskedLabEncoder(
         held_out = self.validation_fraction if self.early_stopping else 0.0
         train, validation = split_rows(cells, weight, held_out, seed)
         device = resolve_device(self.device)
-        with torch_seed(seed, device) as generator, with_gradients():
+        going_on = nullcontext() if checkpoint is None else checkpoint.going_on()
+        with torch_seed(seed, device) as generator, with_gradients(), going_on:
             module = self._begin(train, start, device)
             trainer = MaskedTrainer(module, plan, generator, len(train.cells), self._mask_weight())
             with epochs_of_fit(
@@ -440,19 +443,9 @@ class MaskedLabEncoder(
         check_is_fitted(self)
         cells = self._cells(validate_labs(self, X, self.levels_)[0])
         absent = np.nan if self.absent == "nan" else 0.0
-        embedding = np.full((len(cells), self._n_features_out), absent)
-        for rows, batch in batches(self._module, cells, np.flatnonzero(cells.n_measured)):
-            encoded = self._module.forward_encoder(batch)
-            if self.output == "pooled":
-                embedding[rows] = encoded.summary.cpu().numpy()
-            else:
-                tokens = embedding.reshape(len(cells), self.n_features_in_, self.d_model)
-                kept = batch.measured.cpu().numpy()
-                row = np.broadcast_to(rows[:, None], kept.shape)[kept]
-                tokens[row, batch.lab.cpu().numpy()[kept]] = (
-                    encoded.tokens[:, 1:][batch.measured].cpu().numpy()
-                )
-        return embedding
+        if self.output == "pooled":
+            return embed_rows(self._module, cells, self.n_components, absent)
+        return embed_labs(self._module, cells, self.n_features_in_, self.d_model, absent)
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of `transform`.
@@ -564,7 +557,7 @@ class MaskedLabEncoder(
         """Make the trained net ready to predict, and note how training went."""
         module = trainer.module
         if len(rows.cells):
-            calibrate_spread(module, rows)
+            calibrate_spread(module, rows, trainer.fitting_rows)
         if module.prior is not None:
             module.prior.keep_last_version()
         module = copy.deepcopy(module) if keep else module

@@ -3,12 +3,14 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .._checkpoint import Checkpoint, random_state, set_random_state
+from .._checkpoint import Checkpoint, load_optimizer, random_state, set_random_state
+from .._device_memory import FittingRows, rows_of_prediction, rows_of_training
 from .._nn.lab_batch import LabBatch, random_masking
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._training import WARM_UP, BestWeights, progress_bar
@@ -21,6 +23,7 @@ SCORED_SHARE = 0.2
 _STREAM_WARM_UP = 100
 # cells, padding among them, of the rows of a batch that go through the net together
 _CELLS_TOGETHER = 1_536
+_ROWS_HIDDEN_TOGETHER = 512
 
 
 class TrainingPlan(NamedTuple):
@@ -70,6 +73,9 @@ class MaskedTrainer:
         )
         self.schedule = self._make_schedule(n_rows)
         device = next(module.parameters()).device
+        self.fitting_rows = rows_of_training(
+            device, "batch_size={size}", "lower d_model or n_layers, give fewer labs"
+        )
         self._mask_weight = (
             None if mask_weight is None else torch.from_numpy(mask_weight).float().to(device)
         )
@@ -133,7 +139,6 @@ class MaskedTrainer:
         order = torch.randperm(len(rows.cells), generator=self.generator).numpy()
         total = 0.0
         for part in np.split(order, range(self.plan.batch_size, len(order), self.plan.batch_size)):
-            self.optimizer.zero_grad(set_to_none=True)
             total += self._accumulate_gradient(rows, part) * len(part)
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
             self.optimizer.step()
@@ -155,7 +160,7 @@ class MaskedTrainer:
         )
 
     def _accumulate_gradient(self, rows: TrainingRows, part: np.ndarray) -> float:
-        """Add the gradient of a batch's loss, and return the loss."""
+        """Leave the gradient of a batch's loss at the parameters, and return the loss."""
         parameter = next(self.module.parameters())
         batch = rows.cells.batch(part, parameter.dtype, parameter.device)
         low, high = self.plan.mask_ratio
@@ -168,18 +173,26 @@ class MaskedTrainer:
         weight = torch.from_numpy(rows.weight[part] / rows.weight.mean())
         weight = weight.to(parameter)
         n_hidden = hidden.measured.sum().clamp(min=1)
-        loss = 0.0
-        for piece in _alike(visible):
-            seen, asked = visible.rows(piece), hidden.rows(piece)
-            share = asked.measured.sum() / n_hidden
-            piece_loss = self.module(seen, asked, version[piece], weight[piece]) * share
-            piece_loss.backward()
-            loss += piece_loss.item()
-        return loss
+        alike = _alike(visible)
+
+        def add_gradients(size: int) -> float:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = 0.0
+            for piece in (each for together in alike for each in together.split(size)):
+                seen, asked = visible.rows(piece), hidden.rows(piece)
+                share = asked.measured.sum() / n_hidden
+                piece_loss = self.module(seen, asked, version[piece], weight[piece]) * share
+                piece_loss.backward()
+                loss += piece_loss.item()
+            return loss
+
+        return self.fitting_rows.run(len(part), add_gradients)
 
     def _validate(self, validation: LabCells | None) -> None:
         if validation is not None:
-            self.validation_scores.append(r2_hidden(self.module, validation, seed=0))
+            self.validation_scores.append(
+                r2_hidden(self.module, validation, seed=0, fitting=self.fitting_rows)
+            )
             self.best.update(len(self.loss_curve), self.validation_scores[-1], self.module)
 
     def _out_of_patience(self) -> bool:
@@ -200,14 +213,15 @@ class MaskedTrainer:
         }
 
     def _load_state(self, state: dict) -> None:
-        set_random_state(state["layers"])
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.generator.set_state(state["generator"])
-        self.loss_curve = state["loss_curve"]
-        self.validation_scores = state["validation_scores"]
+        # the best weights first, so that ones that do not fit are found now and not at the end
         self.best.load_state_dict(state["best"])
+        self.best.restore(self.module)
+        self.module.load_state_dict(state["module"])
+        load_optimizer(self.optimizer, self.schedule, state)
+        self.loss_curve = [float(loss) for loss in state["loss_curve"]]
+        self.validation_scores = [float(score) for score in state["validation_scores"]]
+        set_random_state(state["layers"])
+        self.generator.set_state(state["generator"])
 
 
 def _alike(batch: LabBatch) -> list[torch.Tensor]:
@@ -253,44 +267,62 @@ def predict_hidden(
     cells: LabCells,
     seed: int,
     version: np.ndarray | None = None,
-    batch_size: int = 512,
+    fitting: FittingRows | None = None,
 ) -> HiddenCells:
     """Hide a fifth of the observed cells and predict them from the rest."""
     module.eval()
     parameter = next(module.parameters())
     generator = torch.Generator().manual_seed(seed)
+    fitting = fitting or rows_of_prediction(parameter.device)
     found = []
-    for start in range(0, len(cells), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(cells)))
+    for part in fitting.slices(len(cells), _ROWS_HIDDEN_TOGETHER):
+        rows = np.arange(part.start, part.stop)
         batch = cells.batch(rows, parameter.dtype, parameter.device)
         ratio = torch.full((len(rows),), SCORED_SHARE, device=parameter.device)
+        # for all of them: what is hidden does not depend on how many fit into the memory
         visible, hidden = random_masking(batch, ratio, generator)
         by = None if version is None else torch.from_numpy(version[rows]).to(parameter.device)
-        encoded = module.forward_encoder(visible, by)
-        value, _ = module.forward_decoder(encoded, hidden.lab)
-        spread = module.spread(encoded, hidden.lab)
-        kept = hidden.measured
-        parts = (hidden.lab, hidden.value, value, spread)
-        found.append(torch.stack([part[kept].double() for part in parts]).cpu())
+        predict = partial(_predict, module, visible, hidden, by)
+        found += [parts for _, parts in fitting.batches(len(rows), len(rows), predict)]
+    fitting.warn()
     lab, *numbers = torch.cat(found, dim=1).numpy()
     return HiddenCells(lab.astype(np.int64), *numbers)
 
 
-def r2_hidden(module: MaskedLabAutoencoder, cells: LabCells, seed: int) -> float:
+def _predict(
+    module: MaskedLabAutoencoder,
+    visible: LabBatch,
+    hidden: LabBatch,
+    version: torch.Tensor | None,
+    rows: slice,
+) -> torch.Tensor:
+    """Lab, value, prediction and its spread of the hidden cells of some rows, (4, n_hidden)."""
+    seen, asked = (LabBatch(*(part[rows] for part in batch)) for batch in (visible, hidden))
+    encoded = module.forward_encoder(seen, None if version is None else version[rows])
+    value, _ = module.forward_decoder(encoded, asked.lab)
+    parts = (asked.lab, asked.value, value, module.spread(encoded, asked.lab))
+    return torch.stack([part[asked.measured].double() for part in parts]).cpu()
+
+
+def r2_hidden(
+    module: MaskedLabAutoencoder, cells: LabCells, seed: int, fitting: FittingRows | None = None
+) -> float:
     """Share of the hidden cells' variance around the training means that is explained."""
-    hidden = predict_hidden(module, cells, seed)
+    hidden = predict_hidden(module, cells, seed, fitting=fitting)
     total = (hidden.true**2).sum()
     left = ((hidden.true - hidden.predicted) ** 2).sum()
     return float(1.0 - left / total) if total > 0 else 0.0
 
 
-def calibrate_spread(module: MaskedLabAutoencoder, rows: TrainingRows) -> None:
+def calibrate_spread(
+    module: MaskedLabAutoencoder, rows: TrainingRows, fitting: FittingRows | None = None
+) -> None:
     """Scale each lab's predicted standard deviation to the errors on re-hidden cells.
 
     The linear part predicts a row by what other rows taught it. A lab with few cells borrows
     from the mean of all, which weighs as much as twenty cells.
     """
-    hidden = predict_hidden(module, rows.cells, 0, rows.version)
+    hidden = predict_hidden(module, rows.cells, 0, rows.version, fitting)
     if not len(hidden.lab):
         return
     ratio = ((hidden.true - hidden.predicted) / hidden.spread) ** 2

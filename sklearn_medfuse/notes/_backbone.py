@@ -247,6 +247,8 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
                 **loading,
             )
         max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
+        # settings that a tokenizer takes as they are may fail at its first text
+        special_tokens(tokenizer)
     except DamagedFileError:
         raise
     except OSError as error:

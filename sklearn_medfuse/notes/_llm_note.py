@@ -96,7 +96,8 @@ class LLMNoteEncoder(
         Highest learning rate of AdamW; None takes 1e-3 for an adapter and 3e-5 for all weights. The
         new head takes ten times that.
     batch_size : int, default=16
-        Notes per batch.
+        Notes per batch. Where they do not fit into the device's memory, the gradients of parts are
+        added up, with one warning.
     gradient_accumulation : int, default=1
         Batches per step.
     gradient_checkpointing : bool, default=False

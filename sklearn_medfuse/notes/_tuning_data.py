@@ -9,9 +9,9 @@ from .._private_errors import no_values_in_errors
 from .._training import resolve_device
 from ._backbone import ModelParts, choose_dtype, tokenize
 from ._chunking import chunk_tokens, split_notes, tokenize_in_parts
-from ._fine_tuning import TuningData, TuningSettings
 from ._labels import check_length, label_matrix
 from ._special_tokens import prompt_tokens, special_tokens
+from ._tuning_task import TuningData, TuningSettings
 
 _LEARNING_RATES = {"lora": 1e-3, "full": 3e-5}
 

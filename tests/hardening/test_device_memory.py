@@ -1,14 +1,26 @@
-"""A device without room for a batch gets smaller ones, with one warning and the same result."""
+"""A device without room for a batch gets smaller ones, with one warning and the same result.
+
+Of training too: a step is divided, and its gradients are those of the whole step.
+"""
+
+import json
+import re
+import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse._training import in_fitting_batches
+from sklearn_medfuse._device_memory import FittingRows, in_fitting_batches
+from sklearn_medfuse._nn.fusion_ensemble import FusionWithCritic
+from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
+from sklearn_medfuse.fusion._net import FusionNet
 from sklearn_medfuse.notes import _workers
 from sklearn_medfuse.notes._backbone import Backbone
 from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._tuning_task import TuningTask
 
 
 @pytest.fixture
@@ -155,3 +167,217 @@ def test_one_row_that_does_not_fit_is_an_error():
 def test_batches_that_fit_are_as_large_as_asked_for():
     parts = in_fitting_batches(10, 4, lambda rows: rows.stop - rows.start, torch.device("cpu"))
     assert list(parts) == [4, 4, 2]
+
+
+# training
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
+DIVIDED = r"Training steps of {} rows do not fit .* parts of {} rows or fewer.*{}"
+
+
+@pytest.fixture
+def limit_rows(monkeypatch):
+    """Return a function after which a method takes so many rows, and a list of what it took."""
+
+    def limit(owner, name, n_rows, count):
+        whole, taken = getattr(owner, name), []
+
+        def limited(self, *args):
+            result = whole(self, *args)
+            # at the end, when layers have drawn and a critic has made its step
+            if count(*args) > n_rows:
+                raise OUT_OF_MEMORY
+            taken.append(count(*args))
+            return result
+
+        monkeypatch.setattr(owner, name, limited)
+        return taken
+
+    return limit
+
+
+def test_a_failed_attempt_leaves_no_trace():
+    """It is made again with the draws that it had, and with fewer rows from then on."""
+    rows = FittingRows(torch.device("cpu"), "{size} of {asked} on {device}", "buy more")
+    tried = []
+
+    def attempt(size):
+        tried.append(size)
+        drawn = torch.rand(3)
+        if size > 3:
+            raise OUT_OF_MEMORY
+        return drawn
+
+    before = torch.get_rng_state()
+    with pytest.warns(UserWarning, match="3 of 12 on 'cpu'") as caught:
+        found = rows.run(12, attempt)
+    assert len(caught) == 1
+    after = torch.get_rng_state()
+    torch.set_rng_state(before)
+    torch.testing.assert_close(found, torch.rand(3), rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), after)
+    # said once, though fewer yet fit of the next
+    rows.run(10, lambda size: attempt(4 if size > 1 else 1))
+    assert tried == [12, 6, 3, 4, 1]
+    with pytest.raises(torch.OutOfMemoryError, match=r"single row .* buy more"):
+        rows.run(10, lambda size: attempt(4))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_lab_training_in_parts_is_that_of_whole_steps(make_lab_encoder, limit_rows, early_stopping):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    X[::3, 1] = np.nan
+    params = {"dropout": 0.0, "early_stopping": early_stopping, "n_iter_no_change": 9}
+    expected = make_lab_encoder(**params).fit(X)
+    taken = limit_rows(
+        MaskedLabAutoencoder, "forward_encoder", 5, lambda visible, version=None: len(visible.lab)
+    )
+    with pytest.warns(UserWarning, match=DIVIDED.format(16, 4, "batch_size=4")) as caught:
+        found = make_lab_encoder(**params).fit(X)
+    assert len(caught) == 1
+    assert max(taken) <= 4
+    np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-5)
+    np.testing.assert_allclose(found.validation_scores_, expected.validation_scores_, atol=1e-5)
+    assert abs(found.loss_curve_[0] - found.loss_curve_[-1]) > 1e-3
+    with pytest.warns(UserWarning, match=r"1024 rows .* batches of 3 are used") as caught:
+        vectors = found.transform(X)
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="batches of 3"):
+        np.testing.assert_allclose(vectors, expected.transform(X), atol=1e-4)
+
+
+def test_what_a_lab_encoder_says_needs_no_room_for_all(make_lab_encoder, limit_rows):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    X[::3, 1] = np.nan
+    encoders = [make_lab_encoder(output=output).fit(X) for output in ("pooled", "tokens")]
+    calls = [partial(encoder.transform, X) for encoder in encoders]
+    calls += [
+        partial(encoders[0].impute, X),
+        lambda: encoders[0].impute(X, return_std=True)[1],
+        partial(encoders[0].score, X),
+        lambda: encoders[0].reconstruct(X)[["lab", "true", "predicted", "std"]],
+    ]
+    expected = [call() for call in calls]
+    limit_rows(MaskedLabAutoencoder, "forward_decoder", 7, lambda encoded, lab: len(lab))
+    limit_rows(
+        MaskedLabAutoencoder, "forward_encoder", 7, lambda visible, version=None: len(visible.lab)
+    )
+    for call, whole in zip(calls, expected, strict=True):
+        with pytest.warns(UserWarning, match="with the same result"):
+            np.testing.assert_allclose(call(), whole, rtol=0, atol=1e-9)
+    with pytest.warns(UserWarning, match="with other draws") as caught:
+        drawn = encoders[0].impute(X, n_imputations=2)
+    assert len(caught) == 1
+    assert np.isfinite(drawn).all()
+
+
+def test_a_row_of_labs_that_does_not_fit_is_an_error(make_lab_encoder, limit_rows):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    limit_rows(MaskedLabAutoencoder, "forward", 0, lambda visible, *args: len(visible.lab))
+    with pytest.raises(torch.OutOfMemoryError, match=r"single row .* lower d_model or n_layers"):
+        make_lab_encoder().fit(X)
+
+
+@pytest.fixture
+def fit_fusion():
+    """Return a function that fits a classifier whose layers draw nothing."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 5)), rng.integers(0, 2, (50, 2))
+    weight = rng.uniform(0.5, 2.0, 50)
+
+    def fit(**params):
+        small = {"d_model": 8, "n_heads": 2, "n_estimators": 2, "max_epochs": 3, "batch_size": 16}
+        model = MEDFuseClassifier(
+            modalities={"labs": 2, "notes": 3},
+            dropout=0.0,
+            device="cpu",
+            random_state=0,
+            linear_weight=0.0,
+            **small | params,
+        )
+        return model.fit(X, y, sample_weight=weight), model.predict_proba(X)
+
+    return fit
+
+
+@pytest.mark.parametrize("params", [{"mi_weight": 0.0}, {"mi_weight": 0.0, "fusion": "concat"}])
+def test_fusion_training_in_parts_is_that_of_whole_steps(fit_fusion, limit_rows, params):
+    model, expected = fit_fusion(**params)
+    limit_rows(FusionWithCritic, "forward_logits", 5, lambda parts: _n_rows(parts))
+    with pytest.warns(UserWarning, match="do not fit") as caught:
+        divided, found = fit_fusion(**params)
+    told = [str(warning.message) for warning in caught]
+    assert re.match(DIVIDED.format(16, 4, "batch_size=4"), told[0])
+    assert sum("Training" in message for message in told) == 1
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    losses = [one.net_.history[:, "train_loss"] for one in (model, divided)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_the_critic_makes_each_step_once(fit_fusion, limit_rows):
+    """With parts of many rows the bound is nearly that of the batch, and the critic is the same."""
+    _, expected = fit_fusion(mi_weight=0.1, critic_steps=2, max_epochs=1, batch_size=50)
+    steps = limit_rows(FusionNet, "_fit_critic", 10**6, lambda *args: 1)
+    limit_rows(FusionWithCritic, "forward_logits", 25, lambda parts: _n_rows(parts))
+    with pytest.warns(UserWarning, match="do not fit") as caught:
+        _, found = fit_fusion(mi_weight=0.1, critic_steps=2, max_epochs=1, batch_size=50)
+    assert re.match(DIVIDED.format(50, 25, "batch_size=25"), str(caught[0].message))
+    assert len(steps) == 2
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_the_critic_is_fitted_to_the_whole_batch_in_parts(fit_fusion, limit_rows):
+    """Its loss is a mean over rows, so parts give its step exactly."""
+    params = {"mi_weight": 1e-12, "critic_steps": 2}
+    model, _ = fit_fusion(**params)
+    limit_rows(FusionWithCritic, "forward_parts", 5, lambda blocks, present: len(present))
+    with pytest.warns(UserWarning, match="do not fit"):
+        divided, _ = fit_fusion(**params)
+    whole, parts = (dict(one.net_.module_.critic.named_parameters()) for one in (model, divided))
+    assert whole
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def _n_rows(parts):
+    return len(parts[0].shared if parts[0].shared is not None else parts[0].specific[0])
+
+
+@pytest.fixture
+def calm_bert(tiny_bert, tmp_path):
+    """A model without dropout, which draws other units for other parts."""
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+@pytest.mark.parametrize("objective", ["supervised", "language"])
+@pytest.mark.parametrize("model", ["bert", "llama"])
+def test_fine_tuning_in_parts_is_that_of_whole_steps(
+    note_encoder, calm_bert, tiny_llama, many_notes, limit_rows, objective, model
+):
+    y = np.arange(len(many_notes)) % 2
+    params = {"fine_tuning": "lora", "objective": objective, "max_epochs": 2, "random_state": 0}
+    params |= {"model": calm_bert if model == "bert" else tiny_llama, "n_iter_no_change": 9}
+    params |= {"batch_size": 8, "gradient_accumulation": 2, "learning_rate": 1e-2}
+    expected = note_encoder(**params).fit(many_notes, y).validation_loss_
+    if objective == "supervised":
+        taken = limit_rows(TuningTask, "note_vectors", 3, len)
+    else:
+        taken = limit_rows(TuningTask, "_states", 3, lambda ids, visible: len(ids))
+    with pytest.warns(UserWarning, match=DIVIDED.format(8, 2, "batch_size=2")) as caught:
+        found = note_encoder(**params).fit(many_notes, y).validation_loss_
+    assert len(caught) == 1
+    assert max(taken) <= 3
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert abs(expected[-1] - expected[0]) > 1e-4
+
+
+def test_a_note_that_does_not_fit_in_training_is_an_error(note_encoder, many_notes, limit_rows):
+    y = np.arange(len(many_notes)) % 2
+    limit_rows(TuningTask, "note_vectors", 0, len)
+    with pytest.raises(torch.OutOfMemoryError, match="lower max_length or max_chunks"):
+        note_encoder(fine_tuning="lora", max_epochs=1).fit(many_notes, y)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 import skops.io
+import torch
 from hardening_fuzz import BAD, Bench, fuzz
 from hardening_mutations import Canary
 from hardening_targets import TARGETS
@@ -339,6 +340,13 @@ def test_more_layers_than_weights_are_refused(model_folder):
         note_encoder(model_folder).fit(["a"])
 
 
+@pytest.mark.parametrize("length", [[1], {"a": 1}, "long"])
+def test_a_length_that_is_no_number_is_refused(model_folder, length):
+    edit(model_folder / "tokenizer_config.json", model_max_length=length)
+    with pytest.raises(OSError, match=r"model.*cannot be read"):
+        note_encoder(model_folder).fit(["a"])
+
+
 def test_tokens_without_a_vector_are_refused(model_folder):
     content = json.loads((model_folder / "tokenizer.json").read_text())
     content["model"]["vocab"]["a"] = 5000
@@ -393,6 +401,66 @@ def test_a_checkpoint_that_unfolds_is_refused(tmp_path):
     checkpoint.path.write_bytes(hashlib.sha256(content).digest() + content)
     with pytest.raises(ValueError, match=r"cannot be read\. Remove it"):
         checkpoint.load()
+
+
+def scale_loadings(factor):
+    """Weights of the right shapes with which the linear part has no solution."""
+
+    def forge(state):
+        state["module"]["prior.of_scores.loadings"] *= factor
+
+    return forge
+
+
+def forge_moments(state):
+    next(iter(state["optimizer"]["state"].values()))["exp_avg"] = torch.zeros(3)
+
+
+def forge_schedule(state):
+    state["schedule"]["last_epoch"] = "three"
+
+
+def forge_best(state):
+    """What is put back when training ends."""
+    best = state["best"].get("weights", state["best"])
+    best["tokens.summary" if "weights" in state["best"] else "head"] = torch.zeros(3)
+
+
+def forge_losses(state):
+    state["loss_curve" if "loss_curve" in state else "losses"] = ["three"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "forge"),
+    [
+        ("lab checkpoint", scale_loadings(1e30)),
+        ("lab checkpoint", scale_loadings(float("nan"))),
+        ("lab checkpoint", forge_best),
+        ("lab checkpoint", forge_losses),
+        ("lab checkpoint", forge_moments),
+        ("lab checkpoint", forge_schedule),
+        ("fine-tuning checkpoint", forge_best),
+        ("fine-tuning checkpoint", forge_losses),
+        ("fine-tuning checkpoint", forge_moments),
+        ("fine-tuning checkpoint", forge_schedule),
+    ],
+)
+def test_a_forged_checkpoint_is_what_is_at_fault(tmp_path, name, forge):
+    """Sealed and of the right form, and yet no training can go on from it."""
+    target = next(target for target in TARGETS if target.name == name)
+    folder, beside = tmp_path / "case", tmp_path / "beside"
+    folder.mkdir()
+    beside.mkdir()
+    target.write(folder, beside)
+    (file,) = folder.glob("*.pt")
+    state = torch.load(io.BytesIO(file.read_bytes()[32:]), weights_only=True)
+    forge(state)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    file.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    with pytest.raises(ValueError, match=rf"{file.name} .* cannot be read\. Remove it"):
+        target.read(folder, beside)
 
 
 def test_an_entry_under_another_key_or_a_view_is_not_used(tmp_path):

@@ -260,7 +260,7 @@ from sklearn_medfuse.notes import _fine_tuning
 
 with open(sys.argv[1], "rb") as file:
     encoder, notes, y, groups = pickle.load(file)
-loss = _fine_tuning._Task.loss
+loss = _fine_tuning.TuningTask.batch
 calls = []
 
 def kill_in_the_third_epoch(self, *args):
@@ -269,7 +269,7 @@ def kill_in_the_third_epoch(self, *args):
         os.kill(os.getpid(), signal.SIGKILL)
     return loss(self, *args)
 
-_fine_tuning._Task.loss = kill_in_the_third_epoch
+_fine_tuning.TuningTask.batch = kill_in_the_third_epoch
 encoder.fit(notes, y, groups=groups)
 """
 
