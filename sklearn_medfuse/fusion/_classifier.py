@@ -15,19 +15,14 @@ from sklearn.utils.validation import (
 )
 
 from .._doc_link import DocLinkMixin
-from .._nn.fusion_ensemble import FUSIONS, MI_ESTIMATORS, FusionWithCritic
+from .._nn.fusion_ensemble import FUSIONS, MI_ESTIMATORS
 from .._nn.fusion_parts import FusionParts
 from .._nn.losses import LOSSES
 from .._private_errors import no_values_in_errors
-from .._state import NetStateMixin, for_inference
-from .._training import resolve_device_to_load
 from . import _fitting
-from ._decisions import Decisions
-from ._fused_model import FusedModel
+from ._fitted_state import FittedStateMixin
 from ._insight import InsightMixin
-from ._linear_part import LinearPart
 from ._modalities import (
-    BlockScaler,
     check_scaling,
     only_modality,
     resolve_modalities,
@@ -38,7 +33,12 @@ from ._training_rows import TrainingRows
 
 
 class MEDFuseClassifier(
-    InsightMixin, DocLinkMixin, NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+    InsightMixin,
+    DocLinkMixin,
+    FittedStateMixin,
+    ClassifierMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Predict diseases from several modalities, keeping the shared and the specific apart.
 
@@ -89,10 +89,11 @@ class MEDFuseClassifier(
         Dropout probability.
     n_estimators : int, default=4
         Nets trained side by side from different initial weights, their logits averaged.
-    linear_weight : float, default=0.5
+    linear_weight : float or "auto", default=0.6
         Weight, below 1, that penalised logistic regressions, one on each modality, have in the
-        mean of the logits; 0 leaves them out, as the paper does.
-    linear_C : float, default=0.5
+        mean of the logits; 0 leaves them out, as the paper does. "auto" takes the weight, 0 to 1,
+        that predicts best the rows held out by `decision_folds`.
+    linear_C : float, default=1.0
         Inverse strength of their penalty, as in scikit-learn, for modalities of length one.
     loss : {"log_loss", "focal", "asymmetric"}, default="log_loss"
         Prediction loss. Focal (Lin et al. 2017, exponent 2) lets easy cells count less, asymmetric
@@ -110,8 +111,9 @@ class MEDFuseClassifier(
     calibration : {"temperature", "isotonic"} or None, default=None
         Calibrate probabilities, label by label, on held-out predictions.
     decision_folds : int or None, default=3
-        For `threshold` and `calibration`: number of folds to predict out of fold, each with
-        a net of its own; None uses the `validation_fraction` that one net is not trained on.
+        For `threshold`, `calibration` and linear_weight="auto": number of folds to predict out of
+        fold, each with a net of its own; None uses the `validation_fraction` that one net is not
+        trained on.
         Whole groups are held out when `groups` are given to fit.
     max_epochs : int, default=12
         Passes over the training rows at most. Twelve suit a thousand rows; fewer rows need more.
@@ -159,6 +161,8 @@ class MEDFuseClassifier(
         Tokens of each modality; 0 for a vector.
     part_names_ : list of str
         What `contributions` tells apart: the modalities, "shared" and "baseline".
+    linear_weight_ : float
+        Weight that the linear part has.
     thresholds_ : ndarray of shape (n_labels,) or (1,)
         Probability from which each label, or the second class, is predicted.
     temperatures_ : ndarray of shape (n_labels,) or (1,)
@@ -227,7 +231,7 @@ class MEDFuseClassifier(
         "n_tokens": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "linear_weight": [Interval(Real, 0, 1, closed="left")],
+        "linear_weight": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "linear_C": [Interval(Real, 0, None, closed="neither")],
         "loss": [StrOptions(set(LOSSES))],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
@@ -269,8 +273,8 @@ class MEDFuseClassifier(
         n_tokens=4,
         dropout=0.3,
         n_estimators=4,
-        linear_weight=0.5,
-        linear_C=0.5,
+        linear_weight=0.6,
+        linear_C=1.0,
         loss="log_loss",
         class_weight=None,
         threshold=0.5,
@@ -365,8 +369,9 @@ class MEDFuseClassifier(
 
         rng = check_random_state(self.random_state)
         fitted = _fitting.train(self, rows, targets, self.modalities_, self.n_input_tokens_, rng)
-        self._remember_net(fitted)
-        self._remember_decisions(_fitting.learn_decisions(self, rows, targets, fitted, rng))
+        model, decisions = _fitting.learn_decisions(self, rows, targets, fitted, rng)
+        self._remember_model(fitted, model)
+        self._remember_decisions(decisions)
         self._mean_contributions = self._contributions(rows.X).mean(axis=0)
         return self
 
@@ -482,62 +487,6 @@ class MEDFuseClassifier(
         self.n_input_tokens_ = resolve_tokens(self.input_tokens, self.modalities_, X)
         check_scaling(self.input_scaling, columns)
 
-    def _remember_targets(self, targets: Targets, names) -> None:
-        if targets.kind == "multiclass" and self.loss == "asymmetric":
-            raise ValueError(
-                "loss='asymmetric' is one of labels, and y has several classes; use 'log_loss' or "
-                "'focal'."
-            )
-        self.classes_ = targets.classes
-        self._target_kind = targets.kind
-        self._constant_labels = targets.constant
-        if names is not None:
-            self.target_names_ = names
-        elif hasattr(self, "target_names_"):
-            del self.target_names_
-        targets.warn_of_constant_labels(np.arange(targets.n_outputs) if names is None else names)
-
-    def _remember_net(self, fitted: _fitting.FittedNet) -> None:
-        net = fitted.net
-        self.net_ = net
-        scaler, linear = fitted.model.scaler, fitted.model.linear
-        self._input_mean, self._input_scale = scaler.mean, scaler.scale
-        self._linear = None if linear is None else list(linear)
-        parts = [
-            *(self.modalities_ if net.module_.fusion[0].has_specific else []),
-            *(["shared"] if net.module_.fusion[0].has_shared else []),
-        ]
-        self.part_names_ = [*parts, "baseline"]
-        self.n_iter_ = len(net.history)
-        self.loss_curve_ = [float(loss) for loss in net.history[:, "train_loss"]]
-        validated = fitted.held_out is not None
-        self.validation_losses_ = (
-            [float(loss) for loss in net.history[:, "valid_loss"]] if validated else []
-        )
-        if "valid_score" in net.history[-1]:
-            self.validation_scores_ = [float(score) for score in net.history[:, "valid_score"]]
-        elif hasattr(self, "validation_scores_"):
-            del self.validation_scores_
-
-    def _remember_decisions(self, decisions: Decisions) -> None:
-        self.thresholds_ = decisions.thresholds
-        for name, value in (
-            ("temperatures_", decisions.temperatures),
-            ("_isotonic", decisions.isotonic),
-        ):
-            if value is not None:
-                setattr(self, name, value)
-            elif hasattr(self, name):
-                delattr(self, name)
-
-    def _decisions(self) -> Decisions:
-        return Decisions(
-            Targets(self._target_kind, self.classes_, self._constant_labels),
-            self.thresholds_,
-            getattr(self, "temperatures_", None),
-            getattr(self, "_isotonic", None),
-        )
-
     def _validate_input(self, X) -> np.ndarray:
         check_is_fitted(self)
         with no_values_in_errors():
@@ -548,28 +497,6 @@ class MEDFuseClassifier(
     def _logits(self, X) -> np.ndarray:
         X = self._validate_input(X)
         return self._model().logits(X)
-
-    def _model(self) -> FusedModel:
-        scaler = BlockScaler(
-            self.modalities_, self.n_input_tokens_, self._input_mean, self._input_scale
-        )
-        linear = None
-        if self._linear is not None:
-            linear = LinearPart(*self._linear)
-        return FusedModel(self.net_.module_, scaler, linear, self.linear_weight)
-
-    def _get_module(self):
-        return self.net_.module_ if hasattr(self, "net_") else None
-
-    def _build_module(self) -> FusionWithCritic:
-        return _fitting.build_module(
-            self, self.modalities_, self.n_input_tokens_, len(self._constant_labels)
-        )
-
-    def _restore_module(self) -> FusionWithCritic:
-        device = resolve_device_to_load(self.device)
-        self.net_ = _fitting.build_net(self, self._build_module(), device, 1).initialize()
-        return for_inference(self.net_.module_, device)
 
     def __getstate__(self):
         """Return the state; a fitted estimator leaves its callbacks behind."""

@@ -93,24 +93,32 @@ def fit_temperatures(targets: Targets, logits, y, weight) -> np.ndarray:
         Temperatures, between 0.05 and 20; 1 where a label has one value only.
     """
     if targets.kind == "multiclass":
-
-        def loss_of_classes(log_temperature):
-            log_p = log_softmax(logits / np.exp(log_temperature), axis=1)
-            return -(weight[:, 0] * log_p[np.arange(len(y)), y]).sum()
-
-        return np.array([_minimise(loss_of_classes)])
-
-    def loss_of_label(log_temperature, j):
-        z = logits[:, j] / np.exp(log_temperature)
-        return (weight[:, j] * (np.logaddexp(0, z) - y[:, j] * z)).sum()
-
+        return np.array([_best_temperature(targets, logits, y, weight)[0]])
     return np.array(
         [
-            _minimise(lambda t, j=j: loss_of_label(t, j)) if _has_both(y[:, j], weight[:, j]) else 1
+            _best_temperature(targets, logits[:, [j]], y[:, [j]], weight[:, [j]])[0]
+            if _has_both(y[:, j], weight[:, j])
+            else 1
             for j in range(logits.shape[1])
         ],
         dtype=np.float64,
     )
+
+
+def cooled_loss(targets: Targets, logits, y, weight) -> float:
+    """Sum of the log losses of all outputs under the one temperature that is best for them.
+
+    Parameters
+    ----------
+    targets, logits, y, weight
+        As in `fit_temperatures`.
+
+    Returns
+    -------
+    float
+        The loss in nats, weighted.
+    """
+    return _best_temperature(targets, logits, y, weight)[1]
 
 
 def fit_isotonic(targets: Targets, logits, y, weight) -> list[np.ndarray]:
@@ -186,6 +194,14 @@ def _has_both(y, weight) -> bool:
     return bool(len(seen)) and 0 < seen.mean() < 1
 
 
-def _minimise(loss) -> float:
+def _best_temperature(targets: Targets, logits, y, weight) -> tuple[float, float]:
+    """Temperature of all outputs together by maximum likelihood, and the loss that it leaves."""
+
+    def loss(log_temperature):
+        z = logits / np.exp(log_temperature)
+        if targets.kind == "multiclass":
+            return -(weight[:, 0] * log_softmax(z, axis=1)[np.arange(len(y)), y]).sum()
+        return (weight * (np.logaddexp(0, z) - y * z)).sum()
+
     found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
-    return float(np.exp(found.x))
+    return float(np.exp(found.x)), float(found.fun)

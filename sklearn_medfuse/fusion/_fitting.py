@@ -23,6 +23,7 @@ from .._training import (
 from ._decisions import Decisions
 from ._fused_model import FusedModel
 from ._linear_part import LinearPart
+from ._mixing import choose_linear_weight
 from ._modalities import BlockScaler
 from ._net import EpochBar, FusionNet, ValidationScore
 from ._scored_model import ScoredModel
@@ -114,7 +115,8 @@ def train(params, rows: TrainingRows, targets: Targets, columns, n_tokens, rng) 
     scaler = BlockScaler.fit(columns, n_tokens, rows.X, rows.row_weight, params.input_scaling)
     dtype = torch.float64 if params.precision == "float64" else torch.float32
     kept = rows if split is None else rows.take(split[0])
-    weight = params.linear_weight
+    # half of it until rows held out have told how much
+    weight = 0.5 if params.linear_weight == "auto" else params.linear_weight
     linear = LinearPart.fit(scaler, kept, targets, params.linear_C) if weight > 0 else None
     validation, score = None, None
     if split is not None:
@@ -139,47 +141,83 @@ def train(params, rows: TrainingRows, targets: Targets, columns, n_tokens, rng) 
     return FittedNet(net, model, None if split is None else split[1])
 
 
+class HeldOut(NamedTuple):
+    """What a net and the linear part beside it say of rows that neither was trained on.
+
+    Attributes
+    ----------
+    deep : float array of shape (n, n_outputs)
+        Logits of the net.
+    linear : float array of shape (n, n_outputs) or None
+        Those of the linear part.
+    rows : TrainingRows
+        The rows.
+    weight : float array of shape (n, n_outputs) or (n, 1)
+        How much each label of each row counts.
+    """
+
+    deep: np.ndarray
+    linear: np.ndarray | None
+    rows: TrainingRows
+    weight: np.ndarray
+
+
 def learn_decisions(
     params, rows: TrainingRows, targets: Targets, fitted: FittedNet, rng
-) -> Decisions:
-    """Calibrate and tune thresholds on rows that the net predicting them was not trained on."""
-    tune = params.threshold == "tune"
+) -> tuple[FusedModel, Decisions]:
+    """Weigh the linear part, calibrate and tune thresholds on rows held out of the training."""
+    tune, model = params.threshold == "tune", fitted.model
     n_thresholds = targets.n_outputs if targets.kind == "multilabel-indicator" else 1
     decisions = Decisions(targets, np.full(n_thresholds, 0.5 if tune else float(params.threshold)))
-    if not tune and params.calibration is None:
-        return decisions
-    logits, held_out = _held_out_logits(params, rows, targets, fitted, rng)
-    # what weighs classes would distort probabilities; what is missing still does not count
-    weight = held_out.row_weight[:, None] * (held_out.cell_weight > 0)
+    if not _decides(params):
+        return model, decisions
+    deep, linear, held_out, weight = _predict_held_out(params, rows, targets, fitted, rng)
+    if params.linear_weight == "auto":
+        share = choose_linear_weight(targets, deep, linear, held_out.y, weight)
+        model = model._replace(weight=share)
+    logits = deep if linear is None else model.mixed(deep, linear)
     decisions = decisions.calibrated(params.calibration, logits, held_out.y, weight)
-    if not tune:
-        return decisions
-    return decisions.tuned(logits, held_out.y, weight, params.false_negative_cost)
+    if tune:
+        decisions = decisions.tuned(logits, held_out.y, weight, params.false_negative_cost)
+    return model, decisions
 
 
-def _held_out_logits(
+def _predict_held_out(
     params, rows: TrainingRows, targets: Targets, fitted: FittedNet, rng
-) -> tuple[np.ndarray, TrainingRows]:
-    """Logits of rows that no net predicting them was trained on, and these rows."""
+) -> HeldOut:
+    """Predict rows by nets that were not trained on them."""
     if params.decision_folds is None:
         if fitted.held_out is None:
             raise ValueError(
                 f"validation_fraction={params.validation_fraction} of {len(rows.X)} rows is too "
                 "little to tune decisions on; hold out more, or set decision_folds."
             )
-        held_out = rows.take(fitted.held_out)
-        return fitted.model.logits(held_out.X), held_out
-    logits = np.zeros((len(rows.X), targets.n_outputs))
-    for kept, left in rows.folds(params.decision_folds, rng):
-        scaler = fitted.model.scaler
-        part = train(params, rows.take(kept), targets, scaler.columns, scaler.n_tokens, rng)
-        logits[left] = part.model.logits(rows.X[left])
-    return logits, rows
+        rows = rows.take(fitted.held_out)
+        parts = [(np.arange(len(rows.X)), fitted.model)]
+    else:
+        parts = []
+        for kept, left in rows.folds(params.decision_folds, rng):
+            scaler = fitted.model.scaler
+            part = train(params, rows.take(kept), targets, scaler.columns, scaler.n_tokens, rng)
+            parts.append((left, part.model))
+    deep = np.zeros((len(rows.X), targets.n_outputs))
+    linear = None if fitted.model.linear is None else np.zeros_like(deep)
+    for left, model in parts:
+        deep[left] = model.deep_logits(rows.X[left])
+        if linear is not None and model.linear is not None:
+            linear[left] = model.linear.logits(model.scaler, rows.X[left])
+    # what weighs classes would distort probabilities; what is missing still does not count
+    return HeldOut(deep, linear, rows, rows.row_weight[:, None] * (rows.cell_weight > 0))
+
+
+def _decides(params) -> bool:
+    """Whether anything is learned on rows that are held out of the training."""
+    tuned = params.threshold == "tune" or params.linear_weight == "auto"
+    return tuned or params.calibration is not None
 
 
 def _holds_out(params) -> bool:
-    decides = params.threshold == "tune" or params.calibration is not None
-    return params.early_stopping or (decides and params.decision_folds is None)
+    return params.early_stopping or (_decides(params) and params.decision_folds is None)
 
 
 def _scorer(scoring, targets: Targets, held_out: TrainingRows, model_of):

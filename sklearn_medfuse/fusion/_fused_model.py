@@ -43,12 +43,20 @@ class FusedModel(NamedTuple):
 
     def logits(self, X: np.ndarray) -> np.ndarray:
         """Logits (n, n_outputs), averaged over the members of the net and the linear part."""
-        forward = self.module.forward_logits
-        batches = list(self._run(X, lambda parts: forward(parts).mean(dim=0).cpu().numpy()))
-        deep = np.concatenate(batches)
+        deep = self.deep_logits(X)
         if self.linear is None:
             return deep
-        return (1 - self.weight) * deep + self.weight * self.linear.logits(self.scaler, X)
+        return self.mixed(deep, self.linear.logits(self.scaler, X))
+
+    def deep_logits(self, X: np.ndarray) -> np.ndarray:
+        """Logits (n, n_outputs) of the net, averaged over its members."""
+        forward = self.module.forward_logits
+        batches = list(self._run(X, lambda parts: forward(parts).mean(dim=0).cpu().numpy()))
+        return np.concatenate(batches)
+
+    def mixed(self, deep: np.ndarray, linear: np.ndarray) -> np.ndarray:
+        """The mean of the two, by the linear part's weight."""
+        return (1 - self.weight) * deep + self.weight * linear
 
     def contributions(self, X: np.ndarray, part_names: list[str]) -> np.ndarray:
         """What each part adds to the logits, (n, n_parts + 1, n_outputs), the bias last.

@@ -1,10 +1,15 @@
 """The linear part is scikit-learn's regression on each modality, and what they say adds up."""
 
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from sklearn_medfuse import MEDFuseClassifier
+from sklearn_medfuse.fusion._mixing import choose_linear_weight
+from sklearn_medfuse.fusion._targets import Targets
 
 SMALL = {
     "modalities": {"labs": 3, "notes": 4},
@@ -114,3 +119,49 @@ def test_a_class_or_label_without_contrast_leaves_finite_logits(X):
 def test_impossible_parameters(X, y, name, value):
     with pytest.raises(ValueError, match=name):
         make(**{name: value}).fit(X, y)
+
+
+def test_the_best_weight_is_found_where_one_part_knows(X):
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(300, 7))
+    linear = (X[:, 0] + 0.3 * rng.normal(size=300) > 0).astype(int)
+    options = {"linear_weight": "auto", "linear_C": 10.0, "decision_folds": 2}
+    # a net of one step knows nothing, the regression all
+    assert make(**options).fit(X, linear).linear_weight_ == pytest.approx(1.0, abs=0.1)
+    product = (X[:, 0] * X[:, 1] > 0).astype(int)
+    learned = make(**options, max_epochs=20, dropout=0.0, batch_size=32, learning_rate=5e-3)
+    assert learned.fit(X, product).linear_weight_ < 0.3
+
+
+@pytest.mark.parametrize(
+    "decisions",
+    [{"decision_folds": None, "validation_fraction": 0.2}, {"calibration": "temperature"}],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_weight_that_was_found_is_used_and_kept(X, y, decisions, several):
+    y = np.digitize(X[:, 0], [-0.5, 0.5]) if several else y
+    found = make(linear_weight="auto", **decisions).fit(X, y)
+    assert 0 <= found.linear_weight_ <= 1
+    total = found.contributions(X).sum(axis=1)
+    np.testing.assert_allclose(total, found.decision_function(X), atol=1e-9)
+    loaded = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(loaded.predict_proba(X), found.predict_proba(X))
+    assert clone(found).linear_weight == "auto"
+
+
+def test_a_number_is_the_weight_and_stays_that_of_fit(X, y):
+    model = make(linear_weight=0.25).fit(X, y)
+    before = model.decision_function(X)
+    assert model.linear_weight_ == 0.25
+    np.testing.assert_array_equal(model.set_params(linear_weight=0.9).decision_function(X), before)
+
+
+def test_temperatures_do_not_sway_the_weight():
+    rng = np.random.default_rng(3)
+    signal, noise = rng.normal(size=(2, 4000, 1))
+    y = (rng.random((4000, 1)) < 1 / (1 + np.exp(-2 * signal))).astype(float)
+    targets, weight = Targets("multilabel-indicator", np.array([0]), np.array([np.nan])), y * 0 + 1
+    share = choose_linear_weight(targets, 5 * signal, 5 * (signal + noise), y, weight)
+    assert share < 0.15
+    halves = choose_linear_weight(targets, signal + 0.5 * noise, signal - 0.5 * noise, y, weight)
+    assert halves == pytest.approx(0.5, abs=0.1)
