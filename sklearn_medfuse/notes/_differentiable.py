@@ -9,6 +9,7 @@ from torch import Tensor
 from .._nn.chunk_pooling import pool_chunks, pool_tokens
 from ._backbone import load_parts, special_tokens
 from ._chunking import window_starts
+from ._encoder_model import backbone_spec, tokens_per_window, tuned_fields
 
 
 class TokenWindows(NamedTuple):
@@ -58,8 +59,8 @@ class DifferentiableNotes:
                 f"Gradients do not pass through a note encoder with {cannot[0]}; use "
                 "method='leave_out'."
             )
-        parts = load_parts(encoder._spec()._replace(dtype="float32"))
-        tuned = encoder._tuned()
+        parts = load_parts(backbone_spec(encoder)._replace(dtype="float32"))
+        tuned = tuned_fields(encoder)
         if tuned is not None:
             from ._adapter import TunedWeights, apply_weights
 
@@ -67,7 +68,7 @@ class DifferentiableNotes:
         self.parts = parts
         self.encoder = encoder
         self.pooling = parts.pooling if encoder.pooling == "auto" else encoder.pooling
-        self.window = encoder._window(parts.tokenizer, parts.max_length)
+        self.window = tokens_per_window(encoder, parts.tokenizer, parts.max_length)
         self.device = next(parts.model.parameters()).device
         self.embedding = parts.model.get_input_embeddings()
         prefix, suffix = special_tokens(parts.tokenizer)
