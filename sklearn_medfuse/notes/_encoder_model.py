@@ -8,6 +8,7 @@ from functools import partial
 
 from .._training import resolve_fitted_device
 from ._backbone import Backbone, choose_dtype, load_backbone
+from ._compiled import resolve_compile
 from ._embedding import NoteEmbedder
 from ._embedding_cache import Cache, LayeredCache, process_cache
 from ._folder_cache import open_folder_cache
@@ -22,6 +23,7 @@ def backbone_spec(encoder) -> BackboneSpec:
     """What identifies the encoder's model in this process."""
     # fit has refused a device that is not there
     device = resolve_fitted_device(encoder.device)
+    placed = encoder.quantization is not None or encoder.device_map is not None
     return BackboneSpec(
         encoder.model,
         encoder.revision,
@@ -31,6 +33,7 @@ def backbone_spec(encoder) -> BackboneSpec:
         encoder.trust_remote_code,
         encoder.quantization,
         encoder.device_map,
+        resolve_compile(encoder.compile, device, placed),
     )
 
 

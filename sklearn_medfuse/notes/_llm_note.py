@@ -123,6 +123,13 @@ class LLMNoteEncoder(
         memory, batches are halved, with one warning; the vectors are the same.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Of the weights; "auto" takes bfloat16 where the processor multiplies it natively.
+    compile : {"auto", True, False}, default="auto"
+        Whether `transform` runs the model compiled by torch. "auto" tries it on a CUDA GPU once
+        some ten minutes of work are left, on one batch, and keeps the faster way; not with
+        `quantization` or `device_map`. True compiles on any device, at the first batch, for all
+        shapes; a CPU then runs padded batches instead of its own fused layers, which are faster as
+        a rule. Vectors differ in their last digits, and with "auto" from run to run. Where torch
+        cannot compile the model it runs as it is, with one warning.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
@@ -169,7 +176,8 @@ class LLMNoteEncoder(
     report_ : dict of str to int
         Counts of the notes of fit: "notes", of them "without_text" and "without_tokens" (the
         tokenizer knows none of their characters), "in_several_windows", "most_windows" of a note,
-        and "windows" and "tokens" in all. No token is left out of the windows.
+        "windows" and "tokens" in all, and "compiled_windows", distinct ones that `fit` had a
+        compiled model embed. No token is left out of the windows.
     validation_loss_ : list of float
         Loss on the notes held out before fine-tuning and after each of its epochs.
     attention_ : dict of str to ndarray
@@ -235,6 +243,7 @@ class LLMNoteEncoder(
         "max_chunks": [Interval(Integral, 1, None, closed="left")],
         "checkpoint_dir": [str, os.PathLike, None],
         "batch_tokens": [Interval(Integral, 1, None, closed="left")],
+        "compile": [StrOptions({"auto"}), "boolean"],
         "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "quantization": [StrOptions({"4bit", "8bit"}), None],
         "cache": [str, os.PathLike, None],
@@ -277,6 +286,7 @@ class LLMNoteEncoder(
         checkpoint_dir=None,
         batch_tokens=4096,
         dtype="auto",
+        compile="auto",
         quantization=None,
         cache=None,
         cache_max_bytes=2**30,
@@ -314,6 +324,7 @@ class LLMNoteEncoder(
         self.checkpoint_dir = checkpoint_dir
         self.batch_tokens = batch_tokens
         self.dtype = dtype
+        self.compile = compile
         self.quantization = quantization
         self.cache = cache
         self.cache_max_bytes = cache_max_bytes
@@ -347,7 +358,7 @@ class LLMNoteEncoder(
         texts, embedder = self._start_fit(X, y, groups)
         if self.chunk_pooling == "attention":
             self._fit_attention(embedder, texts, y)
-        self._count(texts, *embedder.count(texts))
+        self._count(texts, *embedder.count(texts), embedder.n_compiled)
         return self
 
     def fit_transform(self, X, y=None, *, groups=None):
@@ -371,7 +382,7 @@ class LLMNoteEncoder(
         if self.chunk_pooling == "attention":
             self._fit_attention(embedder, texts, y)
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
-        self._count(texts, n_chunks, n_tokens)
+        self._count(texts, n_chunks, n_tokens, embedder.n_compiled)
         return embedding
 
     def transform(self, X):
@@ -444,7 +455,13 @@ class LLMNoteEncoder(
             np.concatenate(vectors), np.concatenate(note), len(texts), labels, seed
         )
 
-    def _count(self, texts: list[str | None], n_chunks: np.ndarray, n_tokens: np.ndarray) -> None:
+    def _count(
+        self,
+        texts: list[str | None],
+        n_chunks: np.ndarray,
+        n_tokens: np.ndarray,
+        n_compiled: int,
+    ) -> None:
         self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
         without_text = texts.count(None)
         self.report_ = {
@@ -455,6 +472,7 @@ class LLMNoteEncoder(
             "most_windows": int(n_chunks.max()),
             "windows": int(n_chunks.sum()),
             "tokens": int(n_tokens.sum()),
+            "compiled_windows": n_compiled,
         }
 
     def _forget_training(self) -> None:

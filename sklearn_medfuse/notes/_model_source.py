@@ -36,6 +36,7 @@ class BackboneSpec(NamedTuple):
     trust_remote_code: bool
     quantization: str | None = None
     device_map: str | None = None
+    compile: bool | str = False
 
 
 def find_model(spec: BackboneSpec) -> str:

@@ -48,7 +48,7 @@ def test_what_an_embedding_cache_holds_is_used(
     monkeypatch.setattr(
         Backbone,
         "embed",
-        lambda self, batch, how: embedded.extend(batch) or embed(self, batch, how),
+        lambda self, batch, *options: embedded.extend(batch) or embed(self, batch, *options),
     )
     encoder = note_encoder(cache=folder)
     with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:
