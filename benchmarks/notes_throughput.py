@@ -28,8 +28,8 @@ from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._chunking import split_notes
-from sklearn_medfuse.notes._encoder_model import backbone_spec
 from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._encoder_model import backbone_spec
 
 OURS, EXACT = "ours, bfloat16", "ours, float32"
 SKRUB = "skrub TextEncoder"

@@ -160,9 +160,7 @@ class Backbone:
         widths = np.array([self.padded_width(len(chunk)) for chunk in chunks], dtype=np.int64)
         return (packed_batches if self.packed else budget_batches)(widths, batch_tokens)
 
-    def embed(
-        self, chunks: list[list[int]], pooling: str, tokens_left: int = 0
-    ) -> EmbeddedBatch:
+    def embed(self, chunks: list[list[int]], pooling: str, tokens_left: int = 0) -> EmbeddedBatch:
         """Embed the chunks of a batch; tokens_left are those of the batches after it."""
         rows = [[*self.prefix, *chunk, *self.suffix] for chunk in chunks]
         self._refuse_unknown_tokens(rows)

@@ -139,9 +139,15 @@ class CompiledForward:
         return self._clock() - start, result
 
     def _run_compiled(self, inputs: dict) -> Any:
-        if self._compiled is None:
-            self._compiled = self._compile()
-        return self._compiled(**inputs)
+        if self._compiled is not None:
+            return self._compiled(**inputs)
+        with warnings.catch_warnings():
+            # of the compiler's own use of torch, and of speed that other settings would bring
+            warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+            compiled = self._compile()
+            result = compiled(**inputs)
+        self._compiled = compiled
+        return result
 
     def _give_up(self, error: Exception) -> None:
         """Run as it is from now on; say so once, whatever the number of copies."""

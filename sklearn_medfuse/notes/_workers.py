@@ -116,7 +116,9 @@ def gpus(device: torch.device, n_workers: int) -> list[torch.device]:
     return [torch.device("cuda", i) for i in range(min(n_workers, torch.cuda.device_count()))]
 
 
-def _embed_numbered(recipe: Recipe, pooling: str, i: int, batch: Batch) -> tuple[int, EmbeddedBatch]:
+def _embed_numbered(
+    recipe: Recipe, pooling: str, i: int, batch: Batch
+) -> tuple[int, EmbeddedBatch]:
     return i, recipe.backbone().embed(batch, pooling)
 
 

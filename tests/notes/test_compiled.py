@@ -97,7 +97,9 @@ def test_true_compiles_at_once_and_never_compares():
 
 
 @pytest.mark.parametrize("when", [True, "auto"])
-@pytest.mark.parametrize("error", [RuntimeError("BP 120"), ImportError("BP 120"), OSError("BP 120")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("BP 120"), ImportError("BP 120"), OSError("BP 120")]
+)
 def test_a_failure_is_told_once_and_the_plain_way_goes_on(when, error):
     ways = Ways(error=error)
     forward = ways.forward(when)
@@ -244,9 +246,7 @@ def test_auto_knows_how_much_is_left(note_encoder, monkeypatch):
             return super().__call__(n_tokens, tokens_left, **inputs)
 
     monkeypatch.setattr(_compiled, "CompiledForward", Watched)
-    monkeypatch.setattr(
-        "sklearn_medfuse.notes._encoder_model.resolve_compile", lambda *_: "auto"
-    )
+    monkeypatch.setattr("sklearn_medfuse.notes._encoder_model.resolve_compile", lambda *_: "auto")
     monkeypatch.setattr("sklearn_medfuse.notes._embedding._BLOCK_NOTES", 10)
     # 40 windows of 32 tokens with the special ones, all different
     notes = [chr(97 + i // 26) + chr(97 + i % 26) + "y" * 28 for i in range(40)]
