@@ -1,6 +1,6 @@
 """Integrated gradients of a pipeline's log-odds along the tokens of its notes, by captum."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -111,6 +111,8 @@ class _Path:
                 for name, transformer, columns in pipe[0].transformers_
                 if transformer != "drop" and set(note_columns) & set(column_names(columns) or [])
             }
+        encoder: Any
+        self.columns: list[str]
         encoder, self.columns = next(iter(readers.values()), (None, []))
         one = len(readers) == 1 and set(note_columns) <= set(self.columns)
         if not one or not isinstance(encoder, LLMNoteEncoder):

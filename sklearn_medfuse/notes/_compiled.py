@@ -187,7 +187,8 @@ def compiled_forward(
     def compile() -> Callable[..., Any]:
         # lengths and numbers of rows are symbols, or each would be compiled; other models' graphs
         # do not count against this one's
-        return torch.compile(model, dynamic=True, isolate_recompiles=True)
+        options: dict[str, Any] = {"dynamic": True, "isolate_recompiles": True}
+        return torch.compile(model, **options)
 
     def clock() -> float:
         if device.type == "cuda":
