@@ -29,6 +29,7 @@ from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._chunking import split_notes
 from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._encoder_model import backbone_spec
 
 OURS, EXACT = "ours, bfloat16", "ours, float32"
 SKRUB = "skrub TextEncoder"
@@ -51,7 +52,7 @@ def read_pieces(path, n_notes):
         notes = pd.read_parquet(path)["text"]
     notes = notes.dropna().tolist()[:n_notes]
     pieces = split_notes(notes, "\n\n")[0]
-    backbone = load_backbone(LLMNoteEncoder(device="cpu")._spec())
+    backbone = load_backbone(backbone_spec(LLMNoteEncoder(device="cpu")))
     lengths = np.array([len(ids) + backbone.n_special for ids in backbone.tokenize(pieces)])
     fits = lengths <= backbone.max_length
     print(
@@ -119,7 +120,7 @@ def lowest_cosine(found, exact):
 
 def compare(encoders, texts, which, repeats):
     """One row per encoder: tokens per second, share of the matrix rate, cosine."""
-    backbone = load_backbone(LLMNoteEncoder(device="cpu")._spec())
+    backbone = load_backbone(backbone_spec(LLMNoteEncoder(device="cpu")))
     n_tokens = sum(len(ids) + backbone.n_special for ids in backbone.tokenize(texts))
     seconds, vectors = take_turns(encoders, texts, repeats)
     rate = matmul_rate()
@@ -140,7 +141,7 @@ def compare(encoders, texts, which, repeats):
 
 def give_parts(texts):
     """Print what tokenisation, padding and duplicates cost or save."""
-    backbone = load_backbone(LLMNoteEncoder(device="cpu", dtype="bfloat16")._spec())
+    backbone = load_backbone(backbone_spec(LLMNoteEncoder(device="cpu", dtype="bfloat16")))
     seconds, ids = timed(lambda t: [len(i) for i in backbone.tokenize(t)], texts)
     whole, _ = timed(our_encoder("bfloat16"), texts)
     widths = ids + backbone.n_special

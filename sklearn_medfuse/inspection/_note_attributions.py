@@ -25,7 +25,7 @@ class NoteAttributions:
 
     base : ndarray of shape (n_stays, n_labels)
         Predictions without the note; for integrated gradients with blank tokens in place of the
-        note's.
+        note's, the prompt and headings around them as they are.
 
     predicted : ndarray of shape (n_stays, n_labels)
         Predictions of the stays as they are.
@@ -129,9 +129,14 @@ def note_attributions(
 
     "integrated_gradients" [1]_ goes from blank tokens to those of the note and adds up gradients
     through language model, pooling and fusion; the attributions of a note add up to the difference
-    of both predictions, but for what `n_steps` leaves. It needs captum, the extra `inspection`,
+    of both predictions, ``predicted - base``, but for what `n_steps` leaves. Special tokens, those
+    of a `prompt` and the headings of several columns are the same at both ends: they have no share,
+    and what they do by themselves is in `base`. It needs captum, the extra `inspection`,
     a pipeline as `make_medfuse_pipeline` builds it, in which one note encoder alone reads the note,
     and the unit "token". The language model is loaded once more, in float32.
+
+    Where the encoder reads several columns, one of them is attributed to with the others as they
+    are, or several along one path: then the attributions of all of them add up to the difference.
 
     Parameters
     ----------
@@ -141,8 +146,8 @@ def note_attributions(
     X : DataFrame of shape (n_stays, n_columns)
         Stays in the columns of fit.
 
-    note_column : str
-        The column of notes in X. A stay without a note has no units.
+    note_column : str or list of str
+        The column of notes in X, or several. A stay without a note has no units.
 
     unit : {"sentence", "word", "section", "token"}, default="sentence"
         What is attributed to: "section" ends with a blank line, "token" is the language model's,
@@ -163,8 +168,10 @@ def note_attributions(
 
     Returns
     -------
-    NoteAttributions
-        Attributions with the units' positions in the notes.
+    NoteAttributions, or dict of str to NoteAttributions
+        Attributions with the units' positions in the notes; for a list of columns by column. Of
+        integrated gradients all columns have the same `base`, which blanks them all; leaving out
+        takes each column by itself.
 
     Raises
     ------
@@ -198,18 +205,30 @@ def note_attributions(
     """
     _check_method(method, unit, output, n_steps)
     model = VariantModel(estimator, X, output)
-    if note_column not in model.X.columns:
-        raise ValueError(f"note_column={note_column!r} is no column of X.")
+    columns = _check_columns(model, note_column)
     chosen = model.choose_labels(labels)
     names = [model.label_names[label] for label in chosen]
     if method == "integrated_gradients":
         from ._integrated_gradients import integrate_gradients
 
-        found = integrate_gradients(model, note_column, chosen, n_steps)
+        found = integrate_gradients(model, columns, chosen, n_steps)
     else:
-        found = _leave_out(model, note_column, unit, chosen)
-    spans, effects, base, predicted = found
-    return NoteAttributions(spans, effects, base, predicted, note_column, names, output, unit)
+        found = {name: _leave_out(model, name, unit, chosen) for name in columns}
+    attributions = {
+        name: NoteAttributions(*of_column, name, names, output, unit)
+        for name, of_column in found.items()
+    }
+    return attributions[note_column] if isinstance(note_column, str) else attributions
+
+
+def _check_columns(model: VariantModel, note_column) -> list[str]:
+    columns = [note_column] if isinstance(note_column, str) else list(note_column)
+    unknown = [name for name in columns if name not in model.X.columns]
+    if unknown:
+        raise ValueError(f"note_column={note_column!r} names no column of X: {unknown}.")
+    if not columns or len(set(columns)) < len(columns):
+        raise ValueError(f"note_column={note_column!r} has to name one column or more, each once.")
+    return columns
 
 
 def _check_method(method: str, unit: str, output: str, n_steps: int) -> None:

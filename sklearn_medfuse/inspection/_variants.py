@@ -105,7 +105,7 @@ class VariantModel:
             return None
         first = estimator[0]
         named = isinstance(first, ColumnTransformer) and all(
-            transformer == "drop" or _column_names(columns) is not None
+            transformer == "drop" or column_names(columns) is not None
             for _, transformer, columns in first.transformers_
         )
         return first if named else None
@@ -119,7 +119,7 @@ class VariantModel:
         frame = isinstance(known, pd.DataFrame)
         encoded = known.to_numpy(dtype=float)[rows] if frame else known[rows]
         for name, transformer, columns in encoder.transformers_:
-            if transformer == "drop" or not changed & set(_column_names(columns) or ()):
+            if transformer == "drop" or not changed & set(column_names(columns) or ()):
                 continue
             part = transformer.transform(copies[columns])
             dense = part.toarray() if hasattr(part, "toarray") else np.asarray(part)
@@ -149,7 +149,7 @@ def _label_names(estimator) -> list[str]:
     return [str(name) for name in names]
 
 
-def _column_names(columns) -> list[str] | None:
+def column_names(columns) -> list[str] | None:
     """Names of columns, None where they are not given by name."""
     if isinstance(columns, str):
         return [columns]

@@ -99,7 +99,7 @@ def load_tuned_backbone(spec: BackboneSpec, tuned: TunedWeights) -> Backbone:
         )
     parts = apply_weights(parts, tuned)
     torch.nn.Module.to(parts.model, dtype=getattr(torch, spec.dtype))
-    backbone = Backbone(*parts)
+    backbone = Backbone(*parts, compile=spec.compile)
     # a digest of samples may miss a small change of the weights; one of all that was trained not
     digest = hashlib.sha256(backbone.fingerprint.encode() + tuned.data)
     backbone.fingerprint = digest.hexdigest()

@@ -23,6 +23,7 @@ from transformers import (
 from .._nn.chunk_pooling import pool_tokens
 from .._training import torch_seed, with_gradients
 from ._chunking import budget_batches, packed_batches
+from ._compiled import compiled_forward
 from ._gguf import GGUF, DamagedFileError, check_version, reading_gguf, unmark, unpacking
 from ._model_checks import check_model_folder
 from ._model_source import (
@@ -52,6 +53,16 @@ class ModelParts(NamedTuple):
     untrained: frozenset[str]
 
 
+class EmbeddedBatch(NamedTuple):
+    """Vectors of a batch's chunks, float32 of shape (n_chunks, hidden_size).
+
+    `compiled` tells whether the compiled model gave them.
+    """
+
+    vectors: np.ndarray
+    compiled: bool
+
+
 class Backbone:
     """A tokenizer and a frozen model.
 
@@ -71,6 +82,8 @@ class Backbone:
         Whether the model was trained to give vectors of length one.
     untrained : frozenset of str
         Parameters that the files do not hold.
+    compile : {"auto", True, False}, default=False
+        Whether torch compiles the model, see `CompiledForward`; then batches are padded.
     """
 
     def __init__(
@@ -82,6 +95,7 @@ class Backbone:
         pooling: str,
         normalize: bool,
         untrained: frozenset[str] = frozenset(),
+        compile: bool | str = False,
     ):
         self.tokenizer = tokenizer
         self.model = model
@@ -95,11 +109,14 @@ class Backbone:
         self.fingerprint = _joined_digest(fingerprint(model, untrained), tokenizer)
         parameter = next(model.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
-        self.packed = can_pack(model)
+        # the layers of a packed run are fused already, with operators that a compiler does not know
+        self.packed = not compile and can_pack(model)
         if self.packed:
             prepare_packed(model)
         # tokens per batch that fit into the device's memory, as far as one has not
         self.fitting_tokens: int | None = None
+        self._compile = compile
+        self._forward = compiled_forward(model, self.device, compile) if compile else None
         self._replicas: dict[torch.device, Backbone] = {}
 
     def replica(self, device: torch.device) -> "Backbone":
@@ -108,6 +125,9 @@ class Backbone:
             other = copy.copy(self)
             if device != self.device:
                 other.model, other.device = copy.deepcopy(self.model).to(device), device
+                if self._forward is not None:
+                    told = self._forward.told
+                    other._forward = compiled_forward(other.model, device, self._compile, told)
             self._replicas[device] = other
         return self._replicas[device]
 
@@ -140,10 +160,11 @@ class Backbone:
         widths = np.array([self.padded_width(len(chunk)) for chunk in chunks], dtype=np.int64)
         return (packed_batches if self.packed else budget_batches)(widths, batch_tokens)
 
-    def embed(self, chunks: list[list[int]], pooling: str) -> np.ndarray:
-        """Embed the chunks of a batch, shape (n_chunks, hidden_size), float32."""
+    def embed(self, chunks: list[list[int]], pooling: str, tokens_left: int = 0) -> EmbeddedBatch:
+        """Embed the chunks of a batch; tokens_left are those of the batches after it."""
         rows = [[*self.prefix, *chunk, *self.suffix] for chunk in chunks]
         self._refuse_unknown_tokens(rows)
+        compiled = False
         with torch.inference_mode():
             if self.packed:
                 parts = [
@@ -152,10 +173,10 @@ class Backbone:
                 ]
                 pooled = torch.cat(parts)
             else:
-                pooled = self._embed_padded(rows, pooling)
+                pooled, compiled = self._embed_padded(rows, pooling, tokens_left)
             if self.normalize:
                 pooled = torch.nn.functional.normalize(pooled, dim=1)
-        return pooled.cpu().numpy()
+        return EmbeddedBatch(pooled.cpu().numpy(), compiled)
 
     def _refuse_unknown_tokens(self, rows: list[list[int]]) -> None:
         """Refuse token ids without a vector; a GPU does not survive the attempt to read one."""
@@ -167,11 +188,17 @@ class Backbone:
                 "again."
             )
 
-    def _embed_padded(self, rows: list[list[int]], pooling: str) -> torch.Tensor:
+    def _embed_padded(
+        self, rows: list[list[int]], pooling: str, tokens_left: int
+    ) -> tuple[torch.Tensor, bool]:
         width = max(self.padded_width(len(row) - self.n_special) for row in rows)
         ids, visible = pad_rows(rows, width, self.tokenizer.pad_token_id, self.device)
-        states = self.model(input_ids=ids, attention_mask=visible.long()).last_hidden_state
-        return pool_tokens(states.float(), visible, pooling)
+        inputs = {"input_ids": ids, "attention_mask": visible.long()}
+        if self._forward is None:
+            output, compiled = self.model(**inputs), False
+        else:
+            output, compiled = self._forward(ids.numel(), tokens_left, **inputs)
+        return pool_tokens(output.last_hidden_state.float(), visible, pooling), compiled
 
 
 def tokenize(tokenizer, texts: list[str]) -> list[list[int]]:
@@ -205,7 +232,7 @@ def choose_dtype(dtype: str, device: torch.device) -> str:
 @functools.lru_cache(maxsize=2)
 def load_backbone(spec: BackboneSpec) -> Backbone:
     """Load a model once per process; clones in a cross-validation share it."""
-    return Backbone(*load_parts(spec))
+    return Backbone(*load_parts(spec), compile=spec.compile)
 
 
 def load_parts(spec: BackboneSpec) -> ModelParts:

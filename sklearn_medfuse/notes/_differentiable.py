@@ -7,29 +7,44 @@ import torch
 from torch import Tensor
 
 from .._nn.chunk_pooling import pool_chunks, pool_tokens
-from ._backbone import load_parts, special_tokens
+from ._backbone import load_parts
 from ._chunking import window_starts
+from ._encoder_model import backbone_spec, tokens_per_window, tuned_fields
+from ._special_tokens import prompt_tokens, special_tokens
+from ._texts import clean_columns, join_row
+
+
+class Placed(NamedTuple):
+    """A token of a text: the position of the column, and where in its cell it begins and ends."""
+
+    column: int
+    start: int
+    stop: int
 
 
 class TokenWindows(NamedTuple):
-    """The windows of one note, padded to one length.
+    """The windows of one row's text, padded to one length.
 
     Attributes
     ----------
     ids : int64 Tensor of shape (n_windows, length)
-        Token ids with the special ones.
+        Token ids with the special ones and those of the prompt.
     visible : bool Tensor of shape (n_windows, length)
         False in the padding.
     token : int64 array of shape (n_windows, length)
-        Which token of the note each is, -1 for special ones and padding.
-    spans : list of (int, int)
-        Where each token begins and ends in the note.
+        Which of the attributed tokens each is, -1 for all others: special ones, the prompt's,
+        those of headings and of other columns, and padding.
+    lengths : int64 array of shape (n_windows,)
+        Tokens of the text in each window, as the pooling of windows weighs them.
+    placed : list of Placed
+        The attributed tokens.
     """
 
     ids: Tensor
     visible: Tensor
     token: np.ndarray
-    spans: list[tuple[int, int]]
+    lengths: np.ndarray
+    placed: list[Placed]
 
 
 class DifferentiableNotes:
@@ -38,8 +53,8 @@ class DifferentiableNotes:
     Parameters
     ----------
     encoder : LLMNoteEncoder
-        Fitted, of any pooling but of chunk_pooling="attention", and without prompt, weights of its
-        own (weights="full") or quantization.
+        Fitted, of any pooling but of chunk_pooling="attention", and without weights of its own
+        (weights="full") or quantization.
     """
 
     def __init__(self, encoder):
@@ -47,7 +62,6 @@ class DifferentiableNotes:
             name
             for name, wrong in (
                 ("chunk_pooling='attention'", encoder.chunk_pooling == "attention"),
-                ("a prompt", encoder.prompt is not None),
                 ("weights='full'", hasattr(encoder, "model_files_")),
                 ("quantization", encoder.quantization is not None),
             )
@@ -58,8 +72,8 @@ class DifferentiableNotes:
                 f"Gradients do not pass through a note encoder with {cannot[0]}; use "
                 "method='leave_out'."
             )
-        parts = load_parts(encoder._spec()._replace(dtype="float32"))
-        tuned = encoder._tuned()
+        parts = load_parts(backbone_spec(encoder)._replace(dtype="float32"))
+        tuned = tuned_fields(encoder)
         if tuned is not None:
             from ._adapter import TunedWeights, apply_weights
 
@@ -67,38 +81,67 @@ class DifferentiableNotes:
         self.parts = parts
         self.encoder = encoder
         self.pooling = parts.pooling if encoder.pooling == "auto" else encoder.pooling
-        self.window = encoder._window(parts.tokenizer, parts.max_length)
+        self.window = tokens_per_window(encoder, parts.tokenizer, parts.max_length)
         self.device = next(parts.model.parameters()).device
         self.embedding = parts.model.get_input_embeddings()
         prefix, suffix = special_tokens(parts.tokenizer)
-        self.before, self.after = list(prefix), list(suffix)
+        before, after = prompt_tokens(parts.tokenizer, encoder.prompt)
+        self.before, self.after = [*prefix, *before], [*after, *suffix]
         self.blank = parts.tokenizer.pad_token_id or 0
 
-    def windows(self, note: str) -> TokenWindows:
-        """Cut a note as the encoder does."""
+    def windows(self, cells: list, attributed: set[int]) -> TokenWindows | None:
+        """Cut a row's text as the encoder does.
+
+        Parameters
+        ----------
+        cells : list
+            A note, or None for none, of each column of the encoder.
+        attributed : set of int
+            Positions of the columns whose tokens are attributed to.
+
+        Returns
+        -------
+        TokenWindows or None
+            None where the row has no token.
+        """
+        headings = self.encoder._headings()
+        texts = [cleaned[0] for cleaned in clean_columns([[cell] for cell in cells], headings)]
+        joined = join_row(texts, headings)
+        starts = _cell_starts(texts, headings)
         rows: list[list[int]] = []
         token_of: list[list[int]] = []
-        spans: list[tuple[int, int]] = []
-        for start, piece in _pieces(note, self.encoder.split_on):
+        placed: list[Placed] = []
+        lengths: list[int] = []
+        around = [-1] * len(self.before), [-1] * len(self.after)
+        for start, piece in _pieces(joined or "", self.encoder.split_on):
             found = self.parts.tokenizer(
                 piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False
             )
-            ids, first = found["input_ids"], len(spans)
-            spans += [(start + a, start + b) for a, b in found["offset_mapping"]]
+            ids = found["input_ids"]
+            numbers = []
+            for first, last in found["offset_mapping"]:
+                place = _place(start + first, start + last, texts, starts, attributed)
+                numbers.append(-1 if place is None else len(placed))
+                placed += [] if place is None else [place]
             for begin, end in window_starts(len(ids), self.window, self.encoder.stride):
-                rows.append([*self.before, *ids[begin:end], *self.after])
-                around = [-1] * len(self.before), [-1] * len(self.after)
-                token_of.append([*around[0], *range(first + begin, first + end), *around[1]])
+                if end > begin:
+                    rows.append([*self.before, *ids[begin:end], *self.after])
+                    token_of.append([*around[0], *numbers[begin:end], *around[1]])
+                    lengths.append(end - begin)
+        if not rows:
+            return None
         length = max(map(len, rows))
         ids = torch.tensor([row + [self.blank] * (length - len(row)) for row in rows])
         token = np.array([row + [-1] * (length - len(row)) for row in token_of])
         visible = torch.arange(length)[None] < torch.tensor([[len(row)] for row in rows])
-        return TokenWindows(ids.to(self.device), visible.to(self.device), token, spans)
+        return TokenWindows(
+            ids.to(self.device), visible.to(self.device), token, np.array(lengths), placed
+        )
 
     def embeddings(self, windows: TokenWindows) -> tuple[Tensor, Tensor]:
-        """Embeddings of the tokens, and of blank ones in place of the note's.
+        """Embeddings of the tokens, and of blank ones in place of those attributed to.
 
-        Both have shape (n_windows, length, d); special tokens stay.
+        Both have shape (n_windows, length, d); all other tokens stay.
         """
         note = torch.from_numpy(windows.token >= 0).to(self.device)
         blank = torch.where(note, self.blank, windows.ids)
@@ -120,7 +163,7 @@ class DifferentiableNotes:
         if self.parts.normalize:
             pooled = torch.nn.functional.normalize(pooled, dim=1)
         of_copy = torch.arange(n_copies, device=self.device).repeat_interleave(n_windows)
-        lengths = torch.from_numpy((windows.token >= 0).sum(axis=1)).to(pooled).repeat(n_copies)
+        lengths = torch.from_numpy(windows.lengths).to(pooled).repeat(n_copies)
         return pool_chunks(pooled, of_copy, n_copies, lengths, self.encoder.chunk_pooling)
 
 
@@ -132,3 +175,27 @@ def _pieces(note: str, split_on: str | None) -> list[tuple[int, str]]:
             pieces.append((start, piece))
         start += len(piece) + len(split_on or "")
     return pieces
+
+
+def _cell_starts(texts: list[str | None], headings: list[str]) -> list[int]:
+    """Where each column's text begins in what `join_row` makes of them."""
+    starts = []
+    for i, text in enumerate(texts):
+        upto = join_row([*texts[: i + 1], *[None] * (len(texts) - i - 1)], headings)
+        starts.append(len(upto or "") - len(text or ""))
+    return starts
+
+
+def _place(
+    start: int, stop: int, texts: list[str | None], starts: list[int], attributed: set[int]
+) -> Placed | None:
+    """The place of a token in the cell of an attributed column, None where it is in none."""
+    for column in sorted(attributed):
+        text = texts[column]
+        if text is None:
+            continue
+        # a token that reaches into the heading counts as the cell's; some have no characters
+        first, last = max(start - starts[column], 0), min(stop - starts[column], len(text))
+        if first < last or (start == stop and first == last):
+            return Placed(column, first, last)
+    return None

@@ -86,6 +86,11 @@ class NoteEmbedder:
         What was embedded before.
     n_jobs : int or None
         Number of workers, see `embed_batches`.
+
+    Attributes
+    ----------
+    n_compiled : int
+        Chunks whose vectors a compiled model gave.
     """
 
     def __init__(
@@ -110,16 +115,22 @@ class NoteEmbedder:
         self.budget = BatchBudget(backbone, batch_tokens)
         self.cache = cache
         self.n_jobs = n_jobs
+        self.n_compiled = 0
         self.prompt = prompt_tokens(backbone.tokenizer, prompt)
         self._context = backbone.context(pooling)
         self._cut = b"%d %d" % (window, stride) + str(self.prompt).encode() + self._context
 
     def embed(self, texts: list[str | None], bar) -> Iterator[EmbeddedBlock]:
         """Embed notes; `bar` is told of every chunk."""
+        later = sum(len(text or "") for text in texts)
         for prepared in self._prepare(texts, with_vectors=True):
+            block = texts[prepared.start : prepared.start + prepared.size]
+            characters = sum(len(text or "") for text in block)
+            later -= characters
             keys = [key for piece in prepared.pieces for key in piece.keys]
             bar.total += len(keys)
-            vectors = self._complete(prepared, bar)
+            # the blocks after this one are taken for like it
+            vectors = self._complete(prepared, later / max(1, characters), bar)
             bar.update(len(keys) - len(prepared.missing))
             width = self.backbone.hidden_size
             rows = b"".join(vectors[key] for key in keys)
@@ -199,13 +210,13 @@ class NoteEmbedder:
         self.cache.put_many({key: _write_piece(piece) for key, piece in new.items()})
         return tokens
 
-    def _complete(self, prepared: _Prepared, bar) -> dict[bytes, bytes]:
+    def _complete(self, prepared: _Prepared, blocks_later: float, bar) -> dict[bytes, bytes]:
         """Vectors of a block's chunks, those that the cache lacked computed."""
         # the block before may have embedded the same chunks since
         vectors = prepared.vectors | self.cache.get_many(prepared.missing)
         missing = {key: chunk for key, chunk in prepared.missing.items() if key not in vectors}
         bar.update(len(prepared.missing) - len(missing))
-        for keys, found in self._embed_chunks(missing):
+        for keys, found in self._embed_chunks(missing, blocks_later):
             new = {key: row.tobytes() for key, row in zip(keys, found, strict=True)}
             self.cache.put_many(new)
             vectors |= new
@@ -213,20 +224,24 @@ class NoteEmbedder:
         return vectors
 
     def _embed_chunks(
-        self, chunks: dict[bytes, list[int]]
+        self, chunks: dict[bytes, list[int]], blocks_later: float
     ) -> Iterator[tuple[list[bytes], np.ndarray]]:
         """Yield keys and vectors of the chunks of each batch, in batches that fit into memory."""
         left = dict(chunks)
+        later = round(blocks_later * sum(map(len, chunks.values())))
         while left:
             keys = list(left)
             batches = self.backbone.batches(list(left.values()), self.budget.tokens)
             parts = [[left[keys[i]] for i in batch] for batch in batches]
             try:
-                for number, found in embed_batches(self.recipe, parts, self.pooling, self.n_jobs):
+                for number, found in embed_batches(
+                    self.recipe, parts, self.pooling, self.n_jobs, later
+                ):
                     done = [keys[i] for i in batches[number]]
                     for key in done:
                         del left[key]
-                    yield done, found
+                    self.n_compiled += len(done) * found.compiled
+                    yield done, found.vectors
             except torch.OutOfMemoryError:
                 # what was computed in vain is held until this clause is left
                 fits = False

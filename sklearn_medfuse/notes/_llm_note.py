@@ -1,8 +1,6 @@
 """LLMNoteEncoder: embeddings of clinical notes as a scikit-learn transformer."""
 
 import os
-from collections.abc import Callable
-from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,19 +13,23 @@ from sklearn.utils.validation import check_is_fitted
 from .._doc_link import DocLinkMixin
 from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
-from .._training import draw_seed, progress_bar, resolve_device, resolve_fitted_device
-from ._backbone import Backbone, choose_dtype, load_backbone, load_parts
+from .._training import draw_seed, progress_bar, resolve_device
+from ._backbone import load_parts
 from ._chunk_attention import fit_attention, pool_by_attention
 from ._embedding import EmbeddedBlock, NoteEmbedder
-from ._embedding_cache import Cache, LayeredCache, process_cache
-from ._folder_cache import open_folder_cache
+from ._encoder_model import (
+    backbone_spec,
+    encoder_recipe,
+    note_embedder,
+    tokens_per_window,
+    tuned_fields,
+    vector_cache,
+)
 from ._labels import label_matrix
-from ._model_checks import model_sha256, refuse_changed_files
-from ._model_files import load_files, model_files
-from ._model_source import DEFAULT_MODEL, BackboneSpec, find_model
-from ._special_tokens import prompt_tokens, special_tokens
+from ._model_checks import model_sha256
+from ._model_files import model_files
+from ._model_source import DEFAULT_MODEL, find_model
 from ._texts import NoteColumnsMixin, join_columns
-from ._workers import Recipe
 
 _TUNED_ATTRIBUTES = (
     "tuned_method_",
@@ -122,6 +124,13 @@ class LLMNoteEncoder(
         memory, batches are halved, with one warning; the vectors are the same.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Of the weights; "auto" takes bfloat16 where the processor multiplies it natively.
+    compile : {"auto", True, False}, default="auto"
+        Whether `transform` runs the model compiled by torch. "auto" tries it on a CUDA GPU once
+        some ten minutes of work are left, on one batch, and keeps the faster way; not with
+        `quantization` or `device_map`. True compiles on any device, at the first batch, for all
+        shapes; a CPU then runs padded batches instead of its own fused layers, which are faster as
+        a rule. Vectors differ in their last digits, and with "auto" from run to run. Where torch
+        cannot compile the model it runs as it is, with one warning.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
@@ -168,7 +177,8 @@ class LLMNoteEncoder(
     report_ : dict of str to int
         Counts of the notes of fit: "notes", of them "without_text" and "without_tokens" (the
         tokenizer knows none of their characters), "in_several_windows", "most_windows" of a note,
-        and "windows" and "tokens" in all. No token is left out of the windows.
+        "windows" and "tokens" in all, and "compiled_windows", distinct ones that `fit` had a
+        compiled model embed. No token is left out of the windows.
     validation_loss_ : list of float
         Loss on the notes held out before fine-tuning and after each of its epochs.
     attention_ : dict of str to ndarray
@@ -234,6 +244,7 @@ class LLMNoteEncoder(
         "max_chunks": [Interval(Integral, 1, None, closed="left")],
         "checkpoint_dir": [str, os.PathLike, None],
         "batch_tokens": [Interval(Integral, 1, None, closed="left")],
+        "compile": [StrOptions({"auto"}), "boolean"],
         "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "quantization": [StrOptions({"4bit", "8bit"}), None],
         "cache": [str, os.PathLike, None],
@@ -276,6 +287,7 @@ class LLMNoteEncoder(
         checkpoint_dir=None,
         batch_tokens=4096,
         dtype="auto",
+        compile="auto",
         quantization=None,
         cache=None,
         cache_max_bytes=2**30,
@@ -313,6 +325,7 @@ class LLMNoteEncoder(
         self.checkpoint_dir = checkpoint_dir
         self.batch_tokens = batch_tokens
         self.dtype = dtype
+        self.compile = compile
         self.quantization = quantization
         self.cache = cache
         self.cache_max_bytes = cache_max_bytes
@@ -346,7 +359,7 @@ class LLMNoteEncoder(
         texts, embedder = self._start_fit(X, y, groups)
         if self.chunk_pooling == "attention":
             self._fit_attention(embedder, texts, y)
-        self._count(texts, *embedder.count(texts))
+        self._count(texts, *embedder.count(texts), embedder.n_compiled)
         return self
 
     def fit_transform(self, X, y=None, *, groups=None):
@@ -370,7 +383,7 @@ class LLMNoteEncoder(
         if self.chunk_pooling == "attention":
             self._fit_attention(embedder, texts, y)
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
-        self._count(texts, n_chunks, n_tokens)
+        self._count(texts, n_chunks, n_tokens, embedder.n_compiled)
         return embedding
 
     def transform(self, X):
@@ -388,13 +401,13 @@ class LLMNoteEncoder(
         """
         check_is_fitted(self)
         texts = join_columns(self._checked_columns(X), self._headings())
-        recipe = self._recipe()
+        recipe = encoder_recipe(self)
         if recipe.backbone().fingerprint != self.fingerprint_:
             raise ValueError(
                 f"The weights or the tokenizer behind model={self.model!r} are not those of fit; "
                 "give the folder or revision that was used in fit, or fit again."
             )
-        return self._embed(self._embedder(recipe), texts)[0]
+        return self._embed(note_embedder(self, recipe), texts)[0]
 
     def cache_info(self):
         """Count what the cache holds and how often this process found an entry in it.
@@ -405,7 +418,7 @@ class LLMNoteEncoder(
             Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`: of the folder
             where `cache` names one, else of the cache in memory.
         """
-        return self._cache().info()
+        return vector_cache(self).info()
 
     def _start_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
         self._validate_params()
@@ -420,14 +433,14 @@ class LLMNoteEncoder(
         if self.fine_tuning is not None:
             self._fine_tune(texts, y, groups)
         if self.weights == "full":
-            self.model_files_ = model_files(self._spec(), self._tuned())
-        recipe = self._recipe()
+            self.model_files_ = model_files(backbone_spec(self), tuned_fields(self))
+        recipe = encoder_recipe(self)
         if self.weights != "full":
             self.model_sha256_ = model_sha256(find_model(recipe.spec))
         backbone = recipe.backbone()
         self.fingerprint_ = backbone.fingerprint
         self.hidden_size_ = backbone.hidden_size
-        return texts, self._embedder(recipe)
+        return texts, note_embedder(self, recipe)
 
     def _fit_attention(self, embedder: NoteEmbedder, texts: list[str | None], y) -> None:
         if y is None:
@@ -443,7 +456,13 @@ class LLMNoteEncoder(
             np.concatenate(vectors), np.concatenate(note), len(texts), labels, seed
         )
 
-    def _count(self, texts: list[str | None], n_chunks: np.ndarray, n_tokens: np.ndarray) -> None:
+    def _count(
+        self,
+        texts: list[str | None],
+        n_chunks: np.ndarray,
+        n_tokens: np.ndarray,
+        n_compiled: int,
+    ) -> None:
         self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
         without_text = texts.count(None)
         self.report_ = {
@@ -454,6 +473,7 @@ class LLMNoteEncoder(
             "most_windows": int(n_chunks.max()),
             "windows": int(n_chunks.sum()),
             "tokens": int(n_tokens.sum()),
+            "compiled_windows": n_compiled,
         }
 
     def _forget_training(self) -> None:
@@ -473,8 +493,8 @@ class LLMNoteEncoder(
                 "supported; use quantization=None."
             )
         settings = tuning_settings(self, y, draw_seed(check_random_state(self.random_state)))
-        parts = load_parts(self._spec()._replace(dtype="float32"))
-        window = self._window(parts.tokenizer, parts.max_length)
+        parts = load_parts(backbone_spec(self)._replace(dtype="float32"))
+        window = tokens_per_window(self, parts.tokenizer, parts.max_length)
         data = tuning_data(parts, texts, y, groups, window, self, settings)
         settings = settings._replace(
             pooling=parts.pooling if self.pooling == "auto" else self.pooling
@@ -484,72 +504,6 @@ class LLMNoteEncoder(
             result.weights
         )
         self.validation_loss_, self.best_epoch_ = result.validation_loss, result.best_epoch
-
-    def _tuned(self) -> tuple | None:
-        """Fields of `TunedWeights`, None for a frozen model."""
-        if not hasattr(self, "tuned_data_"):
-            return None
-        return self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
-
-    def _recipe(self) -> Recipe:
-        spec = self._spec()
-        if expected := getattr(self, "model_sha256_", None):
-            refuse_changed_files(self.model, find_model(spec), expected)
-        load: Callable[[BackboneSpec], Backbone] = load_backbone
-        if hasattr(self, "model_files_"):
-            load = partial(load_files, files=tuple(self.model_files_.items()))
-        elif (tuned := self._tuned()) is not None:
-            from ._adapter import TunedWeights, load_tuned_backbone
-
-            load = partial(load_tuned_backbone, tuned=TunedWeights(*tuned))
-        return Recipe(load, spec)
-
-    def _spec(self) -> BackboneSpec:
-        # fit has refused a device that is not there
-        device = resolve_fitted_device(self.device)
-        return BackboneSpec(
-            self.model,
-            self.revision,
-            choose_dtype(self.dtype, device),
-            str(device),
-            self.local_files_only,
-            self.trust_remote_code,
-            self.quantization,
-            self.device_map,
-        )
-
-    def _embedder(self, recipe: Recipe) -> NoteEmbedder:
-        backbone = recipe.backbone()
-        return NoteEmbedder(
-            recipe,
-            pooling=backbone.pooling if self.pooling == "auto" else self.pooling,
-            window=self._window(backbone.tokenizer, backbone.max_length),
-            stride=self.stride,
-            split_on=self.split_on,
-            prompt=self.prompt or "",
-            batch_tokens=self.batch_tokens,
-            cache=self._cache(),
-            n_jobs=None if self.device_map else self.n_jobs,
-        )
-
-    def _window(self, tokenizer, longest: int) -> int:
-        """Tokens of a note per window: what special tokens and the prompt leave of the length."""
-        special = sum(map(len, special_tokens(tokenizer)))
-        prompt = sum(map(len, prompt_tokens(tokenizer, self.prompt)))
-        window = (self.max_length or longest) - special - prompt
-        if window <= self.stride:
-            raise ValueError(
-                f"max_length={self.max_length} leaves {window} tokens per window beside {special} "
-                f"special ones and {prompt} of the prompt, not more than stride={self.stride}; "
-                "raise max_length or lower stride, or look at the settings in the files of "
-                f"model={self.model!r}."
-            )
-        return window
-
-    def _cache(self) -> Cache:
-        if self.cache is None:
-            return process_cache
-        return LayeredCache(process_cache, open_folder_cache(self.cache, self.cache_max_bytes))
 
     def _embed(
         self, embedder: NoteEmbedder, texts: list[str | None]

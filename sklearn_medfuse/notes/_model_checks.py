@@ -1,6 +1,5 @@
 """What a model's folder may not hold: ways out of it, code, and sizes that its weights lack."""
 
-import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 import safetensors
 
-from .._sealed_folder import file_sha256, read_json_object
+from .._sealed_folder import read_json_object
+from ._file_digest import version_sha256
 from ._model_source import GGUF
 
 _REMEDY = "Get the model's files again, from a source that you trust."
@@ -74,7 +74,7 @@ def model_sha256(source: str) -> dict[str, str]:
     if any(file.suffix == ".safetensors" for file in files):
         # is not read beside the others
         files = [file for file in files if file.suffix != ".bin"]
-    return {str(file.relative_to(folder)): _sha256(file) for file in files if file.is_file()}
+    return {str(file.relative_to(folder)): version_sha256(file) for file in files if file.is_file()}
 
 
 def refuse_changed_files(model: str, source: str, expected: dict[str, str]) -> None:
@@ -113,17 +113,6 @@ def _model_files(folder: Path) -> list[Path]:
         for file in place.iterdir()
         if file.suffix in _READ and (file.is_symlink() or file.is_file())
     )
-
-
-def _sha256(file: Path) -> str:
-    known = file.stat()
-    return _sha256_of(str(file.resolve()), known.st_size, known.st_mtime_ns, known.st_ino)
-
-
-@functools.lru_cache(maxsize=1024)
-def _sha256_of(file: str, *version: int) -> str:
-    """Digest of a file, taken once per process for each version of it."""
-    return file_sha256(Path(file))
 
 
 def _refuse_link(folder: Path, file: Path) -> None:

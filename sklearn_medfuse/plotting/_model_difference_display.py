@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 
 from ..metrics import paired_difference
+from ._label_dots import LabelDots, check_option
 from ._label_panels import check_models
-from ._label_scores_display import LabelScoresDisplay
 
 _METRICS = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1"}
 
 
-class ModelDifferenceDisplay(LabelScoresDisplay):
+class ModelDifferenceDisplay(LabelDots):
     """Forest plot of paired differences: one row per disease, one mark per other model.
 
     Right of zero the reference is the better one. All differences of a row come from the same
@@ -176,16 +176,87 @@ class ModelDifferenceDisplay(LabelScoresDisplay):
             for name, score in scores.items()
             if name != reference
         }
+        prevalence = pd.Series(labels.mean(axis=0), index=names)
+        return cls.from_comparisons(
+            found,
+            reference=reference,
+            prevalence=prevalence,
+            metric=metric,
+            confidence_level=confidence_level,
+            sort_by=sort_by,
+            ax=ax,
+        )
+
+    @classmethod
+    def from_comparisons(
+        cls,
+        comparisons,
+        *,
+        reference,
+        prevalence=None,
+        metric="auroc",
+        confidence_level=None,
+        sort_by="prevalence",
+        ax=None,
+    ):
+        """Take the differences from comparisons that were made before, and draw.
+
+        Reports of single models do not do: their intervals say nothing of the difference.
+
+        Parameters
+        ----------
+        comparisons : dict of str to DataFrame
+            What :func:`~sklearn_medfuse.metrics.paired_difference` gave for the reference as the
+            first model and another one as the second, by the other's name. All must be of the same
+            labels.
+
+        reference : str
+            Name of the model that was the first of each.
+
+        prevalence : Series of shape (n_labels,), default=None
+            Share of positive rows by label, shown beside its name. None shows names alone.
+
+        metric : {"auroc", "auprc", "f1"}, default="auroc"
+            What was compared.
+
+        confidence_level : float, default=None
+            Coverage of the intervals, for the axis title. None writes no number.
+
+        sort_by : {"prevalence", "score"} or None, default="prevalence"
+            Order of the labels, greatest on top: by prevalence, by the mean difference, or as
+            given.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure as high as the labels and models need.
+
+        Returns
+        -------
+        display : ModelDifferenceDisplay
+            The figure with its numbers.
+        """
+        if not isinstance(comparisons, dict) or not comparisons:
+            raise ValueError("`comparisons` must be a dict of at least one model, name to table.")
+        first = next(iter(comparisons.values()))
+        columns = ("difference", "difference_low", "difference_high")
+        for table in comparisons.values():
+            if not isinstance(table, pd.DataFrame) or not set(columns) <= set(table.columns):
+                raise ValueError(
+                    "`comparisons` holds what is no table of paired_difference, which has the "
+                    f"columns {list(columns)}; a report of one model is none."
+                )
+            if list(table.index) != list(first.index):
+                raise ValueError("`comparisons` are not all of the same labels in the same order.")
+        check_option("metric", metric, _METRICS)
         estimate, low, high = (
-            pd.DataFrame({name: each[column] for name, each in found.items()})
-            for column in ("difference", "difference_low", "difference_high")
+            pd.DataFrame({name: table[column] for name, table in comparisons.items()})
+            for column in columns
         )
         display = cls(
             estimate,
             low,
             high,
             reference,
-            prevalence=pd.Series(labels.mean(axis=0), index=names),
+            prevalence=prevalence,
             metric=metric,
             confidence_level=confidence_level,
         )

@@ -35,12 +35,12 @@ def limit_memory(monkeypatch):
     embed = Backbone.embed
 
     def limit(n_tokens):
-        def limited(self, batch, pooling):
+        def limited(self, batch, *options):
             size = sum(self.padded_width(len(chunk)) for chunk in batch)
             if size > n_tokens:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             taken.append(size)
-            return embed(self, batch, pooling)
+            return embed(self, batch, *options)
 
         monkeypatch.setattr(Backbone, "embed", limited)
         return taken

@@ -42,13 +42,13 @@ def test_what_an_embedding_cache_holds_is_used(
     make_read_only(folder)
     files = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     cache = FolderCache(folder, 2**30)
-    monkeypatch.setattr("sklearn_medfuse.notes._llm_note.open_folder_cache", lambda *_: cache)
+    monkeypatch.setattr("sklearn_medfuse.notes._encoder_model.open_folder_cache", lambda *_: cache)
     embedded = []
     embed = Backbone.embed
     monkeypatch.setattr(
         Backbone,
         "embed",
-        lambda self, batch, how: embedded.extend(batch) or embed(self, batch, how),
+        lambda self, batch, *options: embedded.extend(batch) or embed(self, batch, *options),
     )
     encoder = note_encoder(cache=folder)
     with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
 from sklearn_medfuse.fusion._differentiable import differentiable_logits
@@ -214,7 +215,6 @@ def test_without_captum_its_extra_is_named(language_pipe, stays, monkeypatch):
     ("name", "value", "message"),
     [
         ("chunk_pooling", "attention", "chunk_pooling='attention'"),
-        ("prompt", "Patient:", "a prompt"),
         ("quantization", "8bit", "quantization"),
     ],
 )
@@ -227,6 +227,157 @@ def test_an_encoder_that_gradients_do_not_pass_is_named(
         note_attributions(
             language_pipe, stays[:1], "note", unit="token", method="integrated_gradients"
         )
+
+
+GRADIENTS = {"unit": "token", "method": "integrated_gradients"}
+
+
+@pytest.fixture(scope="module")
+def fit_pipe(cohort, tiny_bert):
+    """Return a function that fits a pipeline with a note encoder of the given parameters."""
+
+    def fit(X, note_column, **params):
+        encoder = {"dtype": "float32", "device": "cpu", "stride": 4} | params
+        pipe = make_medfuse_pipeline(
+            cohort.lab_columns,
+            note_column,
+            lab_encoder=MaskedLabEncoder(
+                4, d_model=8, n_heads=2, n_layers=1, max_epochs=1, device="cpu"
+            ),
+            note_encoder=LLMNoteEncoder(tiny_bert, **encoder),
+            d_model=8,
+            n_heads=2,
+            n_estimators=1,
+            max_epochs=2,
+            device="cpu",
+            random_state=0,
+        )
+        return pipe.fit(X[:60], cohort.y[:60])
+
+    return fit
+
+
+def check_sum(pipe, X, found, rows):
+    """The columns' attributions add up to the change of the log-odds that the pipeline predicts."""
+    columns = list(found.values())
+    p = pipe.predict_proba(X)
+    for each in columns:
+        np.testing.assert_allclose(each.predicted, np.log(p / (1 - p)), atol=1e-4)
+        np.testing.assert_array_equal(each.base, columns[0].base)
+    for row in rows:
+        total = sum(each.effects[row].sum(axis=0) for each in columns)
+        change = columns[0].predicted[row] - columns[0].base[row]
+        np.testing.assert_allclose(total, change, atol=5e-3)
+        assert np.abs(change).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chunk_pooling"), [("Find the disease: ", "mean"), ('"{text}" means:', "weighted")]
+)
+def test_a_prompt_is_the_same_at_both_ends(fit_pipe, cohort, stays, prompt, chunk_pooling):
+    pytest.importorskip("captum")
+    pipe = fit_pipe(cohort.X, "note", prompt=prompt, chunk_pooling=chunk_pooling)
+    X = stays[1:4]
+    found = note_attributions(pipe, X, "note", n_steps=24, **GRADIENTS)
+    check_sum(pipe, X, {"note": found}, rows=(1, 2))
+    # the units are the note's own tokens, at their places in it
+    note = X["note"].iloc[1]
+    assert found.to_frame(1, note)["text"].str.cat() == note.replace("\n\n", "")
+    # a list of one column is that column
+    (alone,) = note_attributions(pipe, X, ["note"], n_steps=24, **GRADIENTS).values()
+    np.testing.assert_array_equal(alone.effects[1], found.effects[1])
+
+
+@pytest.fixture(scope="module")
+def two_columns(cohort, stays):
+    """Stays of whom some have a letter beside the note, some one of both, one neither."""
+
+    def add(X):
+        letters = [f"Seen on day {i}.\n\nWeakness since." if i % 3 else None for i in range(len(X))]
+        return X.assign(letter=letters)
+
+    X = add(stays[:5])
+    X.loc[X.index[4], "letter"] = None
+    X.loc[X.index[3], "note"] = None
+    X.loc[X.index[0], ["note", "letter"]] = None
+    return add(cohort.X), X
+
+
+@pytest.fixture(scope="module")
+def two_column_pipe(fit_pipe, two_columns):
+    return fit_pipe(two_columns[0], ["note", "letter"])
+
+
+def test_several_columns_share_the_change_of_the_log_odds(two_column_pipe, two_columns):
+    pytest.importorskip("captum")
+    X = two_columns[1]
+    found = note_attributions(two_column_pipe, X, ["letter", "note"], n_steps=24, **GRADIENTS)
+    assert list(found) == ["letter", "note"]
+    check_sum(two_column_pipe, X, found, rows=(1, 2, 4))
+    for name, of_column in found.items():
+        assert of_column.note_column == name
+        for row, cell in enumerate(X[name]):
+            if not isinstance(cell, str):
+                assert of_column.spans[row] == []
+                assert of_column.effects[row].shape == (0, 2)
+            else:
+                texts = of_column.to_frame(row, cell)["text"].str.cat()
+                assert texts == cell.replace("\n\n", "")
+    np.testing.assert_allclose(found["note"].base[0], found["note"].predicted[0])
+
+
+def test_one_of_several_columns_leaves_the_others_as_they_are(two_column_pipe, two_columns):
+    pytest.importorskip("captum")
+    X = two_columns[1]
+    both, letter = (
+        note_attributions(two_column_pipe, X, columns, n_steps=24, **GRADIENTS)
+        for columns in (["note", "letter"], "letter")
+    )
+    check_sum(two_column_pipe, X, {"letter": letter}, rows=(1, 2))
+    # the second stay has no note, so that both ways go along the same path
+    np.testing.assert_allclose(letter.effects[1], both["letter"].effects[1], atol=1e-6)
+    np.testing.assert_allclose(letter.base[1], both["letter"].base[1], atol=1e-6)
+    assert np.abs(letter.base[2] - both["letter"].base[2]).max() > 1e-3
+    # the fifth has no letter: nothing to attribute to, whatever its note says
+    np.testing.assert_array_equal(letter.base[4], letter.predicted[4])
+
+
+def test_a_heading_is_like_a_prompt(two_column_pipe, two_columns, fit_pipe):
+    """A row with a letter alone is to the encoder of two columns what a prompt is to that of one.
+
+    Both are byte by byte the same tokens in one window.
+    """
+    pytest.importorskip("captum")
+    X = two_columns[1].iloc[[1]].assign(note=None, letter="Weak since.")
+    several = note_attributions(two_column_pipe, X, "letter", n_steps=8, **GRADIENTS)
+    one_column = fit_pipe(two_columns[0], "letter", prompt="letter:\n")
+    pipe = Pipeline([("encode", one_column[0]), ("medfuse", two_column_pipe[-1])])
+    single = note_attributions(pipe, X, "letter", n_steps=8, **GRADIENTS)
+    assert single.spans == several.spans
+    np.testing.assert_allclose(single.effects[0], several.effects[0], atol=1e-6)
+    np.testing.assert_allclose(single.base, several.base, atol=1e-6)
+
+
+def test_leaving_out_takes_each_column_by_itself(two_column_pipe, two_columns):
+    X = two_columns[1][1:3]
+    found = note_attributions(two_column_pipe, X, ["note", "letter"])
+    alone = note_attributions(two_column_pipe, X, "letter")
+    assert found["letter"].spans == alone.spans
+    np.testing.assert_allclose(found["letter"].effects[1], alone.effects[1], atol=1e-9)
+
+
+@pytest.mark.parametrize("columns", [[], ["note", "note"], ["note", "telegram"]])
+def test_columns_are_named_once_each(two_column_pipe, two_columns, columns):
+    with pytest.raises(ValueError, match="note_column="):
+        note_attributions(two_column_pipe, two_columns[1], columns)
+
+
+def test_columns_of_several_encoders_are_refused(language_pipe, stays):
+    pytest.importorskip("captum")
+    X = stays[:2]
+    lab = X.columns[0]
+    with pytest.raises(ValueError, match=f"one LLMNoteEncoder alone reads 'note' and '{lab}'"):
+        note_attributions(language_pipe, X, ["note", lab], **GRADIENTS)
 
 
 def test_the_first_named_tokens_matter_more_than_random_ones(language_pipe, stays):

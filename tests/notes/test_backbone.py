@@ -1,6 +1,7 @@
 """Models: found offline, refused when they are not those of fit, decoders and encoders alike."""
 
 import json
+import os
 import shutil
 import socket
 import time
@@ -12,7 +13,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertForMaskedLM
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _backbone, _model_source
+from sklearn_medfuse.notes import _backbone, _file_digest, _model_source
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._model_source import DEFAULT_MODEL
 
@@ -123,10 +124,38 @@ def test_without_the_wheel_the_default_model_says_what_to_install(monkeypatch):
 @pytest.mark.usefixtures("minilm")
 def test_other_weights_in_the_wheel_are_refused(monkeypatch):
     monkeypatch.setattr(_model_source, "_WHEEL_SHA256", "0" * 64)
-    _model_source._wheel_folder.cache_clear()
     with pytest.raises(OSError, match="not the published ones"):
         encoder(DEFAULT_MODEL).fit(["a"])
-    _model_source._wheel_folder.cache_clear()
+
+
+@pytest.mark.usefixtures("minilm")
+def test_a_file_is_hashed_once_per_process(monkeypatch):
+    hashed = []
+    digest = _file_digest.file_sha256
+    monkeypatch.setattr(
+        _file_digest, "file_sha256", lambda file: hashed.append(file) or digest(file)
+    )
+    _file_digest._sha256_of.cache_clear()
+    fitted = encoder(DEFAULT_MODEL).fit(["a"])
+    fitted.transform(["a"])
+    assert sum(file.name == "model.safetensors" for file in hashed) == 1
+    assert len(set(hashed)) == len(hashed) == len(fitted.model_sha256_)
+
+
+def test_a_file_that_was_swapped_under_its_old_date_is_hashed_again(tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
+    fitted = encoder(folder).fit(["a"])
+    file = folder / "model.safetensors"
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_ino) == (before.st_size, before.st_ino)
+    assert after.st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        fitted.transform(["a"])
 
 
 def test_weights_other_than_those_of_fit_are_refused(save_bert, tmp_path):

@@ -177,7 +177,9 @@ def embedded(monkeypatch):
     chunks = []
     embed = Backbone.embed
     monkeypatch.setattr(
-        Backbone, "embed", lambda self, batch, how: chunks.extend(batch) or embed(self, batch, how)
+        Backbone,
+        "embed",
+        lambda self, batch, *options: chunks.extend(batch) or embed(self, batch, *options),
     )
     return chunks
 

@@ -21,6 +21,7 @@ from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes import _fine_tuning, _model_source
 from sklearn_medfuse.notes._adapter import load_tuned_backbone
 from sklearn_medfuse.notes._backbone import load_backbone
+from sklearn_medfuse.notes._encoder_model import encoder_recipe
 from sklearn_medfuse.notes._model_files import load_files
 from sklearn_medfuse.notes._tuning_head import LogisticHead
 
@@ -136,7 +137,7 @@ def test_the_tuned_model_is_the_trained_one(tuned_encoder, stays, monkeypatch):
         _fine_tuning, "write_weights", lambda model, how: models.append(model) or write(model, how)
     )
     encoder = tuned_encoder(learning_rate=1e-2).fit(notes, y)
-    tokenizer = encoder._recipe().backbone().tokenizer
+    tokenizer = encoder_recipe(encoder).backbone().tokenizer
     with torch.no_grad():
         ids = tokenizer(notes[:1], return_tensors="pt")["input_ids"]
         expected = models[0].eval()(input_ids=ids).last_hidden_state[0].mean(dim=0)

@@ -26,9 +26,9 @@ def embedded(monkeypatch):
     chunks = []
     embed = Backbone.embed
 
-    def record(self, batch, pooling):
+    def record(self, batch, *options):
         chunks.extend(batch)
-        return embed(self, batch, pooling)
+        return embed(self, batch, *options)
 
     monkeypatch.setattr(Backbone, "embed", record)
     return chunks
@@ -129,6 +129,7 @@ def test_the_report_counts_what_became_of_the_notes(note_encoder):
         "most_windows": 3,
         "windows": 6,
         "tokens": 62 + 63 + 3,
+        "compiled_windows": 0,
     }
 
 

@@ -84,11 +84,11 @@ def test_each_device_has_one_copy_and_all_work(note_encoder, many_notes, monkeyp
     seen = {}
     embed = Backbone.embed
 
-    def watched(self, chunks, pooling):
+    def watched(self, chunks, pooling, tokens_left):
         if id(self.model) not in seen:
             seen[id(self.model)] = self.device
             both_at_work.wait()
-        return embed(self, chunks, pooling)
+        return embed(self, chunks, pooling, tokens_left)
 
     monkeypatch.setattr(_workers, "gpus", lambda device, n_workers: devices[:n_workers])
     monkeypatch.setattr(Backbone, "embed", watched)

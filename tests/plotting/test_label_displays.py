@@ -1,5 +1,7 @@
 """Curves, forest plots and maps of missing labs draw the numbers that they hold."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import KFold, ShuffleSplit, cross_val_predict, cross_validate
 from sklearn.multioutput import MultiOutputClassifier
 
-from sklearn_medfuse.metrics import paired_difference
+from sklearn_medfuse.metrics import multilabel_report, paired_difference
 from sklearn_medfuse.plotting import (
     CalibrationDisplay,
     LabelPrecisionRecallDisplay,
@@ -157,6 +159,45 @@ def test_the_last_model_is_the_reference(predicted):
     assert display.reference == "good"
     assert (display.estimate["poor"] > 0).all()
     assert "poor" in display.ax_.get_xlabel()
+
+
+def test_comparisons_that_were_made_before_are_drawn_alike(predicted):
+    y, scores = predicted
+    options = {"n_bootstraps": 50, "random_state": 0}
+    expected = ModelDifferenceDisplay.from_predictions(y, scores, **options)
+    comparison = paired_difference(y, scores["good"], scores["poor"], **options)
+    prevalence = expected.prevalence
+    display = ModelDifferenceDisplay.from_comparisons(
+        {"poor": comparison}, reference="good", prevalence=prevalence, confidence_level=0.95
+    )
+    for name in ("estimate", "low", "high"):
+        pd.testing.assert_frame_equal(getattr(display, name), getattr(expected, name))
+    for texts in ("get_yticklabels", "get_xticklabels"):
+        found, drawn = (
+            [text.get_text() for text in getattr(each.ax_, texts)()] for each in (display, expected)
+        )
+        assert found == drawn
+    assert display.ax_.get_xlabel() == expected.ax_.get_xlabel()
+
+
+def test_reports_of_single_models_make_no_difference(predicted):
+    y, scores = predicted
+    assert not hasattr(ModelDifferenceDisplay, "from_reports")
+    report = multilabel_report(y, scores["good"], n_bootstraps=0)
+    with pytest.raises(ValueError, match="a report of one model is none"):
+        ModelDifferenceDisplay.from_comparisons({"good": report}, reference="good")
+
+
+def test_comparisons_are_of_the_same_labels(predicted):
+    y, scores = predicted
+    found = paired_difference(y, scores["good"], scores["poor"], n_bootstraps=0)
+    draw = partial(ModelDifferenceDisplay.from_comparisons, reference="good")
+    with pytest.raises(ValueError, match="same labels"):
+        draw({"poor": found, "other": found.iloc[1:]})
+    with pytest.raises(ValueError, match="at least one"):
+        draw({})
+    with pytest.raises(ValueError, match="`metric` is 'brier'"):
+        draw({"poor": found}, metric="brier")
 
 
 def test_a_comparison_needs_two_models_and_a_known_reference(predicted):

@@ -3,7 +3,6 @@
 from copy import deepcopy
 
 import numpy as np
-import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import KFold, cross_validate
 
@@ -218,14 +217,6 @@ for _name, _more in {
     }
 
 
-def _refused(function):
-    def call(**arguments):
-        with pytest.raises(TypeError, match="reference"):
-            function(**arguments)
-
-    return call
-
-
 def _report(w, f):
     return metrics.multilabel_report(w.y, w.scores, **NO_BOOTSTRAP)
 
@@ -325,10 +316,14 @@ CALLS |= {
         estimator=lambda w, f: f.fuse,
         X=lambda w, f: w.Z,
     ),
-    # inherited, and of no use here: reports do not tell which model is the reference
-    "plotting.ModelDifferenceDisplay.from_reports": Call(
-        lambda *_: _refused(plotting.ModelDifferenceDisplay.from_reports),
-        lambda w, f, t: {"reports": {"one": _report(w, f)}},
+    "plotting.ModelDifferenceDisplay.from_comparisons": _draw(
+        "ModelDifferenceDisplay",
+        "from_comparisons",
+        (),
+        comparisons=lambda w, f: {
+            "other": metrics.paired_difference(w.y, w.scores, 0.9 * w.scores, **NO_BOOTSTRAP)
+        },
+        reference=lambda w, f: "one",
     ),
     "plotting.NoteAttributionDisplay.from_attributions": _draw(
         "NoteAttributionDisplay",
