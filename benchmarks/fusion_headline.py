@@ -82,7 +82,12 @@ def make_models(lab_columns, seed):
     labs = make_pipeline(
         FunctionTransformer(lambda X: X[lab_columns]), OneVsRestClassifier(boosting)
     )
-    options = {"threshold": "tune", "decision_folds": 5, "max_epochs": 25}
+    options = {
+        "threshold": "tune",
+        "linear_weight": "auto",
+        "decision_folds": 5,
+        "max_epochs": 25,
+    }
     return {
         "labs: HistGradientBoosting": labs,
         "notes: TF-IDF + logistic": words,
