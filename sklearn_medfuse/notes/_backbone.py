@@ -34,7 +34,7 @@ from ._model_source import (
     sentence_settings,
 )
 from ._packing import can_pack, prepare_packed, run_packed
-from ._special_tokens import special_tokens
+from ._special_tokens import no_panic, special_tokens
 
 # see Backbone.padded_width
 _WIDTH_STEP = 8
@@ -203,7 +203,10 @@ class Backbone:
 
 def tokenize(tokenizer, texts: list[str]) -> list[list[int]]:
     """Token ids of each text in full, without special tokens."""
-    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    with no_panic():
+        encoded = tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
     return encoded["input_ids"]
 
 
@@ -258,6 +261,7 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
         # weights that were loaded under inference_mode could never be trained
         with (
             reading,
+            no_panic(),
             _quiet_loading(),
             torch_seed(0, torch.device(spec.device)),
             with_gradients(),
@@ -273,9 +277,9 @@ def load_parts(spec: BackboneSpec) -> ModelParts:
                 **placement,
                 **loading,
             )
+            # settings that a tokenizer takes as they are may fail at its first text
+            special_tokens(tokenizer)
         max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
-        # settings that a tokenizer takes as they are may fail at its first text
-        special_tokens(tokenizer)
     except DamagedFileError:
         raise
     except OSError as error:

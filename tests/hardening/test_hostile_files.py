@@ -347,6 +347,15 @@ def test_a_length_that_is_no_number_is_refused(model_folder, length):
         note_encoder(model_folder).fit(["a"])
 
 
+def test_a_tokenizer_that_panics_is_refused(model_folder):
+    """Its Rust code breaks off at a special token without ids, with what is no Exception."""
+    content = json.loads((model_folder / "tokenizer.json").read_text())
+    del content["post_processor"]["special_tokens"]["[CLS]"]
+    (model_folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(OSError, match=r"model.*cannot be read"):
+        note_encoder(model_folder).fit(["a"])
+
+
 def test_tokens_without_a_vector_are_refused(model_folder):
     content = json.loads((model_folder / "tokenizer.json").read_text())
     content["model"]["vocab"]["a"] = 5000
