@@ -17,6 +17,7 @@ _ORIGIN_US = ORIGIN.value // 1000
 _SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 INTEGERS = {*_SIGNED, *(f"U{name}" for name in _SIGNED)}
 _TIMESTAMPS = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
+_ZONED_TIMESTAMPS = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
 
 
 def quoted(name: str) -> str:
@@ -94,10 +95,10 @@ def _convert_time(new: str, name: str, sql_type: str, where: str, century: int |
             f"false AS {new}_unreadable",
             f"CAST(NULL AS BOOLEAN) AS {new}_zoned",
         ]
-    if sql_type.startswith("TIMESTAMP WITH TIME ZONE"):
+    if sql_type in _ZONED_TIMESTAMPS:
         zoned = f"CASE WHEN {name} IS NOT NULL THEN true END"
         return [
-            f"epoch_us({name}) AS {new}",
+            f"epoch_us(CAST({name} AS TIMESTAMP WITH TIME ZONE)) AS {new}",
             f"false AS {new}_unreadable",
             f"{zoned} AS {new}_zoned",
         ]

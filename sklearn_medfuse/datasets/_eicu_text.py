@@ -180,7 +180,8 @@ def _put_in_words(source: Source, form: EventTable, options: CohortOptions) -> N
         unwanted = any(section_name(title) in dropped for title in titles)
         place = SECTIONS.index(section)
         words.append((path, choice, typed, menu_of(path, choice), place, *phrase, unwanted))
-    kinds = dict.fromkeys(_WORDS, str) | {"typed": bool, "section": int, "unwanted": bool}
+    # of texts in every version of pandas, without rows too
+    kinds = dict.fromkeys(_WORDS, "string") | {"typed": bool, "section": int, "unwanted": bool}
     source.register("words", pd.DataFrame(words, columns=_WORDS).astype(kinds))
 
 

@@ -304,6 +304,22 @@ def test_every_source_gives_the_same_cohort(tables, tmp_path, suffix):
     assert other.report() == expected.report()
 
 
+@pytest.mark.parametrize("zone", [None, "UTC"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_timestamps_of_every_precision_are_read(tables, tmp_path, unit, zone):
+    expected = load(tables, index_time=24, **ALL)
+    kind = f"datetime64[{unit}]" if zone is None else f"datetime64[{unit}, {zone}]"
+    timed = {}
+    for name, frame in tables.items():
+        times = frame.select_dtypes("datetime")
+        zoned = times.apply(lambda time: time.dt.tz_localize(zone)).astype(kind)
+        timed[name] = frame.assign(**{column: zoned[column] for column in times})
+        timed[name].to_parquet(tmp_path / f"{name}.parquet")
+    assert_same(load(timed, index_time=24, **ALL), expected)
+    files = {name: tmp_path / f"{name}.parquet" for name in tables}
+    assert_same(load(files, index_time=24, **ALL), expected)
+
+
 def write_csv(frame, file):
     """Write csv, compressed as the suffix says."""
     import duckdb

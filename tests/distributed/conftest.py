@@ -23,7 +23,8 @@ def session_client():
             host="127.0.0.1",
             scheduler_port=0,
             worker_dashboard_address=None,
-            dashboard_address=None,
+            # a free port: without an address too one is taken, which two runs would share
+            dashboard_address="127.0.0.1:0",
             local_directory=None,
             env={"OMP_NUM_THREADS": "1"},
         ) as cluster,
