@@ -89,11 +89,11 @@ class MEDFuseClassifier(
         Dropout probability.
     n_estimators : int, default=4
         Nets trained side by side from different initial weights, their logits averaged.
-    linear_weight : float or "auto", default=0.6
+    linear_weight : float or "auto", default=0.5
         Weight, below 1, that penalised logistic regressions, one on each modality, have in the
         mean of the logits; 0 leaves them out, as the paper does. "auto" takes the weight, 0 to 1,
         that predicts best the rows held out by `decision_folds`.
-    linear_C : float, default=1.0
+    linear_C : float, default=0.5
         Inverse strength of their penalty, as in scikit-learn, for modalities of length one.
     loss : {"log_loss", "focal", "asymmetric"}, default="log_loss"
         Prediction loss. Focal (Lin et al. 2017, exponent 2) lets easy cells count less, asymmetric
@@ -273,8 +273,8 @@ class MEDFuseClassifier(
         n_tokens=4,
         dropout=0.3,
         n_estimators=4,
-        linear_weight=0.6,
-        linear_C=1.0,
+        linear_weight=0.5,
+        linear_C=0.5,
         loss="log_loss",
         class_weight=None,
         threshold=0.5,
