@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -163,10 +162,8 @@ class QueryEngine:
 def _allow_encryption(connection) -> None:
     """Let DuckDB encrypt temporary files by itself.
 
-    Newer versions refuse to without an extension that has to be downloaded, since the random
+    It refuses to without an extension that has to be downloaded, since the random
     numbers of their own encryption are weak: a query that needs the disk would fail. The key stays
     in this process, and the files in a folder that the owner alone may enter.
     """
-    # Versions that do not know the setting encrypt as they are.
-    with suppress(duckdb.CatalogException):
-        connection.execute("SET force_mbedtls_unsafe = 'true'")
+    connection.execute("SET force_mbedtls_unsafe = 'true'")

@@ -127,7 +127,9 @@ def _score_decisions(y, y_pred, min_count, options):
     columns: dict[str, pd.Series] = {}
     for metric, cells in _DECISIONS.items():
         shown = np.minimum(*(counts[cell] for cell in cells)) >= min_count
-        report = multilabel_report(y.where(shown, axis=1), y_pred, metrics=[metric], **options)
+        of_shown = y.copy()
+        of_shown.loc[:, ~shown] = np.nan
+        report = multilabel_report(of_shown, y_pred, metrics=[metric], **options)
         columns |= {name: report[name] for name in (metric, f"{metric}_low", f"{metric}_high")}
     return pd.DataFrame(columns)
 
