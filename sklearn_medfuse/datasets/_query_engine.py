@@ -162,8 +162,8 @@ class QueryEngine:
 def _allow_encryption(connection) -> None:
     """Let DuckDB encrypt temporary files by itself.
 
-    It refuses to without an extension that has to be downloaded, since the random
-    numbers of their own encryption are weak: a query that needs the disk would fail. The key stays
-    in this process, and the files in a folder that the owner alone may enter.
+    It refuses to without an extension that has to be downloaded, since the random numbers of its
+    own encryption are weak: a query that needs the disk would fail. The key stays in this process,
+    and the files in a folder that the owner alone may enter.
     """
     connection.execute("SET force_mbedtls_unsafe = 'true'")
