@@ -382,6 +382,6 @@ def test_columns_in_another_order_are_refused():
 def test_a_thousand_resamples_of_the_bundled_size_take_under_three_seconds():
     rng = np.random.default_rng(0)
     y_true = rng.uniform(size=(1470, 10)) < 0.2
-    start = time.perf_counter()
+    start = time.process_time()
     multilabel_report(y_true, rng.uniform(size=y_true.shape), random_state=0)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
