@@ -93,10 +93,10 @@ def fit_temperatures(targets: Targets, logits, y, weight) -> np.ndarray:
         Temperatures, between 0.05 and 20; 1 where a label has one value only.
     """
     if targets.kind == "multiclass":
-        return np.array([_best_temperature(targets, logits, y, weight)[0]])
+        return np.array([best_temperature(targets, logits, y, weight)[0]])
     return np.array(
         [
-            _best_temperature(targets, logits[:, [j]], y[:, [j]], weight[:, [j]])[0]
+            best_temperature(targets, logits[:, [j]], y[:, [j]], weight[:, [j]])[0]
             if _has_both(y[:, j], weight[:, j])
             else 1
             for j in range(logits.shape[1])
@@ -105,8 +105,8 @@ def fit_temperatures(targets: Targets, logits, y, weight) -> np.ndarray:
     )
 
 
-def cooled_loss(targets: Targets, logits, y, weight) -> float:
-    """Sum of the log losses of all outputs under the one temperature that is best for them.
+def best_temperature(targets: Targets, logits, y, weight) -> tuple[float, float]:
+    """Temperature of all outputs together by maximum likelihood, and the loss that it leaves.
 
     Parameters
     ----------
@@ -115,10 +115,18 @@ def cooled_loss(targets: Targets, logits, y, weight) -> float:
 
     Returns
     -------
-    float
-        The loss in nats, weighted.
+    float, float
+        The temperature, and the weighted sum of the outputs' log losses in nats.
     """
-    return _best_temperature(targets, logits, y, weight)[1]
+
+    def loss(log_temperature):
+        z = logits / np.exp(log_temperature)
+        if targets.kind == "multiclass":
+            return -(weight[:, 0] * log_softmax(z, axis=1)[np.arange(len(y)), y]).sum()
+        return (weight * (np.logaddexp(0, z) - y * z)).sum()
+
+    found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
+    return float(np.exp(found.x)), float(found.fun)
 
 
 def fit_isotonic(targets: Targets, logits, y, weight) -> list[np.ndarray]:
@@ -192,16 +200,3 @@ def tune_threshold(probability, y, weight, false_negative_cost: float | None = N
 def _has_both(y, weight) -> bool:
     seen = y[weight > 0]
     return bool(len(seen)) and 0 < seen.mean() < 1
-
-
-def _best_temperature(targets: Targets, logits, y, weight) -> tuple[float, float]:
-    """Temperature of all outputs together by maximum likelihood, and the loss that it leaves."""
-
-    def loss(log_temperature):
-        z = logits / np.exp(log_temperature)
-        if targets.kind == "multiclass":
-            return -(weight[:, 0] * log_softmax(z, axis=1)[np.arange(len(y)), y]).sum()
-        return (weight * (np.logaddexp(0, z) - y * z)).sum()
-
-    found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
-    return float(np.exp(found.x)), float(found.fun)

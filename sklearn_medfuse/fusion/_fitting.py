@@ -1,5 +1,6 @@
 """Training of a MEDFuseClassifier's net: once, or once more per fold for held-out predictions."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -175,7 +176,7 @@ def learn_decisions(
     if params.linear_weight == "auto":
         share = choose_linear_weight(targets, deep, linear, held_out.y, weight)
         model = model._replace(weight=share)
-    logits = deep if linear is None else model.mixed(deep, linear)
+    logits = model.mixed(deep, linear)
     decisions = decisions.calibrated(params.calibration, logits, held_out.y, weight)
     if tune:
         decisions = decisions.tuned(logits, held_out.y, weight, params.false_negative_cost)
@@ -193,21 +194,26 @@ def _predict_held_out(
                 "little to tune decisions on; hold out more, or set decision_folds."
             )
         rows = rows.take(fitted.held_out)
-        parts = [(np.arange(len(rows.X)), fitted.model)]
+        parts = iter([(np.arange(len(rows.X)), fitted.model)])
     else:
-        parts = []
-        for kept, left in rows.folds(params.decision_folds, rng):
-            scaler = fitted.model.scaler
-            part = train(params, rows.take(kept), targets, scaler.columns, scaler.n_tokens, rng)
-            parts.append((left, part.model))
+        parts = _fold_models(params, rows, targets, fitted.model.scaler, rng)
     deep = np.zeros((len(rows.X), targets.n_outputs))
     linear = None if fitted.model.linear is None else np.zeros_like(deep)
     for left, model in parts:
         deep[left] = model.deep_logits(rows.X[left])
-        if linear is not None and model.linear is not None:
-            linear[left] = model.linear.logits(model.scaler, rows.X[left])
+        if linear is not None:
+            linear[left] = model.linear_logits(rows.X[left])
     # what weighs classes would distort probabilities; what is missing still does not count
     return HeldOut(deep, linear, rows, rows.row_weight[:, None] * (rows.cell_weight > 0))
+
+
+def _fold_models(
+    params, rows: TrainingRows, targets: Targets, scaler: BlockScaler, rng
+) -> Iterator[tuple[np.ndarray, FusedModel]]:
+    """Yield the rows of each fold and a model trained on all others, one at a time."""
+    for kept, left in rows.folds(params.decision_folds, rng):
+        part = train(params, rows.take(kept), targets, scaler.columns, scaler.n_tokens, rng)
+        yield left, part.model
 
 
 def _decides(params) -> bool:

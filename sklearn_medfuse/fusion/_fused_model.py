@@ -10,6 +10,7 @@ from .._device_memory import in_fitting_batches
 from .._nn.fusion_ensemble import FusionWithCritic
 from .._nn.fusion_parts import FusionParts
 from ._linear_part import LinearPart
+from ._mixing import mix
 from ._modalities import BlockScaler
 
 Result = TypeVar("Result")
@@ -43,10 +44,7 @@ class FusedModel(NamedTuple):
 
     def logits(self, X: np.ndarray) -> np.ndarray:
         """Logits (n, n_outputs), averaged over the members of the net and the linear part."""
-        deep = self.deep_logits(X)
-        if self.linear is None:
-            return deep
-        return self.mixed(deep, self.linear.logits(self.scaler, X))
+        return self.mixed(self.deep_logits(X), self.linear_logits(X))
 
     def deep_logits(self, X: np.ndarray) -> np.ndarray:
         """Logits (n, n_outputs) of the net, averaged over its members."""
@@ -54,9 +52,13 @@ class FusedModel(NamedTuple):
         batches = list(self._run(X, lambda parts: forward(parts).mean(dim=0).cpu().numpy()))
         return np.concatenate(batches)
 
-    def mixed(self, deep: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    def linear_logits(self, X: np.ndarray) -> np.ndarray | None:
+        """Logits (n, n_outputs) of the linear part, None where there is none."""
+        return None if self.linear is None else self.linear.logits(self.scaler, X)
+
+    def mixed(self, deep: np.ndarray, linear: np.ndarray | None) -> np.ndarray:
         """The mean of the two, by the linear part's weight."""
-        return (1 - self.weight) * deep + self.weight * linear
+        return deep if linear is None else mix(deep, linear, self.weight)
 
     def contributions(self, X: np.ndarray, part_names: list[str]) -> np.ndarray:
         """What each part adds to the logits, (n, n_parts + 1, n_outputs), the bias last.

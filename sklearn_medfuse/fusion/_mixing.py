@@ -2,10 +2,15 @@
 
 import numpy as np
 
-from ._decisions import cooled_loss
+from ._decisions import best_temperature
 from ._targets import Targets
 
 _SHARES = np.linspace(0.0, 1.0, 21)
+
+
+def mix(deep: np.ndarray, linear: np.ndarray, share: float) -> np.ndarray:
+    """The mean of two models' logits, the linear one's with a share of it."""
+    return (1 - share) * deep + share * linear
 
 
 def choose_linear_weight(targets: Targets, deep, linear, y, weight) -> float:
@@ -16,16 +21,12 @@ def choose_linear_weight(targets: Targets, deep, linear, y, weight) -> float:
 
     Parameters
     ----------
-    targets : Targets
-        Kind of y.
+    targets, y, weight
+        As in `fit_temperatures`.
     deep : float array of shape (n, n_outputs)
         Logits of the net, for rows that were not trained on.
     linear : float array of shape (n, n_outputs)
         Those of the linear part.
-    y : array of shape (n, n_outputs), or (n,) of class numbers
-        Encoded targets.
-    weight : float array of shape (n, n_outputs)
-        Weights; 0 where a label is missing.
 
     Returns
     -------
@@ -42,6 +43,6 @@ def choose_linear_weight(targets: Targets, deep, linear, y, weight) -> float:
     1.0
     """
     losses = [
-        cooled_loss(targets, (1 - share) * deep + share * linear, y, weight) for share in _SHARES
+        best_temperature(targets, mix(deep, linear, share), y, weight)[1] for share in _SHARES
     ]
     return float(_SHARES[np.argmin(losses)])
