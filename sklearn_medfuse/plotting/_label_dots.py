@@ -4,6 +4,7 @@ import math
 from textwrap import fill
 
 import numpy as np
+import pandas as pd
 
 from ._matplotlib import MARKS, import_pyplot
 from ._prediction_sources import PredictionSources
@@ -45,7 +46,7 @@ class LabelDots(PredictionSources):
 
         Returns
         -------
-        display : LabelScoresDisplay
+        display : LabelScoresDisplay or ModelDifferenceDisplay
             The object itself, with `ax_` and `figure_` set.
         """
         check_option("metric", self.metric, METRICS)
@@ -209,6 +210,17 @@ def _legend_columns(names, line_length):
     fitting = max(1, line_length // (max(map(len, names)) + mark))
     n_lines = math.ceil(len(names) / fitting)
     return math.ceil(len(names) / n_lines)
+
+
+def frames_by_column(tables, columns, name):
+    """Give for each column a DataFrame (n_labels, n_models) of what the models' tables hold."""
+    first, *others = tables.values()
+    if any(list(table.index) != list(first.index) for table in others):
+        raise ValueError(f"`{name}` are not all of the same labels in the same order.")
+    return [
+        pd.DataFrame({model: table[column] for model, table in tables.items()})
+        for column in columns
+    ]
 
 
 def check_option(name, value, options):

@@ -110,6 +110,16 @@ def write_values(ax, what, values, corner, *, with_names):
     ).set_zorder(20)
 
 
+def check_by_model(values, name):
+    """Return what is given by the model's name, if it is a dict and not empty."""
+    if not isinstance(values, dict) or not values:
+        raise ValueError(
+            f"`{name}` must be a dict of at least one model, name to values; got "
+            f"{'an empty dict' if isinstance(values, dict) else type(values).__name__}."
+        )
+    return values
+
+
 def check_models(y_true, y_scores, target_names, name="y_scores"):
     """Labels, the scores of each model as matrices, and the labels' names.
 
@@ -133,8 +143,7 @@ def check_models(y_true, y_scores, target_names, name="y_scores"):
     target_names : list of str
         Names.
     """
-    if not isinstance(y_scores, dict) or not y_scores:
-        raise ValueError(f"`{name}` must be a dict of at least one model, name to values.")
+    check_by_model(y_scores, name)
     labels, target_names = check_labels(y_true, target_names)
     scores = {
         str(model): check_scores(values, labels, name=name, labels=y_true)

@@ -1,9 +1,8 @@
 """Scores per disease with intervals, for several models."""
 
-import pandas as pd
-
 from ..metrics import multilabel_report
-from ._label_dots import METRICS, LabelDots, check_option
+from ._label_dots import METRICS, LabelDots, check_option, frames_by_column
+from ._label_panels import check_by_model
 
 
 class LabelScoresDisplay(LabelDots):
@@ -128,7 +127,7 @@ class LabelScoresDisplay(LabelDots):
                 target_names=target_names,
                 random_state=random_state,
             )
-            for name, y_score in _check_models(y_scores, "y_scores").items()
+            for name, y_score in check_by_model(y_scores, "y_scores").items()
         }
         return cls.from_reports(reports, metric=metric, sort_by=sort_by, ax=ax)
 
@@ -157,15 +156,10 @@ class LabelScoresDisplay(LabelDots):
         display : LabelScoresDisplay
             The figure with its numbers.
         """
-        first = next(iter(_check_models(reports, "reports").values()))
-        if any(list(report.index) != list(first.index) for report in reports.values()):
-            raise ValueError("`reports` are not all of the same labels in the same order.")
+        first = next(iter(check_by_model(reports, "reports").values()))
         check_option("metric", metric, METRICS)
-
-        estimate, low, high = (
-            pd.DataFrame({name: report[column] for name, report in reports.items()})
-            for column in (metric, f"{metric}_low", f"{metric}_high")
-        )
+        columns = (metric, f"{metric}_low", f"{metric}_high")
+        estimate, low, high = frames_by_column(reports, columns, "reports")
         display = cls(
             estimate,
             low,
@@ -175,12 +169,3 @@ class LabelScoresDisplay(LabelDots):
             confidence_level=first.attrs.get("confidence_level"),
         )
         return display.plot(ax=ax, sort_by=sort_by)
-
-
-def _check_models(models, name):
-    if not isinstance(models, dict) or not models:
-        raise ValueError(
-            f"`{name}` must be a dict of at least one model, name to values; got "
-            f"{'an empty dict' if isinstance(models, dict) else type(models).__name__}."
-        )
-    return models

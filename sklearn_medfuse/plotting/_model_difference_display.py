@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from ..metrics import paired_difference
-from ._label_dots import LabelDots, check_option
-from ._label_panels import check_models
+from ._label_dots import LabelDots, frames_by_column
+from ._label_panels import check_by_model, check_models
 
 _METRICS = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1"}
 
@@ -234,9 +234,7 @@ class ModelDifferenceDisplay(LabelDots):
         display : ModelDifferenceDisplay
             The figure with its numbers.
         """
-        if not isinstance(comparisons, dict) or not comparisons:
-            raise ValueError("`comparisons` must be a dict of at least one model, name to table.")
-        first = next(iter(comparisons.values()))
+        check_by_model(comparisons, "comparisons")
         columns = ("difference", "difference_low", "difference_high")
         for table in comparisons.values():
             if not isinstance(table, pd.DataFrame) or not set(columns) <= set(table.columns):
@@ -244,13 +242,7 @@ class ModelDifferenceDisplay(LabelDots):
                     "`comparisons` holds what is no table of paired_difference, which has the "
                     f"columns {list(columns)}; a report of one model is none."
                 )
-            if list(table.index) != list(first.index):
-                raise ValueError("`comparisons` are not all of the same labels in the same order.")
-        check_option("metric", metric, _METRICS)
-        estimate, low, high = (
-            pd.DataFrame({name: table[column] for name, table in comparisons.items()})
-            for column in columns
-        )
+        estimate, low, high = frames_by_column(comparisons, columns, "comparisons")
         display = cls(
             estimate,
             low,
