@@ -156,21 +156,6 @@ def _is_plain(content: bytes) -> bool:
     return all(part.compress_type == zipfile.ZIP_STORED for part in parts)
 
 
-def random_state() -> dict[str, torch.Tensor]:
-    """State of torch's generators, which layers draw from."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def set_random_state(state: dict[str, torch.Tensor]) -> None:
-    """Set torch's generators back to a state."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
 def load_optimizer(optimizer: torch.optim.Optimizer, schedule: Any, state: dict) -> None:
     """Give an optimiser and its schedule what a checkpoint has kept under these two names.
 

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import torch
 
+from ._generators import random_state, set_random_state
+
 Result = TypeVar("Result")
 
 
@@ -69,7 +71,7 @@ class FittingRows:
             Where a single row does not fit.
         """
         size = min(n_rows, self.size or n_rows)
-        before = self._random_state()
+        before = random_state(self._device)
         while True:
             try:
                 result = attempt(size)
@@ -80,7 +82,7 @@ class FittingRows:
                 return result
             # not in the handler, whose error holds on to what the attempt computed
             size = self.halve(size, n_rows)
-            self._set_random_state(before)
+            set_random_state(before, self._device)
 
     def batches(
         self, n_rows: int, size: int, run: Callable[[slice], Result]
@@ -138,18 +140,6 @@ class FittingRows:
             asked=self._asked, size=self.size, device=repr(str(self._device))
         )
         warnings.warn(message, UserWarning, stacklevel=2)
-
-    def _random_state(self) -> list[torch.Tensor]:
-        """State of the generators that layers draw from."""
-        state = [torch.get_rng_state()]
-        if self._device.type == "cuda":
-            state.append(torch.cuda.get_rng_state(self._device))
-        return state
-
-    def _set_random_state(self, state: list[torch.Tensor]) -> None:
-        torch.set_rng_state(state[0])
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(state[1], self._device)
 
 
 def rows_of_prediction(device: torch.device, outcome: str = "with the same result") -> FittingRows:

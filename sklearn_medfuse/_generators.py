@@ -43,3 +43,29 @@ def generators_put_back(devices: Sequence[torch.device] = ()) -> Iterator[None]:
     """
     with _TURN.lock, torch.random.fork_rng(devices=devices):
         yield
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """State of the generators that layers on a device draw from.
+
+    Examples
+    --------
+    >>> cpu = torch.device("cpu")
+    >>> with generators_put_back():
+    ...     state = random_state(cpu)
+    ...     drawn = torch.rand(3)
+    ...     set_random_state(state, cpu)
+    ...     torch.equal(torch.rand(3), drawn)
+    True
+    """
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Set these generators back to a state, as far as it was taken on a device of this kind."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

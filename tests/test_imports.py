@@ -35,7 +35,7 @@ INSIDE = {
     "_version": set(),
     "_nn": set(),
     "_state": {"_generators"},
-    "_device_memory": set(),
+    "_device_memory": {"_generators"},
     "_doc_link": set(),
     "_training": {"_generators", "_nn", "_state"},
     "_generators": set(),

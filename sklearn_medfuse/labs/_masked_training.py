@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .._checkpoint import Checkpoint, load_optimizer, random_state, set_random_state
+from .._checkpoint import Checkpoint, load_optimizer
 from .._device_memory import FittingRows, rows_of_prediction, rows_of_training
+from .._generators import random_state, set_random_state
 from .._nn.lab_batch import LabBatch, random_masking
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._training import WARM_UP, BestWeights, progress_bar
@@ -72,12 +73,12 @@ class MaskedTrainer:
             module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )
         self.schedule = self._make_schedule(n_rows)
-        device = next(module.parameters()).device
+        self.device = next(module.parameters()).device
         self.fitting_rows = rows_of_training(
-            device, "batch_size={size}", "lower d_model or n_layers, give fewer labs"
+            self.device, "batch_size={size}", "lower d_model or n_layers, give fewer labs"
         )
         self._mask_weight = (
-            None if mask_weight is None else torch.from_numpy(mask_weight).float().to(device)
+            None if mask_weight is None else torch.from_numpy(mask_weight).float().to(self.device)
         )
 
     def run(
@@ -202,7 +203,7 @@ class MaskedTrainer:
     def _state(self) -> dict:
         return {
             "seed": self.generator.initial_seed(),
-            "layers": random_state(),
+            "layers": random_state(self.device),
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -220,7 +221,7 @@ class MaskedTrainer:
         load_optimizer(self.optimizer, self.schedule, state)
         self.loss_curve = [float(loss) for loss in state["loss_curve"]]
         self.validation_scores = [float(score) for score in state["validation_scores"]]
-        set_random_state(state["layers"])
+        set_random_state(state["layers"], self.device)
         self.generator.set_state(state["generator"])
 
 
