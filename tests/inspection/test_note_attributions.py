@@ -95,21 +95,32 @@ def test_units_cover_all_that_is_not_blank(unit):
 
 
 @pytest.fixture(scope="module")
-def language_pipe(cohort, tiny_bert):
-    pipe = make_medfuse_pipeline(
-        cohort.lab_columns,
-        "note",
-        lab_encoder=MaskedLabEncoder(
-            4, d_model=8, n_heads=2, n_layers=1, max_epochs=1, device="cpu"
-        ),
-        note_encoder=LLMNoteEncoder(tiny_bert, dtype="float32", device="cpu", stride=4),
-        d_model=8,
-        n_heads=2,
-        n_estimators=2,
-        max_epochs=3,
-        device="cpu",
-        random_state=0,
-    )
+def make_language_pipe(cohort, tiny_bert):
+    """Return a function that makes a pipeline with a note encoder of the given parameters."""
+
+    def make(note_column, n_estimators, max_epochs, **params):
+        encoder = {"dtype": "float32", "device": "cpu", "stride": 4} | params
+        return make_medfuse_pipeline(
+            cohort.lab_columns,
+            note_column,
+            lab_encoder=MaskedLabEncoder(
+                4, d_model=8, n_heads=2, n_layers=1, max_epochs=1, device="cpu"
+            ),
+            note_encoder=LLMNoteEncoder(tiny_bert, **encoder),
+            d_model=8,
+            n_heads=2,
+            n_estimators=n_estimators,
+            max_epochs=max_epochs,
+            device="cpu",
+            random_state=0,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def language_pipe(cohort, make_language_pipe):
+    pipe = make_language_pipe("note", n_estimators=2, max_epochs=3)
     return pipe.fit(cohort.X[:120], cohort.y[:120])
 
 
@@ -233,25 +244,11 @@ GRADIENTS = {"unit": "token", "method": "integrated_gradients"}
 
 
 @pytest.fixture(scope="module")
-def fit_pipe(cohort, tiny_bert):
-    """Return a function that fits a pipeline with a note encoder of the given parameters."""
+def fit_pipe(cohort, make_language_pipe):
+    """Return a function that fits such a pipeline on few stays."""
 
     def fit(X, note_column, **params):
-        encoder = {"dtype": "float32", "device": "cpu", "stride": 4} | params
-        pipe = make_medfuse_pipeline(
-            cohort.lab_columns,
-            note_column,
-            lab_encoder=MaskedLabEncoder(
-                4, d_model=8, n_heads=2, n_layers=1, max_epochs=1, device="cpu"
-            ),
-            note_encoder=LLMNoteEncoder(tiny_bert, **encoder),
-            d_model=8,
-            n_heads=2,
-            n_estimators=1,
-            max_epochs=2,
-            device="cpu",
-            random_state=0,
-        )
+        pipe = make_language_pipe(note_column, n_estimators=1, max_epochs=2, **params)
         return pipe.fit(X[:60], cohort.y[:60])
 
     return fit
