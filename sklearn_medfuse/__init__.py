@@ -14,6 +14,7 @@ _HOMES = {
     "LabTextSerializer": "labs",
     "MEDFuseClassifier": "fusion",
     "MaskedLabEncoder": "labs",
+    "NaiveBayesNoteEncoder": "notes",
     "NoteCleaner": "notes",
     "NoteWordEncoder": "notes",
     "make_medfuse_pipeline": "pipeline",
@@ -22,6 +23,7 @@ _HOMES = {
 __all__ = ["BoostedLabEncoder", "LLMNoteEncoder", "LabTextSerializer", "MEDFuseClassifier"]
 __all__ += [
     "MaskedLabEncoder",
+    "NaiveBayesNoteEncoder",
     "NoteCleaner",
     "NoteWordEncoder",
     "__version__",

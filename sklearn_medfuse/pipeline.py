@@ -6,7 +6,7 @@ from sklearn.pipeline import Pipeline
 
 from .fusion import MEDFuseClassifier
 from .labs import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
-from .notes import LLMNoteEncoder, NoteWordEncoder
+from .notes import LLMNoteEncoder, NaiveBayesNoteEncoder, NoteWordEncoder
 
 
 def make_medfuse_pipeline(
@@ -18,6 +18,7 @@ def make_medfuse_pipeline(
     lab_text=False,
     words=False,
     boosted_labs=False,
+    naive_bayes_notes=False,
     memory=None,
     random_state=None,
     **medfuse_params,
@@ -46,6 +47,10 @@ def make_medfuse_pipeline(
         Give what boosted trees say of the raw labs as a further modality, "boosted". True takes
         `BoostedLabEncoder()`; one given is cloned. `encode` is then learned with y: train on what
         its `fit_transform` gives, as Pipeline does.
+    naive_bayes_notes : bool or NaiveBayesNoteEncoder, default=False
+        Give what regressions on the note's words say of the labels as a further modality,
+        "naive_bayes". True takes `NaiveBayesNoteEncoder()`; one given is cloned. `encode` is then
+        learned with y, as with `boosted_labs`.
     memory : str, joblib.Memory or None, default=None
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
         patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
@@ -57,11 +62,10 @@ def make_medfuse_pipeline(
     Returns
     -------
     Pipeline
-        Steps `encode`, a ColumnTransformer with `labs`, `notes` and, if asked for, `words` and
-        `boosted`, and `medfuse`. With
-        `lab_text`, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts the column
-        made by its part `lab_text` beside the notes, and `encoder`, the note encoder, which
-        joins the columns under their names.
+        Steps `encode`, a ColumnTransformer with `labs`, `notes` and, if asked for, `words`,
+        `boosted` and `naive_bayes`, and `medfuse`. With `lab_text`, `notes` is a Pipeline of
+        `texts`, a ColumnTransformer that puts the column made by its part `lab_text` beside the
+        notes, and `encoder`, the note encoder, which joins the columns under their names.
 
     See Also
     --------
@@ -85,13 +89,14 @@ def make_medfuse_pipeline(
     lab_columns = list(lab_columns)
     views = []
     if words is not False:
-        word_encoder = NoteWordEncoder() if words is True else clone(words)
-        views.append(("words", word_encoder, note_column))
+        views.append(("words", _view_encoder(words, NoteWordEncoder), note_column))
         # components of a decomposition have the sizes that they have for a reason
         medfuse_params = {"input_scaling": {"words": "block"}} | medfuse_params
     if boosted_labs is not False:
-        boosted = BoostedLabEncoder() if boosted_labs is True else clone(boosted_labs)
-        views.append(("boosted", boosted, lab_columns))
+        views.append(("boosted", _view_encoder(boosted_labs, BoostedLabEncoder), lab_columns))
+    if naive_bayes_notes is not False:
+        naive_bayes = _view_encoder(naive_bayes_notes, NaiveBayesNoteEncoder)
+        views.append(("naive_bayes", naive_bayes, note_column))
     medfuse = MEDFuseClassifier(**medfuse_params)
     for step in (labs, notes, medfuse, *(view[1] for view in views)):
         if random_state is not None and "random_state" in step.get_params(deep=False):
@@ -103,6 +108,11 @@ def make_medfuse_pipeline(
     # the classifier tells the modalities apart by the prefixes of a DataFrame's columns
     encode.set_output(transform="pandas")
     return Pipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
+
+
+def _view_encoder(choice, encoder_class):
+    """Give the default encoder for True, else a clone of the one that was given."""
+    return encoder_class() if choice is True else clone(choice)
 
 
 def _with_lab_text(note_encoder, note_column, lab_text, lab_columns):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
 SHARED = {
+    "_cross_fitted",
     "_device_memory",
     "_generators",
     "_private_errors",
@@ -43,6 +44,7 @@ INSIDE = {
     "_sealed_folder": set(),
     "_private_errors": set(),
     "_checkpoint": {"_private_files"},
+    "_cross_fitted": {"_private_errors", "_training"},
     "_callbacks": set(),
     "_note_sections": set(),
     "labs": {"_nn"} | SHARED,
@@ -63,6 +65,7 @@ INSIDE = {
 OUTSIDE = {
     "_nn": {"torch"},
     "_callbacks": {"sklearn"},
+    "_cross_fitted": TABLES,
     "_doc_link": set(),
     "_checkpoint": {"torch"},
     "_private_files": set(),

@@ -1,28 +1,16 @@
 """BoostedLabEncoder: what boosted trees say of raw labs, as a short vector without a leak."""
 
-from numbers import Integral
-
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
-from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    column_or_1d,
-    has_fit_parameter,
-)
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from .._cross_fitted import CrossFittedLogitsMixin
 from .._doc_link import DocLinkMixin
-from .._private_errors import no_values_in_errors
 from .._state import VersionedStateMixin
-from .._training import draw_seed
 from ._lab_input import validate_labs
 
 # how near to 0 and 1 a probability may come: leaves of few rows are sure of more than they know
@@ -30,6 +18,7 @@ _MARGIN = 1e-4
 
 
 class BoostedLabEncoder(
+    CrossFittedLogitsMixin,
     DocLinkMixin,
     VersionedStateMixin,
     ClassNamePrefixFeaturesOutMixin,
@@ -100,10 +89,8 @@ class BoostedLabEncoder(
     """
 
     _parameter_constraints: dict = {
+        **CrossFittedLogitsMixin._parameter_constraints,
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
-        "cv": ["cv_object"],
-        "absent": [StrOptions({"nan", "zero"})],
-        "random_state": ["random_state"],
     }
 
     def __init__(self, estimator=None, *, cv=5, absent="nan", random_state=None):
@@ -159,15 +146,7 @@ class BoostedLabEncoder(
         ValueError
             If `cv` does not hold out each row exactly once.
         """
-        values, y, weight, seed = self._fit_all(X, y, sample_weight)
-        if groups is not None:
-            check_consistent_length(values, groups)
-        logits = np.zeros((len(values), self._n_features_out))
-        for kept, left in self._folds(values, y, groups, seed):
-            self._check_some(weight[kept])
-            estimators, usual = self._fit_outputs(values[kept], y[kept], weight[kept], seed)
-            logits[left] = self._logits(values[left], estimators, usual)
-        return self._without_absent(values, logits)
+        return self._cross_fit(X, y, sample_weight, groups)
 
     def transform(self, X):
         """Give the logits of the classifiers fitted on all rows.
@@ -185,20 +164,11 @@ class BoostedLabEncoder(
         check_is_fitted(self)
         values = self._validate_labs(X, self.levels_)[0]
         logits = self._logits(values, self.estimators_, self._usual)
-        return self._without_absent(values, logits)
+        return self._without_absent(_is_absent(values), logits)
 
-    def _fit_all(self, X, y, sample_weight):
-        """Fit on all rows; return numbers, float labels or class numbers, weights and a seed."""
-        self._validate_params()
+    def _read_first(self, X):
         values, self.levels_ = self._validate_labs(X)
-        y = self._encode(y)
-        check_consistent_length(values, y)
-        with no_values_in_errors():
-            weight = _check_sample_weight(sample_weight, values, ensure_non_negative=True)
-        self._check_some(weight)
-        seed = draw_seed(check_random_state(self.random_state))
-        self.estimators_, self._usual = self._fit_outputs(values, y, weight, seed)
-        return values, y, weight, seed
+        return values, _is_absent(values)
 
     def _validate_labs(self, X, levels=None):
         if sparse.issparse(X):
@@ -208,76 +178,20 @@ class BoostedLabEncoder(
             )
         return validate_labs(self, X, levels)
 
-    def _encode(self, y) -> np.ndarray:
-        """Float labels with NaN, (n_rows, n_labels), or class numbers (n_rows,)."""
-        if y is None:
-            raise ValueError("BoostedLabEncoder requires y to be passed, but the target y is None.")
-        y = y if isinstance(y, pd.DataFrame) else np.asarray(y)
-        if y.ndim != 2 or y.shape[1] < 2:
-            y = column_or_1d(y, warn=True)
-            check_classification_targets(y)
-            self.classes_, encoded = np.unique(y, return_inverse=True)
-            return encoded
-        try:
-            numbers = pd.DataFrame(y).astype("Float64")
-            labels = np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
-            are_labels = bool(np.isin(labels[~np.isnan(labels)], (0, 1)).all())
-        except (TypeError, ValueError):
-            # which quotes what it found; told outside, so that it does not come along
-            are_labels = False
-        if not are_labels:
-            raise ValueError("y has several columns, which must hold 0, 1 or NaN only.")
-        self.classes_ = np.array([0, 1])
-        return labels
-
-    def _check_some(self, weight) -> None:
-        if not (weight > 0).any():
-            raise ValueError("sample_weight leaves no row to learn from; give some a weight.")
-
-    def _folds(self, values, y, groups, seed):
-        n_rows = len(values)
-        if not isinstance(self.cv, Integral):
-            target = np.nan_to_num(y)
-            folds = list(check_cv(self.cv, target, classifier=True).split(values, target, groups))
-            held_out = np.bincount(np.concatenate([left for _, left in folds]), minlength=n_rows)
-            if (held_out != 1).any():
-                raise ValueError(
-                    f"cv={type(self.cv).__name__} does not hold out each of the {n_rows} rows "
-                    "exactly once; give a splitter that does, such as KFold."
-                )
-            return folds
-        n_splits = int(self.cv)
-        options = {"shuffle": True, "random_state": seed}
-        if groups is not None:
-            n_splits = min(n_splits, len(np.unique(groups)))
-            if n_splits < 2:
-                raise ValueError("groups has one group only, and cv needs two; leave groups out.")
-            return GroupKFold(n_splits, **options).split(values, y, groups)
-        if n_rows < 2:
-            raise ValueError("X has 1 sample, and cross-fitting needs two rows or more.")
-        if y.ndim == 1 and np.bincount(y).min() >= n_splits:
-            return StratifiedKFold(n_splits, **options).split(values, y)
-        return KFold(min(n_splits, n_rows), **options).split(values)
-
     def _fit_outputs(self, values, y, weight, seed):
         """Fit a classifier per label, or one of all classes, and the logits without any."""
-        if y.ndim == 1:
-            fitted = self._fit_one(values, y, weight, seed)
-            share = np.bincount(y, weight, minlength=len(self.classes_)) + 1
-            share = share / share.sum()
-            several = len(self.classes_) > 2
-            return [fitted], np.log(share) if several else logit(share[-1:] * (len(share) > 1))
-        estimators, usual = [], []
-        for label in y.T:
-            known = (weight > 0) & ~np.isnan(label)
-            estimators.append(
-                self._fit_one(values[known], label[known].astype(int), weight[known], seed)
-            )
-            ill = weight[known] @ label[known]
-            usual.append(logit((ill + 1) / (weight[known].sum() + 2)))
-        return estimators, np.array(usual)
+        if y.ndim == 2:
+            return self._fit_labels(values, y, weight, seed)
+        fitted = self._fit_label(values, y, weight, seed)
+        share = np.bincount(y, weight, minlength=len(self.classes_)) + 1
+        share = share / share.sum()
+        several = len(self.classes_) > 2
+        return [fitted], np.log(share) if several else logit(share[-1:] * (len(share) > 1))
 
-    def _fit_one(self, values, y, weight, seed):
+    def _keep(self, estimators, usual):
+        self.estimators_, self._usual = estimators, usual
+
+    def _fit_label(self, values, y, weight, seed):
         """Fit on the rows that count; None where they have one value only."""
         counted = weight > 0
         if len(np.unique(y[counted])) < 2:
@@ -318,17 +232,15 @@ class BoostedLabEncoder(
                 logits[:, output] = logit(found[:, 1].clip(_MARGIN, 1 - _MARGIN))
         return logits
 
-    def _without_absent(self, values, logits) -> np.ndarray:
-        nothing = np.nan if self.absent == "nan" else 0.0
-        return np.where(np.isnan(values).all(axis=1)[:, None], nothing, logits)
-
     @property
     def _n_features_out(self) -> int:
         return len(self._usual)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        tags.target_tags.multi_output = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _is_absent(values) -> np.ndarray:
+    return np.isnan(values).all(axis=1)

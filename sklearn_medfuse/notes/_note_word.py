@@ -6,7 +6,6 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -14,9 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
+from ._note_terms import TERM_CONSTRAINTS, check_ngram_range, choose_terms, count_terms
 from ._texts import NoteColumnsMixin, join_columns
-
-_N_HASHES = 2**20
 
 
 class NoteWordEncoder(
@@ -89,9 +87,7 @@ class NoteWordEncoder(
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "ngram_range": [tuple],
-        "min_df": [Interval(Integral, 1, None, closed="left")],
-        "max_terms": [Interval(Integral, 1, None, closed="left")],
+        **TERM_CONSTRAINTS,
         "absent": [StrOptions({"nan", "zero"})],
         "random_state": ["random_state"],
     }
@@ -129,19 +125,11 @@ class NoteWordEncoder(
             The fitted encoder.
         """
         self._validate_params()
-        self._check_ngram_range()
+        check_ngram_range(self.ngram_range)
         texts = [text for text in join_columns(self._first_columns(X), self._headings()) if text]
-        counts = self._count(texts)
-        n_notes = np.bincount(counts.indices, minlength=_N_HASHES)
-        kept = np.flatnonzero(n_notes >= self.min_df)
-        if not len(kept):
-            raise ValueError(
-                f"No term is in min_df={self.min_df} or more of the {len(texts)} notes; lower "
-                "min_df, or give more notes."
-            )
-        order = np.argsort(-n_notes[kept], kind="stable")[: self.max_terms]
-        self.terms_ = np.sort(kept[order]).astype(np.int32)
-        self.idf_ = np.log((1 + len(texts)) / (1 + n_notes[self.terms_])) + 1
+        counts = count_terms(texts, self.ngram_range)
+        self.terms_, n_notes = choose_terms(counts, self.min_df, self.max_terms)
+        self.idf_ = np.log((1 + len(texts)) / (1 + n_notes)) + 1
         weighted = self._weigh(counts)
         # the decomposition wants more terms than components
         width = max(1, min(self.n_components, min(weighted.shape) - 1))
@@ -174,33 +162,15 @@ class NoteWordEncoder(
         absent = np.nan if self.absent == "nan" else 0.0
         embedding = np.full((len(texts), self._n_features_out), absent)
         if there.any():
-            weighted = self._weigh(self._count([text for text in texts if text is not None]))
+            weighted = self._weigh(count_terms([text for text in texts if text], self.ngram_range))
             embedding[there] = weighted @ self.components_.T.astype(np.float64)
         return embedding
-
-    def _count(self, texts: list[str]) -> sparse.csr_array:
-        """Counts of hashed terms (n_notes, n_hashes)."""
-        vectorizer = HashingVectorizer(
-            n_features=_N_HASHES,
-            ngram_range=self.ngram_range,
-            norm=None,
-            alternate_sign=False,
-        )
-        return sparse.csr_array(vectorizer.transform(texts))
 
     def _weigh(self, counts: sparse.csr_array) -> sparse.csr_array:
         """Weighted terms (n_notes, n_terms), each note of length one."""
         weighted = sparse.csr_array(counts[:, self.terms_])
         weighted.data = 1 + np.log(weighted.data)
         return normalize(sparse.csr_array(weighted.multiply(self.idf_[None])))
-
-    def _check_ngram_range(self) -> None:
-        bounds = self.ngram_range
-        whole = len(bounds) == 2 and all(isinstance(bound, Integral) for bound in bounds)
-        if not whole or not 1 <= bounds[0] <= bounds[1]:
-            raise ValueError(
-                f"ngram_range={bounds!r} must be two numbers of words, the fewer first, from 1."
-            )
 
     @property
     def _n_features_out(self) -> int:

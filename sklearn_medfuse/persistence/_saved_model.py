@@ -16,6 +16,7 @@ _OURS = (
     "sklearn_medfuse.labs._lab_text.LabTextSerializer",
     "sklearn_medfuse.labs._masked_lab.MaskedLabEncoder",
     "sklearn_medfuse.notes._llm_note.LLMNoteEncoder",
+    "sklearn_medfuse.notes._naive_bayes_note.NaiveBayesNoteEncoder",
     "sklearn_medfuse.notes._note_cleaner.NoteCleaner",
     "sklearn_medfuse.notes._note_word.NoteWordEncoder",
 )

@@ -29,6 +29,7 @@ NAMES = {
     "LabTextSerializer": "text",
     "LLMNoteEncoder": "notes",
     "NoteWordEncoder": "words",
+    "NaiveBayesNoteEncoder": "naive_bayes",
     "NoteCleaner": "cleaner",
     "MEDFuseClassifier": "fuse",
 }
@@ -38,6 +39,7 @@ INPUTS = {
     "text": "labs_X",
     "notes": "notes_X",
     "words": "notes_X",
+    "naive_bayes": "notes_X",
     "cleaner": "notes_X",
     "fuse": "Z",
 }
@@ -78,7 +80,7 @@ def _rows(kind, *more):
 def _calls() -> dict[str, Call]:
     calls = {}
     for name, kind in NAMES.items():
-        labelled = ("y",) if kind in ("boosted", "fuse") else ()
+        labelled = ("y",) if kind in ("boosted", "naive_bayes", "fuse") else ()
         for method in ("fit", "fit_transform"):
             calls[f"{name}.{method}"] = Call(
                 _fresh(kind, method), _rows(kind, *labelled), ("X", *labelled)
@@ -114,6 +116,11 @@ def _saved_labs(w, f, folder):
 
 CALLS["MaskedLabEncoder.from_pretrained"] = Call(
     lambda *_: MaskedLabEncoder.from_pretrained, _saved_labs
+)
+CALLS["NaiveBayesNoteEncoder.fit_transform"] = Call(
+    _fresh("naive_bayes", "fit_transform"),
+    _rows("naive_bayes", "y", "groups", "sample_weight"),
+    ("X", "y", "groups", "sample_weight"),
 )
 CALLS["MEDFuseClassifier.fit"] = Call(
     _fresh(
@@ -179,6 +186,7 @@ def _pipeline(w, f, folder):
             note_encoder=w.notes,
             lab_text=True,
             words=w.words,
+            naive_bayes_notes=w.naive_bayes,
             n_estimators=1,
             max_epochs=1,
             d_model=8,

@@ -13,6 +13,7 @@ from sklearn_medfuse import (
     LLMNoteEncoder,
     MaskedLabEncoder,
     MEDFuseClassifier,
+    NaiveBayesNoteEncoder,
     NoteCleaner,
     NoteWordEncoder,
     make_medfuse_pipeline,
@@ -74,6 +75,7 @@ def small(cohort, model):
         text=LabTextSerializer(),
         notes=LLMNoteEncoder(model, dtype="float32", device="cpu", random_state=0, verbose=1),
         words=words,
+        naive_bayes=NaiveBayesNoteEncoder(cv=2, random_state=0),
         cleaner=NoteCleaner(drop_sections=["social history"]),
         fuse=MEDFuseClassifier(n_estimators=1, max_epochs=2, n_tokens=2, **net),
         pipe=make_medfuse_pipeline(
@@ -134,6 +136,7 @@ def fitted(world):
     f.text = clone(world.text).fit(world.labs_X)
     f.notes = clone(world.notes).fit(world.notes_X)
     f.words = clone(world.words).fit(world.notes_X)
+    f.naive_bayes = clone(world.naive_bayes).fit(world.notes_X, world.y)
     f.cleaner = clone(world.cleaner).fit(world.notes_X)
     f.fuse = clone(world.fuse).fit(world.Z, world.y)
     few = world.X.iloc[[0, 2, 3]]
