@@ -18,6 +18,7 @@ from sklearn_medfuse import (
     LabTextSerializer,
     MaskedLabEncoder,
     MEDFuseClassifier,
+    NaiveBayesNoteEncoder,
     NoteCleaner,
     NoteWordEncoder,
     make_medfuse_pipeline,
@@ -517,3 +518,25 @@ def test_a_search_fits_the_boosted_labs_once_a_fold(make, cohort, tmp_path, monk
     ).fit(cohort.X, cohort.y, groups=cohort.groups)
     assert len(fits) == 2
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+# words that labels weigh
+
+
+def test_naive_bayes_notes_are_a_further_modality(make, cohort):
+    given = NaiveBayesNoteEncoder(0.1)
+    encoders = []
+    for choice in (True, given):
+        pipe = make(naive_bayes_notes=choice, lab_text=True, random_state=3)
+        name, encoder, column = pipe.named_steps["encode"].transformers[-1]
+        assert (name, column, encoder.random_state) == ("naive_bayes", cohort.note_column, 3)
+        encoders.append(encoder)
+    assert [encoder.C for encoder in encoders] == [0.01, 0.1]
+    assert given.random_state is None
+    pipe = make(naive_bayes_notes=True, boosted_labs=STUMPS).fit(cohort.X, cohort.y)
+    widths = {name: len(block) for name, block in pipe["medfuse"].modalities_.items()}
+    assert widths == {"labs": 4, "notes": 16, "boosted": 3, "naive_bayes": 3}
+    without = cohort.X.assign(**{cohort.note_column: None})
+    assert np.isfinite(pipe.predict_proba(without)).all()
+    loaded = pickle.loads(pickle.dumps(pipe))
+    np.testing.assert_array_equal(loaded.predict_proba(cohort.X), pipe.predict_proba(cohort.X))
