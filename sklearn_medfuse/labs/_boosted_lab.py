@@ -183,10 +183,10 @@ class BoostedLabEncoder(
         if y.ndim == 2:
             return self._fit_labels(values, y, weight, seed)
         fitted = self._fit_label(values, y, weight, seed)
-        share = np.bincount(y, weight, minlength=len(self.classes_)) + 1
+        # the second of one class has no case
+        share = np.bincount(y, weight, minlength=max(2, len(self.classes_))) + 1
         share = share / share.sum()
-        several = len(self.classes_) > 2
-        return [fitted], np.log(share) if several else logit(share[-1:] * (len(share) > 1))
+        return [fitted], np.log(share) if len(share) > 2 else logit(share[1:])
 
     def _keep(self, estimators, usual):
         self.estimators_, self._usual = estimators, usual

@@ -151,6 +151,13 @@ def test_a_label_of_one_value_gives_one_logit(labs):
     assert encoder.fit(X, np.ones(200)).transform(X).shape == (200, 1)
 
 
+def test_one_class_gives_one_finite_logit(labs):
+    X = np.delete(labs[0], 7, axis=0)
+    found = BoostedLabEncoder(random_state=0).fit_transform(X, np.full(len(X), "well"))
+    assert found.shape == (len(X), 1)
+    assert (np.isfinite(found) & (found < 0)).all()
+
+
 def test_a_row_without_labs_is_absent_or_zero(labs):
     X, y = labs
     encoder = BoostedLabEncoder(DecisionTreeClassifier(max_depth=2))
