@@ -30,6 +30,8 @@ from sklearn.preprocessing import FunctionTransformer
 N_LABELS = 10
 WORDS = "MEDFuse with words"
 BOOSTED = "MEDFuse with words and boosted labs"
+NAIVE_BAYES = "MEDFuse with words and naive Bayes"
+ALL = "MEDFuse with all views"
 TUNED = "notes: TF-IDF + logistic, tuned thresholds"
 
 
@@ -88,12 +90,20 @@ def make_models(lab_columns, seed):
         "decision_folds": 5,
         "max_epochs": 25,
     }
+    views = {
+        "MEDFuse": {},
+        WORDS: {"words": True},
+        BOOSTED: {"words": True, "boosted_labs": True},
+        NAIVE_BAYES: {"words": True, "naive_bayes_notes": True},
+        ALL: {"words": True, "boosted_labs": True, "naive_bayes_notes": True},
+    }
     return {
         "labs: HistGradientBoosting": labs,
         "notes: TF-IDF + logistic": words,
-        "MEDFuse": medfuse(lab_columns, "note", seed, **options),
-        WORDS: medfuse(lab_columns, "note", seed, words=True, **options),
-        BOOSTED: medfuse(lab_columns, "note", seed, words=True, boosted_labs=True, **options),
+        **{
+            name: medfuse(lab_columns, "note", seed, **view, **options)
+            for name, view in views.items()
+        },
     }
 
 
@@ -121,7 +131,7 @@ def main():
             f1[TUNED] = tuned_f1(X, y, train, test)
             print(f"\n{text}, seed {seed}, {len(train)} patients trained on, {len(test)} held out")
             print(pd.Series(f1, name="macro F1").round(4).to_string())
-            print(table(y.iloc[test], scores, y.index[test], BOOSTED), flush=True)
+            print(table(y.iloc[test], scores, y.index[test], ALL), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import pandas as pd
 from models import (
+    ALL,
+    ALL_TUNED,
     FULL,
-    FULL_TUNED,
     LABS,
     MEAN,
+    NAIVE_BAYES,
     PAPER,
     PEERS,
     PLAIN,
@@ -35,7 +37,8 @@ from sklearn_medfuse.metrics import (
 )
 
 METRICS = ("auroc", "auprc")
-BACKBONES_FIRST = (TUNED, PAPER, PLAIN, FULL, FULL_TUNED)
+BACKBONES_FIRST = (TUNED, PAPER, PLAIN, FULL, NAIVE_BAYES, ALL, ALL_TUNED)
+BEST_FIRST = (ALL, ALL_TUNED, NAIVE_BAYES, FULL, PLAIN, PAPER)
 PACKAGES = ("sklearn-medfuse", "torch", "transformers", "scikit-learn", "peft", "numpy", "pandas")
 
 STYLE = """
@@ -241,7 +244,7 @@ def interval_text(value, low, high, sign):
 
 def findings(results):
     """One paragraph, made of the numbers: what MEDFuse gives, and where it does not help."""
-    ours = results.present([FULL, FULL_TUNED, PLAIN, PAPER])
+    ours = results.present(BEST_FIRST)
     peers = results.present(PEERS)
     if not ours or not peers:
         return "There are too few models to compare."
@@ -253,7 +256,8 @@ def findings(results):
         said.append(
             f"{best} is {gain_text(difference)} macro {metric.upper()} from {peer}, the best peer"
         )
-    parts = {name: gain(results, best, name, "auprc") for name in results.present(WITHOUT)}
+    parts = results.present(WITHOUT) if results.present([FULL]) else []
+    parts = {name: gain(results, FULL, name, "auprc") for name in parts}
     helps = [name for name, difference in parts.items() if difference.iloc[1] > 0]
     not_told = [name for name, difference in parts.items() if difference.iloc[1] <= 0]
     report = multilabel_report(
@@ -283,7 +287,7 @@ def figures(results):
         ModelDifferenceDisplay,
     )
 
-    shown = results.present([FULL, PLAIN, MEAN, TFIDF, LABS])
+    shown = results.present([ALL, FULL, PLAIN, MEAN, TFIDF, LABS])
     models = {name: results.mean(name) for name in shown}
     drawn = [
         (
@@ -321,7 +325,7 @@ def png(figure):
 def write_report(folder, cohort, settings, seeds, names, left_out):
     """Write tables as parquet and report.html; returns its path."""
     results = Results(folder, cohort, settings, seeds, names)
-    reference = (results.present([FULL, FULL_TUNED, PLAIN, PAPER]) or list(results.scores))[0]
+    reference = (results.present(BEST_FIRST) or list(results.scores))[0]
     tables = {
         "MEDFuse and its peers": scores_table(results, [*PEERS, *BACKBONES_FIRST], reference),
         "Decisions": decisions_table(results, [*PEERS, *BACKBONES_FIRST]),
