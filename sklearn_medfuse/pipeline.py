@@ -50,7 +50,8 @@ def make_medfuse_pipeline(
     naive_bayes_notes : bool or NaiveBayesNoteEncoder, default=False
         Give what regressions on the note's words say of the labels as a further modality,
         "naive_bayes". True takes `NaiveBayesNoteEncoder()`; one given is cloned. `encode` is then
-        learned with y, as with `boosted_labs`.
+        learned with y, as with `boosted_labs`. Several views of the same notes make probabilities
+        too sure, which `calibration="temperature"` puts right.
     memory : str, joblib.Memory or None, default=None
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
         patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
