@@ -12,7 +12,7 @@ from sklearn_medfuse.datasets import make_ehr_cohort, write_ehr_tables
 
 ROOT = Path(__file__).parents[2]
 # parts of names: one peer, and the whole method with the tuned Llama
-MODELS = ("TF-IDF", "lab text, fine-tuned")
+MODELS = ("TF-IDF", "all views, fine-tuned")
 
 
 def run_study(folder, *arguments):
