@@ -56,11 +56,11 @@ def parse(arguments=None):
 
 def chosen_models(settings, wanted):
     """Names of the models to run, and of those that lack a package."""
-    names = [
-        name for name in model_names(settings) if wanted is None or any(w in name for w in wanted)
-    ]
-    if not names:
-        raise SystemExit(f"No model has a name with {wanted}: {', '.join(model_names(settings))}.")
+    known = model_names(settings)
+    for part in wanted or ():
+        if not any(part in name for name in known):
+            raise SystemExit(f"No model has a name with {part!r}: {', '.join(known)}.")
+    names = [name for name in known if wanted is None or any(part in name for part in wanted)]
     lacking = {name: package for name in names if (package := missing_package(name))}
     return [name for name in names if name not in lacking], lacking
 

@@ -68,6 +68,13 @@ def test_the_report_has_the_tables_and_no_note(study):
     assert folder.stat().st_mode & 0o077 == 0
 
 
+def test_a_name_that_no_model_has_is_refused(study):
+    folder, arguments, _ = study
+    done = run_study(folder, *arguments, "no such model")
+    assert done.returncode == 1
+    assert "No model has a name with 'no such model'" in done.stderr
+
+
 def test_what_is_there_is_not_predicted_again(study):
     folder, arguments, _ = study
     files = sorted((folder / "predictions").rglob("*.parquet"))
