@@ -88,16 +88,19 @@ def make_medfuse_pipeline(
     labs = MaskedLabEncoder() if lab_encoder is None else clone(lab_encoder)
     notes = LLMNoteEncoder() if note_encoder is None else clone(note_encoder)
     lab_columns = list(lab_columns)
-    views = []
+    further = [
+        ("words", words, NoteWordEncoder, note_column),
+        ("boosted", boosted_labs, BoostedLabEncoder, lab_columns),
+        ("naive_bayes", naive_bayes_notes, NaiveBayesNoteEncoder, note_column),
+    ]
+    views = [
+        (name, encoder_class() if choice is True else clone(choice), columns)
+        for name, choice, encoder_class, columns in further
+        if choice is not False
+    ]
     if words is not False:
-        views.append(("words", _view_encoder(words, NoteWordEncoder), note_column))
         # components of a decomposition have the sizes that they have for a reason
         medfuse_params = {"input_scaling": {"words": "block"}} | medfuse_params
-    if boosted_labs is not False:
-        views.append(("boosted", _view_encoder(boosted_labs, BoostedLabEncoder), lab_columns))
-    if naive_bayes_notes is not False:
-        naive_bayes = _view_encoder(naive_bayes_notes, NaiveBayesNoteEncoder)
-        views.append(("naive_bayes", naive_bayes, note_column))
     medfuse = MEDFuseClassifier(**medfuse_params)
     for step in (labs, notes, medfuse, *(view[1] for view in views)):
         if random_state is not None and "random_state" in step.get_params(deep=False):
@@ -109,11 +112,6 @@ def make_medfuse_pipeline(
     # the classifier tells the modalities apart by the prefixes of a DataFrame's columns
     encode.set_output(transform="pandas")
     return Pipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
-
-
-def _view_encoder(choice, encoder_class):
-    """Give the default encoder for True, else a clone of the one that was given."""
-    return encoder_class() if choice is True else clone(choice)
 
 
 def _with_lab_text(note_encoder, note_column, lab_text, lab_columns):

@@ -27,11 +27,18 @@ PAPER = "MEDFuse as in the paper"
 PLAIN = "MEDFuse"
 FULL = "MEDFuse with words and lab text"
 NAIVE_BAYES = "MEDFuse with words, lab text, naive Bayes"
-# boosted labs too
 ALL = "MEDFuse with all views"
 ALL_TUNED = "MEDFuse with all views, fine-tuned"
 
 PEERS = (LABS, TFIDF, MEAN, FROZEN, SKRUB, CATBOOST, LIGHTGBM)
+# what each MEDFuse reads, by parameters of its pipeline
+VIEWS = {
+    PAPER: {"lab_text": True, "linear_weight": 0.0},
+    PLAIN: {},
+    FULL: {"lab_text": True, "words": True},
+}
+VIEWS[NAIVE_BAYES] = VIEWS[FULL] | {"naive_bayes_notes": True}
+VIEWS[ALL] = VIEWS[ALL_TUNED] = VIEWS[NAIVE_BAYES] | {"boosted_labs": True}
 # the ablation table: what is taken from FULL, and by which parameters
 WITHOUT = {
     "without LABTEXT": {"lab_text": False},
@@ -94,16 +101,8 @@ def make_model(name, cohort, settings, seed, cache):
 
 
 def medfuse(name, cohort, encoder, seed):
-    """MEDFuse, with further views, or what it is without a part."""
-    params = {"lab_text": True, "words": True}
-    if name in (NAIVE_BAYES, ALL, ALL_TUNED):
-        params |= {"naive_bayes_notes": True, "boosted_labs": name != NAIVE_BAYES}
-    if name == PAPER:
-        params = {"lab_text": True, "linear_weight": 0.0}
-    elif name == PLAIN:
-        params = {}
-    elif name in WITHOUT:
-        params |= WITHOUT[name]
+    """MEDFuse, or what it is without a part."""
+    params = VIEWS[FULL] | WITHOUT[name] if name in WITHOUT else dict(VIEWS[name])
     if params.pop("imputed", False):
         params["lab_encoder"] = make_pipeline(
             SimpleImputer(keep_empty_features=True), StandardScaler()
@@ -124,8 +123,9 @@ def note_encoder(settings, seed, cache, tuned=False):
         return LLMNoteEncoder(**params, cache=cache)
     if settings.max_epochs is not None:
         params["max_epochs"] = settings.max_epochs
-    # with the default, 3, no fold of seed 0 found a better epoch in three times the time
-    params["n_iter_no_change"] = 1
+    if settings.mimic3 is None:
+        # on the bundled stays the default, 3, found no better epoch in three times the time
+        params["n_iter_no_change"] = 1
     return LLMNoteEncoder(**params, fine_tuning=settings.fine_tuning or "lora", random_state=seed)
 
 

@@ -256,8 +256,9 @@ def findings(results):
         said.append(
             f"{best} is {gain_text(difference)} macro {metric.upper()} from {peer}, the best peer"
         )
-    parts = results.present(WITHOUT) if results.present([FULL]) else []
-    parts = {name: gain(results, FULL, name, "auprc") for name in parts}
+    parts = {}
+    if results.present([FULL]):
+        parts = {name: gain(results, FULL, name, "auprc") for name in results.present(WITHOUT)}
     helps = [name for name, difference in parts.items() if difference.iloc[1] > 0]
     not_told = [name for name, difference in parts.items() if difference.iloc[1] <= 0]
     report = multilabel_report(
