@@ -1,7 +1,8 @@
 # Each target makes its own virtual environment: Python >= 3.11, make and git are all it needs.
 #
 #   make demo    the main job on the bundled real ICU stays
-#   make test    all tests, the doctests of the public API among them
+#   make test    the tests, the doctests of the public API among them, on all cores
+#   make test-all     those that take long too: kills, storms, fuzzing, tools
 #   make check   linter, formatter, type checker, docstring validation, audit, then the tests
 #   make audit   known advisories and licences of what users install; AUDIT=--require to insist
 #   make test-min     the tests with the oldest versions that pyproject.toml admits
@@ -27,15 +28,21 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTION
 RUN := MPLBACKEND=Agg $(BIN)/python
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-min test-latest check lint audit dist wheel-test docs clean
+.PHONY: demo test test-all test-min test-latest check lint audit dist wheel-test docs clean
 # two pip runs must not meet in one environment
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-demo
 	$(RUN) examples/plot_01_quickstart.py
 
+# A worker for each core, with one thread each; a file's tests stay together, as its fixtures do.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile
+
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest $(TESTS)
+	$(PYTEST) -m "not slow" $(TESTS)
+
+test-all: $(VENV)/.installed-test
+	$(PYTEST) $(TESTS)
 
 test-min:
 	$(MAKE) test VENV=.venv-min CONSTRAINTS=constraints-min.txt
