@@ -2,7 +2,8 @@
 #
 #   make demo    the main job on the bundled real ICU stays
 #   make test    the tests, the doctests of the public API among them, on all cores
-#   make test-all     those that take long too: kills, storms, fuzzing, tools
+#   make test-slow    those that take long: kills, storms, fuzzing, tools
+#   make test-all     both
 #   make check   linter, formatter, type checker, docstring validation, audit, then the tests
 #   make audit   known advisories and licences of what users install; AUDIT=--require to insist
 #   make test-min     the tests with the oldest versions that pyproject.toml admits
@@ -28,7 +29,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTION
 RUN := MPLBACKEND=Agg $(BIN)/python
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all test-min test-latest check lint audit dist wheel-test docs clean
+.PHONY: demo test test-slow test-all test-min test-latest check lint audit dist wheel-test docs clean
 # two pip runs must not meet in one environment
 .NOTPARALLEL:
 
@@ -41,8 +42,10 @@ PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --dist loadfile
 test: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow" $(TESTS)
 
-test-all: $(VENV)/.installed-test
-	$(PYTEST) $(TESTS)
+test-slow: $(VENV)/.installed-test
+	$(PYTEST) -m slow $(TESTS)
+
+test-all: test test-slow
 
 test-min:
 	$(MAKE) test VENV=.venv-min CONSTRAINTS=constraints-min.txt
