@@ -77,7 +77,7 @@ def test_a_file_predicts_as_when_it_was_written(folder, ending, minilm):
     assert_as_written(predict(pipeline, folder), folder)
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="Apple's processors have no AVX2 to go down to")
+@pytest.mark.skipif(sys.platform == "darwin", reason="no AVX2 on Apple's")
 def test_a_file_predicts_the_same_without_avx512(tmp_path, minilm):
     folder = GOLDEN / __version__
     result = tmp_path / "predictions.npz"

@@ -16,6 +16,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn_medfuse import (
     BoostedLabEncoder,
     LabTextSerializer,
+    LLMNoteEncoder,
     MaskedLabEncoder,
     MEDFuseClassifier,
     NaiveBayesNoteEncoder,
@@ -46,35 +47,47 @@ def cohort():
     diseases = cohort.y.iloc[:150].sum().nlargest(3).index
     cohort.lab_columns = labs
     cohort.X = cohort.X[[*labs, cohort.note_column]].iloc[:150]
+    # The tiny model has a token per character and 64 positions.
+    cohort.X[cohort.note_column] = cohort.X[cohort.note_column].str[:200]
     cohort.y = cohort.y[diseases].iloc[:150]
     cohort.groups = np.asarray(cohort.groups)[:150]
     return cohort
 
 
-@pytest.fixture
-def make(cohort, note_encoder):
+@pytest.fixture(scope="module")
+def make(cohort, tiny_bert):
     def make(**params):
         return make_medfuse_pipeline(
             cohort.lab_columns,
             cohort.note_column,
             lab_encoder=MaskedLabEncoder(**LABS, device="cpu"),
-            note_encoder=note_encoder(),
+            note_encoder=LLMNoteEncoder(tiny_bert, dtype="float32", device="cpu"),
             **{**FUSE, "random_state": 0, **params},
         )
 
     return make
 
 
-def test_probabilities_of_every_disease(make, cohort):
-    pipe = make().fit(cohort.X, cohort.y)
+@pytest.fixture(scope="module")
+def pipe(make, cohort):
+    """A fitted pipeline of labs and notes, which no test may change."""
+    return make().fit(cohort.X, cohort.y)
+
+
+@pytest.fixture(scope="module")
+def text_pipe(make, cohort):
+    """One with the abnormal labs written out, which no test may change."""
+    return make(lab_text=True).fit(cohort.X, cohort.y)
+
+
+def test_probabilities_of_every_disease(cohort, pipe):
     probabilities = pipe.predict_proba(cohort.X)
     assert probabilities.shape == pipe.predict(cohort.X).shape == (150, 3)
     assert np.isfinite(probabilities).all()
     assert pipe["medfuse"].target_names_.tolist() == cohort.y.columns.tolist()
 
 
-def test_modalities_are_labs_and_notes(make, cohort):
-    pipe = make().fit(cohort.X, cohort.y)
+def test_modalities_are_labs_and_notes(pipe):
     widths = {name: len(columns) for name, columns in pipe["medfuse"].modalities_.items()}
     assert widths == {"labs": 4, "notes": 16}
     assert pipe[:-1].get_feature_names_out()[0] == "labs__maskedlabencoder0"
@@ -115,7 +128,7 @@ def test_unknown_parameters_are_refused(cohort):
         make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, no_such_parameter=1)
 
 
-def test_the_same_pipeline_made_by_hand(make, cohort, note_encoder):
+def test_the_same_pipeline_made_by_hand(cohort, note_encoder, pipe):
     encode = ColumnTransformer(
         [
             ("labs", MaskedLabEncoder(**LABS, device="cpu", random_state=0), cohort.lab_columns),
@@ -128,12 +141,12 @@ def test_the_same_pipeline_made_by_hand(make, cohort, note_encoder):
             ("medfuse", MEDFuseClassifier(**FUSE, random_state=0)),
         ]
     )
-    expected = make().fit(cohort.X, cohort.y).predict_proba(cohort.X)
+    expected = pipe.predict_proba(cohort.X)
     found = by_hand.fit(cohort.X, cohort.y).predict_proba(cohort.X)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_arrays_from_the_encoders_with_modalities_by_number(make, cohort, note_encoder):
+def test_arrays_from_the_encoders_with_modalities_by_number(cohort, note_encoder, pipe):
     encode = ColumnTransformer(
         [
             ("labs", MaskedLabEncoder(**LABS, device="cpu", random_state=0), cohort.lab_columns),
@@ -141,15 +154,15 @@ def test_arrays_from_the_encoders_with_modalities_by_number(make, cohort, note_e
         ]
     )
     fuse = MEDFuseClassifier(**FUSE, modalities={"labs": 4, "notes": 16}, random_state=0)
-    pipe = Pipeline([("encode", encode), ("medfuse", fuse)])
-    expected = make().fit(cohort.X, cohort.y).predict_proba(cohort.X)
-    found = pipe.fit(cohort.X, cohort.y).predict_proba(cohort.X)
+    by_number = Pipeline([("encode", encode), ("medfuse", fuse)])
+    expected = pipe.predict_proba(cohort.X)
+    found = by_number.fit(cohort.X, cohort.y).predict_proba(cohort.X)
     # a DataFrame keeps the notes' float32, an array makes all columns float64
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_note_column_given_as_a_list(cohort, make, note_encoder):
-    pipe = make_medfuse_pipeline(
+def test_a_note_column_given_as_a_list(cohort, note_encoder, pipe):
+    with_list = make_medfuse_pipeline(
         cohort.lab_columns,
         [cohort.note_column],
         lab_encoder=MaskedLabEncoder(**LABS, device="cpu"),
@@ -158,13 +171,12 @@ def test_a_note_column_given_as_a_list(cohort, make, note_encoder):
         **FUSE,
     )
     np.testing.assert_array_equal(
-        pipe.fit(cohort.X, cohort.y).predict_proba(cohort.X),
-        make().fit(cohort.X, cohort.y).predict_proba(cohort.X),
+        with_list.fit(cohort.X, cohort.y).predict_proba(cohort.X),
+        pipe.predict_proba(cohort.X),
     )
 
 
-def test_order_of_rows_and_further_columns_do_not_matter_in_predict(make, cohort):
-    pipe = make().fit(cohort.X, cohort.y)
+def test_order_of_rows_and_further_columns_do_not_matter_in_predict(cohort, pipe):
     expected = pipe.predict_proba(cohort.X)
     shuffled = cohort.X.assign(bed=1)[::-1]
     np.testing.assert_allclose(pipe.predict_proba(shuffled)[::-1], expected, atol=1e-9)
@@ -212,33 +224,32 @@ def test_groups_reach_the_validation_split_by_metadata_routing(make, cohort):
 # what is missing
 
 
-def test_all_labs_missing(make, cohort):
+def test_all_labs_missing(make, cohort, pipe):
     X = cohort.X.copy()
     X[cohort.lab_columns] = np.nan
-    assert np.isfinite(make().fit(cohort.X, cohort.y).predict_proba(X)).all()
-    with pytest.warns(UserWarning, match="10 of 10 lab columns"):
-        pipe = make().fit(X, cohort.y)
     assert np.isfinite(pipe.predict_proba(X)).all()
+    with pytest.warns(UserWarning, match="10 of 10 lab columns"):
+        without = make().fit(X, cohort.y)
+    assert np.isfinite(without.predict_proba(X)).all()
 
 
 @pytest.mark.parametrize("nothing", [None, np.nan, " "])
-def test_all_notes_missing(make, cohort, nothing):
+def test_all_notes_missing(make, cohort, nothing, pipe):
     X = cohort.X.copy()
     X[cohort.note_column] = pd.Series([nothing] * len(X), index=X.index, dtype=object)
-    assert np.isfinite(make().fit(cohort.X, cohort.y).predict_proba(X)).all()
+    assert np.isfinite(pipe.predict_proba(X)).all()
     assert np.isfinite(make().fit(X, cohort.y).predict_proba(X)).all()
 
 
-def test_nothing_at_all(make, cohort):
+def test_nothing_at_all(cohort, pipe):
     X = cohort.X.copy()
     X[:] = np.nan
-    probabilities = make().fit(cohort.X, cohort.y).predict_proba(X)
+    probabilities = pipe.predict_proba(X)
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities, probabilities[[0]].repeat(150, axis=0))
 
 
-def test_one_row(make, cohort):
-    pipe = make().fit(cohort.X, cohort.y)
+def test_one_row(cohort, pipe):
     one = pipe.predict_proba(cohort.X.iloc[[7]])
     np.testing.assert_allclose(one, pipe.predict_proba(cohort.X)[[7]], atol=1e-5)
 
@@ -254,16 +265,14 @@ def test_fitting_one_row(make, cohort):
 
 
 @pytest.mark.parametrize("which", ["lab", "note"])
-def test_missing_columns_are_named(make, cohort, which):
-    pipe = make().fit(cohort.X, cohort.y)
+def test_missing_columns_are_named(cohort, which, pipe):
     name = cohort.note_column if which == "note" else cohort.lab_columns[3]
     with pytest.raises(ValueError, match="columns are missing") as caught:
         pipe.predict(cohort.X.drop(columns=name))
     assert name in str(caught.value)
 
 
-def test_an_array_instead_of_a_frame_is_refused(make, cohort):
-    pipe = make().fit(cohort.X, cohort.y)
+def test_an_array_instead_of_a_frame_is_refused(cohort, pipe):
     with pytest.raises(ValueError, match=r"DataFrame|feature names|columns"):
         pipe.predict(cohort.X.to_numpy())
 
@@ -306,11 +315,10 @@ def note_inputs(pipe, X):
     return pipe["encode"].named_transformers_["notes"]["texts"].transform(X)
 
 
-def test_lab_text_stands_beside_the_note(make, cohort):
-    pipe = make(lab_text=True).fit(cohort.X, cohort.y)
-    encoder = pipe["encode"].named_transformers_["notes"]["encoder"]
+def test_lab_text_stands_beside_the_note(cohort, text_pipe):
+    encoder = text_pipe["encode"].named_transformers_["notes"]["encoder"]
     assert encoder.feature_names_in_.tolist() == ["note", "abnormal labs"]
-    found = note_inputs(pipe, cohort.X)
+    found = note_inputs(text_pipe, cohort.X)
     pd.testing.assert_series_equal(found["note"], cohort.X["note"])
     expected = LabTextSerializer().fit_transform(cohort.X[cohort.lab_columns])[:, 0]
     written = pd.notna(found["abnormal labs"])
@@ -319,13 +327,12 @@ def test_lab_text_stands_beside_the_note(make, cohort):
     np.testing.assert_array_equal(found["abnormal labs"][written], expected[written])
 
 
-def test_lab_text_adds_no_modality_and_no_width(make, cohort):
-    pipe = make(lab_text=True).fit(cohort.X, cohort.y)
-    widths = {name: len(columns) for name, columns in pipe["medfuse"].modalities_.items()}
+def test_lab_text_adds_no_modality_and_no_width(cohort, pipe, text_pipe):
+    widths = {name: len(columns) for name, columns in text_pipe["medfuse"].modalities_.items()}
     assert widths == {"labs": 4, "notes": 16}
-    assert pipe[:-1].get_feature_names_out()[-1] == "notes__llmnoteencoder15"
-    without = make().fit(cohort.X, cohort.y)
-    assert not np.array_equal(pipe.predict_proba(cohort.X), without.predict_proba(cohort.X))
+    assert text_pipe[:-1].get_feature_names_out()[-1] == "notes__llmnoteencoder15"
+    without = pipe
+    assert not np.array_equal(text_pipe.predict_proba(cohort.X), without.predict_proba(cohort.X))
 
 
 def test_a_lab_text_without_text_changes_nothing(make, cohort):
@@ -336,17 +343,16 @@ def test_a_lab_text_without_text_changes_nothing(make, cohort):
     assert np.isnan(pipe[:-1].transform(X).filter(like="notes__")).all(axis=None)
 
 
-def test_a_stay_without_note_has_notes_from_its_abnormal_labs(make, cohort):
-    pipe = make(lab_text=True).fit(cohort.X, cohort.y)
+def test_a_stay_without_note_has_notes_from_its_abnormal_labs(cohort, text_pipe):
     X = cohort.X.assign(note=None)
-    embedded = pipe[:-1].transform(X).filter(like="notes__").notna().all(axis=1)
-    np.testing.assert_array_equal(embedded, note_inputs(pipe, X)["abnormal labs"].notna())
+    embedded = text_pipe[:-1].transform(X).filter(like="notes__").notna().all(axis=1)
+    np.testing.assert_array_equal(embedded, note_inputs(text_pipe, X)["abnormal labs"].notna())
 
 
-def test_nothing_at_all_with_lab_text(make, cohort):
+def test_nothing_at_all_with_lab_text(cohort, text_pipe):
     X = cohort.X.copy()
     X[:] = np.nan
-    assert np.isfinite(make(lab_text=True).fit(cohort.X, cohort.y).predict_proba(X)).all()
+    assert np.isfinite(text_pipe.predict_proba(X)).all()
 
 
 def test_a_serializer_given_is_cloned(make, cohort):
@@ -421,16 +427,14 @@ def test_a_cleaner_before_the_note_encoder(cohort, note_encoder, lab_text):
     assert list(pipe["medfuse"].modalities_) == ["labs", "notes"]
 
 
-def test_a_saved_pipeline_with_lab_text_predicts_the_same(make, cohort):
-    pipe = make(lab_text=True).fit(cohort.X, cohort.y)
-    loaded = pickle.loads(pickle.dumps(pipe))
-    np.testing.assert_array_equal(loaded.predict_proba(cohort.X), pipe.predict_proba(cohort.X))
+def test_a_saved_pipeline_with_lab_text_predicts_the_same(cohort, text_pipe):
+    loaded = pickle.loads(pickle.dumps(text_pipe))
+    np.testing.assert_array_equal(loaded.predict_proba(cohort.X), text_pipe.predict_proba(cohort.X))
 
 
-def test_a_saved_pipeline_with_lab_text_holds_no_text(make, cohort):
-    pipe = make(lab_text=True).fit(cohort.X, cohort.y)
-    saved = pickle.dumps(pipe)
-    read = note_inputs(pipe, cohort.X[:50])
+def test_a_saved_pipeline_with_lab_text_holds_no_text(cohort, text_pipe):
+    saved = pickle.dumps(text_pipe)
+    read = note_inputs(text_pipe, cohort.X[:50])
     for text in [*read["note"].dropna(), *read["abnormal labs"].dropna()]:
         assert text[:40].encode() not in saved
 
