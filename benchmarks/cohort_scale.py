@@ -21,7 +21,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.ehr_tables import write_ehr_tables
 
 N_STAYS, N_LAB_ROWS, N_NOTES, NOTE_CHARS = 58_976, 27_854_055, 2_083_180, 1_700
 # MIMIC-III has 726 items with results; a made cohort has 24 labs, so that each comes ten times.

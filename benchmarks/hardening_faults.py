@@ -37,9 +37,12 @@ from hardening_common import save_tiny_bert
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import _DIGEST_BYTES
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.datasets._step_cache import _digest
 from sklearn_medfuse.notes._embedding_cache import process_cache
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.ehr_tables import write_ehr_tables
 
 _LONGEST_SECONDS = 300
 

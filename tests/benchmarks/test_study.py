@@ -8,7 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sklearn_medfuse.datasets import make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import make_ehr_cohort
+
+from ..ehr_tables import write_ehr_tables
 
 ROOT = Path(__file__).parents[2]
 # parts of names: one peer, and the whole method with the tuned Llama

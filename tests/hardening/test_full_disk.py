@@ -7,11 +7,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.labs._masked_training import MaskedTrainer
 from sklearn_medfuse.notes._embedding_cache import process_cache
 from sklearn_medfuse.notes._folder_cache import FolderCache
 from sklearn_medfuse.persistence import PrivateMemory
+
+from ..ehr_tables import write_ehr_tables
 
 LAB_NAMES = ["a", "b", "c"]
 

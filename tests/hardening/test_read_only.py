@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.notes._backbone import Backbone
 from sklearn_medfuse.notes._embedding_cache import process_cache
 from sklearn_medfuse.notes._folder_cache import FolderCache, open_folder_cache
+
+from ..ehr_tables import write_ehr_tables
 
 LAB_NAMES = ["a", "b", "c"]
 ALL = {"min_coverage": 0.0, "n_labels": None}
