@@ -86,7 +86,7 @@ def test_an_advisory_fails_until_it_is_accepted(audit, advisory_service, capsys,
 
 def test_a_service_that_is_not_there_is_no_clean_result(audit, advisory_service, capsys):
     audit("--osv-url", advisory_service())
-    # a port that nothing listens on
+    # A port that nothing listens on
     closed = "http://127.0.0.1:9/v1/query"
     capsys.readouterr()
     assert audit("--osv-url", closed) == 0

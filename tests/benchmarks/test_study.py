@@ -13,7 +13,7 @@ from sklearn_medfuse.datasets import make_ehr_cohort
 from ..ehr_tables import write_ehr_tables
 
 ROOT = Path(__file__).parents[2]
-# parts of names: one peer, and the whole method with the tuned Llama
+# Parts of names: one peer, and the whole method with the tuned Llama
 MODELS = ("TF-IDF", "all views, fine-tuned")
 
 
