@@ -12,16 +12,15 @@ tables that are there already are used again.
 import argparse
 import json
 import os
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from common import in_a_process, peak_gib
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
+from tests.ehr_tables import write_ehr_tables
 
 N_STAYS, N_LAB_ROWS, N_NOTES, NOTE_CHARS = 58_976, 27_854_055, 2_083_180, 1_700
 # MIMIC-III has 726 items with results; a made cohort has 24 labs, so that each comes ten times.
@@ -162,7 +161,6 @@ def measure(folder, how):
     start, processor = time.perf_counter(), time.process_time()
     X = WAYS[how](folder)
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     labs = X.drop(columns="note")
     found = {
         "stays": len(X),
@@ -171,20 +169,13 @@ def measure(folder, how):
         "sum": float(np.nansum(labs.to_numpy(dtype=float))),
         "note_chars": int(X["note"].str.len().sum()),
     }
-    return {"seconds": seconds, "processor_s": processor, "peak_GiB": peak, **found}
-
-
-def in_a_process(folder, how):
-    """Measure in a process of its own."""
-    command = [sys.executable, __file__, str(folder), "--here", how]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    return {"seconds": seconds, "processor_s": processor, "peak_GiB": peak_gib(), **found}
 
 
 def compare_with_pandas(folder, ours):
     """Print how many times as long plain pandas takes; all have to find the same."""
     for way in ("joined", "stay by stay"):
-        plain = in_a_process(folder, way)
+        plain = in_a_process(__file__, folder, "--here", way)
         for name in ("stays", "labs", "cells", "note_chars"):
             assert plain[name] == ours[name], f"{name}: {plain[name]} and {ours[name]}"
         assert np.isclose(plain["sum"], ours["sum"])
@@ -210,7 +201,7 @@ def draw(table, file):
         ax.set(xscale="log", yscale="log", xlabel="lab results in LABEVENTS", ylabel=title)
         ax.grid(alpha=0.3, which="both")
         ax.yaxis.set_major_formatter("{x:g}")
-        # less than a decade has one tick or none at its powers of ten
+        # Less than a decade has one tick or none at its powers of ten
         few = table[column].max() < 20 * table[column].min()
         ax.yaxis.set_minor_formatter("{x:g}" if few else NullFormatter())
     axes[0].legend()
@@ -239,7 +230,8 @@ def main():
         made = time.perf_counter() - start
         size = sum(file.stat().st_size for file in folders[share].iterdir()) / 2**30
         row = {"share": share, "lab_rows": round(share * N_LAB_ROWS), "files_GiB": size}
-        found.append({**row, **in_a_process(folders[share], "package"), "made_s": made})
+        measured = in_a_process(__file__, folders[share], "--here", "package")
+        found.append({**row, **measured, "made_s": made})
         print({name: round(value, 3) for name, value in found[-1].items()}, flush=True)
     small = [row for row in found if row["share"] <= 2 * PLAIN_SHARE]
     if small:

@@ -8,27 +8,45 @@ and tested on what is left, are what neither should fall below. Whole hospitals 
 """
 
 import argparse
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pandas as pd
-from fusion_common import grouped_folds, medfuse
+from common import hospital_folds, load_stays
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from sklearn_medfuse.datasets import load_eicu_demo
+from sklearn_medfuse import make_medfuse_pipeline
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 
 
-def remove(X, columns, share, rng):
+def remove(X, columns, share, seed):
     """Take a modality's columns from a share of the rows."""
     X = X.copy()
-    rows = rng.permutation(len(X))[: round(share * len(X))]
+    rows = np.random.default_rng(seed).permutation(len(X))[: round(share * len(X))]
     X.iloc[rows, columns] = np.nan
     return X
+
+
+def scores_of_seed(cohort, models, n_splits, seed):
+    """Out-of-fold probabilities by (model, modality removed, share)."""
+    scores = {}
+    for train, test in hospital_folds(cohort, n_splits, seed):
+        # The encoders are the same for all models: encode once.
+        pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, random_state=seed)
+        X_train = pipe["encode"].fit_transform(cohort.X.iloc[train])
+        X_test = pipe["encode"].transform(cohort.X.iloc[test])
+        prefix = X_test.columns.str.split("__").str[0]
+        for name, params in models.items():
+            model = clone(pipe["medfuse"]).set_params(**params)
+            model.fit(X_train, cohort.y.iloc[train])
+            for removed in ("notes", "labs"):
+                columns = np.flatnonzero(prefix == removed)
+                for share in SHARES:
+                    found = model.predict_proba(remove(X_test, columns, share, seed))
+                    key = (name, removed, share)
+                    scores.setdefault(key, np.zeros(cohort.y.shape))[test] = found
+    return scores
 
 
 def main():
@@ -39,37 +57,20 @@ def main():
     parser.add_argument("--modality-dropout", type=float, default=0.2)
     parser.add_argument("--quick", action="store_true", help="200 stays, two folds, one seed")
     options = parser.parse_args()
-    cohort = load_eicu_demo()
     if options.quick:
-        cohort.X, cohort.y = cohort.X[:200], cohort.y.iloc[:200, :3]
-        cohort.groups, cohort.hospitals = cohort.groups[:200], cohort.hospitals[:200]
         options.seeds, options.n_splits = options.seeds[:1], 2
+    cohort = load_stays(200 if options.quick else None)
     models = {
         "both": {},
         "both, modality dropout": {"modality_dropout": options.modality_dropout},
         "labs alone": {"fusion": "labs"},
         "notes alone": {"fusion": "notes"},
     }
-    rows = []
-    for seed in options.seeds:
-        scores = {}
-        for train, test in grouped_folds(cohort, cohort.hospitals, options.n_splits, seed):
-            # the encoders are the same for all models: encode once
-            pipe = medfuse(cohort.lab_columns, cohort.note_column, seed)
-            X_train = pipe["encode"].fit_transform(cohort.X.iloc[train])
-            X_test = pipe["encode"].transform(cohort.X.iloc[test])
-            prefix = X_test.columns.str.split("__").str[0]
-            for name, params in models.items():
-                model = clone(pipe["medfuse"]).set_params(**params)
-                model.fit(X_train, cohort.y.iloc[train])
-                for removed in ("notes", "labs"):
-                    columns = np.flatnonzero(prefix == removed)
-                    for share in SHARES:
-                        rng = np.random.default_rng(seed)
-                        found = model.predict_proba(remove(X_test, columns, share, rng))
-                        key = (name, removed, share)
-                        scores.setdefault(key, np.zeros(cohort.y.shape))[test] = found
-        rows += [(*key, seed, roc_auc_score(cohort.y, score)) for key, score in scores.items()]
+    rows = [
+        (*key, seed, roc_auc_score(cohort.y, score))
+        for seed in options.seeds
+        for key, score in scores_of_seed(cohort, models, options.n_splits, seed).items()
+    ]
     frame = pd.DataFrame(rows, columns=["model", "removed", "share", "seed", "AUROC"])
     shown = frame.pivot_table("AUROC", ["removed", "model"], "share", aggfunc=["mean", "std"])
     print(shown.round(4).to_string())

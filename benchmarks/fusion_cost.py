@@ -7,22 +7,18 @@ Targets: an epoch at most 1.15 times a bare torch loop over the same net; a 5 x 
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fusion_common import medfuse
+from common import load_stays
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_medfuse import MaskedLabEncoder, MEDFuseClassifier
+from sklearn_medfuse import MaskedLabEncoder, MEDFuseClassifier, make_medfuse_pipeline
 from sklearn_medfuse._nn.fusion_ensemble import FusionWithCritic
-from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 from sklearn_medfuse.persistence import PrivateMemory
 
@@ -84,9 +80,13 @@ def grid_seconds(cohort, weights):
     """Seconds of a search over `mi_weight`, and fits of the lab encoder but for the refit."""
     CountingLabEncoder.n_fits = 0
     with tempfile.TemporaryDirectory() as folder:
-        pipe = medfuse(cohort.lab_columns, cohort.note_column, 0)
-        pipe.set_params(memory=PrivateMemory(folder))
-        pipe.set_params(encode__labs=CountingLabEncoder(random_state=0))
+        pipe = make_medfuse_pipeline(
+            cohort.lab_columns,
+            cohort.note_column,
+            lab_encoder=CountingLabEncoder(random_state=0),
+            memory=PrivateMemory(folder),
+            random_state=0,
+        )
         search = GridSearchCV(
             pipe,
             {"medfuse__mi_weight": weights},
@@ -106,19 +106,14 @@ def main():
     parser.add_argument("--quick", action="store_true", help="200 stays, one repeat")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cohort = load_eicu_demo()
+    cohort = load_stays(200 if options.quick else None)
     if options.quick:
-        cohort.X, cohort.y, cohort.groups = (
-            cohort.X[:200],
-            cohort.y.iloc[:200, :3],
-            cohort.groups[:200],
-        )
         options.repeats = 1
     rng = np.random.default_rng(0)
     n_rows, n_epochs = (256, 2) if options.quick else (1280, 5)
     X = rng.normal(size=(n_rows, sum(WIDTHS)))
     y = rng.integers(0, 2, size=(n_rows, 10))
-    # turn about, so that what else the machine does falls on both
+    # Turn about, so that what else the machine does falls on both
     ratios = [
         statistics.median(our_epochs(X, y, n_epochs))
         / statistics.median(bare_epochs(X, y, n_epochs))

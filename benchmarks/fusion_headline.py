@@ -8,24 +8,19 @@ the diagnoses, `text_without_diagnoses` does not. Thresholds are tuned out of fo
 """
 
 import argparse
-import os
 from pathlib import Path
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pandas as pd
-from fusion_common import medfuse, table
-from real_stays import fill_missing_notes
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
+from common import boosting, logistic, scores_table, words
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import TunedThresholdClassifierCV, train_test_split
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+
+from sklearn_medfuse import make_medfuse_pipeline
 
 N_LABELS = 10
 WORDS = "MEDFuse with words"
@@ -58,37 +53,27 @@ def read_patients(folder, text):
     return X, y.reindex(patients, fill_value=0)
 
 
+def select(columns):
+    """Take some columns of a table."""
+    return FunctionTransformer(lambda X: X[columns])
+
+
 def tuned_f1(X, y, train, test):
     """Macro F1 of TF-IDF and logistic regression with thresholds as well chosen as MEDFuse's."""
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True)
-    logistic = LogisticRegression(C=3, max_iter=1000)
-    model = make_pipeline(
-        FunctionTransformer(lambda X: fill_missing_notes(X["note"])),
-        words,
-        MultiOutputClassifier(TunedThresholdClassifierCV(logistic, scoring="f1", cv=5)),
-    )
-    model.fit(X.iloc[train], y.iloc[train])
+    one = LogisticRegression(C=3, max_iter=1000)
+    tuned = MultiOutputClassifier(TunedThresholdClassifierCV(one, scoring="f1", cv=5))
+    model = make_pipeline(select("note"), words(), tuned).fit(X.iloc[train], y.iloc[train])
     return f1_score(y.iloc[test], model.predict(X.iloc[test]), average="macro")
 
 
 def make_models(lab_columns, seed):
     """Name → unfitted estimator."""
-    boosting = HistGradientBoostingClassifier(
-        learning_rate=0.05, max_leaf_nodes=15, random_state=seed
-    )
-    words = make_pipeline(
-        FunctionTransformer(lambda X: fill_missing_notes(X["note"])),
-        TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True),
-        OneVsRestClassifier(LogisticRegression(C=3, max_iter=1000)),
-    )
-    labs = make_pipeline(
-        FunctionTransformer(lambda X: X[lab_columns]), OneVsRestClassifier(boosting)
-    )
     options = {
         "threshold": "tune",
         "linear_weight": "auto",
         "decision_folds": 5,
         "max_epochs": 25,
+        "random_state": seed,
     }
     views = {
         "MEDFuse": {},
@@ -98,10 +83,10 @@ def make_models(lab_columns, seed):
         ALL: {"words": True, "boosted_labs": True, "naive_bayes_notes": True},
     }
     return {
-        "labs: HistGradientBoosting": labs,
-        "notes: TF-IDF + logistic": words,
+        "labs: HistGradientBoosting": make_pipeline(select(lab_columns), boosting(seed)),
+        "notes: TF-IDF + logistic": make_pipeline(select("note"), words(), logistic(3)),
         **{
-            name: medfuse(lab_columns, "note", seed, **view, **options)
+            name: make_medfuse_pipeline(lab_columns, "note", **view, **options)
             for name, view in views.items()
         },
     }
@@ -119,7 +104,7 @@ def main():
         if options.quick:
             X, y = X[:150].assign(note=X["note"][:150].str[:500]), y.iloc[:150, :4]
             options.seeds = options.seeds[:1]
-        # a lab that hardly anybody has tells nothing
+        # A lab that hardly anybody has tells nothing
         X = X.dropna(axis=1, thresh=30)
         for seed in options.seeds:
             train, test = train_test_split(np.arange(len(X)), test_size=0.25, random_state=seed)
@@ -131,7 +116,8 @@ def main():
             f1[TUNED] = tuned_f1(X, y, train, test)
             print(f"\n{text}, seed {seed}, {len(train)} patients trained on, {len(test)} held out")
             print(pd.Series(f1, name="macro F1").round(4).to_string())
-            print(table(y.iloc[test], scores, y.index[test], ALL), flush=True)
+            table = scores_table(y.iloc[test], scores, y.index[test], ALL)
+            print(table.to_string(), flush=True)
 
 
 if __name__ == "__main__":

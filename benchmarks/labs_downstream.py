@@ -14,9 +14,8 @@ import argparse
 
 import numpy as np
 import pandas as pd
-from labs_common import NHANES_LABS, nhanes
+from common import NHANES_LABS, boosting, load_stays, nhanes
 from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -25,7 +24,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from sklearn_medfuse import MaskedLabEncoder
-from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 
 _N_AXES = 5
@@ -34,10 +32,10 @@ _N_AXES = 5
 def load_tables(folder):
     """Name → labs, labels and groups."""
     people = nhanes(folder)
-    # the question on prediabetes was not put to everyone
+    # The question on prediabetes was not put to everyone
     diseases = people.filter(like="dx_").drop(columns="dx_prediabetes_told")
     known = diseases.notna().all(axis=1)
-    cohort = load_eicu_demo()
+    cohort = load_stays()
     return {
         "nhanes": (people.iloc[:, NHANES_LABS][known], diseases[known].astype(int), None),
         "eicu": (cohort.X[cohort.lab_columns], cohort.y, cohort.hospitals),
@@ -55,12 +53,6 @@ def make_logistic():
         use_legacy_attributes=False,
     )
     return make_pipeline(StandardScaler(), OneVsRestClassifier(one))
-
-
-def make_boosting(seed):
-    """One boosted ensemble per label."""
-    one = HistGradientBoostingClassifier(learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
-    return OneVsRestClassifier(one)
 
 
 def make_normal(seed):
@@ -97,13 +89,13 @@ def compare(labs, labels, folds, seed, **params):
     for train, test in folds:
         encoder = MaskedLabEncoder(random_state=seed, **params).fit(labs.iloc[train])
         embedding = encoder.transform(labs)
-        # a person without any lab has no embedding
+        # A person without any lab has no embedding
         embedding = np.nan_to_num(embedding)
         axes = PCA(_N_AXES, random_state=seed).fit(embedding[train]).transform(embedding)
         complete = make_normal(seed).fit(labs.iloc[train]).transform(labs)
         for kind, model, raw in [
             ("logistic regression", make_logistic(), complete),
-            ("boosting", make_boosting(seed), labs.to_numpy(dtype=float)),
+            ("boosting", boosting(seed), labs.to_numpy(dtype=float)),
         ]:
             inputs = {
                 "raw": raw,

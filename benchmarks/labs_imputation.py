@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import remasker
 import torch
-from labs_common import hide, load_tables, rmse
+from common import hide, load_lab_tables, rmse
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
@@ -75,9 +75,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = []
-    for name, table in load_tables(args.folder).items():
-        if args.tables and name not in args.tables:
-            continue
+    for name, table in load_lab_tables(args.folder, args.tables).items():
         print(f"{name}: {table.shape}, {table.isna().to_numpy().mean():.0%} not measured")
         for seed in args.seeds:
             shown, true, hidden = hide(table, seed)

@@ -9,15 +9,13 @@ the difference between a fit of three epochs and one of one: what is done once d
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import time
 import warnings
 
 import numpy as np
 import pandas as pd
 import torch
+from common import in_a_process, peak_gib
 from scipy.sparse import csr_array
 
 from sklearn_medfuse import MaskedLabEncoder
@@ -30,7 +28,7 @@ def make_panel_data(n_rows, seed=0):
     rng = np.random.default_rng(seed)
     loadings = np.random.default_rng(1).normal(size=(N_LABS, N_FACTORS)) / np.sqrt(N_FACTORS)
     n_panels = N_LABS // PANEL
-    # some panels are ordered for everyone, most for few
+    # Some panels are ordered for everyone, most for few
     share = np.random.default_rng(2).dirichlet(np.full(n_panels, 0.3)) * n_panels * DENSITY
     share = np.clip(share, 0.001, 0.9)
     ordered = rng.random((n_rows, n_panels)) < share * DENSITY / share.mean()
@@ -46,7 +44,7 @@ def seconds_of_fit(X, max_epochs):
     """Processor seconds of a fit on one thread, which other work on the machine leaves alone."""
     start = time.process_time()
     with warnings.catch_warnings():
-        # no panel of the smallest table has the last labs
+        # No panel of the smallest table has the last labs
         warnings.simplefilter("ignore", UserWarning)
         MaskedLabEncoder(max_epochs=max_epochs, random_state=0).fit(X)
     return time.process_time() - start
@@ -57,7 +55,6 @@ def measure(n_rows):
     torch.set_num_threads(1)
     X = make_panel_data(n_rows)
     once, thrice = seconds_of_fit(X, 1), seconds_of_fit(X, 3)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     epoch = (thrice - once) / 2
     return {
         "rows": n_rows,
@@ -65,7 +62,7 @@ def measure(n_rows):
         "density": X.nnz / n_rows / N_LABS,
         "epoch_s": epoch,
         "once_s": once - epoch,
-        "peak_GiB": peak,
+        "peak_GiB": peak_gib(),
     }
 
 
@@ -79,9 +76,7 @@ def main():
         return
     found = []
     for n_rows in args.rows:
-        command = [sys.executable, __file__, "--here", str(n_rows)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found.append(json.loads(output.splitlines()[-1]))
+        found.append(in_a_process(__file__, "--here", n_rows))
         print(found[-1], flush=True)
     table = pd.DataFrame(found)
     print(table.round(3).to_string(index=False))

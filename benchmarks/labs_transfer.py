@@ -11,7 +11,7 @@ import argparse
 
 import numpy as np
 import pandas as pd
-from labs_common import hide, load_tables, rmse
+from common import hide, load_lab_tables, rmse
 
 from sklearn_medfuse import MaskedLabEncoder
 
@@ -24,8 +24,8 @@ def main():
     parser.add_argument("--tables", nargs="+", default=None)
     args = parser.parse_args()
     rows = []
-    for name, table in load_tables(args.folder).items():
-        if len(table) < 4 * args.stays or (args.tables and name not in args.tables):
+    for name, table in load_lab_tables(args.folder, args.tables).items():
+        if len(table) < 4 * args.stays:
             continue
         for seed in args.seeds:
             rows += [(name, seed, *row) for row in compare(table, seed, args.stays)]

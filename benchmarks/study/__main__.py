@@ -11,12 +11,11 @@ FOLDER is for its owner alone and holds the cohort: with data of patients keep i
 """
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from models import missing_package, model_names

@@ -3,15 +3,13 @@
 from importlib.util import find_spec
 
 import numpy as np
+from common import boosting, logistic, words
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_medfuse import LLMNoteEncoder, make_medfuse_pipeline
 
@@ -31,7 +29,7 @@ ALL = "MEDFuse with all views"
 ALL_TUNED = "MEDFuse with all views, fine-tuned"
 
 PEERS = (LABS, TFIDF, MEAN, FROZEN, SKRUB, CATBOOST, LIGHTGBM)
-# what each MEDFuse reads, by parameters of its pipeline
+# What each MEDFuse reads, by parameters of its pipeline
 VIEWS = {
     PAPER: {"lab_text": True, "linear_weight": 0.0},
     PLAIN: {},
@@ -39,7 +37,7 @@ VIEWS = {
 }
 VIEWS[NAIVE_BAYES] = VIEWS[FULL] | {"naive_bayes_notes": True}
 VIEWS[ALL] = VIEWS[ALL_TUNED] = VIEWS[NAIVE_BAYES] | {"boosted_labs": True}
-# the ablation table: what is taken from FULL, and by which parameters
+# The ablation table: what is taken from FULL, and by which parameters
 WITHOUT = {
     "without LABTEXT": {"lab_text": False},
     "without MLTM and LABTEXT": {"lab_text": False, "imputed": True},
@@ -78,18 +76,17 @@ def make_model(name, cohort, settings, seed, cache):
     labs, note = cohort.lab_columns, cohort.note_column
     encoder = note_encoder(settings, seed, cache)
     tuned = note_encoder(settings, seed, cache, tuned=True)
-    logistic = OneVsRestClassifier(LogisticRegression(C=0.003, max_iter=1000))
-    vectors = [SimpleImputer(keep_empty_features=True), StandardScaler(), logistic]
+    vectors = [SimpleImputer(keep_empty_features=True), StandardScaler(), logistic(0.003)]
     if name == LABS:
-        return on(labs, "passthrough", OneVsRestClassifier(boosting(seed)))
+        return on(labs, "passthrough", boosting(seed))
     if name == TFIDF:
-        return on(note, words(), OneVsRestClassifier(LogisticRegression(C=3, max_iter=1000)))
+        return on(note, words(), logistic(3))
     if name in (FROZEN, TUNED):
         return on(note, tuned if name == TUNED else encoder, *vectors)
     if name == SKRUB:
         from skrub import TableVectorizer
 
-        return make_pipeline(TableVectorizer(), OneVsRestClassifier(boosting(seed)))
+        return make_pipeline(TableVectorizer(), boosting(seed))
     if name == CATBOOST:
         return CatBoostPerLabel(note, random_state=seed)
     if name == LIGHTGBM:
@@ -124,7 +121,7 @@ def note_encoder(settings, seed, cache, tuned=False):
     if settings.max_epochs is not None:
         params["max_epochs"] = settings.max_epochs
     if settings.mimic3 is None:
-        # on the bundled stays the default, 3, found no better epoch in three times the time
+        # On the bundled stays the default, 3, found no better epoch in three times the time
         params["n_iter_no_change"] = 1
     return LLMNoteEncoder(**params, fine_tuning=settings.fine_tuning or "lora", random_state=seed)
 
@@ -134,19 +131,6 @@ def on(columns, encoder, *steps):
     return make_pipeline(ColumnTransformer([("x", encoder, columns)]), *steps)
 
 
-def words():
-    """TF-IDF of a text column in which a note may be missing."""
-    return make_pipeline(
-        FunctionTransformer(fill_missing_notes),
-        TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True),
-    )
-
-
-def boosting(seed):
-    """Histogram gradient boosting for a thousand stays."""
-    return HistGradientBoostingClassifier(learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
-
-
 def light_boosting(seed):
     """LightGBM for a thousand stays."""
     from lightgbm import LGBMClassifier
@@ -154,11 +138,6 @@ def light_boosting(seed):
     return LGBMClassifier(
         n_estimators=100, learning_rate=0.05, num_leaves=15, n_jobs=1, random_state=seed, verbose=-1
     )
-
-
-def fill_missing_notes(notes):
-    """Give a vectoriser an empty string where there is no note."""
-    return notes.fillna("")
 
 
 class CatBoostPerLabel(ClassifierMixin, BaseEstimator):

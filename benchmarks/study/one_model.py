@@ -1,23 +1,23 @@
 """Predict the folds of one model and one seed; called by the study, in a process of its own."""
 
 import os
-import resource
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pandas as pd
+from common import hospital_folds, peak_gib
 from models import make_model
-from settings import folds, prediction_files, read_cohort, read_settings
+from settings import prediction_files, read_cohort, read_settings
 
 
 def main(folder, name, seed):
     """Fit and predict each fold that is not there yet; a file is there whole or not at all."""
     cohort, settings = read_cohort(folder), read_settings(folder)
-    splits = folds(cohort, settings, seed)
+    splits = hospital_folds(cohort, settings.n_splits, seed)
     files = prediction_files(folder, name, seed, settings.n_splits)
     for (train, test), file in zip(splits, files, strict=True):
         if file.exists():
@@ -31,7 +31,7 @@ def main(folder, name, seed):
         found.insert(0, "row", test)
         found["fit_seconds"] = fitted - start
         found["predict_seconds"] = time.perf_counter() - fitted
-        found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        found["peak_bytes"] = round(peak_gib() * 2**30)
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".part")
         found.to_parquet(unfinished, index=False)

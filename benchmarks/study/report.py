@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pandas as pd
+from common import METRICS, gain_text, hospital_folds, scores_table
+from common import gain as gain_of
 from models import (
     ALL,
     ALL_TUNED,
@@ -23,20 +25,17 @@ from models import (
     TUNED,
     WITHOUT,
 )
-from settings import folds, prediction_files
+from settings import prediction_files
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from sklearn_medfuse.fusion._decisions import tune_threshold
 from sklearn_medfuse.metrics import (
     calibration_report,
     multilabel_brier_score,
     multilabel_log_loss,
     multilabel_report,
-    paired_difference,
     subgroup_report,
 )
 
-METRICS = ("auroc", "auprc")
 BACKBONES_FIRST = (TUNED, PAPER, PLAIN, FULL, NAIVE_BAYES, ALL, ALL_TUNED)
 BEST_FIRST = (ALL, ALL_TUNED, NAIVE_BAYES, FULL, PLAIN, PAPER)
 PACKAGES = ("sklearn-medfuse", "torch", "transformers", "scikit-learn", "peft", "numpy", "pandas")
@@ -81,7 +80,9 @@ class Results:
                 self._read(name, files)
         if LABS in self.scores and TFIDF in self.scores:
             self.scores[MEAN] = (self.scores[LABS] + self.scores[TFIDF]) / 2
-        tests = [[test for _, test in folds(cohort, settings, seed)] for seed in seeds]
+        tests = [
+            [test for _, test in hospital_folds(cohort, settings.n_splits, seed)] for seed in seeds
+        ]
         for name, scores in self.scores.items():
             self.decisions[name] = np.stack(
                 [
@@ -120,30 +121,41 @@ def decide(score, y, tests):
     for test in tests:
         others = np.setdiff1d(np.arange(len(y)), test)
         for j in range(y.shape[1]):
-            threshold = tune_threshold(score[others, j], y[others, j], np.ones(len(others)))
-            decided[test, j] = score[test, j] >= threshold
+            decided[test, j] = score[test, j] >= best_threshold(score[others, j], y[others, j])
     return decided
 
 
-def scores_table(results, names, reference):
-    """Macro AUROC and AUPRC with intervals by patient, and the reference's gain over each."""
-    rows = {}
-    for name in results.present(names):
-        report = multilabel_report(
-            results.y, results.mean(name), groups=results.groups, random_state=0
-        )
-        row = {}
-        for metric in METRICS:
-            value, low, high = report.loc["macro", [metric, f"{metric}_low", f"{metric}_high"]]
-            row[metric.upper()] = f"{value:.4f} [{low:.3f}, {high:.3f}]"
-            spread = seed_scores(results, name, metric)
-            row[f"{metric.upper()} by seed"] = " ".join(f"{value:.4f}" for value in spread)
-            if name != reference and reference in results.scores:
-                row[f"gain of {reference}, {metric.upper()}"] = gain_text(
-                    gain(results, reference, name, metric)
-                )
-        rows[name] = row
-    return pd.DataFrame(rows).T.fillna("")
+def best_threshold(score, y):
+    """The threshold of greatest F1, halfway between two stays' scores."""
+    if y.min() == y.max():
+        return 0.5
+    order = np.argsort(-score, kind="stable")
+    sorted_score, hits = score[order], np.cumsum(y[order])
+    f1 = 2 * hits / (np.arange(1, len(y) + 1) + hits[-1])
+    # Stays of equal score are said 1 together.
+    last = np.append(np.flatnonzero(np.diff(sorted_score)), len(y) - 1)
+    best = last[np.argmax(f1[last])]
+    below = sorted_score[best + 1] if best + 1 < len(y) else 0.0
+    return (sorted_score[best] + below) / 2
+
+
+def seeds_table(results, names, reference):
+    """Macro scores of the mean over seeds with the reference's gain, and the scores by seed."""
+    names = results.present(names)
+    if not names:
+        return pd.DataFrame()
+    means = {name: results.mean(name) for name in names}
+    if reference in results.scores:
+        means.setdefault(reference, results.mean(reference))
+    table = scores_table(results.y, means, results.groups, reference).loc[names]
+    for metric in METRICS:
+        spread = [
+            " ".join(f"{value:.4f}" for value in seed_scores(results, name, metric))
+            for name in names
+        ]
+        title = metric.upper()
+        table.insert(table.columns.get_loc(title) + 1, f"{title} by seed", spread)
+    return table
 
 
 def seed_scores(results, name, metric):
@@ -156,21 +168,7 @@ def seed_scores(results, name, metric):
 
 def gain(results, a, b, metric):
     """Macro score of a less that of b, with its interval."""
-    difference = paired_difference(
-        results.y,
-        results.mean(a),
-        results.mean(b),
-        metric=metric,
-        groups=results.groups,
-        random_state=0,
-    )
-    return difference.loc["macro", ["difference", "difference_low", "difference_high"]]
-
-
-def gain_text(difference):
-    """A difference with its interval."""
-    value, low, high = difference
-    return f"{value:+.4f} [{low:+.3f}, {high:+.3f}]"
+    return gain_of(results.y, results.mean(a), results.mean(b), results.groups, metric)
 
 
 def decisions_table(results, names):
@@ -328,9 +326,9 @@ def write_report(folder, cohort, settings, seeds, names, left_out):
     results = Results(folder, cohort, settings, seeds, names)
     reference = (results.present(BEST_FIRST) or list(results.scores))[0]
     tables = {
-        "MEDFuse and its peers": scores_table(results, [*PEERS, *BACKBONES_FIRST], reference),
+        "MEDFuse and its peers": seeds_table(results, [*PEERS, *BACKBONES_FIRST], reference),
         "Decisions": decisions_table(results, [*PEERS, *BACKBONES_FIRST]),
-        "What each part gives": scores_table(results, [FULL, *WITHOUT], FULL),
+        "What each part gives": seeds_table(results, [FULL, *WITHOUT], FULL),
         "Calibration": calibration_table(results, [*PEERS, *BACKBONES_FIRST]),
         "Cost": pd.DataFrame(results.cost).T.round(2),
     }

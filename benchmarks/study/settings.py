@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo, load_mimic3
-from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def open_cohort(folder, settings):
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     load_cohort(settings).to_parquet(folder / "cohort")
-    # last: without it a killed run begins anew
+    # Last: without it a killed run begins anew
     unfinished = file.with_suffix(".part")
     unfinished.write_text(json.dumps(asdict(settings), indent=2), encoding="utf-8")
     os.replace(unfinished, file)
@@ -79,20 +78,10 @@ def load_cohort(settings):
             settings.mimic3, index_time=settings.index_time, drop_note_sections="outcome"
         )
     if settings.n_stays is not None:
-        for name in ("X", "y", "groups", "hospitals", "subgroups", "index_times"):
-            if cohort.get(name) is not None:
-                cohort[name] = cohort[name].iloc[: settings.n_stays]
-        cohort["stay_ids"] = cohort["stay_ids"][: settings.n_stays]
+        cohort = cohort.select(range(settings.n_stays))
         kept = cohort.y.columns[cohort.y.sum() >= 10]
         cohort["y"], cohort["target_names"] = cohort.y[kept], list(kept)
     return cohort
-
-
-def folds(cohort, settings, seed):
-    """Folds that hold out whole hospitals, or patients, with an even share of each label."""
-    groups = cohort.hospitals if cohort.get("hospitals") is not None else cohort.groups
-    splitter = MultilabelStratifiedGroupKFold(settings.n_splits, shuffle=True, random_state=seed)
-    return list(splitter.split(cohort.X, cohort.y, groups=groups))
 
 
 def prediction_files(folder, name, seed, n_splits):

@@ -3,7 +3,6 @@
 from . import phenotypes
 from ._clif import load_clif
 from ._cohort import Cohort
-from ._ehr_writer import write_ehr_tables
 from ._eicu import load_eicu, load_eicu_demo
 from ._long_tables import load_tables
 from ._made_cohort import make_ehr_cohort
@@ -26,5 +25,4 @@ __all__ = [
     "load_tables",
     "make_ehr_cohort",
     "phenotypes",
-    "write_ehr_tables",
 ]

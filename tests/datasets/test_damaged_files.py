@@ -14,9 +14,9 @@ from sklearn_medfuse.datasets import (
     load_omop,
     load_tables,
     make_ehr_cohort,
-    write_ehr_tables,
 )
 
+from ..ehr_tables import write_ehr_tables
 from .conftest import write_tables
 from .formats import (
     as_clif,

@@ -14,9 +14,6 @@ import pytest
 import sklearn_medfuse
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
 
-# the fuzzer and the storm lie with the benchmarks; the tests run them on fewer cases
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 ROOT = Path(sklearn_medfuse.__file__).parents[1]
 LAB_NAMES = ["a", "b", "c"]
 
@@ -111,7 +108,7 @@ def _mount(*command):
 
 
 def _unmount(folder):
-    # lazily: this process still has files open there
+    # Lazily: this process still has files open there
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
@@ -155,7 +152,7 @@ def make_read_only(place):
     changed, mounted = [], []
 
     def change(folder):
-        # one elsewhere could not be tidied up by another run if this one is killed
+        # One elsewhere could not be tidied up by another run if this one is killed
         assert folder.is_relative_to(place)
         folder.mkdir(mode=0o700, exist_ok=True)
         if not hasattr(os, "geteuid") or os.geteuid():

@@ -12,7 +12,7 @@ from sklearn_medfuse.notes import _folder_cache
 from sklearn_medfuse.notes._folder_cache import FolderCache
 
 YEAR = 365 * 24 * 3600
-# fit and predict, on tables with what a locale could spoil
+# Fit and predict, on tables with what a locale could spoil
 PROGRAM = """
 import joblib
 from sklearn_medfuse import LabTextSerializer, MaskedLabEncoder
@@ -76,6 +76,7 @@ def case(make_pipeline, table, y, tmp_path):
     return tmp_path / "case.joblib", tmp_path
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_locale(case, german, in_another_process, tmp_path):
     here = {}
     exec(PROGRAM, here)
@@ -108,7 +109,7 @@ def test_a_clock_that_is_set_back_costs_no_entry(tmp_path, monkeypatch):
         clock[0] += 3600
         cache.put_many({b"%d" % i: b"x" * 1500})
         cache.get_many([b"used again"])
-    # one is kept as it is used, and the other does not stay for fifty years
+    # One is kept as it is used, and the other does not stay for fifty years
     assert cache.get_many([b"used again"])
     assert not cache.get_many([b"from the future"])
     assert cache.info().n_bytes <= 200_000

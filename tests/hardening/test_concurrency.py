@@ -26,8 +26,8 @@ def test_eight_threads_get_the_same_answers(pipeline, table):
     def serve(i):
         barrier.wait()
         some = []
-        for _ in range(5):
-            # whoever computes a vector first, it is the same
+        for _ in range(2):
+            # Whoever computes a vector first, it is the same
             process_cache.clear()
             some.append(pipeline.predict_proba(table.iloc[i:]))
         return some
@@ -62,7 +62,7 @@ def test_eight_threads_share_a_folder_of_vectors(make_pipeline, table, y, tmp_pa
         return pipe.predict_proba(table)
 
     with ThreadPoolExecutor(8) as pool:
-        for answer in pool.map(serve, range(16)):
+        for answer in pool.map(serve, range(8)):
             np.testing.assert_array_equal(answer, expected)
 
 
@@ -88,7 +88,7 @@ def test_four_forked_processes_get_the_same_answers(make_pipeline, table, y, tmp
     for child in children:
         child.join(timeout=60)
     assert [child.exitcode for child in children] == [0] * 4
-    # their parent goes on
+    # Their parent goes on
     process_cache.clear()
     np.testing.assert_array_equal(pipe.predict_proba(table), expected)
 
@@ -107,8 +107,9 @@ def test_a_fork_while_another_thread_holds_the_cache(pipeline, table):
     child.join(timeout=60)
 
 
+@pytest.mark.slow
 def test_four_spawned_processes_get_the_same_answers(pipeline, table, monkeypatch):
-    # sums over several threads round in another order; the tests run on one
+    # Sums over several threads round in another order; the tests run on one
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     expected = pipeline.predict_proba(table)
     with multiprocessing.get_context("spawn").Pool(4) as pool:
@@ -119,9 +120,10 @@ def test_four_spawned_processes_get_the_same_answers(pipeline, table, monkeypatc
         np.testing.assert_array_equal(answer, expected)
 
 
+@pytest.mark.slow
 def test_workers_share_the_cores(make_pipeline, note_encoder, table, y, own_workers, monkeypatch):
     """However many threads this process has, two workers together have no more than cores."""
-    # what the tests run with must not be what limits the workers
+    # What the tests run with must not be what limits the workers
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -135,7 +137,7 @@ def test_workers_share_the_cores(make_pipeline, note_encoder, table, y, own_work
     torch.set_num_threads(8)
     try:
         note_encoder(batch_tokens=64, n_jobs=2).fit_transform(table["note"])
-        # in the workers that have embedded notes
+        # In the workers that have embedded notes
         found = joblib.Parallel(2)(joblib.delayed(count_threads)() for _ in range(4))
         search = GridSearchCV(
             make_pipeline(),

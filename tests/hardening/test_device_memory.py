@@ -67,7 +67,7 @@ def test_smaller_batches_give_the_same_bits(
     assert len(caught) == 1
     np.testing.assert_array_equal(found, expected)
     n_tokens = sum(taken)
-    # what fits is known by now: no warning, which would be an error
+    # What fits is known by now: no warning, which would be an error
     np.testing.assert_array_equal(anew(encoder, many_notes), expected)
     assert sum(taken) == 2 * n_tokens
 
@@ -169,7 +169,7 @@ def test_batches_that_fit_are_as_large_as_asked_for():
     assert list(parts) == [4, 4, 2]
 
 
-# training
+# Training
 
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
@@ -185,7 +185,7 @@ def limit_rows(monkeypatch):
 
         def limited(self, *args):
             result = whole(self, *args)
-            # at the end, when layers have drawn and a critic has made its step
+            # At the end, when layers have drawn and a critic has made its step
             if count(*args) > n_rows:
                 raise OUT_OF_MEMORY
             taken.append(count(*args))
@@ -217,7 +217,7 @@ def test_a_failed_attempt_leaves_no_trace():
     torch.set_rng_state(before)
     torch.testing.assert_close(found, torch.rand(3), rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), after)
-    # said once, though fewer yet fit of the next
+    # Said once, though fewer yet fit of the next
     rows.run(10, lambda size: attempt(4 if size > 1 else 1))
     assert tried == [12, 6, 3, 4, 1]
     with pytest.raises(torch.OutOfMemoryError, match=r"single row .* buy more"):

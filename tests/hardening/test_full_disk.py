@@ -7,11 +7,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.labs._masked_training import MaskedTrainer
 from sklearn_medfuse.notes._embedding_cache import process_cache
 from sklearn_medfuse.notes._folder_cache import FolderCache
 from sklearn_medfuse.persistence import PrivateMemory
+
+from ..ehr_tables import write_ehr_tables
 
 LAB_NAMES = ["a", "b", "c"]
 
@@ -73,7 +75,7 @@ def test_notes_are_embedded_without_their_cache(note_encoder, table, small_disk,
     assert len(caught) == 1
     ballast.unlink()
     process_cache.clear()
-    # what was kept before is whole, and nothing half is there
+    # What was kept before is whole, and nothing half is there
     with sqlite3.connect(small_disk / "cache" / "vectors.sqlite") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
@@ -116,7 +118,7 @@ def test_a_cohort_is_built_without_its_cache(small_disk, fill, tmp_path):
     assert cohort.y.equals(expected.y)
     assert list(kept.iterdir()) == []
     ballast.unlink()
-    # with room again, it is kept: no warning, which would be an error
+    # With room again, it is kept: no warning, which would be an error
     assert load_mimic3(tmp_path / "mimic3", cache=kept, **ALL).X.equals(expected.X)
     assert len(list(kept.glob("*.parquet"))) == 3
 

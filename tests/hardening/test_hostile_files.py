@@ -15,9 +15,6 @@ import pytest
 import safetensors.numpy
 import skops.io
 import torch
-from hardening_fuzz import BAD, Bench, fuzz
-from hardening_mutations import Canary
-from hardening_targets import TARGETS
 from sklearn.pipeline import Pipeline
 
 import sklearn_medfuse
@@ -30,6 +27,12 @@ from sklearn_medfuse.datasets._step_cache import StepCache, _digest
 from sklearn_medfuse.notes._backbone import load_backbone
 from sklearn_medfuse.notes._folder_cache import FolderCache
 from sklearn_medfuse.persistence import _saved_model, load_model, save_model
+
+from ..notes.test_gguf import write_gguf
+from .fuzzing import BAD, Bench, fuzz, table
+from .mutations import Canary
+from .scale import SCALE
+from .targets import make_targets
 
 NOTES = ["Known COPD.", None, "Denies pain."]
 
@@ -69,21 +72,40 @@ def reseal(folder, name="config.json"):
     (folder / name).write_text(json.dumps(seal(config, folder, config["files"])))
 
 
-# the fuzzer
+# The fuzzer
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
-def test_fuzzed_files(tmp_path):
-    results = fuzz(150, 1, tmp_path)
-    assert len(results) == 150
+@pytest.fixture(scope="module")
+def targets(save_bert, tiny_llama):
+    """What is fuzzed, by name."""
+    return make_targets(save_bert, lambda path: write_gguf(tiny_llama, path))
+
+
+def fuzzed(targets, n_cases, folder):
+    results = fuzz(targets, n_cases, 1, folder)
+    print(table(results))
+    assert len(results) == n_cases
     assert [line for line in results if line["end"] in BAD] == []
     assert {line["end"] for line in results} >= {"refused", "equal"}
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_fuzzer_sees_what_it_looks_for(tmp_path):
-    target = next(target for target in TARGETS if target.name == "cohort cache entry")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
+def test_a_few_fuzzed_files(targets, tmp_path):
+    names = ("MaskedLabEncoder folder", "Cohort.from_parquet", "PrivateMemory store")
+    fuzzed([targets[name] for name in names], 40, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
+def test_fuzzed_files(targets, tmp_path):
+    fuzzed(list(targets.values()), 150 * SCALE, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_fuzzer_sees_what_it_looks_for(targets, tmp_path):
+    target = targets["PrivateMemory store"]
     bench = Bench(target, tmp_path)
     bench.restore()
     assert bench.run(False) == ("equal", "")
@@ -98,10 +120,10 @@ def test_the_fuzzer_sees_what_it_looks_for(tmp_path):
         target.read = lambda folder, beside: int("a")
         assert bench.run(False)[0] == "nameless error"
     finally:
-        del target.read
+        target.read = read
 
 
-# folders of lab encoders
+# Folders of lab encoders
 
 
 def test_every_byte_of_the_weights_counts(fitted, lab_folder):
@@ -159,7 +181,7 @@ def test_a_json_that_is_none(lab_folder, content):
         MaskedLabEncoder.from_pretrained(lab_folder)
 
 
-# skops files
+# Skops files
 
 
 def test_a_model_comes_back(fitted, tmp_path):
@@ -253,7 +275,7 @@ def test_a_file_cannot_turn_remote_code_on(tiny_bert, tmp_path, in_pipeline):
     load_model(tmp_path / "n.skops", trust_remote_code=True)
 
 
-# folders of language models
+# Folders of language models
 
 
 def write_code(folder, canary, model_type):
@@ -378,7 +400,7 @@ def test_one_byte_of_a_model_after_fit(model_folder, name):
     encoder = note_encoder(model_folder).fit(NOTES)
     file = model_folder / name
     content = bytearray(file.read_bytes())
-    # the least bit of a number, which no sample of values shows
+    # The least bit of a number, which no sample of values shows
     at = -2 if name == "model.safetensors" else content.rindex(b"0")
     content[at] ^= 1
     file.write_bytes(content)
@@ -387,7 +409,7 @@ def test_one_byte_of_a_model_after_fit(model_folder, name):
         encoder.transform(NOTES)
 
 
-# checkpoints, caches, cohorts
+# Checkpoints, caches, cohorts
 
 
 def test_a_checkpoint_of_one_changed_bit_is_refused(tmp_path):
@@ -455,9 +477,9 @@ def forge_losses(state):
         ("fine-tuning checkpoint", forge_schedule),
     ],
 )
-def test_a_forged_checkpoint_is_what_is_at_fault(tmp_path, name, forge):
+def test_a_forged_checkpoint_is_what_is_at_fault(targets, tmp_path, name, forge):
     """Sealed and of the right form, and yet no training can go on from it."""
-    target = next(target for target in TARGETS if target.name == name)
+    target = targets[name]
     folder, beside = tmp_path / "case", tmp_path / "beside"
     folder.mkdir()
     beside.mkdir()

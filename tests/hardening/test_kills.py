@@ -1,4 +1,4 @@
-"""A small version of the benchmark that kills every kind of work at any moment, and resumes it."""
+"""Work that is killed at any moment loses nothing: the same call again gives the same bits."""
 
 import os
 import subprocess
@@ -7,19 +7,33 @@ from pathlib import Path
 
 import pytest
 
+from .scale import SCALE
+
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the jobs are forked")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the jobs are forked")
-def test_killed_work_loses_nothing():
+def kill(model, jobs, times):
+    """Kill each job so often; give the rows of the table."""
+    command = [sys.executable, "-m", "tests.hardening.kills", "--model", model]
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "hardening_faults.py", "--times", "3"],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        [*command, "--times", str(times), "--jobs", *jobs],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [line.split() for line in done.stdout.splitlines() if line and line.split()[-1] == "0"]
-    # each job once when it is done, and in the table
-    assert len(rows) == 2 * 4
+    print(done.stdout)
+    return done.stdout.splitlines()[1:]
+
+
+def test_a_killed_fit_loses_nothing(tiny_bert):
+    assert len(kill(tiny_bert, ["labs"], 1)) == 1
+
+
+@pytest.mark.slow
+def test_killed_work_loses_nothing(tiny_bert):
+    jobs = ["labs", "notes", "cohort", "cache"]
+    assert len(kill(tiny_bert, jobs, 3 * SCALE)) == len(jobs)

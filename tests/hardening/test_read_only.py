@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.notes._backbone import Backbone
 from sklearn_medfuse.notes._embedding_cache import process_cache
 from sklearn_medfuse.notes._folder_cache import FolderCache, open_folder_cache
+
+from ..ehr_tables import write_ehr_tables
 
 LAB_NAMES = ["a", "b", "c"]
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -36,7 +38,7 @@ def test_what_an_embedding_cache_holds_is_used(
     notes = table["note"]
     folder = place / "cache"
     expected = note_encoder(cache=folder).fit_transform(notes)
-    # another process, which comes after this one has ended
+    # Another process, which comes after this one has ended
     open_folder_cache(folder, 2**30)._close()
     process_cache.clear()
     make_read_only(folder)
@@ -54,7 +56,7 @@ def test_what_an_embedding_cache_holds_is_used(
     with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:
         np.testing.assert_array_equal(encoder.fit_transform(notes), expected)
     assert embedded == []
-    # what is new is computed, without another warning
+    # What is new is computed, without another warning
     assert np.isfinite(encoder.transform(["Neu."])).all()
     assert len(caught) == len(embedded) == 1
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == files
@@ -82,7 +84,7 @@ def mimic3(tmp_path_factory):
 def test_a_cohort_is_taken_from_a_read_only_cache(mimic3, place, make_read_only):
     expected = load_mimic3(mimic3, cache=place / "kept", **ALL)
     make_read_only(place / "kept")
-    # no warning, which would be an error: nothing was to be written
+    # No warning, which would be an error: nothing was to be written
     assert load_mimic3(mimic3, cache=place / "kept", **ALL).X.equals(expected.X)
     with pytest.warns(UserWarning, match=r"table 'labevents' could not be kept in cache"):
         changed = load_mimic3(mimic3, cache=place / "kept", aggregate=["max"], **ALL)

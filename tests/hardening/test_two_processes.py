@@ -11,13 +11,15 @@ import joblib
 import numpy as np
 import pytest
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.notes import _folder_cache
 from sklearn_medfuse.notes._folder_cache import FolderCache
 
+from ..ehr_tables import write_ehr_tables
+
 ROOT = Path(__file__).parents[2]
 ALL = {"min_coverage": 0.0, "n_labels": None}
-# both begin at the same moment, as far as one can tell
+# Both begin at the same moment, as far as one can tell
 TOGETHER = """
 import sys, time
 from pathlib import Path
@@ -41,6 +43,7 @@ joblib.dump((embedding, cohort.X, cohort.y), mine + ".joblib")
 """
 
 
+@pytest.mark.slow
 def test_two_fit_with_one_checkpoint_and_build_one_cohort(make_lab_encoder, table, tmp_path):
     labs = table[["a", "b", "c"]]
     expected = make_lab_encoder(max_epochs=8).fit(labs).transform(labs)
@@ -80,7 +83,7 @@ def test_one_that_hangs_in_the_middle_of_writing_holds_up_no_other(tmp_path, mon
     for i in range(100):
         cache.put_many({b"%d" % i: b"3"})
         assert cache.get_many([b"a"]) == {b"a": b"1"}
-    # it waits in vain once, and not a hundred times
+    # It waits in vain once, and not a hundred times
     assert time.monotonic() - begin < 10
     hanging.execute("ROLLBACK")
     hanging.close()

@@ -19,6 +19,7 @@ from ..datasets.formats import (
     with_icd9,
     write_meds,
 )
+from ..ehr_tables import write_ehr_tables
 from .leaks import TEXTS, VALUE
 from .public import Call
 
@@ -46,7 +47,7 @@ def write_source(name: str, folder):
         X = made.X.assign(note=made.X["note"].astype(object) + f" Seen by {TEXTS['note']}.")
         X.iloc[::5, 0] = VALUE
         cohort = Cohort(**{**made, "X": X})
-        datasets.write_ehr_tables(cohort, folder / "eicu", "eicu", suffix=".csv", random_state=0)
+        write_ehr_tables(cohort, folder / "eicu", "eicu", suffix=".csv", random_state=0)
         return {"path": folder / "eicu"}
     if name == "load_meds":
         tables = meds_tables()
@@ -109,11 +110,6 @@ CALLS |= {
     "datasets.load_eicu_demo": Call(lambda *_: datasets.load_eicu_demo, lambda *_: {}),
     "datasets.make_ehr_cohort": Call(
         lambda *_: datasets.make_ehr_cohort, lambda *_: {"n_stays": 20}
-    ),
-    "datasets.write_ehr_tables": Call(
-        lambda *_: datasets.write_ehr_tables,
-        lambda w, f, folder: {"cohort": w.numeric_cohort, "folder": folder / "tables"},
-        ("cohort",),
     ),
     "datasets.CohortOptions.index_rule": Call(
         lambda *_: datasets.CohortOptions().index_rule, lambda *_: {"columns": ["start", "end"]}

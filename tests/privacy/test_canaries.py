@@ -39,7 +39,6 @@ PROMISED = {
         "the folder is the cohort",
     ),
     "datasets.load_": ({"note", "stay", "patient", "value"}, "sources and kept steps are the data"),
-    "datasets.write_ehr_tables": ({"note", "level", "value"}, "the tables are the cohort"),
     "plotting.AttributionDisplay": (
         {"value", "level"},
         "the stay's results are written there",

@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse.datasets import load_mimic3, write_ehr_tables
+from sklearn_medfuse.datasets import load_mimic3
 from sklearn_medfuse.persistence import PrivateMemory, model_card
 
 from .calls_of_data import write_source
@@ -42,14 +42,6 @@ def cohort(w, f, folder):
     w.cohort.to_parquet(folder)
 
 
-def tables(w, f, folder):
-    write_ehr_tables(w.numeric_cohort, folder, "mimic4", random_state=0)
-
-
-def tables_as_parquet(w, f, folder):
-    write_ehr_tables(w.numeric_cohort, folder, "eicu", suffix=".parquet", random_state=0)
-
-
 def steps(w, f, folder):
     source = write_source("load_mimic3", folder.parent)
     load_mimic3(**source, cache=folder)
@@ -64,8 +56,8 @@ def card(w, f, folder):
     model_card(f.pipe, w.evaluated, folder, n_bootstraps=2, min_count=3, random_state=0)
 
 
-WRITERS = [vectors, epochs_of_labs, epochs_of_notes, pretrained, cohort, tables]
-WRITERS += [tables_as_parquet, steps, memory, card]
+WRITERS = [vectors, epochs_of_labs, epochs_of_notes, pretrained, cohort]
+WRITERS += [steps, memory, card]
 
 
 @pytest.mark.filterwarnings("ignore")

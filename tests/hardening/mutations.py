@@ -10,7 +10,7 @@ import zipfile
 
 HUGE = 2**62
 DEEP = 100_000
-# what a json value becomes
+# What a json value becomes
 STRANGE = [None, True, -1, 0, 3, 1e308, HUGE, "", "x" * 1000, "../../../etc/passwd", "/etc/passwd"]
 STRANGE += ["\x00", "nan", [], {}, [[]] * 50, {"../x": "/dev/zero"}]
 
@@ -96,7 +96,7 @@ def strange_json(data, rng, canary):
             holder[key] = STRANGE[int(rng.integers(len(STRANGE)))]
         elif kind < 0.8:
             other, name = places[int(rng.integers(len(places)))]
-            # by value, else a json of circles
+            # By value, else a json of circles
             holder[key] = json.loads(json.dumps(other[name]))
         elif isinstance(holder, dict):
             holder.pop(key, None)
@@ -140,7 +140,7 @@ def strange_zip(data, rng, canary):
 def strange_gguf(data, rng, canary):
     """Put an extreme number, or another of its names, into the head of a GGUF file."""
     data = bytearray(data)
-    # the last of the tensors' names, after which come its shape, its type and its place
+    # The last of the tensors' names, after which come its shape, its type and its place
     end = data.rfind(b".weight") + 40
     for _ in range(int(rng.integers(1, 4))):
         if rng.random() < 0.3:

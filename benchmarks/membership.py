@@ -14,16 +14,14 @@ are accused. The lab encoder is attacked by its error on hidden results, too. A 
 knows its rows by heart shows what the attacks can find, and members that are drawn at random, who
 cannot be told, that the attacks do not see what is not there.
 
-    python benchmarks/hardening_membership.py [--seeds 0 1 2]
+    python benchmarks/membership.py [--seeds 0 1 2]
 """
 
 import argparse
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pandas as pd
+from common import load_stays
 from scipy.special import logit
 from scipy.stats import norm
 from sklearn.impute import SimpleImputer
@@ -34,7 +32,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_medfuse import MEDFuseClassifier, make_medfuse_pipeline
-from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.metrics import multilabel_report
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 
@@ -164,7 +161,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    cohort = load_eicu_demo()
+    cohort = load_stays()
     print(cohort, flush=True)
     rows = []
     for seed in options.seeds:

@@ -5,7 +5,7 @@ import pandas as pd
 import scipy.sparse
 from hypothesis import strategies as st
 
-# looked for in messages; no column and no class is named so
+# Looked for in messages; no column and no class is named so
 NAME = "Zebulon"
 VALUE = 31337.421875
 LABS = ["a", "b", "c"]

@@ -1,14 +1,12 @@
-"""Is anything lost when fit, fine-tuning, cohort building or cache writing is killed at any moment?
+"""Kill fit, fine-tuning, cohort building or cache writing at any moment, and run it again.
 
 Each job is killed (SIGKILL) at moments drawn uniformly over the time that it takes undisturbed,
-each time in a new folder, and then run again. The second run has to give the bits of an
-undisturbed one; no file under its final name may be torn; nothing half-written may be left. A kill
-that came after the job's end is drawn again. Jobs are forked from a process that has imported
-everything, and are small: what counts is where the kill falls, not how long the job is.
+each time in a new folder, and then run again. The second run has to give the bits of an undisturbed
+one; no file under its final name may be torn; nothing half-written may be left. A kill that came
+after the job's end is drawn again. Jobs are forked, so this is a process of its own, without other
+threads, which has imported everything. They are small: what counts is where the kill falls.
 
-    python benchmarks/hardening_faults.py [--times 50] [--jobs labs notes ...] [--seed 0]
-
-Exits with 1 if anything was lost.
+    python -m tests.hardening.kills --model FOLDER [--times 50] [--jobs labs notes cohort cache]
 """
 
 import argparse
@@ -22,9 +20,10 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -32,34 +31,25 @@ import duckdb  # noqa: F401, a job must not wait for it
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
-from hardening_common import save_tiny_bert
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
-from sklearn_medfuse._checkpoint import _DIGEST_BYTES
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
-from sklearn_medfuse.datasets._step_cache import _digest
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.notes._embedding_cache import process_cache
+
+from ..ehr_tables import write_ehr_tables
 
 _LONGEST_SECONDS = 300
 
 
-class Job(NamedTuple):
+@dataclass
+class Job:
     """What is killed: a function of a folder that returns what must not change."""
 
     what: str
-    run: object
-    count_torn: object
-
-
-class Outcome(NamedTuple):
-    """What a killed job and its second run left."""
-
-    kept: int
-    torn: int
-    half_written: int
-    same: bool
-    left: int
+    run: Callable
+    is_torn: Callable
 
 
 def fit_labs(X, folder):
@@ -76,11 +66,8 @@ def fit_labs(X, folder):
         device="cpu",
         random_state=0,
     ).fit(X)
-    return (
-        encoder.transform(X).tobytes(),
-        encoder.impute(X).to_numpy().tobytes(),
-        encoder.loss_curve_,
-    )
+    imputed = encoder.impute(X).to_numpy()
+    return encoder.transform(X).tobytes(), imputed.tobytes(), encoder.loss_curve_
 
 
 def fine_tune_notes(model, notes, y, folder):
@@ -96,7 +83,7 @@ def fine_tune_notes(model, notes, y, folder):
         device="cpu",
         random_state=0,
     ).fit(notes, y)
-    return encoder.tuned_data_, encoder.validation_loss_
+    return encoder.transform(notes).tobytes(), encoder.validation_loss_
 
 
 def embed_notes(model, notes, folder):
@@ -114,67 +101,69 @@ def build_cohort(tables, folder):
     return cohort.X, cohort.y, np.asarray(cohort.groups), str(cohort.report())
 
 
-def torn_checkpoints(folder):
-    """Count the states that cannot be read."""
-    torn = 0
-    for file in folder.glob("*.pt"):
-        try:
-            content = file.read_bytes()
-            digest, state = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-            torn += hashlib.sha256(state).digest() != digest
-        except OSError:
-            torn += 1
-    return torn
+def is_torn_checkpoint(file):
+    """Whether a state is not the one of the digest before it."""
+    content = file.read_bytes()
+    return file.suffix == ".pt" and hashlib.sha256(content[32:]).digest() != content[:32]
 
 
-def torn_steps(folder):
-    """Count the indices that name no file with the digest that they give."""
-    torn = 0
-    for file in folder.glob("*.json"):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        torn += _digest(folder / told["file"], told["told"]) != told["digest"]
-    return torn
+def is_torn_step(file):
+    """Whether a table or its description cannot be read."""
+    try:
+        if file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+        elif file.suffix == ".parquet":
+            pq.read_table(file)
+    except (ValueError, OSError):
+        return True
+    return False
 
 
-def torn_database(folder):
-    """1 if sqlite finds its file, or the key of the entries, damaged."""
-    torn = (folder / "key").exists() and (folder / "key").stat().st_size != 32
-    if (folder / "vectors.sqlite").exists():
-        # of a copy: to look into it must not mend it
-        with tempfile.TemporaryDirectory() as name:
-            for file in folder.glob("vectors.sqlite*"):
-                (Path(name) / file.name).write_bytes(file.read_bytes())
-            connection = sqlite3.connect(Path(name) / "vectors.sqlite")
-            torn |= connection.execute("PRAGMA integrity_check").fetchone() != ("ok",)
-            connection.close()
-    return int(torn)
+def is_torn_database(file):
+    """Whether sqlite finds its file, or the key of the entries, damaged."""
+    if file.name == "key":
+        return file.stat().st_size != 32
+    if file.suffix != ".sqlite":
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        # A copy is read: looking into the file must not mend it.
+        for each in file.parent.glob(f"{file.name}*"):
+            (Path(folder) / each.name).write_bytes(each.read_bytes())
+        connection = sqlite3.connect(Path(folder) / file.name)
+        sound = connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+    return not sound
 
 
-def make_jobs(folder):
-    """The jobs, by name, on data made in a folder."""
+def make_jobs(model, folder):
+    """The jobs by name, on data made in a folder."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(60, 6)), columns=list("abcdef"))
     X = X.mask(rng.random(X.shape) < 0.25)
     y = rng.integers(0, 2, (48, 2))
     notes = [f"{'zzz' if a else 'aaa'} and {'qqq' if b else 'bbb'}" for a, b in y]
     sections = [f"Seen in clinic {i}.\n\n{'Denies pain. ' * (i % 5)}" for i in range(40)]
-    model = save_tiny_bert(folder / "model")
     cohort = make_ehr_cohort(40, n_labels=2, random_state=0)
-    write_ehr_tables(cohort, folder / "mimic3", "mimic3", suffix=".csv", random_state=0)
-    return {
-        "labs": Job("MaskedLabEncoder.fit, checkpoint_dir", partial(fit_labs, X), torn_checkpoints),
-        "notes": Job(
+    write_ehr_tables(cohort, folder / "mimic3", "mimic3", suffix=".csv")
+    runs = {
+        "labs": (
+            "MaskedLabEncoder.fit, checkpoint_dir",
+            partial(fit_labs, X),
+            is_torn_checkpoint,
+        ),
+        "notes": (
             "LLMNoteEncoder.fit, fine_tuning, checkpoint_dir",
             partial(fine_tune_notes, model, notes, y),
-            torn_checkpoints,
+            is_torn_checkpoint,
         ),
-        "cohort": Job("load_mimic3, cache", partial(build_cohort, folder / "mimic3"), torn_steps),
-        "cache": Job(
+        "cohort": ("load_mimic3, cache", partial(build_cohort, folder / "mimic3"), is_torn_step),
+        "cache": (
             "LLMNoteEncoder.fit and transform, cache",
             partial(embed_notes, model, sections),
-            torn_database,
+            is_torn_database,
         ),
     }
+    return {name: Job(*run) for name, run in runs.items()}
 
 
 def start(job, folder, answer):
@@ -182,13 +171,12 @@ def start(job, folder, answer):
     child = os.fork()
     if child:
         return child
+    status = 1
     try:
-        digest = joblib.hash(job.run(folder))
-        answer.write_text(digest, encoding="ascii")
+        answer.write_text(joblib.hash(job.run(folder)), encoding="ascii")
         status = 0
     except BaseException:
         traceback.print_exc()
-        status = 1
     sys.stderr.flush()
     os._exit(status)
 
@@ -210,8 +198,7 @@ def run_undisturbed(job, folder):
     """Digest of the result, and seconds."""
     (folder / "kept").mkdir(parents=True)
     begin = time.monotonic()
-    status = wait(start(job, folder / "kept", folder / "answer"))
-    if status:
+    if wait(start(job, folder / "kept", folder / "answer")):
         raise RuntimeError(f"{job.what} failed without being killed.")
     return (folder / "answer").read_text(encoding="ascii"), time.monotonic() - begin
 
@@ -225,71 +212,61 @@ def kill_and_resume(job, folder, after, expected):
     os.kill(child, signal.SIGKILL)
     if not os.WIFSIGNALED(wait(child)):
         return None
-    files = list(kept.iterdir())
-    half_written = sum(file.name.startswith(".writing-") for file in files)
-    torn = job.count_torn(kept)
+    files = [file for file in kept.rglob("*") if file.is_file()]
+    whole = [file for file in files if ".writing-" not in str(file)]
+    torn = sum(map(job.is_torn, whole))
     answer.unlink(missing_ok=True)
     status = wait(start(job, kept, answer))
     same = status == 0 and answer.read_text(encoding="ascii") == expected
-    return Outcome(
-        len(files) - half_written, torn, half_written, same, len(list(kept.glob(".writing-*")))
-    )
+    left = len(list(kept.rglob(".writing-*")))
+    return {
+        "found files": int(bool(whole)),
+        "torn": torn,
+        "half-written": len(files) - len(whole),
+        "left after resume": left,
+        "other result": int(not same),
+    }
 
 
 def shoot(job, folder, times, rng):
-    """Kill a job often; print how far we are."""
-    runs = [run_undisturbed(job, folder / f"undisturbed{i}") for i in range(3)]
-    digests = {digest for digest, _ in runs}
-    if len(digests) > 1:
+    """Kill a job often; give a row of the table."""
+    runs = [run_undisturbed(job, folder / f"undisturbed{i}") for i in range(2)]
+    if len({digest for digest, _ in runs}) > 1:
         raise RuntimeError(f"{job.what} gives other bits each time.")
     seconds = statistics.median(seconds for _, seconds in runs)
     outcomes, late = [], 0
     while len(outcomes) < times:
         name = f"run{len(outcomes)}-{late}"
-        outcome = kill_and_resume(job, folder / name, rng.uniform(0, seconds), *digests)
+        outcome = kill_and_resume(job, folder / name, rng.uniform(0, seconds), runs[0][0])
         if outcome is None:
             late += 1
         else:
             outcomes.append(outcome)
-    return outcomes
-
-
-def summarise(job, outcomes):
-    """One row of the table."""
-    return {
-        "job": job.what,
-        "kills": len(outcomes),
-        "found files": sum(outcome.kept > 0 for outcome in outcomes),
-        "torn": sum(outcome.torn for outcome in outcomes),
-        "half-written": sum(outcome.half_written for outcome in outcomes),
-        "left after resume": sum(outcome.left for outcome in outcomes),
-        "other result": sum(not outcome.same for outcome in outcomes),
-    }
+    return {"job": job.what, "kills": times, **pd.DataFrame(outcomes).sum().to_dict()}
 
 
 def main():
-    """Kill every job and print the table."""
+    """Kill every job and print the table; return 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="folder of a tiny note model")
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", nargs="+", choices=["labs", "notes", "cohort", "cache"])
+    parser.add_argument("--jobs", nargs="+", default=["labs", "notes", "cohort", "cache"])
     options = parser.parse_args()
-    # a process that has started threads must not be forked
+    # A process that has started threads must not be forked.
     torch.set_num_threads(1)
     rng = np.random.default_rng(options.seed)
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        jobs = make_jobs(Path(name))
-        for job_name in options.jobs or jobs:
-            job = jobs[job_name]
-            folder = Path(name) / job_name
+        jobs = make_jobs(options.model, Path(name))
+        for job_name in options.jobs:
+            job, folder = jobs[job_name], Path(name) / job_name
             if job_name != "cohort":
-                # imports what is imported late; DuckDB would start threads
+                # Imports what is imported late; DuckDB would start threads.
                 job.run(folder / "warm")
-            rows.append(summarise(job, shoot(job, folder, options.times, rng)))
-            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+            rows.append(shoot(job, folder, options.times, rng))
     table = pd.DataFrame(rows)
-    print("\n" + table.to_string(index=False))
+    print(table.to_string(index=False))
     return int(table[["torn", "left after resume", "other result"]].to_numpy().any())
 
 
