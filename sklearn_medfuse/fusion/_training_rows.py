@@ -60,6 +60,9 @@ class TrainingRows(NamedTuple):
                 check_consistent_length(X, groups)
             weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         rows = weight > 0
+        # Scikit-learn before 1.9 accepts this.
+        if not rows.any():
+            raise ValueError("sample_weight is zero in every row; give some row a weight.")
         unit = float(weight[rows].mean())
         weight = weight[rows] / unit
         observed = None if observed is None else observed[rows]

@@ -54,10 +54,13 @@ def cell_weights(
 def _class_weights(class_weight, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Weight of each row by its class."""
     counted = weight > 0
-    classes = np.unique(values[counted])
-    of_class = compute_class_weight(
-        class_weight, classes=classes, y=values[counted], sample_weight=weight[counted]
-    )
+    classes, codes = np.unique(values[counted], return_inverse=True)
+    if class_weight == "balanced":
+        # As in scikit-learn from 1.7 on; before it did not count the weights of rows.
+        total = np.bincount(codes, weight[counted])
+        of_class = total.sum() / (len(classes) * total)
+    else:
+        of_class = compute_class_weight(class_weight, classes=classes, y=values[counted])
     # a row that does not count may be of a class that nobody else has
     position = np.searchsorted(classes, values).clip(max=len(classes) - 1)
     return of_class[position]

@@ -479,12 +479,11 @@ class MaskedLabEncoder(
         if sample_weight is not None:
             with no_values_in_errors():
                 weight = _check_sample_weight(
-                    sample_weight,
-                    X,
-                    dtype=np.float64,
-                    ensure_non_negative=True,
-                    allow_all_zero_weights=False,
+                    sample_weight, X, dtype=np.float64, ensure_non_negative=True
                 )
+            # Scikit-learn before 1.9 accepts this.
+            if not weight.any():
+                raise ValueError("sample_weight is zero in every row; give some row a weight.")
             # weights that add up to 1, say, must not count as one row's worth of evidence
             weight = weight * max(1.0, (weight > 0).sum() / weight.sum())
         self.levels_: list = levels

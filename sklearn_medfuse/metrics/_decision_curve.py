@@ -1,37 +1,33 @@
-"""Net benefit of acting on predictions, over the thresholds at which one would act."""
+"""Net benefit of acting on predictions, by the threshold at which to act."""
+
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from ._averages import with_averages
-from ._bootstrap import bootstrap, percentile_interval
-from ._inputs import (
-    check_averages,
-    check_bootstrap,
-    check_groups,
-    check_labels,
-    check_probabilities,
-    check_sample_weight,
-)
-from ._weighted_probabilities import sum_by_bin
+from ._bootstrap import Bootstrap
+from ._inputs import Labels, RandomState, Scores, check_averages, check_labels, check_probabilities
+from ._scores import divide, sum_by_bin, with_averages
 
 
 def decision_curve(
-    y_true,
-    y_prob,
+    y_true: Labels,
+    y_prob: Scores,
     *,
-    thresholds=None,
-    averages=("macro",),
-    sample_weight=None,
-    groups=None,
-    n_bootstraps=1000,
-    confidence_level=0.95,
-    target_names=None,
-    random_state=None,
-):
-    """Weigh what is gained by acting on a prediction against what is lost.
+    thresholds: npt.ArrayLike | None = None,
+    averages: Sequence[str] = ("macro",),
+    sample_weight: npt.ArrayLike | None = None,
+    groups: npt.ArrayLike | None = None,
+    n_bootstraps: int = 1000,
+    confidence_level: float = 0.95,
+    target_names: Sequence[str] | None = None,
+    random_state: RandomState = None,
+) -> pd.DataFrame:
+    """Compute the net benefit of acting on predictions, threshold by threshold.
 
-    Who acts at a probability of :math:`t` or more takes a missed case to be as bad as
+    To act at a probability of :math:`t` or more means that a missed case is as bad as
     :math:`(1-t)/t` needless actions. With :math:`n` rows, the net benefit of acting on the model
     is
 
@@ -39,44 +35,33 @@ def decision_curve(
 
         \\frac{\\mathrm{TP}}{n} - \\frac{\\mathrm{FP}}{n} \\, \\frac{t}{1-t}
 
-    in true positives per row. A model is of use where it does better than to act on everybody
-    and on nobody, whose net benefit is 0.
+    in true positives per row. A model is useful where it does better than acting on everybody,
+    and than acting on nobody, whose net benefit is 0.
 
     Parameters
     ----------
     y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where not known, which leaves the pair out.
-
-    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of n_labels \
-            arrays of shape (n_samples, 2)
+        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
+    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
         Probabilities as `predict_proba` gives them.
-
     thresholds : array-like of shape (n_thresholds,), default=None
         Probabilities at which to act, rising, above 0 and below 1. None takes 0.01, 0.02, …,
         0.99.
-
     averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
-        Curves to append: the mean over labels; that of all pairs of row and label, which is
-        equal where each label is known in all rows; the mean over labels weighted by their
-        positives.
-
+        Curves to append: the mean over labels; the curve of all pairs of row and label, which is
+        the same where all labels are known; the mean over labels weighted by their positives.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights. A resample multiplies them.
-
     groups : array-like of shape (n_samples,), default=None
         The unit to resample, usually the patient. None resamples rows.
-
     n_bootstraps : int, default=1000
         Number of resamples. 0 leaves the intervals NaN.
-
     confidence_level : float, default=0.95
-        Coverage of the intervals, at each threshold for itself.
-
+        Coverage of the intervals, at each threshold separately.
     target_names : sequence of str, default=None
         Names of the labels. None takes the columns of `y_true`, else ``label_0``, ``label_1``, …
-
     random_state : int, RandomState instance or None, default=None
-        Source of the draws. Pass an int for the same intervals at every call.
+        Source of the draws. Pass an int for the same intervals in every call.
 
     Returns
     -------
@@ -88,18 +73,17 @@ def decision_curve(
     Raises
     ------
     ValueError
-        If shapes do not agree, a probability is missing or none, or a parameter is out of its
-        range.
+        If shapes disagree, or a probability or a parameter is out of its range.
 
     See Also
     --------
-    calibration_report : Thresholds mean what they say only where probabilities are calibrated.
+    calibration_report : Thresholds are meaningful only where probabilities are calibrated.
 
     Notes
     -----
-    Look at the thresholds at which one would act, of which the disease and the action decide, not
-    at the whole curve. The curve is not the average of a model's use: at one threshold compare
-    models, at different thresholds different questions are asked.
+    Look at the thresholds at which one would act, which depend on the disease and the action, not
+    at the whole curve. Compare models at one threshold: different thresholds ask different
+    questions, so the curve must not be averaged.
 
     References
     ----------
@@ -119,25 +103,22 @@ def decision_curve(
     """
     labels, names = check_labels(y_true, target_names, missing=True)
     probabilities = check_probabilities(y_prob, labels, labels=y_true)
-    thresholds = _check_thresholds(thresholds)
+    at = _check_thresholds(thresholds)
     averages = check_averages(averages)
-    weights = check_sample_weight(sample_weight, len(labels))
-    group_of_row = check_groups(groups, len(labels))
-    check_bootstrap(n_bootstraps, confidence_level)
+    bootstrap = Bootstrap(
+        len(labels), sample_weight, groups, n_bootstraps, confidence_level, random_state
+    )
 
-    def score(draws):
-        return with_averages(model_or_all, labels, probabilities, draws, averages)
-
-    def model_or_all(y_true, y_prob, draws):
-        return _net_benefits(y_true, y_prob, draws, thresholds)
-
-    estimate, draws = bootstrap(score, weights, group_of_row, n_bootstraps, random_state)
-    low, high = percentile_interval(draws[:, :, 0], confidence_level)
+    net_benefits = partial(_net_benefits, thresholds=at)
+    estimate, draws = bootstrap.score(
+        lambda weights: with_averages(net_benefits, labels, probabilities, weights, averages)
+    )
+    low, high = bootstrap.interval(draws[:, :, 0])
     rows = [*names, *averages]
     return pd.DataFrame(
         {
-            "label": np.repeat(rows, len(thresholds)),
-            "threshold": np.tile(thresholds, len(rows)),
+            "label": np.repeat(rows, len(at)),
+            "threshold": np.tile(at, len(rows)),
             "net_benefit": estimate[:, 0].ravel(),
             "net_benefit_low": low.ravel(),
             "net_benefit_high": high.ravel(),
@@ -159,7 +140,7 @@ def _check_thresholds(thresholds):
     return thresholds
 
 
-def _net_benefits(y_true, y_prob, weights, thresholds):
+def _net_benefits(y_true, y_prob, weights, *, thresholds):
     """Net benefit of the model and of acting on everybody: (n_draws, n_labels, 2, n_thresholds)."""
     n_draws, n_labels, n_thresholds = weights.shape[1], y_true.shape[1], len(thresholds)
     benefits = np.full((n_draws, n_labels, 2, n_thresholds), np.nan)
@@ -167,7 +148,7 @@ def _net_benefits(y_true, y_prob, weights, thresholds):
     for label in range(n_labels):
         known = ~np.isnan(y_true[:, label])
         y, times = y_true[known, label, None], weights[known]
-        # how many thresholds each row reaches
+        # How many thresholds each row reaches.
         reached = np.searchsorted(thresholds, y_prob[known, label], side="right")
         positive, negative = (
             _count_reached(reached, of_class * times, n_thresholds) for of_class in (y, 1 - y)
@@ -175,7 +156,7 @@ def _net_benefits(y_true, y_prob, weights, thresholds):
         total = (positive + negative)[0][:, None]
         for which, first in ((0, slice(1, None)), (1, slice(0, 1))):
             benefit = positive[first].T - negative[first].T * odds
-            np.divide(benefit, total, out=benefits[:, label, which], where=total > 0)
+            benefits[:, label, which] = divide(benefit, total)
     return benefits
 
 

@@ -1,14 +1,22 @@
-"""Check labels, scores, groups and bootstrap settings; errors never show a value of the data."""
+"""Check labels, scores, weights and groups; errors never show a value of the data."""
 
 import numbers
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import sparray, spmatrix
 
-MACRO = "macro"
+# What users pass: labels may be sparse, scores may be a list with one array per label.
+Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatrix
+Scores: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | Sequence[npt.ArrayLike]
+RandomState: TypeAlias = int | np.random.RandomState | None
+
 AVERAGES = ("macro", "micro", "weighted")
-BIN_STRATEGIES = ("uniform", "quantile")
+_BIN_STRATEGIES = ("uniform", "quantile")
 
 _NO_LABELS = (
     "`y_true` holds something other than 0 and 1{}; pass one 0/1 column per label, for classes "
@@ -17,30 +25,14 @@ _NO_LABELS = (
 
 
 def check_labels(y_true, target_names=None, *, missing=False):
-    """Turn labels into a float 0/1 matrix, with a name per label.
+    """Return the labels as a float matrix, and a name per label.
 
-    Parameters
-    ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        0/1 or boolean.
-
-    target_names : sequence of str or None
-        Names; default the columns of a DataFrame, else ``label_0`` and so on.
-
-    missing : bool, default=False
-        Whether NaN, a label that is not known, is taken.
-
-    Returns
-    -------
-    y_true : ndarray of shape (n_samples, n_labels)
-        Labels.
-
-    target_names : list of str
-        Names of the labels.
+    Names default to the columns of a DataFrame, else ``label_0`` and so on. With `missing`, NaN
+    stands for an unknown label; without it, NaN is refused.
     """
     if target_names is None and isinstance(y_true, pd.DataFrame):
-        target_names = y_true.columns
-    labels = _as_floats(y_true)
+        target_names = list(y_true.columns)
+    labels = _read_labels(y_true)
     labels = labels.reshape(-1, 1) if labels.ndim == 1 else labels
     if labels.ndim != 2 or 0 in labels.shape:
         raise ValueError(
@@ -52,35 +44,20 @@ def check_labels(y_true, target_names=None, *, missing=False):
     return labels, _check_names(target_names, labels.shape[1])
 
 
-def _as_floats(y_true):
+def _read_labels(y_true):
     if hasattr(y_true, "toarray"):
         y_true = y_true.toarray()
     if isinstance(y_true, pd.DataFrame | pd.Series):
-        # pandas' nullable columns have a missing value that numpy does not know
+        # The missing value of pandas' nullable columns is unknown to numpy.
         values = y_true.to_numpy(dtype=object)
         y_true = np.where(pd.isna(values), np.nan, values)
-    return as_floats(y_true, _NO_LABELS.format(""))
+    return _as_floats(y_true, _NO_LABELS.format(""))
 
 
-def as_floats(values, problem):
-    """Read numbers; where that fails say `problem` and nothing of the values.
-
-    Parameters
-    ----------
-    values : array-like
-        What should be numbers.
-
-    problem : str
-        Message of the error.
-
-    Returns
-    -------
-    numbers : ndarray of float
-        The same.
-    """
+def _as_floats(values, problem):
     with suppress(TypeError, ValueError, OverflowError):
         return np.asarray(values, dtype=float)
-    # raised out here: numpy's own message, which shows the value, would go along as its context
+    # Raised out here, as numpy's own message, which shows the value, would become its context.
     raise ValueError(problem)
 
 
@@ -101,30 +78,19 @@ def _check_names(target_names, n_labels):
 
 
 def check_scores(y_score, y_true, *, name="y_score", labels=None):
-    """Turn scores of any form that a classifier gives into a float matrix.
+    """Return the scores as a float matrix of the shape of `y_true`, the checked labels.
 
-    Parameters
-    ----------
-    y_score : array-like of shape (n_samples, n_labels) or (n_samples,), or list of n_labels \
-            arrays of shape (n_samples, 2)
-        Scores; the list is what scikit-learn's forests and k-neighbours give for several labels.
-        For one label the (n_samples, 2) of a binary `predict_proba` is taken too.
-
-    y_true : ndarray of shape (n_samples, n_labels)
-        Checked labels.
-
-    name : str, default="y_score"
-        The parameter's name, for errors.
-
-    labels : object, default=None
-        The labels as the user gave them. If both are DataFrames, their columns must agree.
-
-    Returns
-    -------
-    y_score : ndarray of shape (n_samples, n_labels)
-        Scores.
+    All forms that classifiers give are read: a matrix, the list with one (n_samples, 2) array per
+    label of scikit-learn's forests, and for one label the (n_samples, 2) of a binary
+    `predict_proba`. `labels` are the labels as the user gave them: where both are DataFrames,
+    their columns must agree.
     """
-    _check_same_columns(y_score, labels, name)
+    both_frames = isinstance(y_score, pd.DataFrame) and isinstance(labels, pd.DataFrame)
+    if both_frames and list(y_score.columns) != list(labels.columns):
+        raise ValueError(
+            f"the columns of `{name}` are not those of `y_true` in the same order; pass "
+            f"{name}[y_true.columns]."
+        )
     scores = _stack_positive_class(y_score, name)
     if scores.ndim == 1:
         scores = scores.reshape(-1, 1)
@@ -143,17 +109,7 @@ def check_scores(y_score, y_true, *, name="y_score", labels=None):
     return scores
 
 
-def _check_same_columns(y_score, labels, name):
-    both_frames = isinstance(y_score, pd.DataFrame) and isinstance(labels, pd.DataFrame)
-    if both_frames and list(y_score.columns) != list(labels.columns):
-        raise ValueError(
-            f"the columns of `{name}` are not those of `y_true` in the same order; pass "
-            f"{name}[y_true.columns]."
-        )
-
-
 def _stack_positive_class(y_score, name):
-    """Make one matrix of a list with one predict_proba array per label; pass the rest through."""
     if isinstance(y_score, list | tuple) and y_score and np.ndim(y_score[0]) == 2:
         shapes = {np.shape(proba) for proba in y_score}
         if len(shapes) > 1 or shapes.pop()[1] != 2:
@@ -163,34 +119,13 @@ def _stack_positive_class(y_score, name):
                 "the positive class of each label."
             )
         y_score = np.column_stack([np.asarray(proba)[:, 1] for proba in y_score])
-    return as_floats(
+    return _as_floats(
         y_score, f"`{name}` cannot be read as numbers; pass one score per row and label."
     )
 
 
 def check_probabilities(y_prob, y_true, *, name="y_prob", labels=None):
-    """Turn probabilities of any form that a classifier gives into a float matrix.
-
-    Parameters
-    ----------
-    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of n_labels \
-            arrays of shape (n_samples, 2)
-        Probabilities of the positive class, in the forms of `check_scores`.
-
-    y_true : ndarray of shape (n_samples, n_labels)
-        Checked labels.
-
-    name : str, default="y_prob"
-        The parameter's name, for errors.
-
-    labels : object, default=None
-        The labels as the user gave them. If both are DataFrames, their columns must agree.
-
-    Returns
-    -------
-    y_prob : ndarray of shape (n_samples, n_labels)
-        Probabilities.
-    """
+    """Return probabilities as `check_scores` does, all between 0 and 1."""
     probabilities = check_scores(y_prob, y_true, name=name, labels=labels)
     n_outside = ((probabilities < 0) | (probabilities > 1)).sum()
     if n_outside:
@@ -201,24 +136,12 @@ def check_probabilities(y_prob, y_true, *, name="y_prob", labels=None):
 
 
 def check_sample_weight(sample_weight, n_samples):
-    """Turn row weights into a float array; None weighs all rows alike.
-
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n_samples,) or None
-        Weights, none negative and not all zero.
-
-    n_samples : int
-        Number of rows.
-
-    Returns
-    -------
-    sample_weight : ndarray of shape (n_samples,)
-        Weights.
-    """
+    """Return the row weights as floats; None gives every row a weight of 1."""
     if sample_weight is None:
         return np.ones(n_samples)
-    weights = as_floats(sample_weight, "`sample_weight` cannot be read as numbers.")
+    weights = _as_floats(
+        sample_weight, "`sample_weight` cannot be read as numbers; pass one number per row."
+    )
     if weights.shape != (n_samples,):
         raise ValueError(
             f"`sample_weight` has shape {weights.shape}; pass ({n_samples},), one per row."
@@ -232,74 +155,48 @@ def check_sample_weight(sample_weight, n_samples):
 
 
 def check_groups(groups, n_samples):
-    """Turn groups into codes 0 … n_groups-1; None makes every row its own group.
+    """Return groups as codes 0 … n_groups-1, whatever the order of the rows.
 
-    Parameters
-    ----------
-    groups : array-like of shape (n_samples,) or None
-        The unit that is resampled, for example the patient.
-
-    n_samples : int
-        Number of rows.
-
-    Returns
-    -------
-    group_of_row : ndarray of shape (n_samples,)
-        Codes, which do not depend on the order of the rows.
+    None makes every row a group of its own.
     """
     if groups is None:
         return np.arange(n_samples)
-    # a list as objects, so that a NaN among names does not become the name "nan"
+    # A list is read as objects, so that a NaN among names does not become the name "nan".
     groups = np.asarray(groups, dtype=None if hasattr(groups, "dtype") else object)
     if groups.shape != (n_samples,):
         raise ValueError(f"`groups` has shape {groups.shape}; pass ({n_samples},), one per row.")
     codes, uniques = pd.factorize(groups, sort=True)
     if (codes < 0).any():
         raise ValueError(
-            f"`groups` has {(codes < 0).sum()} missing values; give each of these rows its group."
+            f"`groups` has {(codes < 0).sum()} missing values; pass a group for every row."
         )
     if len(uniques) < 2:
         raise ValueError(
-            "`groups` holds a single group, of which no interval can be made; pass finer groups, "
-            "or groups=None to resample rows."
+            "`groups` holds a single group, which gives no interval; pass finer groups, or "
+            "groups=None to resample rows."
         )
     return codes
 
 
-def check_bootstrap(n_bootstraps, confidence_level):
-    """Check the bootstrap's settings.
-
-    Parameters
-    ----------
-    n_bootstraps : int
-        Number of resamples, 0 or more.
-
-    confidence_level : float
-        Coverage, between 0 and 1.
-    """
+def check_n_bootstraps(n_bootstraps):
+    """Refuse anything but a whole number of at least 0."""
     if not isinstance(n_bootstraps, numbers.Integral) or n_bootstraps < 0:
         raise ValueError(
             f"`n_bootstraps` is {n_bootstraps!r}; pass a whole number, 0 for no intervals."
         )
+
+
+def check_confidence_level(confidence_level):
+    """Refuse anything but a number between 0 and 1."""
     if not isinstance(confidence_level, numbers.Real) or not 0 < float(confidence_level) < 1:
         raise ValueError(
-            f"`confidence_level` is {confidence_level!r}; pass a number between 0 and 1, as 0.95."
+            f"`confidence_level` is {confidence_level!r}; pass a number between 0 and 1, for "
+            "example 0.95."
         )
 
 
 def check_averages(averages):
-    """Check which means over labels are asked for.
-
-    Parameters
-    ----------
-    averages : sequence of {"macro", "micro", "weighted"}
-        Names, none twice.
-
-    Returns
-    -------
-    averages : list of str
-        The same.
-    """
+    """Return the names of the averages, each once."""
     names = [averages] if isinstance(averages, str) else list(averages)
     if not set(names) <= set(AVERAGES) or len(set(names)) < len(names):
         raise ValueError(f"`averages` is {averages!r}; pass some of {AVERAGES}, each once.")
@@ -307,38 +204,15 @@ def check_averages(averages):
 
 
 def check_bins(n_bins, strategy):
-    """Check how probabilities are put into bins.
-
-    Parameters
-    ----------
-    n_bins : int
-        At least 1.
-
-    strategy : {"uniform", "quantile"}
-        Bins of equal width or of equal weight.
-    """
+    """Refuse fewer than one bin, and strategies other than uniform and quantile."""
     if not isinstance(n_bins, numbers.Integral) or n_bins < 1:
         raise ValueError(f"`n_bins` is {n_bins!r}; pass a whole number of at least 1.")
-    if strategy not in BIN_STRATEGIES:
-        raise ValueError(f"`strategy` is {strategy!r}; pass one of {BIN_STRATEGIES}.")
+    if strategy not in _BIN_STRATEGIES:
+        raise ValueError(f"`strategy` is {strategy!r}; pass one of {_BIN_STRATEGIES}.")
 
 
 def check_threshold(threshold, n_labels):
-    """Turn one threshold, or one per label, into an array.
-
-    Parameters
-    ----------
-    threshold : float or array-like of shape (n_labels,)
-        Scores at or above it count as predicted.
-
-    n_labels : int
-        Number of labels.
-
-    Returns
-    -------
-    threshold : ndarray of shape () or (n_labels,)
-        The thresholds.
-    """
+    """Return one threshold, or one per label, as an array."""
     threshold = np.asarray(threshold, dtype=float)
     if threshold.shape not in ((), (n_labels,)) or np.isnan(threshold).any():
         raise ValueError(

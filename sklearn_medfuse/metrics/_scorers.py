@@ -1,14 +1,37 @@
 """Scorers for several labels, by name."""
 
-from ._brier_score import multilabel_brier_score
-from ._calibration_error import expected_calibration_error
-from ._inputs import AVERAGES
-from ._log_loss import multilabel_log_loss
-from ._multilabel_scorer import MultilabelScorer
-from ._ranking import multilabel_auprc, multilabel_auroc
+from collections.abc import Callable
+from typing import Any, Self
 
-# name -> function, its parameters, and -1 where less of it is better
-_SCORES = {
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.metadata_routing import MetadataRequest
+
+from .._private_errors import no_values_in_errors
+from ._calibration import expected_calibration_error
+from ._inputs import AVERAGES, Labels, Scores, check_labels, check_sample_weight, check_scores
+from ._losses import multilabel_brier_score, multilabel_log_loss
+from ._scores import weighted_auprc, weighted_auroc, with_averages
+
+
+def multilabel_auroc(y_true, y_score, *, average, sample_weight=None):
+    return _rank(weighted_auroc, y_true, y_score, average, sample_weight)
+
+
+def multilabel_auprc(y_true, y_score, *, average, sample_weight=None):
+    return _rank(weighted_auprc, y_true, y_score, average, sample_weight)
+
+
+def _rank(score, y_true, y_score, average, sample_weight):
+    """Average over the labels with both classes; NaN where no label has both."""
+    labels, _ = check_labels(y_true, missing=True)
+    scores = check_scores(y_score, labels, labels=y_true)
+    weights = check_sample_weight(sample_weight, len(labels))
+    return float(with_averages(score, labels, scores, weights[:, None], [average])[0, -1])
+
+
+# Name -> function, its parameters, and -1 where less of it is better
+_SCORES: dict[str, tuple[Callable, dict[str, Any], int]] = {
     **{
         f"{average}_{name}": (function, {"average": average}, 1)
         for name, function in (("auprc", multilabel_auprc), ("auroc", multilabel_auroc))
@@ -20,7 +43,7 @@ _SCORES = {
 }
 
 
-def get_scorer_names():
+def get_scorer_names() -> list[str]:
     """List the scorers that `get_scorer` knows.
 
     Returns
@@ -41,25 +64,24 @@ def get_scorer_names():
     return sorted(_SCORES)
 
 
-def get_scorer(name, **params):
-    """Make a scorer for several labels, for ``GridSearchCV(scoring=...)`` and its like.
+def get_scorer(name: str, **params: Any) -> "MultilabelScorer":
+    """Make a scorer for several labels, for ``GridSearchCV(scoring=...)`` and similar.
 
     Parameters
     ----------
     name : str
-        One of `get_scorer_names`. Those that start with ``neg_`` are the negative of a loss, so
-        that more is better for all. ``macro_auroc`` and ``macro_auprc`` are means over the labels
-        of which the fold holds both classes, and NaN if there is none; ``weighted_`` ones weigh
-        the labels by their positives; ``micro_`` ones rank all pairs of row and label at once.
-
+        One of `get_scorer_names`. Names with ``neg_`` are negatives of losses, so that more is
+        always better. ``macro_`` is the mean over the labels that have both classes in the fold,
+        NaN if there is none; ``weighted_`` weights these labels by their positives; ``micro_``
+        ranks all pairs of row and label at once.
     **params : dict
-        Further parameters of the score, as `n_bins` of `expected_calibration_error`, or the
+        Further parameters of the score, such as `n_bins` of `expected_calibration_error` or the
         `average` of a loss.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y)`` gives a float. It asks the estimator for `predict_proba`. It
+        ``scorer(estimator, X, y)`` returns a float. It calls the estimator's `predict_proba`,
         takes `sample_weight`, and has `set_score_request` for metadata routing.
 
     Raises
@@ -75,15 +97,15 @@ def get_scorer(name, **params):
 
     Notes
     -----
-    scikit-learn's ``neg_log_loss`` and ``neg_brier_score`` take several labels for one-hot
-    classes. Their log loss reads the probabilities of the positives alone, so a model that
+    scikit-learn's ``neg_log_loss`` and ``neg_brier_score`` treat several labels as one-hot
+    classes. Their log loss reads the probabilities of the positives only, so a model that
     predicts every disease for everybody looks perfect; see the example. Their Brier score is the
     sum over labels, so it grows with their number.
 
-    Two forms of probabilities that scikit-learn's scorers misread are read right: a matrix of two
-    labels, as `MLPClassifier` and `MEDFuseClassifier` give it, which they take for a binary
-    target; and the single column of a label that is constant in a training fold, as forests give
-    it, which they take for the probability of 1 even where it is that of 0.
+    Two forms of probabilities that scikit-learn's scorers misread are read correctly: the matrix
+    of two labels that `MLPClassifier` and `MEDFuseClassifier` return, which they read as a binary
+    target; and the single column that forests return for a label that is constant in a training
+    fold, which they read as the probability of 1 even where it is that of 0.
 
     Examples
     --------
@@ -95,7 +117,7 @@ def get_scorer(name, **params):
     >>> get_scorer("neg_multilabel_log_loss")(model, X, y) > -0.1
     True
 
-    Everything for everybody, by scikit-learn and by us:
+    Everything for everybody, scored by scikit-learn and by this package:
 
     >>> import warnings
     >>> from sklearn.metrics import log_loss
@@ -110,3 +132,68 @@ def get_scorer(name, **params):
         raise ValueError(f"`name` is {name!r}; pass one of {get_scorer_names()}.")
     function, own_params, sign = _SCORES[name]
     return MultilabelScorer(function, sign, own_params | params)
+
+
+class MultilabelScorer:
+    """Score an estimator's probabilities, as ``scorer(estimator, X, y)``.
+
+    It replaces :func:`sklearn.metrics.make_scorer`, which misreads two forms of `predict_proba`;
+    see the notes of `get_scorer`.
+
+    Parameters
+    ----------
+    score_func : callable
+        A module-level function that takes labels, probabilities and `sample_weight`.
+    sign : {1, -1}
+        -1 where less of the score is better.
+    params : dict
+        Further parameters of the function.
+    """
+
+    def __init__(self, score_func: Callable, sign: int, params: dict[str, Any]) -> None:
+        self.score_func = score_func
+        self.sign = sign
+        self.params = params
+        self.set_score_request(sample_weight=None)
+
+    def __call__(
+        self, estimator: Any, X: Any, y_true: Labels, *, sample_weight: npt.ArrayLike | None = None
+    ) -> float:
+        """Return the score; more is better."""
+        with no_values_in_errors():
+            y_prob = predict_positive(estimator, X)
+        score = self.score_func(y_true, y_prob, sample_weight=sample_weight, **self.params)
+        return self.sign * score
+
+    def __repr__(self) -> str:
+        """Name the function and its parameters."""
+        params = "".join(f", {name}={value!r}" for name, value in self.params.items())
+        sign = "" if self.sign > 0 else "-"
+        return f"{type(self).__name__}({sign}{self.score_func.__name__}{params})"
+
+    def set_score_request(self, *, sample_weight: bool | str | None) -> Self:
+        """Request `sample_weight`, as in scikit-learn's scorers."""
+        self._request = MetadataRequest(owner=type(self).__name__)
+        self._request.score.add_request(param="sample_weight", alias=sample_weight)
+        return self
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """Return the requests, for scikit-learn."""
+        return self._request
+
+    def _accept_sample_weight(self) -> bool:
+        # Scikit-learn's searches over several scorers ask this where routing is off.
+        return True
+
+
+def predict_positive(estimator: Any, X: Any) -> Scores:
+    """Predict probabilities; turn a list with one array per label into a matrix."""
+    y_prob = estimator.predict_proba(X)
+    if not isinstance(y_prob, list):
+        return y_prob
+    return np.column_stack(
+        [
+            pair @ (np.asarray(classes) == 1)
+            for pair, classes in zip(y_prob, estimator.classes_, strict=True)
+        ]
+    )

@@ -1,8 +1,7 @@
 """Splitters for multi-label data with several stays per patient, several hospitals and years."""
 
 from ._leave_hospitals_out import LeaveHospitalsOut
-from ._multilabel_stratified_group_k_fold import MultilabelStratifiedGroupKFold
-from ._multilabel_stratified_k_fold import MultilabelStratifiedKFold
+from ._multilabel_stratified import MultilabelStratifiedGroupKFold, MultilabelStratifiedKFold
 from ._temporal_split import TemporalSplit
 
 __all__ = [

@@ -2,46 +2,45 @@
 
 import math
 import numbers
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection._split import BaseCrossValidator, GroupsConsumerMixin
 from sklearn.utils import check_random_state, indexable
 
 from .._private_errors import no_values_in_errors
-from ._split_inputs import encode_groups
+from ._groups import PerRow, RandomState, Splits, encode_groups
 
 
 class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
-    """Hold out so many hospitals at a time, each hospital once.
+    """Hold out some hospitals at a time, each hospital once.
 
-    How a model does in a hospital that it has never seen is what counts where it is to be used
-    elsewhere: hospitals differ in their patients, their laboratories and how they write.
+    A model that will be used elsewhere must work in hospitals that it has never seen: hospitals
+    differ in their patients, their laboratories and how they write.
 
     Parameters
     ----------
     n_hospitals : int or float, default=1
-        Hospitals of each test set: a number from 1, or a share of them within (0, 1). Where the
-        number of hospitals is no multiple of it, some test sets have one less.
-
+        Hospitals of each test set: a number from 1, or a share within (0, 1). Where the number of
+        hospitals is not a multiple of it, some test sets have one hospital less.
     shuffle : bool, default=False
-        Whether to deal hospitals out at random. Without it they are dealt by size, so that test
+        Whether to assign hospitals at random. Without it they are assigned by size, so that test
         sets are about even.
-
     random_state : int, RandomState instance or None, default=None
-        Deals the hospitals when `shuffle` is True. Pass an int for the same at every call.
+        Assigns the hospitals when `shuffle` is True. Pass an int for the same in every call.
 
     See Also
     --------
     MultilabelStratifiedGroupKFold : Whole hospitals and an even share of each label.
-    sklearn.model_selection.LeavePGroupsOut : Every choice of so many groups.
+    sklearn.model_selection.LeavePGroupsOut : Every choice of p groups.
 
     Notes
     -----
-    Hospitals are the `groups`. A patient can have stays in two of them: pass `patients` too, and
-    test rows of patients who are also trained on are left out.
+    Hospitals are the `groups`. A patient can have stays in two hospitals: pass `patients` too, and
+    test rows of patients who also have training rows are left out.
 
     With scikit-learn's metadata routing enabled, `groups` and `patients` are requested by
-    default. Without it a search hands on `groups` alone.
+    default. Without it a search passes on `groups` only.
 
     Examples
     --------
@@ -56,7 +55,9 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
 
     __metadata_request__split = {"groups": True, "patients": True}
 
-    def __init__(self, n_hospitals=1, *, shuffle=False, random_state=None):
+    def __init__(
+        self, n_hospitals: float = 1, *, shuffle: bool = False, random_state: RandomState = None
+    ) -> None:
         is_number = isinstance(n_hospitals, numbers.Integral) and not isinstance(n_hospitals, bool)
         is_share = isinstance(n_hospitals, float) and 0 < n_hospitals < 1
         if not is_share and not (is_number and n_hospitals >= 1):
@@ -67,84 +68,75 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
         if not isinstance(shuffle, bool):
             raise TypeError(f"`shuffle` is {shuffle!r}; pass True or False.")
         if not shuffle and random_state is not None:
-            raise ValueError(
-                "`random_state` has no effect without shuffling; pass shuffle=True, or leave it "
-                "None."
-            )
+            raise ValueError("`random_state` has no effect without shuffling; pass shuffle=True.")
         self.n_hospitals = n_hospitals
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def get_n_splits(self, X=None, y=None, groups=None, patients=None):
-        """Return the number of splits, which depends on that of the hospitals.
+    def get_n_splits(
+        self, X: Any = None, y: Any = None, groups: PerRow = None, patients: PerRow = None
+    ) -> int:
+        """Return the number of splits, which depends on the number of hospitals.
 
         Parameters
         ----------
         X, y : object
-            Not used, there for scikit-learn's convention.
-
+            Not used, present by convention.
         groups : array-like of shape (n_samples,)
             The hospital of each row.
-
         patients : object
-            Not used, there for scikit-learn's convention.
+            Not used, present by convention.
 
         Returns
         -------
         n_splits : int
-            Number of hospitals by that of a test set, rounded up.
+            Number of hospitals divided by that of a test set, rounded up.
         """
         return self._count_splits(encode_groups(groups)[1])
 
     def _count_splits(self, n_groups):
         wanted = self.n_hospitals
         if isinstance(wanted, float):
-            # a share that is a whole number but for its last digit is that number
+            # A share that is a whole number but for its last digit is that number.
             wanted = max(1, math.ceil(wanted * n_groups - 1e-9))
         if wanted >= n_groups:
             raise ValueError(
                 f"n_hospitals={self.n_hospitals} leaves none of the {n_groups} distinct values of "
-                "`groups` to train on; pass less, or finer groups."
+                "`groups` to train on; pass fewer, or finer groups."
             )
         return math.ceil(n_groups / wanted)
 
-    def split(self, X, y=None, groups=None, patients=None):
+    def split(self, X: Any, y: Any = None, groups: PerRow = None, patients: Any = None) -> Splits:
         """Generate row positions of the training and the test set of each split.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             The data; only its number of rows matters.
-
         y : object
-            Not used, there for scikit-learn's convention.
-
+            Not used, present by convention.
         groups : array-like of shape (n_samples,)
             The hospital of each row.
-
         patients : array-like of shape (n_samples,), default=None
-            The patient of each row. None takes no patient for one of two hospitals.
+            The patient of each row. None assumes that no patient was in two hospitals.
 
         Yields
         ------
-        train : ndarray of shape (n_train,)
-            Positions of the training rows.
-
-        test : ndarray of shape (n_test,)
-            Positions of the test rows.
+        train, test : ndarrays of int of shapes (n_train,) and (n_test,)
+            Positions of the training and of the test rows.
 
         Raises
         ------
         ValueError
             If `groups` is missing or holds missing values, if there are too few hospitals, or if
-            all patients of a test set are also trained on.
+            all patients of a test set also have training rows.
         """
         with no_values_in_errors():
             X, groups, patients = indexable(X, groups, patients)
         hospital_of_row, n_groups = encode_groups(groups)
         patient_of_row = None if patients is None else encode_groups(patients, "patients")[0]
         n_splits = self._count_splits(n_groups)
-        split_of_row = self._deal(hospital_of_row, n_groups, n_splits)[hospital_of_row]
+        split_of_row = self._assign(hospital_of_row, n_groups, n_splits)[hospital_of_row]
         for number in range(n_splits):
             test = split_of_row == number
             train = ~test
@@ -152,20 +144,18 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
                 test &= ~np.isin(patient_of_row, patient_of_row[train])
             if not test.any():
                 raise ValueError(
-                    f"All patients of test set {number} are also trained on; pass a greater "
+                    f"All patients of test set {number} also have training rows; pass a greater "
                     "`n_hospitals`."
                 )
             yield np.flatnonzero(train), np.flatnonzero(test)
 
-    def _deal(self, hospital_of_row, n_groups, n_splits):
+    def _assign(self, hospital_of_row, n_groups, n_splits):
         """Choose the split of each hospital: in turn, every second round backwards."""
         sizes = np.bincount(hospital_of_row, minlength=n_groups)
         order = np.argsort(-sizes, kind="stable")
         if self.shuffle:
             order = check_random_state(self.random_state).permutation(n_groups)
-        turn = np.arange(n_groups)
-        place = turn % n_splits
-        place = np.where(turn // n_splits % 2 == 1, n_splits - 1 - place, place)
+        rounds, place = np.divmod(np.arange(n_groups), n_splits)
         split_of_hospital = np.empty(n_groups, dtype=int)
-        split_of_hospital[order] = place
+        split_of_hospital[order] = np.where(rounds % 2 == 1, n_splits - 1 - place, place)
         return split_of_hospital

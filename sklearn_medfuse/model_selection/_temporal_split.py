@@ -1,38 +1,38 @@
 """Forward chaining: learn from earlier stays, predict later ones."""
 
 import numbers
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection._split import BaseCrossValidator, GroupsConsumerMixin
 from sklearn.utils import indexable
+from sklearn.utils.validation import _num_samples
 
 from .._private_errors import no_values_in_errors
-from ._split_inputs import encode_groups, encode_times
+from ._groups import PerRow, Splits, encode_groups
 
 
 class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
     """Learn from the stays before a time and predict those after it, several times over.
 
-    A model is used on patients who come after those that it has learned from, and practice, coding
-    and the laboratory change meanwhile. Rows are put in the order of their index times, and each
-    split tests on the next stretch of them and trains on all that lie before it.
+    A model is used on patients who come after those that it was trained on, and practice, coding
+    and the laboratory change in between. Rows are ordered by their index times; each split tests
+    on the next stretch of rows and trains on all rows before it.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of splits, at least 1.
-
     test_size : int, default=None
         Rows of each test stretch. None takes ``n_samples // (n_splits + 1)``, so that training
-        starts with as many. Rows of equal time are not parted, so a stretch can have a few more
-        or less.
-
+        starts with as many. Rows of equal time stay together, so a stretch can have a few rows
+        more or less.
     gap : timedelta, str or number, default=None
-        Time between a training row and the first test row, at least: as long as it takes until
-        the training row's labels are known. A duration as ``"30D"`` for dates, a number where
-        times are numbers. None asks only that training rows are earlier.
-
+        Least time between a training row and the first test row: as long as it takes until the
+        training row's labels are known. A duration such as ``"30D"`` for dates, a number where
+        times are numbers. None requires only that training rows are earlier.
     time_column : str, default=None
         Column of `X` that holds the times. None takes them from `times` of :meth:`split`.
 
@@ -43,12 +43,12 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
 
     Notes
     -----
-    With `groups`, test rows of patients who are also trained on are left out, as in
+    With `groups`, test rows of patients who also have training rows are left out, as in
     `Cohort.train_test_split`.
 
-    A search hands `times` on only with scikit-learn's metadata routing enabled, where they are
-    requested by default, as are `groups`. Without routing, have them in a column of `X` that no
-    step of the pipeline takes, or pass ``cv=list(splitter.split(X, y, groups, times))``.
+    A search passes `times` on only with scikit-learn's metadata routing enabled; `times` and
+    `groups` are then requested by default. Without routing, keep the times in a column of `X`
+    that no step of the pipeline uses, or pass ``cv=list(splitter.split(X, y, groups, times))``.
 
     Examples
     --------
@@ -70,7 +70,14 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
 
     __metadata_request__split = {"groups": True, "times": True}
 
-    def __init__(self, n_splits=5, *, test_size=None, gap=None, time_column=None):
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        test_size: int | None = None,
+        gap: Any = None,
+        time_column: str | None = None,
+    ) -> None:
         for name, value in (("n_splits", n_splits), ("test_size", test_size)):
             optional = name == "test_size" and value is None
             if not optional and (not isinstance(value, numbers.Integral) or value < 1):
@@ -80,13 +87,15 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         self.gap = gap
         self.time_column = time_column
 
-    def get_n_splits(self, X=None, y=None, groups=None, times=None):
+    def get_n_splits(
+        self, X: Any = None, y: Any = None, groups: Any = None, times: Any = None
+    ) -> int:
         """Return the number of splits.
 
         Parameters
         ----------
         X, y, groups, times : object
-            Not used, there for scikit-learn's convention.
+            Not used, present by convention.
 
         Returns
         -------
@@ -95,30 +104,24 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         """
         return self.n_splits
 
-    def split(self, X, y=None, groups=None, times=None):
+    def split(self, X: Any, y: Any = None, groups: PerRow = None, times: PerRow = None) -> Splits:
         """Generate row positions of the training and the test set of each split, in time.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             The data: its number of rows, and its column `time_column`.
-
         y : object
-            Not used, there for scikit-learn's convention.
-
+            Not used, present by convention.
         groups : array-like of shape (n_samples,), default=None
-            The patient of each row. None takes each row for another patient.
-
+            The patient of each row. None treats each row as another patient.
         times : array-like of shape (n_samples,), default=None
             The index time of each row: dates with times, or numbers.
 
         Yields
         ------
-        train : ndarray of shape (n_train,)
-            Positions of the training rows.
-
-        test : ndarray of shape (n_test,)
-            Positions of the test rows.
+        train, test : ndarrays of int of shapes (n_train,) and (n_test,)
+            Positions of the training and of the test rows.
 
         Raises
         ------
@@ -128,8 +131,8 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         """
         with no_values_in_errors():
             X, groups, times = indexable(X, groups, times)
-        numeric, are_dates = encode_times(self._choose_times(X, times))
-        if numeric.shape != (len(numeric),) or len(numeric) != _n_rows(X):
+        numeric, are_dates = _encode_times(self._choose_times(X, times))
+        if len(numeric) != _num_samples(X):
             raise ValueError("`times` must have one value for each row of `X`.")
         gap = self._read_gap(are_dates)
         codes = None if groups is None else encode_groups(groups)[0]
@@ -160,32 +163,22 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         if times is not None:
             raise ValueError("`times` and `time_column` are both given; pass one of them.")
         if not isinstance(X, pd.DataFrame) or self.time_column not in X.columns:
-            raise ValueError(
-                f"`X` has no column {self.time_column!r}; pass a DataFrame that has the "
-                "`time_column`."
-            )
+            raise ValueError(f"`X` has no column {self.time_column!r}; pass a DataFrame with it.")
         return X[self.time_column]
 
     def _read_gap(self, are_dates):
         if self.gap is None:
             return 0
-        gap = None
-        # numpy's durations count as whole numbers
+        # Numpy's durations count as whole numbers.
         is_number = isinstance(self.gap, numbers.Real) and not isinstance(self.gap, np.timedelta64)
-        if not are_dates:
-            gap = self.gap if is_number else None
-        elif not is_number:
-            try:
-                gap = pd.Timedelta(self.gap) // pd.Timedelta(microseconds=1)
-            except ValueError:
-                gap = None
-        if gap is None or not gap >= 0:
-            wanted = "a duration such as '30D'" if are_dates else "a number"
-            raise ValueError(
-                f"`gap` is {self.gap!r} and `times` are {'dates' if are_dates else 'numbers'}; "
-                f"pass {wanted}, at least 0."
-            )
-        return gap
+        if is_number != are_dates:
+            with suppress(ValueError):
+                microsecond = pd.Timedelta(microseconds=1)
+                gap = self.gap if is_number else pd.Timedelta(self.gap) // microsecond
+                if gap >= 0:
+                    return gap
+        wanted = "dates; pass a duration such as '30D'" if are_dates else "numbers; pass a number"
+        raise ValueError(f"`gap` is {self.gap!r} and `times` are {wanted}, at least 0.")
 
     def _find_starts(self, numeric):
         """First times of the test stretches."""
@@ -200,5 +193,23 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         return np.sort(numeric)[first::size][: self.n_splits]
 
 
-def _n_rows(X):
-    return X.shape[0] if hasattr(X, "shape") else len(X)
+def _encode_times(times):
+    """Return the times as numbers, dates in microseconds, and whether they are dates."""
+    if not isinstance(times, pd.Series):
+        times = pd.Series(np.asarray(times) if np.ndim(times) == 1 else list(times))
+    times = times.reset_index(drop=True)
+    n_missing = int(times.isna().sum())
+    if n_missing:
+        raise ValueError(
+            f"`times` has {n_missing} missing values; pass a time for these rows, or drop them."
+        )
+    times = times.infer_objects()
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        times = times.dt.tz_convert(None)
+    if pd.api.types.is_datetime64_dtype(times.dtype):
+        return times.astype("datetime64[us]").astype("int64").to_numpy(), True
+    if pd.api.types.is_numeric_dtype(times.dtype) and not pd.api.types.is_bool_dtype(times.dtype):
+        return times.to_numpy(), False
+    raise ValueError(
+        f"`times` is of type {times.dtype}; pass dates, e.g. by pandas.to_datetime, or numbers."
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..metrics import calibration_report, multilabel_report, subgroup_report
-from ..metrics._multilabel_scorer import predict_positive
+from ..metrics._scorers import predict_positive
 from ._card_text import (
     MISSING,
     describe_count,

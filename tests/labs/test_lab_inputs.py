@@ -80,6 +80,10 @@ def as_frame(X, dtype=None):
     return pd.DataFrame(X, columns=NAMES[: X.shape[1]], dtype=dtype)
 
 
+# pandas 2.2 has another name for the type
+STR = (
+    "string[pyarrow_numpy]" if pd.__version__.startswith("2.2") else pd.StringDtype(na_value=np.nan)
+)
 FORMS = {
     "frame": as_frame,
     "frame of objects": lambda X: as_frame(X).astype(object),
@@ -91,7 +95,7 @@ FORMS = {
     "array of str": lambda X: as_texts(X, "nan").astype(str),
     "list": lambda X: as_texts(X).tolist(),
     "mixed list": lambda X: np.where(np.arange(len(X))[:, None] % 2, as_texts(X), X).tolist(),
-    "frame of str": lambda X: as_frame(as_texts(X)).astype(pd.StringDtype(na_value=np.nan)),
+    "frame of str": lambda X: as_frame(as_texts(X)).astype(STR),
     "frame of string": lambda X: as_frame(as_texts(X)).astype("string"),
     "categories": lambda X: as_frame(as_texts(X)).astype("category"),
     "numeric categories": lambda X: as_frame(X).astype("category"),

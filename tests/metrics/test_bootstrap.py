@@ -1,54 +1,51 @@
 """Resamples draw whole groups; intervals and p-values are those of the draws."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from sklearn_medfuse.metrics import _bootstrap
-from sklearn_medfuse.metrics._averages import append_averages
-from sklearn_medfuse.metrics._bootstrap import (
-    percentile_interval,
-    resampled_weights,
-    two_sided_p_value,
-)
+from sklearn_medfuse.metrics import _bootstrap, multilabel_report, paired_difference
 
 
-def test_whole_groups_are_drawn_as_many_as_there_are(patients):
-    codes = np.unique(patients, return_inverse=True)[1]
-    weights = np.hstack(list(resampled_weights(codes, 50, 0)))
-    assert weights.shape == (len(codes), 50)
-    first_row = np.unique(codes, return_index=True)[1]
-    np.testing.assert_array_equal(weights, weights[first_row][codes])
-    np.testing.assert_array_equal(weights[first_row].sum(axis=0), codes.max() + 1)
+def compare_by(differences, **options):
+    """Compare two models whose scores differ by the given values, resample by resample."""
+    # Sample and resamples are scored in turn, each for the first model, then for the second.
+    n_draws = len(differences)
+    scores = iter([0.0, 0.0, *differences, *np.zeros(n_draws)])
+    y_true = np.tile([0, 1], 30)
+    return paired_difference(
+        y_true,
+        y_true,
+        y_true,
+        metric=lambda y_true, y_score: next(scores),
+        averages=[],
+        n_bootstraps=n_draws,
+        random_state=0,
+        **options,
+    ).iloc[0]
 
 
-def test_draws_do_not_depend_on_the_block_size(patients, monkeypatch):
-    codes = np.unique(patients, return_inverse=True)[1]
-    together = np.hstack(list(resampled_weights(codes, 10, 0)))
-    monkeypatch.setattr(_bootstrap, "_BLOCK_SIZE", 3 * len(codes))
-    blocks = list(resampled_weights(codes, 10, 0))
-    assert [block.shape[1] for block in blocks] == [3, 3, 3, 1]
-    np.testing.assert_array_equal(together, np.hstack(blocks))
+def test_draws_do_not_depend_on_the_block_size(labels, scores, patients, monkeypatch):
+    options = {"groups": patients, "n_bootstraps": 10, "random_state": 0}
+    together = multilabel_report(labels, scores, **options)
+    monkeypatch.setattr(_bootstrap, "_BLOCK_SIZE", 3 * len(labels))
+    pd.testing.assert_frame_equal(together, multilabel_report(labels, scores, **options))
 
 
-def test_macro_is_the_mean_of_the_defined_labels():
-    values = np.array([[0.2, 0.4], [np.nan, 0.4], [np.nan, np.nan]])
-    n_positive = np.array([[1, 3], [5, 1], [1, 1]])
-    found = append_averages(values, n_positive, None, ["macro", "weighted"])
-    np.testing.assert_allclose(found[:, :2], values)
-    np.testing.assert_allclose(found[:, 2], [0.3, 0.4, np.nan])
-    np.testing.assert_allclose(found[:, 3], [0.35, 0.4, np.nan])
+def test_interval_holds_the_middle_of_the_draws():
+    found = compare_by(np.arange(101.0), confidence_level=0.9)
+    assert found["difference_low"] == pytest.approx(5)
+    assert found["difference_high"] == pytest.approx(95)
 
 
-def test_interval_holds_the_middle_of_the_defined_draws():
-    draws = np.column_stack([np.arange(101.0), np.full(101, np.nan)])
-    draws = np.vstack([draws, [np.nan, np.nan]])
-    low, high = percentile_interval(draws, 0.9)
-    np.testing.assert_allclose(low, [5, np.nan])
-    np.testing.assert_allclose(high, [95, np.nan])
+def test_interval_is_of_the_defined_draws():
+    found = compare_by([*np.arange(101.0), np.nan, np.nan], confidence_level=0.9)
+    assert found["difference_low"] == pytest.approx(5)
+    assert found["difference_high"] == pytest.approx(95)
 
 
 @pytest.mark.parametrize(
-    ("draws", "expected"),
+    ("differences", "expected"),
     [
         (np.ones(99), 0.02),  # 2 * (1 + 0) / (1 + 99)
         (-np.ones(99), 0.02),
@@ -57,5 +54,5 @@ def test_interval_holds_the_middle_of_the_defined_draws():
         (np.full(99, np.nan), np.nan),
     ],
 )
-def test_p_value_by_hand(draws, expected):
-    np.testing.assert_allclose(two_sided_p_value(draws[:, None]), [expected])
+def test_p_value_by_hand(differences, expected):
+    assert compare_by(differences)["p_value"] == pytest.approx(expected, nan_ok=True)

@@ -13,10 +13,6 @@ from sklearn_medfuse.metrics import (
     calibration_report,
     expected_calibration_error,
 )
-from sklearn_medfuse.metrics._weighted_recalibration import (
-    weighted_calibration_intercept,
-    weighted_calibration_slope,
-)
 
 NAMES = ["slope", "intercept", "observed_expected", "ece"]
 
@@ -60,27 +56,39 @@ def test_slope_and_intercept(labels, scores):
     np.testing.assert_allclose(report.loc["macro", NAMES], report[NAMES].iloc[:-1].mean())
 
 
-def test_every_draw_is_fitted(labels, scores):
-    weights = np.random.default_rng(0).integers(4, size=(len(labels), 8)).astype(float)
-    truth = labels.astype(float)
-    slopes = weighted_calibration_slope(truth, scores, weights)
-    intercepts = weighted_calibration_intercept(truth, scores, weights)
-    for draw in range(8):
+def test_row_weights_are_fitted(labels, scores):
+    for weights in np.random.default_rng(0).integers(4, size=(4, len(labels))).astype(float):
+        report = calibration_report(labels, scores, sample_weight=weights, n_bootstraps=0)
         for label in range(6):
-            columns = labels[:, label], scores[:, label], weights[:, draw]
-            assert slopes[draw, label] == pytest.approx(slope_by_scikit_learn(*columns), rel=1e-3)
-            assert intercepts[draw, label] == pytest.approx(intercept_by_root(*columns), abs=1e-8)
+            columns = labels[:, label], scores[:, label], weights
+            row = report.iloc[label]
+            assert row["slope"] == pytest.approx(slope_by_scikit_learn(*columns), rel=1e-3)
+            assert row["intercept"] == pytest.approx(intercept_by_root(*columns), abs=1e-8)
+
+
+def test_every_draw_is_fitted(labels, scores, patients):
+    """One resample, by hand: both ends of its interval are its fit."""
+    found, codes = np.unique(patients, return_inverse=True)
+    drawn = np.random.RandomState(0).randint(len(found), size=len(found))
+    rows = np.repeat(np.arange(len(labels)), np.bincount(drawn, minlength=len(found))[codes])
+    report = calibration_report(labels, scores, groups=patients, n_bootstraps=1, random_state=0)
+    for label in range(6):
+        columns, row = (labels[rows, label], scores[rows, label]), report.iloc[label]
+        for end in ("_low", "_high"):
+            slope, intercept = row[f"slope{end}"], row[f"intercept{end}"]
+            assert slope == pytest.approx(slope_by_scikit_learn(*columns), rel=1e-3)
+            assert intercept == pytest.approx(intercept_by_root(*columns), abs=1e-8)
 
 
 def test_by_hand():
-    # one probability: 1/2 for all, of whom 3 of 4 are positive, so logit(3/4) = ln 3 is missing
+    # One probability: 1/2 for all, of whom 3 of 4 are positive, so logit(3/4) = ln 3 is missing
     report = calibration_report([1, 1, 1, 0], np.full(4, 0.5), averages=[], n_bootstraps=0)
     row = report.iloc[0]
     assert row["intercept"] == pytest.approx(np.log(3))
     assert row["observed_expected"] == pytest.approx(1.5)
     assert row["ece"] == pytest.approx(0.25)
     assert np.isnan(row["slope"])
-    # two probabilities whose frequencies are 1/4 and 3/4 = expit(-+ ln 3)
+    # Two probabilities whose frequencies are 1/4 and 3/4 = expit(-+ ln 3)
     y_true = [1, 0, 0, 0, 1, 1, 1, 0]
     y_prob = np.repeat([1 / 10, 9 / 10], 4)  # logits -+ ln 9, twice ln 3
     row = calibration_report(y_true, y_prob, averages=[], n_bootstraps=0).iloc[0]
@@ -91,7 +99,7 @@ def test_by_hand():
 def test_true_probabilities_are_calibrated(calibrated):
     y_true, logits = calibrated
     report = calibration_report(
-        y_true, expit(logits), averages=["macro", "micro"], n_bootstraps=200, random_state=0
+        y_true, expit(logits), averages=["macro", "micro"], n_bootstraps=100, random_state=0
     )
     for name, best in {"slope": 1, "intercept": 0, "observed_expected": 1}.items():
         assert (report[f"{name}_low"] < best).all()
@@ -120,7 +128,7 @@ def test_a_known_distortion_is_found(calibrated, shift, stretch):
     """If the truth is expit(z), then of expit(c z + s) the slope is 1 / c."""
     y_true, logits = calibrated
     report = calibration_report(
-        y_true, expit(stretch * logits + shift), n_bootstraps=200, averages=[], random_state=0
+        y_true, expit(stretch * logits + shift), n_bootstraps=100, averages=[], random_state=0
     )
     assert (report["slope_low"] < 1 / stretch).all()
     assert (1 / stretch < report["slope_high"]).all()
@@ -186,7 +194,7 @@ def test_weights_are_repeated_rows_and_micro_is_all_pairs(labels, scores, strate
 
 def test_intervals_come_from_patients(labels, scores):
     rows = np.repeat(np.arange(len(labels)), 5)
-    options = {"n_bootstraps": 200, "random_state": 0}
+    options = {"n_bootstraps": 50, "random_state": 0}
     once = calibration_report(labels, scores, **options)
     grouped = calibration_report(labels[rows], scores[rows], groups=rows, **options)
     pd.testing.assert_frame_equal(once[NAMES], grouped[NAMES])
@@ -210,8 +218,8 @@ def test_the_interval_of_the_error_covers():
 
 @pytest.mark.parametrize("strategy", ["uniform", "quantile"])
 def test_bins_are_those_of_scikit_learn(labels, scores, strategy):
-    # quantiles of scikit-learn interpolate, ours are values that occur: same bins where the
-    # number of rows is a multiple of that of bins and no rows are equal
+    # Quantiles of scikit-learn interpolate, ours are values that occur: same bins where the
+    # number of rows is a multiple of that of bins and no rows are equal.
     bins = calibration_bins(labels, scores, n_bins=5, strategy=strategy, n_bootstraps=0)
     for label in range(6):
         ours = bins[bins["label"] == f"label_{label}"]

@@ -6,6 +6,9 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import (
@@ -19,7 +22,6 @@ from sklearn.metrics import (
 )
 
 from sklearn_medfuse.metrics import expected_calibration_error, multilabel_report
-from sklearn_medfuse.metrics._bootstrap import resampled_weights
 
 SCORES = ["auroc", "auprc", "f1", "prevalence"]
 
@@ -118,21 +120,65 @@ def test_every_metric_and_average_equals_scikit_learn(labels, scores, weighted, 
 
 def test_averages_of_each_draw_are_those_of_the_resampled_rows(labels, scores, patients):
     """One resample, by hand: both ends of its interval are its score."""
-    codes = np.unique(patients, return_inverse=True)[1]
-    times = next(resampled_weights(codes, 1, 0))[:, 0].astype(int)
-    rows = np.repeat(np.arange(len(labels)), times)
+    found, codes = np.unique(patients, return_inverse=True)
+    # Whole patients, as many as there are.
+    drawn = np.random.RandomState(0).randint(len(found), size=len(found))
+    rows = np.repeat(np.arange(len(labels)), np.bincount(drawn, minlength=len(found))[codes])
     options = {"averages": ["macro", "micro", "weighted"], "metrics": METRICS}
-    drawn = multilabel_report(
+    report = multilabel_report(
         labels, scores, groups=patients, n_bootstraps=1, random_state=0, **options
     )
     expected = multilabel_report(labels[rows], scores[rows], n_bootstraps=0, **options)
     percentiles = [name for name in METRICS if name != "ece"]
     for end in ("_low", "_high"):
-        found = drawn[[f"{name}{end}" for name in percentiles]]
+        found = report[[f"{name}{end}" for name in percentiles]]
         np.testing.assert_allclose(found, expected[percentiles])
-    mirrored = (2 * drawn["ece"] - expected["ece"]).clip(lower=0)
-    np.testing.assert_allclose(drawn["ece_low"], np.minimum(mirrored, drawn["ece"]))
-    np.testing.assert_allclose(drawn["ece_high"], np.maximum(mirrored, drawn["ece"]))
+    mirrored = (2 * report["ece"] - expected["ece"]).clip(lower=0)
+    np.testing.assert_allclose(report["ece_low"], np.minimum(mirrored, report["ece"]))
+    np.testing.assert_allclose(report["ece_high"], np.maximum(mirrored, report["ece"]))
+
+
+@pytest.mark.parametrize("decimals", [12, 1, 0], ids=["distinct", "ties", "few values"])
+def test_ties_and_whole_weights_equal_scikit_learn(labels, scores, decimals):
+    scores = scores.round(decimals)
+    weights = np.random.default_rng(0).integers(4, size=len(labels))
+    report = multilabel_report(labels, scores, sample_weight=weights, averages=[], n_bootstraps=0)
+    options = {"sample_weight": weights, "average": None}
+    expected = {
+        "auroc": roc_auc_score(labels, scores, **options),
+        "auprc": average_precision_score(labels, scores, **options),
+        "f1": f1_score(labels, scores >= 0.5, **options),
+        "prevalence": np.average(labels, axis=0, weights=weights),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(report[name], values)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays(int, 12, elements=st.integers(0, 1)),
+    arrays(float, 12, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+    arrays(int, 12, elements=st.integers(0, 3)).filter(np.any),
+)
+def test_weights_are_repeated_rows(label, score, times):
+    found = multilabel_report(label, score, sample_weight=times, n_bootstraps=0).iloc[0]
+    repeated = np.repeat(label, times)
+    if len(np.unique(repeated)) < 2:
+        assert found[["auroc", "auprc", "f1"]].isna().all()
+    else:
+        score = np.repeat(score, times)
+        assert found["auroc"] == pytest.approx(roc_auc_score(repeated, score))
+        assert found["auprc"] == pytest.approx(average_precision_score(repeated, score))
+    assert found["prevalence"] == pytest.approx(repeated.mean())
+
+
+def test_by_hand():
+    # Ranking, best first: 1 0 (1 0, tied) 0; 6 pairs of a positive and a negative
+    report = multilabel_report(
+        [1, 0, 1, 0, 0], [0.9, 0.8, 0.4, 0.4, 0.1], threshold=0.4, n_bootstraps=0
+    )
+    expected = [(3 + 1.5) / 6, (1 / 1 + 2 / 4) / 2, 2 * 2 / (2 + 4), 2 / 5]
+    assert list(report[SCORES].iloc[0]) == pytest.approx(expected)
 
 
 def test_nothing_predicted_has_no_ppv(labels, scores):
@@ -164,7 +210,9 @@ def test_a_perfect_score_is_one_with_no_width(labels, patients):
 def test_a_random_score_has_chance_within_its_interval():
     rng = np.random.default_rng(0)
     y_true = rng.integers(2, size=(3000, 4))
-    report = multilabel_report(y_true, rng.uniform(size=y_true.shape), random_state=0)
+    report = multilabel_report(
+        y_true, rng.uniform(size=y_true.shape), n_bootstraps=200, random_state=0
+    )
     macro = report.loc["macro"]
     assert macro["auroc"] == pytest.approx(0.5, abs=0.02)
     assert macro["auprc"] == pytest.approx(0.5, abs=0.03)
@@ -215,7 +263,7 @@ def test_intervals_contain_the_estimate_and_grow_with_confidence(labels, scores,
 
 
 def test_interval_covers_the_true_auroc_about_as_often_as_it_says():
-    # two unit-variance normals one apart: AUROC is Phi(1 / sqrt 2) = 0.7602
+    # Two unit-variance normals one apart: AUROC is Phi(1 / sqrt 2) = 0.7602.
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(200):
@@ -228,15 +276,16 @@ def test_interval_covers_the_true_auroc_about_as_often_as_it_says():
 
 
 def test_copies_of_a_patient_do_not_narrow_the_interval(labels, scores):
-    # every row five times over: rows as units pretend to five times the data, groups do not
+    # Every row five times over: rows as units pretend to five times the data, groups do not.
     rows = np.repeat(np.arange(len(labels)), 5)
 
     def width(report):
         return report.loc["macro", "auroc_high"] - report.loc["macro", "auroc_low"]
 
-    once = width(multilabel_report(labels, scores, random_state=0))
-    grouped = width(multilabel_report(labels[rows], scores[rows], groups=rows, random_state=0))
-    naive = width(multilabel_report(labels[rows], scores[rows], random_state=0))
+    options = {"n_bootstraps": 300, "random_state": 0}
+    once = width(multilabel_report(labels, scores, **options))
+    grouped = width(multilabel_report(labels[rows], scores[rows], groups=rows, **options))
+    naive = width(multilabel_report(labels[rows], scores[rows], **options))
     assert grouped == pytest.approx(once)
     assert naive < 0.6 * once
 
@@ -254,14 +303,14 @@ def test_the_seed_decides_and_the_global_state_is_left_alone(labels, scores):
 @pytest.mark.parametrize("constant", [0, 1])
 def test_a_constant_label_is_undefined_and_left_out_of_macro(labels, scores, constant):
     labels[:, 2] = constant
-    report = multilabel_report(labels, scores, n_bootstraps=30, random_state=0)
-    rest = multilabel_report(
-        np.delete(labels, 2, axis=1), np.delete(scores, 2, axis=1), n_bootstraps=30, random_state=0
-    )
+    options = {"averages": ["macro", "weighted"], "n_bootstraps": 30, "random_state": 0}
+    report = multilabel_report(labels, scores, **options)
+    rest = multilabel_report(np.delete(labels, 2, axis=1), np.delete(scores, 2, axis=1), **options)
     undefined = [f"{name}{end}" for name in SCORES[:3] for end in ("", "_low", "_high")]
     assert report.loc["label_2", undefined].isna().all()
     assert report.loc["label_2", "prevalence"] == constant
-    pd.testing.assert_series_equal(report.loc["macro", undefined], rest.loc["macro", undefined])
+    for average in ("macro", "weighted"):
+        pd.testing.assert_series_equal(report.loc[average, undefined], rest.loc[average, undefined])
 
 
 def test_all_labels_constant_gives_nan(scores):

@@ -40,7 +40,7 @@ def test_where_one_model_has_no_score_there_is_no_comparison(labels, scores, poo
 
 def test_a_callable_sees_known_rows_and_takes_no_weights(labels, scores, poor):
     labels = np.where(np.random.default_rng(4).uniform(size=labels.shape) < 0.3, np.nan, labels)
-    options = {"averages": ["macro", "micro"], "n_bootstraps": 10, "random_state": 0}
+    options = {"averages": ["macro", "micro"], "n_bootstraps": 4, "random_state": 0}
     by_name = paired_difference(labels, scores, poor, **options)
     by_callable = paired_difference(labels, scores, poor, metric=roc_auc_score, **options)
     pd.testing.assert_frame_equal(by_name, by_callable)
@@ -106,7 +106,7 @@ def test_equally_good_models_are_seldom_called_different():
 
 
 def test_a_callable_gives_the_same_as_the_name(labels, scores, poor, patients):
-    options = {"groups": patients, "n_bootstraps": 20, "random_state": 0}
+    options = {"groups": patients, "n_bootstraps": 5, "random_state": 0}
     by_name = paired_difference(labels, scores, poor, metric="auroc", **options)
     by_callable = paired_difference(labels, scores, poor, metric=roc_auc_score, **options)
     pd.testing.assert_frame_equal(by_name, by_callable)

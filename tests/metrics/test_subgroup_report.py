@@ -214,7 +214,7 @@ def test_no_patient_is_named(labels, scores, people):
         ({"subgroups": pd.DataFrame(index=range(400))}, "`subgroups` has shape (400, 0)"),
         ({"subgroups": {"all": ["a"] * 400}}, "must be distinct and other than 'all'"),
         ({"subgroups": {"weight": np.arange(400.0)}}, "holds 400 different numbers; pass bins={"),
-        ({"subgroups": {"age": ["secret"] * 400}}, "has 400 values that are no numbers"),
+        ({"subgroups": {"age": ["secret"] * 400}}, "has 400 values that are not numbers"),
         ({"bins": {"height": [1]}}, "`bins` names ['height']"),
         ({"bins": {"age": [65, 45]}}, "`bins` of 'age' must be finite numbers that rise"),
         ({"reference": "best"}, "`reference` is 'best'"),
