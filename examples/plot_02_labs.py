@@ -53,7 +53,7 @@ print(f"R² on hidden cells of {len(test)} stays: {encoder.score(test):.3f}")
 # of the day may be very low or very high.
 cells = encoder.reconstruct(test)
 drawn = ["creatinine", "bun", "albumin", "hematocrit", "ph", "heartrate", "sodium", "glucose"]
-figure, axes = plt.subplots(2, 4, figsize=(11, 5.5), layout="constrained")
+figure, axes = plt.subplots(2, 4, figsize=(13, 6.5), layout="constrained")
 for ax, lab in zip(axes.flat, drawn, strict=True):
     lab_cells = cells[cells["lab"] == lab]
     PredictionErrorDisplay.from_predictions(
@@ -75,8 +75,7 @@ correlation = correlation.iloc[order, order]
 figure, ax = plt.subplots(figsize=(6.5, 5.5), layout="constrained")
 figure.colorbar(ax.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1), label="correlation")
 ax.set_xticks(range(len(correlation)), correlation.columns, rotation=90)
-ax.set_yticks(range(len(correlation)), correlation.index)
-plt.show()
+_ = ax.set_yticks(range(len(correlation)), correlation.index)
 
 # %%
 # Imputing

@@ -77,8 +77,7 @@ for ax, name in zip(axes, ["auprc", "information"], strict=True):
         capsize=3,
     )
 axes[0].set_ylabel("macro AUPRC")
-axes[1].set(xlabel="mi_weight (mean and SD over folds)", ylabel="mutual information (nats)")
-plt.show()
+_ = axes[1].set(xlabel="mi_weight (mean and SD over folds)", ylabel="mutual information (nats)")
 
 # %%
 # The parts
@@ -96,8 +95,8 @@ for ax, part in zip(axes, part_of.unique(), strict=True):
         ax.scatter(*points[test.y.iloc[:, 0] == has].T, s=12, marker=marker, label=has)
     ax.set(title=part, xlabel="first component", xticks=[], yticks=[])
 axes[0].set_ylabel("second component")
-axes[0].legend(title=train.target_names[0])
-plt.show()
+handles = axes[0].get_legend_handles_labels()
+_ = figure.legend(*handles, title=train.target_names[0], loc="outside right upper")
 
 # %%
 # Now the question that made stays can answer: which part tells which factors? Each number is the
@@ -141,16 +140,20 @@ pd.concat(tables, axis=1).rename_axis("factors").round(2)
 added = fuse.contributions(X_test)
 assert np.allclose(added.sum(axis=1), fuse.decision_function(X_test))
 
-part_names = fuse.part_names_[:-1]  # The last one is the baseline
-sizes = pd.DataFrame(np.abs(added[:, :-1]).mean(axis=0), part_names, train.target_names)
-sizes.T.plot.barh(xlabel="mean size of the contribution to the log-odds").invert_yaxis()
-plt.show()
+
+def draw(contributions, xlabel):
+    """Bars of the parts (rows of the table; the last one is the baseline) for each disease."""
+    table = pd.DataFrame(contributions[:-1], fuse.part_names_[:-1], train.target_names)
+    ax = table.T.plot.barh(xlabel=xlabel)
+    ax.invert_yaxis()
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+
+
+draw(np.abs(added).mean(axis=0), "mean size of the contribution to the log-odds")
 
 # %%
 # One stay:
-one = pd.DataFrame(added[0, :-1], part_names, train.target_names)
-one.T.plot.barh(xlabel="contribution to the log-odds").invert_yaxis()
-plt.show()
+draw(added[0], "contribution to the log-odds")
 
 # %%
 # How much does the score fall when a modality is shuffled among the stays?

@@ -96,7 +96,9 @@ def finish_rows(ax: Axes, position: Sequence[float] | np.ndarray, names: Sequenc
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def draw_intervals(ax: Axes, values, low, high, height, *, mark: int = 0, label=None) -> None:
+def draw_intervals(
+    ax: Axes, values: Any, low: Any, high: Any, height: Any, *, mark: int = 0, label: str = ""
+) -> None:
     """Draw dots at some heights, with their intervals."""
     color, marker = MARKS[mark % len(MARKS)]
     # A mark that repeats in a long list of models comes back hollow.
@@ -134,49 +136,6 @@ def _legend_columns(names: Sequence[str], line_length: int) -> int:
 # Panels
 
 
-def panel_axes(
-    titles: Sequence[str], axes: Sequence[Axes] | np.ndarray | None, *, more_height: float = 0.0
-) -> np.ndarray:
-    """Give an axes per title: those given, or a figure of its own."""
-    n_panels = len(titles)
-    titles = ["\n".join(fit_name(line, 26) for line in str(title).split("\n")) for title in titles]
-    if axes is None:
-        n_columns = min(n_panels, _PANELS_PER_ROW)
-        n_rows = math.ceil(n_panels / n_columns)
-        # One or two panels are the whole figure.
-        width, height = (2.4, 2.2) if n_panels > 2 else (3.2, 2.8)
-        height += size_of(titles, "small")[1] + more_height
-        figure, grid = import_pyplot().subplots(
-            n_rows,
-            n_columns,
-            figsize=(0.4 + width * n_columns, 0.5 + height * n_rows),
-            layout="constrained",
-            squeeze=False,
-        )
-        for spare in grid.ravel()[n_panels:]:
-            figure.delaxes(spare)
-        axes = grid.ravel()[:n_panels]
-    panels = np.asarray(axes).ravel()
-    if len(panels) != n_panels:
-        raise ValueError(f"`axes` has {len(panels)} panels; pass {n_panels}, one for each title.")
-    for ax, title in zip(panels, titles, strict=True):
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.set_title(title, fontsize="small")
-    return panels
-
-
-def name_axes(axes: np.ndarray, x_title: str, y_title: str, *, own: bool) -> None:
-    """Write the axes' titles: once for all panels of a figure that we made, else at each panel."""
-    if not own:
-        for ax in axes:
-            ax.set(xlabel=x_title, ylabel=y_title)
-        return
-    figure = axes[0].figure
-    letters = int((figure.get_figwidth() - 0.4) / LETTER["medium"])
-    figure.supxlabel(fill(x_title, letters), fontsize="medium")
-    figure.supylabel(y_title, fontsize="medium")
-
-
 class PanelsDisplay:
     """A display with a panel per label; a subclass draws one panel."""
 
@@ -197,18 +156,42 @@ class PanelsDisplay:
         display : object of this class
             The display itself.
         """
-        own = axes is None
-        self.axes_ = panel_axes(
-            self.label_names, axes, more_height=LINE["small"] * self._number_lines(own)
-        )
-        self.figure_ = self.axes_[0].figure
-        for label, ax in enumerate(self.axes_):
+        own, n_labels = axes is None, len(self.label_names)
+        titles = [fit_name(name, 26) for name in self.label_names]
+        self.axes_ = np.asarray(self._make_panels(titles) if axes is None else axes).ravel()
+        if len(self.axes_) != n_labels:
+            raise ValueError(
+                f"`axes` has {len(self.axes_)} panels; pass {n_labels}, one for each label."
+            )
+        figure = self.figure_ = self.axes_[0].figure
+        x_title, y_title = self._axis_titles()
+        for label, (ax, title) in enumerate(zip(self.axes_, titles, strict=True)):
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.set_title(title, fontsize="small")
             self._draw_panel(ax, label, own)
-        name_axes(self.axes_, *self._axis_titles(), own=own)
-        names = self.axes_[0].get_legend_handles_labels()[1]
-        if own and names:
-            legend_above(self.axes_[0], names, whole_figure=True)
+            if not own:
+                ax.set(xlabel=x_title, ylabel=y_title)
+        if own:
+            letters = int((figure.get_figwidth() - 0.4) / LETTER["medium"])
+            figure.supxlabel(fill(x_title, letters), fontsize="medium")
+            figure.supylabel(y_title, fontsize="medium")
+            if names := self.axes_[0].get_legend_handles_labels()[1]:
+                legend_above(self.axes_[0], names, whole_figure=True)
         return self
+
+    def _make_panels(self, titles: Sequence[str]) -> np.ndarray:
+        n_columns = min(len(titles), _PANELS_PER_ROW)
+        n_rows = math.ceil(len(titles) / n_columns)
+        # One or two panels are the whole figure.
+        width, height = (2.4, 2.2) if len(titles) > 2 else (3.2, 2.8)
+        height += size_of(titles, "small")[1] + LINE["small"] * self._number_lines(own=True)
+        figsize = (0.4 + width * n_columns, 0.5 + height * n_rows)
+        figure, grid = import_pyplot().subplots(
+            n_rows, n_columns, figsize=figsize, layout="constrained", squeeze=False
+        )
+        for spare in grid.ravel()[len(titles) :]:
+            figure.delaxes(spare)
+        return grid.ravel()[: len(titles)]
 
     def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:
         raise NotImplementedError

@@ -165,7 +165,7 @@ def test_given_axes_are_as_many_as_labels_and_name_the_models(draw, predicted):
     assert "model a" in named
     assert "model b" in named
     assert display.plot().figure_ is not figure
-    with pytest.raises(ValueError, match="`axes` has 2 panels; pass 3"):
+    with pytest.raises(ValueError, match="`axes` has 2 panels; pass 3, one for each label"):
         draw(y, probabilities, axes=axes[:2])
     with pytest.raises(ValueError, match="dict"):
         draw(y, probabilities["model a"])
