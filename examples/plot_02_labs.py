@@ -14,17 +14,17 @@ sees the stay. Here it learns from the first day of real ICU stays, and is asked
 # that are ordered together: the blood gas, for one.
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+from sklearn.metrics import PredictionErrorDisplay
 from sklearn.model_selection import GroupShuffleSplit
 
 from sklearn_medfuse import MaskedLabEncoder
 from sklearn_medfuse.datasets import load_eicu_demo
-from sklearn_medfuse.plotting import (
-    LabCorrelationDisplay,
-    LabReconstructionDisplay,
-    MissingnessDisplay,
-)
+from sklearn_medfuse.plotting import MissingnessDisplay
 
 cohort = load_eicu_demo()
 labs = cohort.X[cohort.lab_columns]
@@ -48,15 +48,34 @@ encoder
 print(f"R² on hidden cells of {len(test)} stays: {encoder.score(test):.3f}")
 
 # %%
-# The same, lab by lab, from those that follow from their neighbours to those that hardly do.
-# A worst value of the day may be a very low or a very high one, which no mean foretells: glucose
-# is predicted worse than by its mean here.
+# The same lab by lab: `reconstruct` returns the hidden cells, scikit-learn draws them. Creatinine
+# follows from its neighbours; glucose is predicted worse than by its mean here, since a worst value
+# of the day may be very low or very high.
+cells = encoder.reconstruct(test)
 drawn = ["creatinine", "bun", "albumin", "hematocrit", "ph", "heartrate", "sodium", "glucose"]
-LabReconstructionDisplay.from_estimator(encoder, test, labs=drawn)
+figure, axes = plt.subplots(2, 4, figsize=(13, 6.5), layout="constrained")
+for ax, lab in zip(axes.flat, drawn, strict=True):
+    lab_cells = cells[cells["lab"] == lab]
+    PredictionErrorDisplay.from_predictions(
+        lab_cells["true"],
+        lab_cells["predicted"],
+        kind="actual_vs_predicted",
+        ax=ax,
+        scatter_kwargs={"s": 8, "alpha": 0.4},
+    )
+    ax.set_title(lab)
 
 # %%
-# Where the predictions come from: the correlations that the encoder's linear part has learned.
-LabCorrelationDisplay.from_estimator(encoder)
+# Where the predictions come from: the correlations that the encoder's linear part has learned, with
+# related labs side by side.
+correlation = encoder.lab_correlation()
+distance = squareform(1 - correlation.abs().to_numpy(), checks=False)
+order = leaves_list(linkage(distance, "average", optimal_ordering=True))
+correlation = correlation.iloc[order, order]
+figure, ax = plt.subplots(figsize=(6.5, 5.5), layout="constrained")
+figure.colorbar(ax.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1), label="correlation")
+ax.set_xticks(range(len(correlation)), correlation.columns, rotation=90)
+_ = ax.set_yticks(range(len(correlation)), correlation.index)
 
 # %%
 # Imputing

@@ -13,19 +13,17 @@ in labs and notes alike, two in labs alone, two in notes alone.
 # ----------
 # Each label is a sum of one shared factor, one of the labs' and one of the notes'. The fusion is
 # what this page is about, so the encoders are small: no language model, the words of the notes.
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.preprocessing import scale
 
 from sklearn_medfuse import MaskedLabEncoder, MEDFuseClassifier, NoteWordEncoder
 from sklearn_medfuse.datasets import make_ehr_cohort
-from sklearn_medfuse.plotting import (
-    DisentanglementDisplay,
-    MIWeightDisplay,
-    ModalityContributionDisplay,
-)
 
 cohort = make_ehr_cohort(1200, n_labels=3, random_state=0)
 train, test = cohort.train_test_split(by="patient", random_state=0)
@@ -68,13 +66,18 @@ search = GridSearchCV(
     cv=3,
 )
 search.fit(X_train, train.y)
-MIWeightDisplay.from_cv_results(
-    search.cv_results_,
-    param="mi_weight",
-    metric="auprc",
-    information="information",
-    score_name="macro AUPRC",
-)
+results = pd.DataFrame(search.cv_results_)
+figure, axes = plt.subplots(2, sharex=True, layout="constrained")
+for ax, name in zip(axes, ["auprc", "information"], strict=True):
+    ax.errorbar(
+        results["param_mi_weight"].astype(str),
+        results[f"mean_test_{name}"],
+        yerr=results[f"std_test_{name}"],
+        marker="o",
+        capsize=3,
+    )
+axes[0].set_ylabel("macro AUPRC")
+_ = axes[1].set(xlabel="mi_weight (mean and SD over folds)", ylabel="mutual information (nats)")
 
 # %%
 # The parts
@@ -83,8 +86,17 @@ MIWeightDisplay.from_cv_results(
 # of each part, marked by the first disease: it shows in all three, since all three kinds of
 # factors make it.
 fuse = MEDFuseClassifier(mi_weight=1.0, random_state=0).fit(X_train, train.y)
-disease = train.target_names[0]
-DisentanglementDisplay.from_estimator(fuse, X_test, test.y[disease], label=disease)
+vectors = pd.DataFrame(fuse.transform(X_test), columns=fuse.get_feature_names_out())
+part_of = vectors.columns.str.replace(r"(_specific)?\d+$", "", regex=True)
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
+for ax, part in zip(axes, part_of.unique(), strict=True):
+    points = PCA(2).fit_transform(scale(vectors.loc[:, part_of == part]))
+    for has, marker in ((0, "o"), (1, "x")):
+        ax.scatter(*points[test.y.iloc[:, 0] == has].T, s=12, marker=marker, label=has)
+    ax.set(title=part, xlabel="first component", xticks=[], yticks=[])
+axes[0].set_ylabel("second component")
+handles = axes[0].get_legend_handles_labels()
+_ = figure.legend(*handles, title=train.target_names[0], loc="outside right upper")
 
 # %%
 # Now the question that made stays can answer: which part tells which factors? Each number is the
@@ -125,15 +137,23 @@ pd.concat(tables, axis=1).rename_axis("factors").round(2)
 # --------------------
 # A logit is a sum of one contribution per part and a baseline, exactly. Over many stays the mean
 # size says what the model leans on; of one stay, the signs say why.
-ModalityContributionDisplay.from_estimator(fuse, X_test, label_names=train.target_names)
+added = fuse.contributions(X_test)
+assert np.allclose(added.sum(axis=1), fuse.decision_function(X_test))
+
+
+def draw(contributions, xlabel):
+    """Bars of the parts (rows of the table; the last one is the baseline) for each disease."""
+    table = pd.DataFrame(contributions[:-1], fuse.part_names_[:-1], train.target_names)
+    ax = table.T.plot.barh(xlabel=xlabel)
+    ax.invert_yaxis()
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+
+
+draw(np.abs(added).mean(axis=0), "mean size of the contribution to the log-odds")
 
 # %%
 # One stay:
-ModalityContributionDisplay.from_estimator(fuse, X_test.iloc[:1], label_names=train.target_names)
-
-# %%
-added = fuse.contributions(X_test)
-assert np.allclose(added.sum(axis=1), fuse.decision_function(X_test))
+draw(added[0], "contribution to the log-odds")
 
 # %%
 # How much does the score fall when a modality is shuffled among the stays?

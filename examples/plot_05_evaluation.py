@@ -16,7 +16,7 @@ stays, whole hospitals held out.
 # quickstart.
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import LearningCurveDisplay, cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 
@@ -32,7 +32,7 @@ from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 from sklearn_medfuse.plotting import (
     CalibrationDisplay,
     DecisionCurveDisplay,
-    LabelPrecisionRecallDisplay,
+    LabelCurvesDisplay,
     LabelScoresDisplay,
     ModelDifferenceDisplay,
     SubgroupDisplay,
@@ -105,8 +105,8 @@ ModelDifferenceDisplay.from_predictions(
 )
 
 # %%
-# Curves of one disease each, where one number is too little.
-LabelPrecisionRecallDisplay.from_predictions(cohort.y, scores)
+# Curves for each disease, where one number is too little; ``kind="roc"`` draws the other one.
+LabelCurvesDisplay.from_predictions(cohort.y, scores, kind="precision_recall")
 
 # %%
 # Does 20 % mean 20 %?
@@ -144,4 +144,21 @@ DecisionCurveDisplay.from_predictions(cohort.y, scores, groups=cohort.groups, ra
 attributes = cohort.subgroups[["sex", "age"]]
 SubgroupDisplay.from_predictions(
     cohort.y, scores["MEDFuse"], attributes, groups=cohort.groups, random_state=0
+)
+
+# %%
+# Would more patients help?
+# -------------------------
+# scikit-learn's learning curve takes several labels, and hospitals that stay together.
+LearningCurveDisplay.from_estimator(
+    models["boosting"],
+    cohort.X,
+    cohort.y,
+    groups=cohort.hospitals,
+    cv=folds,
+    train_sizes=[0.3, 0.6, 1.0],
+    shuffle=True,
+    random_state=0,
+    scoring="average_precision",
+    score_name="macro AUPRC",
 )

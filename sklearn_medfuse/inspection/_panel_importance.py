@@ -38,10 +38,6 @@ class PanelImportance:
     metric : str, default="auroc"
         What the score is.
 
-    See Also
-    --------
-    sklearn_medfuse.plotting.PanelImportanceDisplay : Draws it.
-
     Examples
     --------
     >>> import numpy as np

@@ -1,27 +1,35 @@
-"""What would be predicted had a lab another value."""
+"""What would be predicted if a lab had another value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pandas as pd
 
 from .._private_errors import no_values_in_errors
-from ..inspection import lab_counterfactual
-from ._label_panels import label_panels, name_axes
-from ._matplotlib import MARKS
+from ..inspection import LabCounterfactual, lab_counterfactual
+from ._drawing import MARKS, PanelsDisplay
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from sklearn.base import BaseEstimator
 
 
-class CounterfactualDisplay:
+class CounterfactualDisplay(PanelsDisplay):
     """Predicted probability against the value of one lab, a panel per label.
 
-    A thin line is a stay, its dot where it is; the thick line is their mean. The normal range is
-    shaded. The curves are the model's: they do not say what treating the value would do.
+    A thin line is a stay, its dot the stay's own value; the thick line is the mean of the stays.
+    The normal range is shaded. The curves are the model's: they do not say what treating the
+    value would do.
 
     Parameters
     ----------
     counterfactual : LabCounterfactual
-        What :func:`~sklearn_medfuse.inspection.lab_counterfactual` gives.
-
+        What :func:`~sklearn_medfuse.inspection.lab_counterfactual` returns.
     actual : ndarray of shape (n_stays,), default=None
         The stays' own values, NaN where not measured. None draws no dots.
-
     unit : str, default=""
         Unit of the lab.
 
@@ -29,7 +37,6 @@ class CounterfactualDisplay:
     ----------
     axes_ : ndarray of matplotlib Axes
         A panel per label.
-
     figure_ : matplotlib Figure
         Figure of the last drawing.
 
@@ -51,32 +58,43 @@ class CounterfactualDisplay:
     'creatinine (mg/dL)'
     """
 
-    def __init__(self, counterfactual, actual=None, *, unit=""):
+    def __init__(
+        self,
+        counterfactual: LabCounterfactual,
+        actual: np.ndarray | None = None,
+        *,
+        unit: str = "",
+    ):
         self.counterfactual = counterfactual
         self.actual = actual
         self.unit = unit
+        self.label_names = counterfactual.label_names
 
     @classmethod
-    def from_estimator(cls, estimator, X, lab, *, unit="", axes=None, **options):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: pd.DataFrame,
+        lab: str,
+        *,
+        unit: str = "",
+        axes: Sequence[Axes] | np.ndarray | None = None,
+        **options: Any,
+    ) -> Self:
         """Sweep a lab of some stays, and draw.
 
         Parameters
         ----------
         estimator : estimator
             Fitted pipeline or other classifier of `X` with `predict_proba`.
-
         X : DataFrame of shape (n_stays, n_columns)
-            Stays; a few dozen make a figure that can be read.
-
+            Stays; a few dozen make a readable figure.
         lab : str
             Column of the lab.
-
         unit : str, default=""
             Its unit.
-
         axes : sequence of matplotlib Axes, default=None
             A panel per label. None makes a figure.
-
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.inspection.lab_counterfactual`.
 
@@ -90,48 +108,25 @@ class CounterfactualDisplay:
             actual = X[lab].to_numpy(dtype=float, na_value=np.nan)
         return cls(found, actual, unit=unit).plot(axes=axes)
 
-    def plot(self, *, axes=None):
-        """Draw.
-
-        Parameters
-        ----------
-        axes : sequence of matplotlib Axes, default=None
-            A panel per label. None makes a figure.
-
-        Returns
-        -------
-        display : CounterfactualDisplay
-            This object.
-        """
-        found = self.counterfactual
-        self.axes_ = label_panels(found.label_names, axes)
-        self.figure_ = self.axes_[0].figure
-        color = MARKS[0][0]
-        # values can be given in any order
+    def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:
+        found, color = self.counterfactual, MARKS[0][0]
+        # Values may be given in any order.
         order = np.argsort(found.grid)
         values = np.asarray(found.grid)[order]
-        for label, ax in enumerate(self.axes_):
-            curves = found.curves[:, order, label]
-            if found.normal_range is not None:
-                ax.axvspan(*found.normal_range, color="0.9", lw=0, zorder=0)
-            ax.plot(values, curves.T, color=color, lw=0.6, alpha=0.45, zorder=2)
-            if self.actual is not None:
-                inside = (self.actual >= values[0]) & (self.actual <= values[-1])
-                ax.plot(
-                    self.actual[inside],
-                    found.predicted[inside, label],
-                    ls="none",
-                    marker="o",
-                    markersize=2.5,
-                    color=color,
-                    zorder=3,
-                )
-            if len(curves) > 1:
-                ax.plot(values, curves.mean(axis=0), color="black", lw=2, zorder=4)
-            ax.set_ylim(0, min(1.0, 1.1 * max(curves.max(), 0.01)))
-            ax.set_xlim(values[0], values[-1])
-            ax.locator_params(nbins=4)
+        curves = found.curves[:, order, label]
+        if found.normal_range is not None:
+            ax.axvspan(*found.normal_range, color="0.9", lw=0, zorder=0)
+        ax.plot(values, curves.T, color=color, lw=0.6, alpha=0.45, zorder=2)
+        if self.actual is not None:
+            inside = (self.actual >= values[0]) & (self.actual <= values[-1])
+            dots: dict[str, Any] = {"ls": "none", "marker": "o", "markersize": 2.5, "color": color}
+            ax.plot(self.actual[inside], found.predicted[inside, label], zorder=3, **dots)
+        if len(curves) > 1:
+            ax.plot(values, curves.mean(axis=0), color="black", lw=2, zorder=4)
+        ax.set_ylim(0, min(1.0, 1.1 * max(curves.max(), 0.01)))
+        ax.set_xlim(values[0], values[-1])
+        ax.locator_params(nbins=4)
+
+    def _axis_titles(self) -> tuple[str, str]:
         unit = f" ({self.unit})" if self.unit else ""
-        titles = (f"{found.lab}{unit}", "predicted probability")
-        name_axes(self.axes_, *titles, own=axes is None)
-        return self
+        return f"{self.counterfactual.lab}{unit}", "predicted probability"

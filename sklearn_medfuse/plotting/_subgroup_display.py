@@ -1,11 +1,22 @@
 """Scores, or gaps, of groups of patients."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+import pandas as pd
 
 from ..metrics import subgroup_report
-from ._matplotlib import MARKS, import_pyplot
+from ._drawing import REFERENCE, draw_intervals, finish_rows, fit_name, row_axes
+from ._predictions import check_option
 
-_SHOWN = {"score": "{}", "gap": "{} less that of {}"}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+_SHOWN = {"score": "{}", "gap": "{} minus that of {}"}
 
 
 class SubgroupDisplay:
@@ -14,19 +25,16 @@ class SubgroupDisplay:
     Parameters
     ----------
     report : DataFrame
-        What :func:`~sklearn_medfuse.metrics.subgroup_report` gives.
-
+        What :func:`~sklearn_medfuse.metrics.subgroup_report` returns.
     metric : str, default="auroc"
         What the score is.
-
     reference : {"rest", "largest"}, default="rest"
-        What a gap is taken to.
+        What a group's gap is measured from.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
         Axes of the last drawing.
-
     figure_ : matplotlib Figure
         Figure of the last drawing.
 
@@ -48,37 +56,39 @@ class SubgroupDisplay:
     ['all (400)', 'sex', 'M (204)', 'F (196)']
     """
 
-    def __init__(self, report, *, metric="auroc", reference="rest"):
+    def __init__(self, report: pd.DataFrame, *, metric: str = "auroc", reference: str = "rest"):
         self.report = report
         self.metric = metric
         self.reference = reference
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_score, subgroups, *, label="macro", show="score", ax=None, **options
-    ):
+        cls,
+        y_true: ArrayLike | pd.DataFrame,
+        y_score: ArrayLike,
+        subgroups: pd.DataFrame | pd.Series | Mapping[str, ArrayLike],
+        *,
+        label: str = "macro",
+        show: str = "score",
+        ax: Axes | None = None,
+        **options: Any,
+    ) -> Self:
         """Score each group, and draw.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples, n_labels)
             True labels, 0 or 1.
-
         y_score : array-like of shape (n_samples, n_labels)
             Scores of one model.
-
         subgroups : DataFrame of shape (n_samples, n_attributes), Series or dict of columns
-            What patients are told apart by, as a cohort's `subgroups`.
-
+            Attributes that divide the patients into groups, as a cohort's `subgroups`.
         label : str, default="macro"
-            The label to draw; "macro" is their mean.
-
+            The label to draw; "macro" is the mean over labels.
         show : {"score", "gap"}, default="score"
             The groups' scores, or how far they are from the reference.
-
         ax : matplotlib Axes, default=None
             Where to draw. None makes a figure as high as the groups need.
-
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.subgroup_report`.
 
@@ -91,45 +101,35 @@ class SubgroupDisplay:
         settings = {name: options[name] for name in ("metric", "reference") if name in options}
         return cls(report, **settings).plot(label=label, show=show, ax=ax)
 
-    def plot(self, *, label="macro", show="score", ax=None):
+    def plot(self, *, label: str = "macro", show: str = "score", ax: Axes | None = None) -> Self:
         """Draw.
 
         Parameters
         ----------
         label : str, default="macro"
-            The label to draw; "macro" is their mean.
-
+            The label to draw; "macro" is the mean over labels.
         show : {"score", "gap"}, default="score"
             The groups' scores, or how far they are from the reference.
-
         ax : matplotlib Axes, default=None
             Where to draw. None makes a figure as high as the groups need.
 
         Returns
         -------
         display : SubgroupDisplay
-            This object.
+            The display itself.
         """
-        if show not in _SHOWN:
-            raise ValueError(f"`show` is {show!r}; pass one of {list(_SHOWN)}.")
+        check_option("show", show, _SHOWN)
+        check_option("label", label, list(self.report["label"].unique()))
         rows = self.report[self.report["label"] == label]
-        if not len(rows):
-            raise ValueError(f"`label` is {label!r}, of which the report has no row.")
         if show == "gap":
             rows = rows[rows["attribute"] != "all"]
-        if ax is None:
-            n_attributes = rows["attribute"].nunique()
-            height = 0.8 + 0.3 * (len(rows) + n_attributes)
-            _, ax = import_pyplot().subplots(figsize=(6.4, height), layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
         place, ticks = _place_groups(rows)
-        color, marker = MARKS[0]
-        whole = rows["attribute"] == "all"
-        line = 0.0 if show == "gap" else rows.loc[whole, "score"].iloc[0]
-        ax.axvline(float(line), color="0.35", lw=1, ls=(0, (4, 3)), zorder=1)
-        ax.hlines(place, rows[f"{show}_low"], rows[f"{show}_high"], color=color, lw=1.5)
-        ax.plot(rows[show], place, ls="none", marker=marker, markersize=5.5, color=color)
-        ax.set_yticks(list(ticks), list(ticks.values()))
+        self.ax_ = ax = row_axes(ax, list(ticks.values()))
+        self.figure_ = ax.figure
+        whole = rows.loc[rows["attribute"] == "all", "score"]
+        ax.axvline(0.0 if show == "gap" else float(whole.iloc[0]), **REFERENCE)
+        draw_intervals(ax, rows[show], rows[f"{show}_low"], rows[f"{show}_high"], place)
+        finish_rows(ax, list(ticks), list(ticks.values()))
         for text, height in zip(ax.get_yticklabels(), ticks, strict=True):
             text.set_fontweight("normal" if height in place else "bold")
         for height in place[rows[show].isna().to_numpy()]:
@@ -141,31 +141,26 @@ class SubgroupDisplay:
                 fontsize="small",
                 color="0.35",
             )
-        ax.set_ylim(place[-1] + 0.6, -0.6)
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="x", color="0.85", lw=0.6)
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right", "left"]].set_visible(False)
         what = _SHOWN[show].format(
             self.metric.upper() if len(self.metric) < 6 else self.metric.replace("_", " "),
             "the rest" if self.reference == "rest" else "the largest group",
         )
-        of_label = "macro mean" if label == "macro" else str(label).replace("_", " ")
-        ax.set_xlabel(f"{what}, {of_label}")
+        ax.set_xlabel(fit_name(f"{what}, {'macro mean' if label == 'macro' else label}", 56))
         return self
 
 
-def _place_groups(rows):
-    """Height of each row, and what is written at which height: a heading above each attribute."""
-    place, ticks, height, above = [], {}, 0.0, "all"
+def _place_groups(rows: pd.DataFrame) -> tuple[np.ndarray, dict[float, str]]:
+    """Height of each row, and the text at each height: a heading above each attribute."""
+    ticks: dict[float, str] = {}
+    place, height, above = [], 0.0, "all"
     for attribute, group, n_samples in zip(
         rows["attribute"], rows["group"], rows["n_samples"], strict=True
     ):
         if attribute != above:
             height += 0.2 if height else 0.0
-            ticks[height] = str(attribute)
+            ticks[height] = fit_name(attribute)
             height, above = height + 0.9, attribute
         place.append(height)
-        ticks[height] = f"{group} ({n_samples:,})"
+        ticks[height] = fit_name(f"{group} ({n_samples:,})")
         height += 1.0
     return np.array(place), ticks

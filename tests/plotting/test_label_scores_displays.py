@@ -1,24 +1,16 @@
-"""The figure holds the report's numbers and draws every one of them."""
+"""Scores, differences and subgroups: figures draw every number of their tables."""
 
-import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_medfuse.metrics import multilabel_report
-from sklearn_medfuse.plotting import LabelScoresDisplay
+from sklearn_medfuse.metrics import multilabel_report, paired_difference, subgroup_report
+from sklearn_medfuse.plotting import LabelScoresDisplay, ModelDifferenceDisplay, SubgroupDisplay
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -102,7 +94,7 @@ def test_labels_by_prevalence_and_macro_apart_at_the_bottom(display):
         "macro mean",
     ]
     percent = 100 * display.prevalence["heart_failure"]
-    assert names[0] == f"heart failure ({percent:.0f} %)"
+    assert names[0] == f"heart failure ({percent:.0f}\N{NO-BREAK SPACE}%)"
     gaps = np.diff(display.ax_.get_yticks())
     assert gaps[-1] > gaps[0]
     top, bottom = display.ax_.get_ylim()[::-1]
@@ -179,14 +171,14 @@ def test_a_constant_label_leaves_its_row_empty(y_true, y_scores):
     y_true["sepsis"] = 0
     display = LabelScoresDisplay.from_predictions(y_true, y_scores, n_bootstraps=10)
     display.figure_.canvas.draw()
-    assert row_names(display.ax_)[2] == "sepsis (0 %)"
+    assert row_names(display.ax_)[2] == "sepsis (0\N{NO-BREAK SPACE}%)"
 
 
 def test_a_rare_label_is_not_called_absent(y_true, y_scores):
     y_true["sepsis"] = 0
     y_true.loc[0, "sepsis"] = 1
     display = LabelScoresDisplay.from_predictions(y_true, y_scores, n_bootstraps=10)
-    assert row_names(display.ax_)[2] == "sepsis (<1 %)"
+    assert row_names(display.ax_)[2] == "sepsis (<1\N{NO-BREAK SPACE}%)"
 
 
 def test_wrong_options(y_true, y_scores, display):
@@ -199,20 +191,117 @@ def test_wrong_options(y_true, y_scores, display):
     with pytest.raises(ValueError, match="`reports` must be a dict"):
         LabelScoresDisplay.from_reports({})
     reports = [multilabel_report(y, y, n_bootstraps=0) for y in (y_true, y_true.iloc[:, :2])]
-    with pytest.raises(ValueError, match="`reports` are not all of the same labels"):
+    with pytest.raises(ValueError, match="`reports` must all have the same labels"):
         LabelScoresDisplay.from_reports({"a": reports[0], "b": reports[1]})
 
 
-def test_without_matplotlib_the_error_says_what_to_install():
-    program = """
-import sys
-sys.modules["matplotlib"] = None
-from sklearn_medfuse.plotting import LabelScoresDisplay
-try:
-    LabelScoresDisplay.from_predictions([[0], [1]], {"a": [[0], [1]]}, n_bootstraps=0)
-except ImportError as error:
-    assert 'pip install "sklearn-medfuse[plot]"' in str(error), error
-else:
-    raise AssertionError("no ImportError")
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)
+def test_without_matplotlib_the_error_says_what_to_install(display, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"pip install \"sklearn-medfuse\[plot\]"):
+        display.plot()
+
+
+# differences of models
+
+
+def test_differences_are_those_of_paired_difference(y_true, y_scores):
+    y_scores["middling"] = (y_scores["notes"] + y_scores["labs"]) / 2
+    options = {"metric": "auprc", "n_bootstraps": 50, "random_state": 0}
+    display = ModelDifferenceDisplay.from_predictions(
+        y_true, y_scores, reference="notes", **options
+    )
+    assert list(display.estimate) == ["labs", "middling"]
+    expected = paired_difference(y_true, y_scores["notes"], y_scores["labs"], **options)
+    np.testing.assert_allclose(display.estimate["labs"], expected["difference"])
+    np.testing.assert_allclose(display.low["labs"], expected["difference_low"])
+    np.testing.assert_allclose(display.high["labs"], expected["difference_high"])
+    low, high = display.ax_.get_xlim()
+    assert low < min(0, display.low.min(axis=None))
+    assert high > display.high.max(axis=None)
+    assert display.ax_.get_xlabel().startswith("AUPRC of notes minus that of")
+    assert [text.get_text() for text in display.ax_.get_yticklabels()][-1] == "macro mean"
+
+
+def test_the_last_model_is_the_reference(y_true, y_scores):
+    display = ModelDifferenceDisplay.from_predictions(y_true, y_scores, n_bootstraps=0)
+    assert display.reference == "notes"
+    assert (display.estimate["labs"] > 0).all()
+    assert "labs" in display.ax_.get_xlabel()
+
+
+def test_comparisons_that_were_made_before_are_drawn_alike(y_true, y_scores):
+    options = {"n_bootstraps": 50, "random_state": 0}
+    expected = ModelDifferenceDisplay.from_predictions(y_true, y_scores, **options)
+    comparison = paired_difference(y_true, y_scores["notes"], y_scores["labs"], **options)
+    prevalence = expected.prevalence
+    display = ModelDifferenceDisplay.from_comparisons(
+        {"labs": comparison}, reference="notes", prevalence=prevalence, confidence_level=0.95
+    )
+    for name in ("estimate", "low", "high"):
+        pd.testing.assert_frame_equal(getattr(display, name), getattr(expected, name))
+    for texts in ("get_yticklabels", "get_xticklabels"):
+        found, drawn = (
+            [text.get_text() for text in getattr(each.ax_, texts)()] for each in (display, expected)
+        )
+        assert found == drawn
+    assert display.ax_.get_xlabel() == expected.ax_.get_xlabel()
+
+
+def test_reports_of_single_models_make_no_difference(y_true, y_scores):
+    assert not hasattr(ModelDifferenceDisplay, "from_reports")
+    report = multilabel_report(y_true, y_scores["notes"], n_bootstraps=0)
+    with pytest.raises(ValueError, match="reports of single models do not"):
+        ModelDifferenceDisplay.from_comparisons({"notes": report}, reference="notes")
+
+
+def test_comparisons_are_of_the_same_labels(y_true, y_scores):
+    found = paired_difference(y_true, y_scores["notes"], y_scores["labs"], n_bootstraps=0)
+    draw = partial(ModelDifferenceDisplay.from_comparisons, reference="notes")
+    with pytest.raises(ValueError, match="same labels"):
+        draw({"labs": found, "other": found.iloc[1:]})
+    with pytest.raises(ValueError, match="at least one"):
+        draw({})
+    with pytest.raises(ValueError, match="`metric` is 'brier'"):
+        draw({"labs": found}, metric="brier")
+
+
+def test_a_comparison_needs_two_models_and_a_known_reference(y_true, y_scores):
+    with pytest.raises(ValueError, match="at least two"):
+        ModelDifferenceDisplay.from_predictions(y_true, {"notes": y_scores["notes"]})
+    with pytest.raises(ValueError, match="`reference` is 'best'"):
+        ModelDifferenceDisplay.from_predictions(y_true, y_scores, reference="best")
+
+
+# groups of patients
+
+
+@pytest.mark.parametrize("show", ["score", "gap"])
+def test_groups_are_those_of_the_report(y_true, y_scores, show):
+    y, p = y_true, y_scores["notes"]
+    rng = np.random.default_rng(0)
+    subgroups = pd.DataFrame({"sex": rng.choice(["F", "M"], 300), "age": rng.uniform(18, 95, 300)})
+    options = {"n_bootstraps": 20, "random_state": 0}
+    display = SubgroupDisplay.from_predictions(
+        y, p, subgroups, show=show, label="sepsis", **options
+    )
+    report = subgroup_report(y, p, subgroups, **options)
+    rows = report[report["label"] == "sepsis"]
+    rows = rows[rows["attribute"] != "all"] if show == "gap" else rows
+    drawn = display.ax_.lines[-1].get_xdata()
+    np.testing.assert_allclose(drawn, rows[show])
+    names = row_names(display.ax_)
+    assert [name for name in names if "(" not in name] == ["sex", "age"]
+    assert len(names) == len(rows) + 2
+    whole = multilabel_report(y, p, n_bootstraps=0).loc["sepsis", "auroc"]
+    line = display.ax_.lines[0].get_xdata()[0]
+    assert line == pytest.approx(0 if show == "gap" else whole)
+
+
+def test_groups_too_small_are_said_to_be(y_true, y_scores):
+    y, p = y_true, y_scores["notes"]
+    y["sepsis"] = (np.arange(300) < 40).astype(int)
+    wards = np.where(np.arange(300) < 280, "A", "B")
+    display = SubgroupDisplay.from_predictions(
+        y, p, {"ward": wards}, label="sepsis", n_bootstraps=0
+    )
+    assert "too few" in [text.get_text() for text in display.ax_.texts]

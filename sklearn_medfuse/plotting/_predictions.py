@@ -1,0 +1,163 @@
+"""Predictions that displays draw: checked, and taken from estimators or from their folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+
+from .._private_errors import no_values_in_errors
+from ..metrics._inputs import check_labels, check_scores
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+METRICS = {"auroc": "AUROC", "auprc": "AUPRC (average precision)", "f1": "F1"}
+
+
+def check_option(name: str, value: object, options: Iterable) -> None:
+    if value not in options:
+        raise ValueError(f"`{name}` is {value!r}; pass one of {list(options)}.")
+
+
+def check_by_model(values: Any, name: str) -> dict[str, Any]:
+    """Return what is given by the model's name, if it is a dict and not empty."""
+    if not isinstance(values, dict) or not values:
+        raise ValueError(
+            f"`{name}` must be a dict of at least one model, name to values; got "
+            f"{'an empty dict' if isinstance(values, dict) else type(values).__name__}."
+        )
+    return values
+
+
+def check_models(
+    y_true: ArrayLike, y_scores: Any, target_names: Iterable[str] | None, name: str = "y_scores"
+) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
+    """Return the labels and the scores of each model as matrices, and the labels' names."""
+    labels, names = check_labels(y_true, target_names)
+    scores = {
+        str(model): check_scores(values, labels, name=name, labels=y_true)
+        for model, values in check_by_model(y_scores, name).items()
+    }
+    return labels, scores, names
+
+
+def name_estimators(estimators: Any) -> dict[str, Any]:
+    """Return estimators by name; one alone is named by its class."""
+    if isinstance(estimators, dict):
+        return estimators
+    return {type(estimators).__name__: estimators}
+
+
+def predict_positive(estimator: Any, X: Any) -> Any:
+    """Predict probabilities; a forest has one class of a label that its training rows lacked."""
+    with no_values_in_errors():
+        found = estimator.predict_proba(X)
+    if not isinstance(found, list):
+        return found
+    return np.column_stack(
+        [
+            each[:, 1] if each.shape[1] == 2 else np.full(len(each), float(classes[0]))
+            for each, classes in zip(found, estimator.classes_, strict=True)
+        ]
+    )
+
+
+def take(table: Any, rows: np.ndarray) -> Any:
+    return table.iloc[rows] if hasattr(table, "iloc") else np.asarray(table)[rows]
+
+
+class PredictionSources:
+    """Class methods of a display that has `from_predictions(y_true, values_by_model, ...)`."""
+
+    # A class method of the display.
+    from_predictions: Any
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimators: BaseEstimator | Mapping[str, BaseEstimator],
+        X: ArrayLike | pd.DataFrame,
+        y: ArrayLike | pd.DataFrame,
+        **options: Any,
+    ) -> Self:
+        """Let fitted models predict rows, and draw.
+
+        Parameters
+        ----------
+        estimators : estimator, or dict of str to estimator
+            Fitted classifiers with `predict_proba`; a single one is named by its class.
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Rows that the models were not fitted on.
+        y : array-like of shape (n_samples, n_labels)
+            True labels, 0 or 1.
+        **options : dict
+            Further parameters of `from_predictions`.
+
+        Returns
+        -------
+        display : object of this class
+            The figure with its numbers.
+        """
+        models = name_estimators(estimators)
+        scores = {name: predict_positive(each, X) for name, each in models.items()}
+        return cls.from_predictions(y, scores, **options)
+
+    @classmethod
+    def from_cv_results(
+        cls,
+        cv_results: Mapping[str, Any],
+        X: ArrayLike | pd.DataFrame,
+        y: ArrayLike | pd.DataFrame,
+        **options: Any,
+    ) -> Self:
+        """Pool what each fold's model predicts for the rows that the fold held out, and draw.
+
+        Parameters
+        ----------
+        cv_results : dict, or dict of str to dict
+            What :func:`~sklearn.model_selection.cross_validate` returns with
+            ``return_estimator=True, return_indices=True``; or several of them by model name.
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            The rows of the cross-validation.
+        y : array-like of shape (n_samples, n_labels)
+            Their labels, 0 or 1.
+        **options : dict
+            Further parameters of `from_predictions`.
+
+        Returns
+        -------
+        display : object of this class
+            The figure with its numbers.
+        """
+        several = cv_results if "indices" not in cv_results else {"out of fold": cv_results}
+        labels, names = check_labels(y, options.pop("target_names", None))
+        scores = {name: _out_of_fold(each, X, labels, name) for name, each in several.items()}
+        return cls.from_predictions(labels, scores, target_names=names, **options)
+
+
+def _out_of_fold(cv_results: Any, X: Any, labels: np.ndarray, name: str) -> np.ndarray:
+    """Predictions of a cross-validation's estimators for the rows that they did not see."""
+    if "estimator" not in cv_results or "indices" not in cv_results:
+        raise ValueError(
+            "`cv_results` lacks the fitted estimators or their rows; call cross_validate with "
+            "return_estimator=True and return_indices=True."
+        )
+    tests = cv_results["indices"]["test"]
+    check_partition(tests, len(labels), f"the folds of {name!r}")
+    scores = np.empty(labels.shape)
+    for estimator, test in zip(cv_results["estimator"], tests, strict=True):
+        scores[test] = check_scores(predict_positive(estimator, take(X, test)), labels[test])
+    return scores
+
+
+def check_partition(tests: list[np.ndarray], n_rows: int, name: str) -> None:
+    rows = np.concatenate(tests)
+    if len(rows) != n_rows or len(np.unique(rows)) != n_rows:
+        raise ValueError(
+            f"{name} must hold out every row once; use a splitter whose test sets part the rows, "
+            "not a repeated or random one."
+        )

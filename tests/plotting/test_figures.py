@@ -1,0 +1,145 @@
+"""Maps of missing labs; names, axes and figures that fit, of every display."""
+
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_medfuse import plotting
+from sklearn_medfuse.inspection import LabCounterfactual
+from sklearn_medfuse.plotting import MissingnessDisplay
+
+plt = pytest.importorskip("matplotlib.pyplot")
+
+LONG = "Natriuretic peptide.B prohormone N-Terminal [Mass/volume] in Serum or Plasma"
+
+
+def test_shares_and_bands_count_what_is_measured():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(1000, 4)), columns=list("abcd"))
+    X = X.mask(rng.random(X.shape) < [0.5, 0.1, 1.0, 0.3])
+    X["e"] = pd.array(["NEG"] * 1000, dtype="string")
+    display = MissingnessDisplay.from_labs(X)
+    assert list(display.share.index) == ["e", "b", "d", "a", "c"]
+    np.testing.assert_allclose(display.share, X.notna().mean()[display.share.index])
+    # bands of as many stays each: their means are the shares again
+    np.testing.assert_allclose(display.measured.mean(axis=1), display.share, atol=1e-12)
+    # stays with most labs come first
+    per_band = display.measured.sum(axis=0).to_numpy()
+    assert (np.diff(per_band) <= 1e-12).all()
+    assert [bar.get_width() for bar in display.axes_[1].patches] == pytest.approx(
+        100 * display.share
+    )
+
+
+def test_only_the_labs_measured_most_often_are_drawn():
+    X = pd.DataFrame(np.eye(6) * np.nan, columns=list("abcdef"))
+    X.loc[:3, "f"] = 1.0
+    X.loc[:1, "c"] = 1.0
+    assert list(MissingnessDisplay.from_labs(X, most_labs=2).share.index) == ["f", "c"]
+    with pytest.raises(ValueError, match="DataFrame"):
+        MissingnessDisplay.from_labs(X.to_numpy())
+
+
+# every display
+
+
+@cache
+def one_of_each(n_labels):
+    """Displays with long names, ready to draw."""
+    rng = np.random.default_rng(0)
+    names = [f"{number} {LONG}" for number in range(n_labels)]
+    y = pd.DataFrame(np.tile([0, 1, 1, 0], (n_labels, 10)).T, columns=names)
+    p = {name: rng.random(y.shape) for name in ("labs", "labs and notes")}
+    effects = pd.Series(rng.normal(size=n_labels), names)
+    table = pd.DataFrame(rng.normal(size=(n_labels, n_labels)), names, names)
+    found = rng.random((3, 5, n_labels))
+    swept = LabCounterfactual(LONG, np.arange(5.0), found, found[:, 0], found[:, 0], names)
+    groups = {"ward": np.array(names)[np.arange(len(y)) % 2]}
+    options = {"n_bootstraps": 0}
+    return {
+        "attributions": plotting.AttributionDisplay(effects, -1, -1 + effects.sum(), LONG),
+        "calibration": plotting.CalibrationDisplay.from_predictions(y, p),
+        "counterfactual": plotting.CounterfactualDisplay(swept, unit="pg/mL"),
+        "curves": plotting.LabelCurvesDisplay.from_predictions(y, p),
+        "decisions": plotting.DecisionCurveDisplay.from_predictions(y, p),
+        "differences": plotting.ModelDifferenceDisplay.from_predictions(y, p, **options),
+        "map": plotting.LabelAttributionDisplay(table, table),
+        "missingness": MissingnessDisplay.from_labs(y.where(y > 0)),
+        "note": plotting.NoteAttributionDisplay("No fever.", [(0, 9)], np.ones(1), LONG),
+        "scores": plotting.LabelScoresDisplay.from_predictions(y, p, **options),
+        "subgroups": plotting.SubgroupDisplay.from_predictions(
+            y, p["labs"], groups, label=names[0], min_count=1, **options
+        ),
+    }
+
+
+NAMES = [
+    *("attributions", "calibration", "counterfactual", "curves", "decisions", "differences"),
+    *("map", "missingness", "note", "scores", "subgroups"),
+]
+
+
+def test_every_display_is_tried():
+    displays = one_of_each(2)
+    assert list(displays) == NAMES
+    assert {type(display).__name__ for display in displays.values()} == set(plotting.__all__)
+
+
+def written(ax):
+    """Boxes of the names and numbers at an axes that are drawn."""
+    ticks: list = []
+    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        low, high = sorted(limits)
+        ticks += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    texts = [*(ticks if ax.axison else []), ax.title, *ax.texts]
+    return [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+
+
+@pytest.mark.parametrize("n_labels", [2, 7])
+@pytest.mark.parametrize("name", NAMES)
+def test_long_names_fit_and_leave_the_axes_their_room(name, n_labels):
+    figure = one_of_each(n_labels)[name].plot().figure_
+    figure.canvas.draw()
+    whole = figure.bbox
+    for ax in figure.axes:
+        for box in written(ax):
+            assert box.x0 >= -1
+            assert box.y0 >= -1
+            assert box.x1 <= whole.width + 1
+            assert box.y1 <= whole.height + 1
+        names = ax.get_yticklabels() if ax.axison else []
+        rows = sorted((text.get_window_extent() for text in names), key=_bottom)
+        for below, above in pairwise(rows):
+            assert below.y1 <= above.y0 + 1
+        if ax.get_label() != "<colorbar>":
+            size = ax.get_window_extent()
+            assert min(size.width, size.height) > 0.3 * figure.dpi
+
+
+def _bottom(box):
+    return box.y0
+
+
+def test_numbers_stay_inside_the_axes():
+    display = plotting.AttributionDisplay(pd.Series({"a": 1.0, "b": -3.0}), 0, -2, "CHF").plot()
+    display.figure_.canvas.draw()
+    inside = display.ax_.get_window_extent()
+    for text in display.ax_.texts:
+        box = text.get_window_extent()
+        assert inside.x0 <= box.x0
+        assert box.x1 <= inside.x1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_draws_into_given_axes_and_again(name):
+    display = one_of_each(2)[name].plot()
+    panels = len(getattr(display, "axes_", [0]))
+    figure, axes = plt.subplots(1, panels, squeeze=False)
+    given = {"axes": axes[0]} if hasattr(display, "axes_") else {"ax": axes[0, 0]}
+    assert display.plot(**given) is display
+    assert display.figure_ is figure
+    figure.canvas.draw()
+    assert display.plot().figure_ is not figure
