@@ -335,7 +335,7 @@ def test_a_torn_result_is_computed_again(memory, counted, data, kept):
     (file,) = results_in(memory)
     whole = file.read_bytes()
     file.write_bytes(whole[:kept])
-    with pytest.warns(UserWarning, match=r"cannot be read \(it is torn"):
+    with pytest.warns(UserWarning, match=r"cannot be read \(it is damaged"):
         found = make_pipe(memory, counted).fit(*data).predict_proba(data[0])
     np.testing.assert_array_equal(found, expected)
     make_pipe(memory, counted).fit(*data)
@@ -470,7 +470,7 @@ def test_ignored_arguments_defaults_and_keywords(memory):
 
 def test_results_of_another_version_are_not_read(memory, counted, data, monkeypatch):
     make_pipe(memory, counted).fit(*data)
-    monkeypatch.setattr("sklearn_medfuse.persistence._private_function.__version__", "99.0")
+    monkeypatch.setattr("sklearn_medfuse.persistence._private_memory.__version__", "99.0")
     make_pipe(memory, counted).fit(*data)
     assert n_fits(counted) == 2
 
