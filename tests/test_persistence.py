@@ -13,15 +13,20 @@ import pandas as pd
 import pytest
 import skops.io
 from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 import sklearn_medfuse
 from sklearn_medfuse import (
+    BoostedLabEncoder,
     LLMNoteEncoder,
     MaskedLabEncoder,
     MEDFuseClassifier,
     _state,
     make_medfuse_pipeline,
 )
+from sklearn_medfuse.persistence import load_model, save_model
 
 ROOT = Path(sklearn_medfuse.__file__).parents[1]
 NAME = "Zebulon Quixote"
@@ -236,6 +241,33 @@ def test_an_unfitted_estimator_is_saved_with_its_parameters(note_encoder, tmp_pa
     for estimator in (MaskedLabEncoder(d_model=8), MEDFuseClassifier(d_model=8), note_encoder()):
         loaded = joblib.load(save(estimator, tmp_path, "joblib"))
         assert loaded.get_params() == estimator.get_params()
+
+
+@pytest.mark.parametrize("name", [name for name in sklearn_medfuse.__all__ if name[0].isupper()])
+def test_load_model_trusts_every_estimator_of_ours(name, tmp_path):
+    estimator = getattr(sklearn_medfuse, name)()
+    save_model(estimator, tmp_path / "model.skops")
+    assert type(load_model(tmp_path / "model.skops")) is type(estimator)
+
+
+def test_load_model_reads_an_object_that_stands_in_several_places(tmp_path):
+    shared = StandardScaler().fit(np.arange(6.0).reshape(3, 2))
+    save_model(Pipeline([("once", shared), ("again", shared)]), tmp_path / "model.skops")
+    loaded = load_model(tmp_path / "model.skops")
+    assert loaded["once"] is loaded["again"]
+    np.testing.assert_array_equal(loaded["once"].mean_, shared.mean_)
+
+
+def test_load_model_reads_boosted_trees_that_the_user_trusts(tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    trees = HistGradientBoostingClassifier(max_iter=2, random_state=0)
+    encoder = BoostedLabEncoder(trees, cv=2, random_state=0).fit(X, X[:, :2] > 0.5)
+    save_model(encoder, tmp_path / "model.skops")
+    tree = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+    with pytest.raises(ValueError, match=f"1 types that are not known to be harmless: {tree}"):
+        load_model(tmp_path / "model.skops")
+    loaded = load_model(tmp_path / "model.skops", trusted=[tree])
+    np.testing.assert_array_equal(loaded.transform(X), encoder.transform(X))
 
 
 @pytest.mark.parametrize("ending", ["joblib", "skops"])

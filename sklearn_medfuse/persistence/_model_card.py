@@ -19,8 +19,7 @@ from ..metrics import calibration_report, multilabel_report, subgroup_report
 from ..metrics._multilabel_scorer import predict_positive
 
 _MARK = "<!-- written by sklearn_medfuse.persistence.model_card -->"
-_LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "skorch", "skops", "torch")
-_LIBRARIES += ("transformers",)
+_LIBRARIES = "numpy pandas scikit-learn scipy skops skorch torch transformers".split()
 _INTENDED_USE = (
     "Research on predicting several diagnoses from laboratory tests and clinical notes. It is not "
     "intended for patient care, which requires validation at the site of use and the approval that "
@@ -159,9 +158,9 @@ def model_card(
     >>> from sklearn.compose import make_column_transformer
     >>> from sklearn.dummy import DummyClassifier
     >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn_medfuse.datasets import load_eicu_demo
+    >>> from sklearn_medfuse.datasets import make_ehr_cohort
     >>> from sklearn_medfuse.persistence import model_card
-    >>> train, test = load_eicu_demo().train_test_split(random_state=0)
+    >>> train, test = make_ehr_cohort(400, random_state=0).train_test_split(random_state=0)
     >>> model = make_pipeline(
     ...     make_column_transformer(("passthrough", train.lab_columns)), DummyClassifier()
     ... ).fit(train.X, train.y)
