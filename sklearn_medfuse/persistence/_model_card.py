@@ -1,5 +1,6 @@
 """A README.md that says what a model is for, how well it does, and where it fails."""
 
+import os
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,8 @@ from ..metrics import calibration_report, multilabel_report, subgroup_report
 from ..metrics._multilabel_scorer import predict_positive
 
 _MARK = "<!-- written by sklearn_medfuse.persistence.model_card -->"
-_LIBRARIES = "numpy pandas scikit-learn scipy skops skorch torch transformers".split()
+_LIBRARIES = ["numpy", "pandas", "scikit-learn", "scipy"]
+_LIBRARIES += ["skops", "skorch", "torch", "transformers"]
 _INTENDED_USE = (
     "Research on predicting several diagnoses from laboratory tests and clinical notes. It is not "
     "intended for patient care, which requires validation at the site of use and the approval that "
@@ -363,7 +365,7 @@ def _describe(value: Any, known: set[str]) -> str:
     if isinstance(value, str):
         if value in known:
             return value
-        if value.startswith(("/", "~", ".", "\\")) or Path(value).exists():
+        if os.path.isabs(value) or value.startswith(("~", ".")) or os.path.exists(value):
             return "a local path"
         return value if _OPTION.fullmatch(value) else f"text of {len(value)} characters"
     if isinstance(value, list | tuple | set | frozenset | dict):
