@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import joblib
@@ -11,14 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 import sklearn_medfuse
 from sklearn_medfuse import (
+    BoostedLabEncoder,
+    LLMNoteEncoder,
     MaskedLabEncoder,
     MEDFuseClassifier,
     _state,
     make_medfuse_pipeline,
 )
+from sklearn_medfuse.persistence import load_model, save_model
 
 ROOT = Path(sklearn_medfuse.__file__).parents[1]
 NAME = "Zebulon Quixote"
@@ -28,18 +36,21 @@ LAB_NAMES = ["a", "b", "c"]
 
 LOAD_AND_PREDICT = """
 import sys
-import joblib, numpy as np, pandas as pd, skops.io
+import joblib, skops.io
 
-file, data, method, result = sys.argv[1:]
-if file.endswith(".skops"):
-    model = skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
-else:
-    model = joblib.load(file)
-np.save(result, getattr(model, method)(joblib.load(data)))
+jobs, results = sys.argv[1:]
+found = []
+for file, X, method in joblib.load(jobs):
+    if file.endswith(".skops"):
+        model = skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
+    else:
+        model = joblib.load(file)
+    found.append(getattr(model, method)(X))
+joblib.dump(found, results)
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def table():
     """Thirty stays; one of them has a canary for a name and a lab value."""
     rng = np.random.default_rng(0)
@@ -53,46 +64,59 @@ def table():
     return X
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def y():
     return pd.DataFrame(np.random.default_rng(1).integers(0, 2, (30, 2)), columns=["CHF", "COPD"])
 
 
-@pytest.fixture(params=["labs", "notes", "fuse", "pipeline"])
-def case(request, table, y, note_encoder):
-    """A fitted estimator, what it takes, and its method to compare."""
+@pytest.fixture(scope="module")
+def cases(table, y, tiny_bert):
+    """By name: a fitted estimator, its input, and the method to compare."""
     labs = MaskedLabEncoder(
         n_components=4, d_model=8, n_heads=2, n_layers=1, max_epochs=2, device="cpu", random_state=0
     )
-    if request.param == "labs":
-        X = table[LAB_NAMES]
-        return labs.fit(X), X, "transform"
-    if request.param == "notes":
-        X = table["note"]
-        return note_encoder().fit(X), X, "transform"
-    if request.param == "fuse":
-        X = np.random.default_rng(2).normal(size=(30, 5))
-        X[3, :2] = np.nan
-        modalities = {"labs": 2, "notes": slice(2, None)}
-        fuse = MEDFuseClassifier(**FUSE, modalities=modalities, random_state=0)
-        return fuse.fit(X, y), X, "predict_proba"
+    notes = LLMNoteEncoder(tiny_bert, dtype="float32", device="cpu")
+    vectors = np.random.default_rng(2).normal(size=(30, 5))
+    vectors[3, :2] = np.nan
+    modalities = {"labs": 2, "notes": slice(2, None)}
+    fuse = MEDFuseClassifier(**FUSE, modalities=modalities, random_state=0)
     pipe = make_medfuse_pipeline(
-        LAB_NAMES,
-        "note",
-        lab_encoder=labs,
-        note_encoder=note_encoder(),
-        random_state=0,
-        **FUSE,
+        LAB_NAMES, "note", lab_encoder=labs, note_encoder=notes, random_state=0, **FUSE
     )
-    return pipe.fit(table, y), table, "predict_proba"
+    return {
+        "labs": (clone(labs).fit(table[LAB_NAMES]), table[LAB_NAMES], "transform"),
+        "notes": (clone(notes).fit(table["note"]), table["note"], "transform"),
+        "fuse": (fuse.fit(vectors, y), vectors, "predict_proba"),
+        "pipeline": (pipe.fit(table, y), table, "predict_proba"),
+    }
 
 
-def in_another_process(folder, file, X, method):
-    joblib.dump(X, folder / "X.joblib")
+@pytest.fixture(params=["labs", "notes", "fuse", "pipeline"])
+def case(request, cases):
+    return cases[request.param]
+
+
+@pytest.fixture(scope="module")
+def new_rows(table, cases):
+    notes = [f"{note}\n\nSeen in clinic {i}." for i, note in enumerate(table["note"].fillna("x"))]
+    return clone(cases["notes"][0]).fit(notes), notes, "transform"
+
+
+@pytest.fixture(scope="module")
+def in_another_process(cases, new_rows, tmp_path_factory):
+    """By name and ending: what one other process predicts with each saved estimator."""
+    folder = tmp_path_factory.mktemp("saved")
+    files = {
+        (name, ending): (save(case[0], folder, ending, name), *case[1:])
+        # First, so that this process knows none of their windows yet
+        for name, case in ({"new rows": new_rows} | cases).items()
+        for ending in ("joblib", "skops")
+    }
+    joblib.dump([(str(file), *rest) for file, *rest in files.values()], folder / "jobs")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    # sums over several threads round in another order; the tests run on one
+    # Sums over several threads round in another order; the tests run on one
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    arguments = [str(file), str(folder / "X.joblib"), method, str(folder / "result.npy")]
+    arguments = [str(folder / "jobs"), str(folder / "results")]
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", LOAD_AND_PREDICT, *arguments],
         env=environment,
@@ -102,31 +126,28 @@ def in_another_process(folder, file, X, method):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return np.load(folder / "result.npy")
+    return dict(zip(files, joblib.load(folder / "results"), strict=True))
 
 
-def save(model, folder, ending):
-    file = folder / f"model.{ending}"
+def save(model, folder, ending, name="model"):
+    file = folder / f"{name}.{ending}"
     (skops.io if ending == "skops" else joblib).dump(model, file)
     return file
 
 
 @pytest.mark.parametrize("ending", ["joblib", "skops"])
-def test_the_same_bits_in_another_process(case, ending, tmp_path):
-    model, X, method = case
-    expected = getattr(model, method)(X)
-    found = in_another_process(tmp_path, save(model, tmp_path, ending), X, method)
-    np.testing.assert_array_equal(found, expected)
+@pytest.mark.parametrize("name", ["labs", "notes", "fuse", "pipeline"])
+def test_the_same_bits_in_another_process(cases, in_another_process, name, ending):
+    model, X, method = cases[name]
+    np.testing.assert_array_equal(in_another_process[name, ending], getattr(model, method)(X))
 
 
-def test_new_rows_give_the_same_bits_in_another_process(table, note_encoder, tmp_path):
+def test_new_rows_give_the_same_bits_in_another_process(new_rows, in_another_process):
     """In this process some windows of the new rows are known already, in the other one none is."""
-    notes = [f"{note}\n\nSeen in clinic {i}." for i, note in enumerate(table["note"].fillna("x"))]
-    model = note_encoder().fit(notes)
+    model, notes, _ = new_rows
     model.transform(notes[::2])
     expected = model.transform(notes)
-    found = in_another_process(tmp_path, save(model, tmp_path, "joblib"), notes, "transform")
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(in_another_process["new rows", "joblib"], expected)
 
 
 def test_skops_needs_no_trusted_type_but_ours(case, tmp_path):
@@ -222,13 +243,40 @@ def test_an_unfitted_estimator_is_saved_with_its_parameters(note_encoder, tmp_pa
         assert loaded.get_params() == estimator.get_params()
 
 
+@pytest.mark.parametrize("name", [name for name in sklearn_medfuse.__all__ if name[0].isupper()])
+def test_load_model_trusts_every_estimator_of_ours(name, tmp_path):
+    estimator = getattr(sklearn_medfuse, name)()
+    save_model(estimator, tmp_path / "model.skops")
+    assert type(load_model(tmp_path / "model.skops")) is type(estimator)
+
+
+def test_load_model_reads_an_object_that_stands_in_several_places(tmp_path):
+    shared = StandardScaler().fit(np.arange(6.0).reshape(3, 2))
+    save_model(Pipeline([("once", shared), ("again", shared)]), tmp_path / "model.skops")
+    loaded = load_model(tmp_path / "model.skops")
+    assert loaded["once"] is loaded["again"]
+    np.testing.assert_array_equal(loaded["once"].mean_, shared.mean_)
+
+
+def test_load_model_reads_boosted_trees_that_the_user_trusts(tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    trees = HistGradientBoostingClassifier(max_iter=2, random_state=0)
+    encoder = BoostedLabEncoder(trees, cv=2, random_state=0).fit(X, X[:, :2] > 0.5)
+    save_model(encoder, tmp_path / "model.skops")
+    tree = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+    with pytest.raises(ValueError, match=f"1 types that are not known to be harmless: {tree}"):
+        load_model(tmp_path / "model.skops")
+    loaded = load_model(tmp_path / "model.skops", trusted=[tree])
+    np.testing.assert_array_equal(loaded.transform(X), encoder.transform(X))
+
+
 @pytest.mark.parametrize("ending", ["joblib", "skops"])
 @pytest.mark.parametrize("case", ["labs", "notes", "fuse"], indirect=True)
 def test_parameters_that_the_file_does_not_know_have_their_defaults(case, ending, tmp_path):
-    model, X, method = case
+    model, X, method = deepcopy(case[0]), *case[1:]
     expected = getattr(model, method)(X)
     defaults = type(model)().get_params()
-    # as if an earlier version had written it, before these came
+    # As if an earlier version had written it, before these came
     newer = [name for name, value in model.get_params().items() if value == defaults[name]]
     for name in newer:
         delattr(model, name)

@@ -1,6 +1,6 @@
-"""Many machines: Dask for searches and predictions, and what embedding many notes costs.
+"""Several machines: searches and predictions with Dask, and the cost of embedding many notes.
 
-Needs the extra `distributed`. Fine-tuning on several GPUs is in `LLMNoteEncoder` itself.
+Needs the extra `distributed`. `LLMNoteEncoder` itself fine-tunes on several GPUs.
 """
 
 from ._embedding_cost import EmbeddingCost, embedding_cost

@@ -1,31 +1,31 @@
-"""What it costs to embed many notes, by arithmetic on constants that are named here."""
+"""What it costs to embed many notes, calculated from the constants below."""
 
 from typing import NamedTuple
 
-# bundled eICU stays: 235,440 tokens and 2 special ones on each of 4,355 windows, in 1,168 notes
+# Bundled eICU stays: 235,440 tokens plus 2 special ones in each of 4,355 windows, in 1,168 notes
 TOKENS_PER_NOTE = 209.0
 # Medical-Llama3-8B without its embeddings: 32 layers of attention (queries and outputs 4096 x 4096,
-# keys and values 4096 x 1024 each) and of three products 4096 x 14336
+# keys and values 4096 x 1024 each) and three products 4096 x 14336
 LLAMA3_8B_WEIGHTS = 6_979_321_856
-# dense bfloat16 of an H100 SXM, from NVIDIA's data sheet: 1,979 with sparsity, half of it without
+# Dense bfloat16 on an H100 SXM, from NVIDIA's data sheet: 1,979 with sparsity, half without
 H100_FLOPS = 989.5e12
-# an assumption: what long, full batches of a large model commonly reach
+# An assumption: what a large model commonly reaches with long, full batches
 UTILISATION = 0.4
 
 
 class EmbeddingCost(NamedTuple):
-    """What `embedding_cost` finds.
+    """The estimate that `embedding_cost` returns.
 
     Parameters
     ----------
     tokens : float
-        Tokens in all.
+        Total number of tokens.
     tokens_per_second : float
-        Of one device.
+        Speed of one device.
     hours : float
-        Until all devices are done.
+        Time until all devices are done.
     device_hours : float
-        The hours of all devices together.
+        Hours summed over devices.
 
     Examples
     --------
@@ -41,26 +41,26 @@ class EmbeddingCost(NamedTuple):
 
 
 def embedding_cost(
-    n_notes,
+    n_notes: float,
     *,
-    n_devices=1,
-    tokens_per_note=TOKENS_PER_NOTE,
-    tokens_per_second=None,
-    n_weights=LLAMA3_8B_WEIGHTS,
-    peak_flops=H100_FLOPS,
-    utilisation=UTILISATION,
-):
-    r"""Estimate how long the embedding of notes takes.
+    n_devices: int = 1,
+    tokens_per_note: float = TOKENS_PER_NOTE,
+    tokens_per_second: float | None = None,
+    n_weights: float = LLAMA3_8B_WEIGHTS,
+    peak_flops: float = H100_FLOPS,
+    utilisation: float = UTILISATION,
+) -> EmbeddingCost:
+    r"""Estimate how long it takes to embed notes.
 
-    One token takes two operations per weight of the linear layers, a product and a sum, so that
-    with :math:`W` weights, a device of :math:`F` operations per second and a share :math:`u` of
-    them that is reached,
+    One token takes two operations per weight of the linear layers, a product and a sum. With
+    :math:`W` weights and a device that reaches a share :math:`u` of its :math:`F` operations per
+    second,
 
     .. math:: \text{tokens per second} = \frac{u F}{2 W}
 
-    Notes do not depend on each other: devices share them evenly. Reading, tokenising, sending and
-    loading the weights are left out, as are the scores of attention, which for windows of a
-    hundred tokens are a few hundredths of the operations.
+    Notes are independent, so devices share them evenly. Reading, tokenising, sending and loading
+    the weights are left out, as are the attention scores, which take a few per cent of the
+    operations for windows of a hundred tokens.
 
     Parameters
     ----------
@@ -69,18 +69,18 @@ def embedding_cost(
     n_devices : int, default=1
         Number of GPUs or machines.
     tokens_per_note : float, default=209
-        Special tokens included. The default is the mean of the bundled eICU stays by MiniLM's
-        tokenizer; prose of several pages has ten times as many.
+        Includes special tokens. The default is the mean of the bundled eICU stays with MiniLM's
+        tokenizer; documents of several pages have ten times as many.
     tokens_per_second : float or None, default=None
-        What one device was measured to embed; None calculates it from the parameters below.
+        Measured speed of one device; None calculates it from the parameters below.
     n_weights : int, default=6_979_321_856
-        Weights of the linear layers, those that each token passes: the default is that of
-        Llama 3 8B, the paper's, MiniLM has 10,616,832.
+        Weights of the linear layers that each token passes. The default is Llama 3 8B, the model
+        of the paper; MiniLM has 10,616,832.
     peak_flops : float, default=989.5e12
-        Operations per second of a device: the default is an NVIDIA H100 SXM in dense bfloat16 by
-        its data sheet.
+        Operations per second of a device. The default is an NVIDIA H100 SXM in dense bfloat16,
+        from its data sheet.
     utilisation : float, default=0.4
-        Share of them that is reached, an assumption. Small models reach less.
+        Share of the peak that is reached, an assumption. Small models reach less.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def embedding_cost(
     Raises
     ------
     ValueError
-        If a number is not above zero, or `utilisation` is above one.
+        If a number is not positive, or `utilisation` is above one.
 
     Examples
     --------
@@ -112,9 +112,9 @@ def embedding_cost(
     }
     for name, number in numbers.items():
         if not number > 0:
-            raise ValueError(f"{name}={number} is not above zero; give a positive number.")
+            raise ValueError(f"{name}={number} is not positive; pass a number above zero.")
     if utilisation > 1:
-        raise ValueError(f"utilisation={utilisation} is a share; give at most 1.")
+        raise ValueError(f"utilisation={utilisation} is a share; pass at most 1.")
     if tokens_per_second is None:
         tokens_per_second = utilisation * peak_flops / (2 * n_weights)
     tokens = n_notes * tokens_per_note

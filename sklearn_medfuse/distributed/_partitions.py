@@ -1,41 +1,45 @@
 """transform and predict_proba over the partitions of a Dask DataFrame."""
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._dask import import_dask
+from ._scattering import import_dask
 
 
-def transform(estimator, X, *, dtype="float32"):
+def transform(estimator: Any, X: Any, *, dtype: npt.DTypeLike = "float32") -> Any:
     """Embed the partitions of a Dask DataFrame, lazily.
 
     Parameters
     ----------
     estimator : transformer
-        Fitted, with `get_feature_names_out`; an `LLMNoteEncoder` for instance. One that `scatter`
-        gave is not sent again.
+        Fitted, with `get_feature_names_out`, for example an `LLMNoteEncoder`. A scattered one is
+        not sent again.
     X : dask.dataframe.DataFrame or Series
-        What `estimator.transform` takes, in partitions.
+        Input of `estimator.transform`, in partitions.
     dtype : str or dtype, default="float32"
-        What the estimator gives: `LLMNoteEncoder` float32, `MaskedLabEncoder` float64. It is
-        checked, as nothing is computed here from which it could be seen.
+        Type of the estimator's output: float32 for `LLMNoteEncoder`, float64 for
+        `MaskedLabEncoder`. It must be given because nothing is computed before `compute`, and it
+        is checked then.
 
     Returns
     -------
     dask.dataframe.DataFrame
-        In the partitions and with the index of X; columns as `get_feature_names_out` names them.
+        Partitions and index of X; columns as in `get_feature_names_out`.
 
     Raises
     ------
     ImportError
         Without the extra `distributed`.
     TypeError
-        If X is no Dask collection.
+        If X is not a Dask collection.
     ValueError
-        When computed, if the estimator gives another shape or dtype.
+        On `compute`, if the output of the estimator has another shape or dtype.
 
     See Also
     --------
@@ -43,9 +47,9 @@ def transform(estimator, X, *, dtype="float32"):
 
     Notes
     -----
-    Keys and names of tasks hold random numbers and hashes, no content. What is in a DataFrame made
-    by ``from_pandas`` goes into the graph and so through the scheduler; ``read_parquet`` and
-    ``from_map`` let each worker read its partitions itself.
+    Keys and names of tasks contain random numbers and hashes only. The content of a DataFrame made
+    by ``from_pandas`` is part of the graph and passes through the scheduler; with ``read_parquet``
+    and ``from_map`` each worker reads its own partitions.
 
     Examples
     --------
@@ -66,33 +70,32 @@ def transform(estimator, X, *, dtype="float32"):
     return _map_partitions(estimator, X, "transform", names, dtype)
 
 
-def predict_proba(estimator, X, *, dtype="float64"):
+def predict_proba(estimator: Any, X: Any, *, dtype: npt.DTypeLike = "float64") -> Any:
     """Predict probabilities for the partitions of a Dask DataFrame, lazily.
 
     Parameters
     ----------
     estimator : classifier
-        Fitted: a pipeline of `make_medfuse_pipeline`, a search over one, or any classifier whose
-        `predict_proba` is one array. One that `scatter` gave is not sent again.
+        A fitted pipeline of `make_medfuse_pipeline`, a search over one, or any classifier whose
+        `predict_proba` returns one array. A scattered one is not sent again.
     X : dask.dataframe.DataFrame
         Columns of fit, in partitions.
     dtype : str or dtype, default="float64"
-        What the estimator gives; it is checked.
+        Type of the estimator's output, which is checked.
 
     Returns
     -------
     dask.dataframe.DataFrame
-        In the partitions and with the index of X; one column per class, or per label under its
-        name where `fit` saw names.
+        Partitions and index of X; one column per class, or per label, named if `fit` saw names.
 
     Raises
     ------
     ImportError
         Without the extra `distributed`.
     TypeError
-        If X is no Dask collection, or the classifier has a list of classes per label.
+        If X is not a Dask collection, or the classifier has a list of classes per label.
     ValueError
-        When computed, if the estimator gives another shape or dtype.
+        On `compute`, if the output of the estimator has another shape or dtype.
 
     See Also
     --------
@@ -117,8 +120,8 @@ def predict_proba(estimator, X, *, dtype="float64"):
     return _map_partitions(estimator, X, "predict_proba", _output_names(estimator), dtype)
 
 
-def _output_names(estimator) -> np.ndarray:
-    """Names of the columns of `predict_proba`: labels where there are names, else classes."""
+def _output_names(estimator: Any) -> Sequence[Any]:
+    """Return names of labels if there are any, else classes."""
     last = getattr(estimator, "best_estimator_", estimator)
     if hasattr(last, "named_steps"):
         last = last.steps[-1][1]
@@ -127,30 +130,31 @@ def _output_names(estimator) -> np.ndarray:
         names = estimator.classes_
     if isinstance(names, list):
         raise TypeError(
-            f"{type(last).__name__} gives a list of arrays, one per label; give a classifier whose "
-            "predict_proba is one array, such as MEDFuseClassifier or a OneVsRestClassifier."
+            f"{type(last).__name__} returns a list of arrays, one per label; pass a classifier "
+            "whose predict_proba is one array, such as MEDFuseClassifier or OneVsRestClassifier."
         )
     return names
 
 
-def _map_partitions(estimator, X, method: str, names, dtype):
+def _map_partitions(
+    estimator: Any, X: Any, method: str, names: Sequence[Any], dtype: npt.DTypeLike
+) -> Any:
     dataframe = import_dask("dask.dataframe")
     dask = import_dask("dask")
     if not isinstance(X, dataframe.DataFrame | dataframe.Series):
         raise TypeError(
-            f"X is of type {type(X).__name__}; give a Dask DataFrame or Series, for instance of "
+            f"X is of type {type(X).__name__}; pass a Dask DataFrame or Series, for example from "
             "dask.dataframe.read_parquet."
         )
     empty = np.empty((0, len(names)), dtype=dtype)
     meta = pd.DataFrame(empty, index=X._meta.index, columns=list(names))
-    # one node of the graph: sent to the cluster once, and again only if no worker has it any more;
-    # without a name of ours Dask would hash the weights
+    # One node of the graph, so that it is sent once, and again only if no worker has it any more;
+    # without a given name Dask would hash the weights
     node = dask.delayed(estimator, name=f"estimator-{uuid4().hex}", traverse=False)
     return X.map_partitions(_apply, node, method, meta, meta=meta, token=f"medfuse-{method}")
 
 
-def _apply(partition, estimator, method: str, meta: pd.DataFrame) -> pd.DataFrame:
-    """Run the estimator's method on a partition, which may be empty."""
+def _apply(partition: Any, estimator: Any, method: str, meta: pd.DataFrame) -> pd.DataFrame:
     if not len(partition):
         return meta
     found = getattr(estimator, method)(partition)
@@ -158,8 +162,8 @@ def _apply(partition, estimator, method: str, meta: pd.DataFrame) -> pd.DataFram
     dtype = meta.to_numpy().dtype
     if values.dtype != dtype or values.shape != (len(partition), len(meta.columns)):
         raise ValueError(
-            f"{method} gave {values.dtype} of shape {values.shape} for a partition of "
-            f"{len(partition)} rows, expected {dtype} and {len(meta.columns)} columns; pass "
-            "dtype as the estimator gives it."
+            f"{method} returned {values.dtype} of shape {values.shape} for a partition of "
+            f"{len(partition)} rows instead of {dtype} and {len(meta.columns)} columns; pass "
+            "the dtype of the estimator's output."
         )
     return pd.DataFrame(values, index=partition.index, columns=meta.columns)

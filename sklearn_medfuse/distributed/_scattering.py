@@ -1,74 +1,107 @@
-"""scatter: a fitted estimator sent to each worker once, and named from then on."""
+"""Send a fitted estimator to each Dask worker once, and refer to it by name from then on."""
 
 import copy
+import importlib
+import pickle
+import threading
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ._dask import import_dask
-from ._held import held, keep
+# Scattered estimators of this process by key: as received until one is used, then loaded. The
+# lock is reentrant because loading one may load another inside it.
+_lock = threading.RLock()
+_received: dict[str, bytes] = {}
+_loaded: dict[str, Any] = {}
 
 
 class ScatteredEstimator(FrozenEstimator):
-    """A fitted estimator that travels as its name.
+    """A fitted estimator that is pickled as its key.
 
-    `scatter` makes it. Like every FrozenEstimator it does not fit, and passes all else on.
+    `scatter` creates it. Like every FrozenEstimator it ignores `fit` and delegates the rest.
 
     Parameters
     ----------
     estimator : estimator
         The one that was scattered.
     key : str
-        What workers know it by.
+        Its name on the workers.
     """
 
-    def __init__(self, estimator, key: str):
+    def __init__(self, estimator: Any, key: str) -> None:
         self.estimator = estimator
         self.key = key
 
-    def __getattr__(self, name):
-        # where it was sent to, the estimator is looked up only when something is asked of it
+    def __getattr__(self, name: str) -> Any:
+        # On a worker the estimator is looked up only when it is used
         if name == "estimator":
-            return held(self.key)
+            return _load(self.key)
         if name.startswith("__") or name == "key":
             raise AttributeError(name)
         return super().__getattr__(name)
 
-    def __reduce__(self):
-        return _received, (self.key,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_key, (self.key,)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenEstimator:
         return FrozenEstimator(self.estimator)
 
 
-def _received(key: str) -> ScatteredEstimator:
+def _from_key(key: str) -> ScatteredEstimator:
     scattered = ScatteredEstimator.__new__(ScatteredEstimator)
     scattered.key = key
     return scattered
 
 
-def scatter(estimator, *, client=None):
+def _receive(key: str, data: bytes) -> None:
+    with _lock:
+        if key not in _loaded:
+            _received[key] = data
+
+
+def _forget(key: str) -> None:
+    with _lock:
+        _received.pop(key, None)
+        _loaded.pop(key, None)
+
+
+def _load(key: str) -> Any:
+    """Return an estimator, which is loaded once in this process."""
+    with _lock:
+        if key in _received:
+            _loaded[key] = pickle.loads(_received.pop(key))
+        if key not in _loaded:
+            raise LookupError(
+                "This process does not hold the scattered estimator: it was released, belongs to "
+                "another cluster, or was saved. Save the result of "
+                "sklearn_medfuse.distributed.gather(estimator)."
+            )
+        return _loaded[key]
+
+
+def scatter(estimator: Any, *, client: Any = None) -> FrozenEstimator:
     """Send a fitted estimator to each worker of a Dask cluster, once.
 
-    Tasks then carry its name in place of its weights, however many there are. A worker that
-    starts later, in the place of one that died for instance, gets it when it starts.
+    Tasks then carry its name instead of its weights, however many tasks there are. A worker that
+    starts later, for example to replace one that died, receives the estimator when it starts.
 
     Parameters
     ----------
     estimator : estimator
-        A fitted encoder, or a whole fitted pipeline. An encoder that does not find its language
-        model on the workers' disks wants ``weights="full"``.
+        A fitted encoder or pipeline. An encoder whose language model is not on the workers' disks
+        needs ``weights="full"``.
     client : distributed.Client or None, default=None
-        Client of the cluster; None takes the one in use.
+        Client of the cluster; None takes the current one.
 
     Returns
     -------
     FrozenEstimator
-        Used as the estimator itself in a pipeline, under a search, or by `transform` and
-        `predict_proba`. It is not fitted again. Saved as it is, it would be the name alone: save
-        what `gather` gives.
+        Use it like the estimator itself: in a pipeline, in a search, or with `transform` and
+        `predict_proba`. It is not fitted again. Saving it would save only its name: save the
+        result of `gather`.
 
     Raises
     ------
@@ -81,19 +114,19 @@ def scatter(estimator, *, client=None):
 
     See Also
     --------
-    gather : Puts the estimator back, to save it.
-    release : Lets the workers forget it.
+    gather : Puts the estimator back, so that it can be saved.
+    release : Removes the estimator from the workers.
 
     Notes
     -----
-    A method of it, ``scattered.transform`` for instance, is the estimator's own: give tasks the
-    object itself. Estimators are pickled, so they are sent to workers that you trust and that trust
-    you. What was fitted on patients is made from patients' data: the scheduler and the workers
+    A bound method such as ``scattered.transform`` belongs to the estimator and would send it along:
+    pass the object itself to tasks. Estimators are pickled, so the workers and you must trust each
+    other. A model fitted on patients is derived from their data, and the scheduler and the workers
     hold it too.
 
     Examples
     --------
-    With a client of a cluster, in a search over what follows the encoder:
+    With the client of a cluster, in a search over the steps after the encoder:
 
     .. code-block:: python
 
@@ -107,7 +140,7 @@ def scatter(estimator, *, client=None):
             release(notes)
         joblib.dump(gather(search), "search.joblib")
 
-    One that is not fitted has nothing to send:
+    An estimator that is not fitted is refused:
 
     >>> from sklearn_medfuse import LLMNoteEncoder
     >>> from sklearn_medfuse.distributed import scatter
@@ -117,29 +150,42 @@ def scatter(estimator, *, client=None):
     sklearn.exceptions.NotFittedError: This LLMNoteEncoder instance is not fitted yet. Call 'fit'
     with appropriate arguments before using this estimator.
     """
-    distributed = import_dask("distributed")
-    from ._parcel import Parcel
-
     check_is_fitted(estimator)
-    client = _client(client)
+    client = _current_client(client)
+    from distributed import WorkerPlugin
+    from distributed.protocol import pickle as dask_pickle
+
     key = uuid4().hex
-    keep(key, estimator)
-    client.register_plugin(Parcel(key, distributed.protocol.pickle.dumps(estimator)))
+    data = dask_pickle.dumps(estimator)
+
+    class Delivery(WorkerPlugin):
+        # The scheduler sends it once to each worker, including those that start later
+        name = _plugin_name(key)
+
+        def setup(self, worker: Any) -> None:
+            _receive(key, data)
+
+        def teardown(self, worker: Any) -> None:
+            _forget(key)
+
+    with _lock:
+        _loaded[key] = estimator
+    client.register_plugin(Delivery())
     return ScatteredEstimator(estimator, key)
 
 
-def gather(estimator) -> Any:
-    """Copy an estimator with what was scattered of it put back, so that it can be saved.
+def gather(estimator: Any) -> Any:
+    """Copy an estimator and put scattered parts back, so that it can be saved.
 
     Parameters
     ----------
     estimator : estimator
-        A scattered one, or a pipeline or search with scattered parts.
+        A scattered estimator, or a pipeline or search with scattered parts.
 
     Returns
     -------
     estimator
-        A copy in which a FrozenEstimator of the estimator itself stands for each scattered one.
+        A copy in which each scattered part is replaced by a FrozenEstimator of the original.
 
     See Also
     --------
@@ -155,19 +201,24 @@ def gather(estimator) -> Any:
     return copy.deepcopy(estimator)
 
 
-def release(estimator, *, client=None) -> None:
-    """Let the workers forget a scattered estimator.
+def release(estimator: FrozenEstimator, *, client: Any = None) -> None:
+    """Remove a scattered estimator from the workers.
 
     Parameters
     ----------
     estimator : FrozenEstimator
-        What `scatter` gave.
+        The result of `scatter`.
     client : distributed.Client or None, default=None
-        Client of the cluster; None takes the one in use.
+        Client of the cluster; None takes the current one.
+
+    Raises
+    ------
+    TypeError
+        If the estimator was not scattered.
 
     See Also
     --------
-    scatter : Sends an estimator to the workers, and has an example of all three.
+    scatter : Sends an estimator to the workers, with an example of all three functions.
 
     Examples
     --------
@@ -176,20 +227,20 @@ def release(estimator, *, client=None) -> None:
     >>> release(LLMNoteEncoder())
     Traceback (most recent call last):
     ...
-    TypeError: estimator is of type LLMNoteEncoder; give what scatter returned.
+    TypeError: estimator is of type LLMNoteEncoder; pass the result of scatter.
     """
     if not isinstance(estimator, ScatteredEstimator):
         raise TypeError(
-            f"estimator is of type {type(estimator).__name__}; give what scatter returned."
+            f"estimator is of type {type(estimator).__name__}; pass the result of scatter."
         )
-    client = _client(client)
-    from ._parcel import plugin_name
-
-    client.unregister_worker_plugin(plugin_name(estimator.key))
+    _current_client(client).unregister_worker_plugin(_plugin_name(estimator.key))
 
 
-def _client(client):
-    """Give the client that was given, or the one in use."""
+def _plugin_name(key: str) -> str:
+    return f"sklearn-medfuse-{key}"
+
+
+def _current_client(client: Any) -> Any:
     distributed = import_dask("distributed")
     if client is not None:
         return client
@@ -197,5 +248,16 @@ def _client(client):
         return distributed.get_client()
     except ValueError:
         raise ValueError(
-            "There is no Dask client to scatter by; pass client=distributed.Client(address)."
+            "There is no current Dask client; pass client=distributed.Client(address)."
         ) from None
+
+
+def import_dask(name: str) -> ModuleType:
+    """Import a module of the extra `distributed`, or name the extra."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"sklearn_medfuse.distributed could not import {name}; it needs Dask: "
+            'pip install "sklearn-medfuse[distributed]".'
+        ) from error

@@ -1,48 +1,45 @@
-"""How much each lab of a stay moves its prediction: Shapley values, or one lab left out."""
+"""How much each lab of a stay moves its prediction: Shapley values, or leaving one lab out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import comb
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from ._variants import VariantModel
+from ._variants import Labels, RandomState, VariantModel
 
-METHODS = ("shapley", "leave_out")
+_METHODS = ("shapley", "leave_out")
 
 
+@dataclass(repr=False, eq=False)
 class LabAttributions:
-    """What each lab adds to the prediction of each stay; made by :func:`lab_attributions`.
+    """Contribution of each lab to each stay's prediction; returned by :func:`lab_attributions`.
 
-    It holds no lab value and no identifier: attributions, which labs were measured, predictions.
+    It contains no lab value and no identifier: only attributions, which labs were measured, and
+    predictions.
 
     Parameters
     ----------
     effects : ndarray of shape (n_stays, n_labs, n_labels)
         Attributions; 0 for a lab that was not measured.
-
     base : ndarray of shape (n_stays, n_labels)
-        Predictions with every lab at its baseline, the note as it is.
-
+        Predictions with every lab at its baseline and the note unchanged.
     predicted : ndarray of shape (n_stays, n_labels)
-        Predictions of the stays as they are.
-
+        Predictions of the unchanged stays.
     measured : bool ndarray of shape (n_stays, n_labs)
         Which labs were measured.
-
     lab_names : list of str
         The labs.
-
     label_names : list of str
         The labels.
-
     output : {"log_odds", "probability"}, default="log_odds"
-        What is attributed.
-
+        Scale of the attributions.
     baseline : dict or None, default=None
-        Value that stands for each lab taken out; None for not measured.
+        Value that replaces each removed lab; None if removed labs are not measured.
 
     See Also
     --------
@@ -64,33 +61,22 @@ class LabAttributions:
     sodium           -0.2
     """
 
-    def __init__(
-        self,
-        effects,
-        base,
-        predicted,
-        measured,
-        lab_names,
-        label_names,
-        output="log_odds",
-        baseline=None,
-    ):
-        self.effects = effects
-        self.base = base
-        self.predicted = predicted
-        self.measured = measured
-        self.lab_names = lab_names
-        self.label_names = label_names
-        self.output = output
-        self.baseline = baseline
+    effects: np.ndarray
+    base: np.ndarray
+    predicted: np.ndarray
+    measured: np.ndarray
+    lab_names: list[str]
+    label_names: list[str]
+    output: str = "log_odds"
+    baseline: dict[str, Any] | None = None
 
-    def __repr__(self):
-        """Counts only."""
+    def __repr__(self) -> str:
+        """Show counts only."""
         counts = f"{len(self.effects)} stays, {len(self.lab_names)} labs"
         return f"{type(self).__name__}({counts}, {len(self.label_names)} labels, {self.output})"
 
-    def to_frame(self, row):
-        """Give the attributions of one stay.
+    def to_frame(self, row: int) -> pd.DataFrame:
+        """Return the attributions of one stay.
 
         Parameters
         ----------
@@ -104,14 +90,14 @@ class LabAttributions:
         """
         return pd.DataFrame(self.effects[row], index=self.lab_names, columns=self.label_names)
 
-    def summary(self):
-        """Give the mean size of the attributions over the stays.
+    def summary(self) -> pd.DataFrame:
+        """Return the mean absolute attributions over the stays.
 
         Returns
         -------
         DataFrame of shape (n_labs, n_labels)
-            Mean absolute attribution over the stays in which the lab was measured; NaN where it
-            never was.
+            Mean absolute attribution over the stays in which the lab was measured; NaN if it was
+            measured in none.
         """
         there = self.measured[:, :, None]
         n_stays = there.sum(axis=0)
@@ -121,74 +107,67 @@ class LabAttributions:
 
 
 def lab_attributions(
-    estimator,
-    X,
-    lab_columns,
+    estimator: Any,
+    X: pd.DataFrame,
+    lab_columns: str | Sequence[str],
     *,
-    labels=None,
-    method="shapley",
-    baseline="missing",
-    output="log_odds",
-    n_permutations=20,
-    random_state=None,
-):
+    labels: Labels = None,
+    method: str = "shapley",
+    baseline: str | Mapping[str, Any] | pd.Series = "missing",
+    output: str = "log_odds",
+    n_permutations: int = 20,
+    random_state: RandomState = None,
+) -> LabAttributions:
     """Attribute the prediction of each stay to its labs.
 
-    A lab is taken out by making it not measured, which the model knows how to read, or by setting
-    it to a value given. "shapley" averages what putting the lab back changes over orders in which
-    labs are put back [1]_, so that the attributions of a stay add up to its prediction less that
-    with all labs taken out; the note stays as it is. They are exact where the sets of a stay's
-    labs are no more than the orders would ask for. "leave_out" takes each lab out of the whole
-    stay: one prediction per lab, but of two labs that say the same neither seems to matter.
+    A lab is removed by marking it as not measured, which the model can handle, or by setting it to
+    a given value. "shapley" averages the change in the prediction when the lab is put back, over
+    orders in which all labs are put back [1]_. The attributions of a stay then add up to its
+    prediction minus the prediction without labs; the note is unchanged. They are exact if a stay
+    has no more sets of labs than the orders would evaluate. "leave_out" removes each lab from the
+    whole stay: one prediction per lab, but if two labs carry the same information, neither seems
+    to matter.
 
-    Against "missing" an attribution says what the result told beside what is known without it,
-    and that it was ordered at all is part of that. Against usual values it says what this value
-    told.
+    With the baseline "missing", an attribution is what the result adds to what is known without
+    it, including the fact that the lab was ordered. With usual values as baseline it is what this
+    particular value adds.
 
     Parameters
     ----------
     estimator : estimator
         Fitted pipeline or other classifier of `X` with `predict_proba`.
-
     X : DataFrame of shape (n_stays, n_columns)
-        Stays in the columns of fit.
-
+        Stays with the columns of fit.
     lab_columns : list of str
         The lab columns of X.
-
     labels : str, list of str or None, default=None
         Labels by name; None takes all.
-
     method : {"shapley", "leave_out"}, default="shapley"
-        How.
-
+        Shapley values, or the effect of removing one lab.
     baseline : "missing", dict or Series of lab to value, default="missing"
-        What stands for a lab that is taken out; labs that a dict does not name become not
-        measured. Medians of the training rows, ``X_train[lab_columns].median()``, are usual values.
-
+        Replacement for a removed lab; labs that a dict does not name become not measured. Medians
+        of the training rows, ``X_train[lab_columns].median()``, are usual values.
     output : {"log_odds", "probability"}, default="log_odds"
-        What is attributed.
-
+        Scale of the attributions.
     n_permutations : int, default=20
-        Orders per stay, each also taken backwards; at least 1.
-
+        Number of random orders per stay, at least 1; each is also used in reverse.
     random_state : int, RandomState instance or None, default=None
-        Source of the orders.
+        Controls the random orders.
 
     Returns
     -------
     LabAttributions
-        Attributions of shape (n_stays, n_labs, n_labels) with their names.
+        Attributions of shape (n_stays, n_labs, n_labels).
 
     Raises
     ------
     ValueError
-        If a column or label is unknown or a parameter out of its range.
+        If a column or label is unknown, or a parameter out of range.
 
     See Also
     --------
-    note_attributions : The same for the words of the notes.
-    deletion_curve : Whether the attributions are faithful.
+    note_attributions : The same for parts of the notes.
+    deletion_curve : Tests whether the attributions are faithful.
 
     References
     ----------
@@ -197,12 +176,12 @@ def lab_attributions(
 
     Examples
     --------
-    >>> from sklearn.ensemble import HistGradientBoostingClassifier
+    >>> from sklearn.tree import DecisionTreeClassifier
     >>> from sklearn_medfuse.datasets import make_ehr_cohort
     >>> from sklearn_medfuse.inspection import lab_attributions
     >>> cohort = make_ehr_cohort(300, random_state=0)
     >>> labs, sick = cohort.X[cohort.lab_columns], cohort.y["disease 1"]
-    >>> model = HistGradientBoostingClassifier(max_iter=20).fit(labs, sick)
+    >>> model = DecisionTreeClassifier(max_depth=4, random_state=0).fit(labs, sick)
     >>> found = lab_attributions(model, labs[:3], cohort.lab_columns, random_state=0)
     >>> found.effects.shape
     (3, 24, 2)
@@ -210,8 +189,8 @@ def lab_attributions(
     model = VariantModel(estimator, X, output)
     lab_columns = check_lab_columns(lab_columns, model.X)
     chosen = model.choose_labels(labels)
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is none of {list(METHODS)}.")
+    if method not in _METHODS:
+        raise ValueError(f"method={method!r} must be one of {list(_METHODS)}.")
     if n_permutations < 1:
         raise ValueError(f"n_permutations={n_permutations} must be at least 1.")
     rng = check_random_state(random_state)
@@ -226,53 +205,53 @@ def lab_attributions(
             effects[row, players] = game.leave_out()
         else:
             effects[row, players] = game.shapley(n_permutations, rng)
-        base[row], predicted[row] = game.ends()
+        base[row], predicted[row] = game.ends
     names = [model.label_names[label] for label in chosen]
     return LabAttributions(
         effects, base, predicted, measured, lab_columns, names, output, remover.baseline
     )
 
 
-def check_lab_columns(lab_columns, X: pd.DataFrame) -> list[str]:
-    """Lab columns as a list of names, all of them in X."""
+def check_lab_columns(lab_columns: str | Sequence[str], X: pd.DataFrame) -> list[str]:
+    """Return lab columns as a list of names that are all in X."""
     names = [lab_columns] if isinstance(lab_columns, str) else list(lab_columns)
     unknown = [name for name in names if name not in X.columns]
     if unknown or not names:
-        raise ValueError(f"lab_columns names no column of X {unknown}; give at least one.")
+        raise ValueError(f"lab_columns must name at least one column of X; unknown: {unknown}.")
     return names
 
 
 class LabRemover:
-    """Makes copies of stays in which some labs are at their baseline.
+    """Create copies of stays in which some labs are at their baseline.
 
     Parameters
     ----------
     X : DataFrame of shape (n_stays, n_columns)
         The stays.
     lab_columns : list of str
-        Its labs.
+        The lab columns of X.
     baseline : "missing", dict or Series
         As in `lab_attributions`.
     """
 
-    def __init__(self, X: pd.DataFrame, lab_columns: list[str], baseline):
+    def __init__(self, X: pd.DataFrame, lab_columns: list[str], baseline: Any) -> None:
         if isinstance(baseline, str) and baseline != "missing":
-            raise ValueError(f"baseline={baseline!r} is neither 'missing' nor a dict of values.")
+            raise ValueError(f"baseline={baseline!r} must be 'missing' or a dict of values.")
         self.X = X
         self.lab_columns = lab_columns
         self.baseline = None
         if not isinstance(baseline, str):
             if not isinstance(baseline, Mapping | pd.Series):
                 raise ValueError(
-                    f"baseline is of type {type(baseline).__name__}; give 'missing', or a dict or "
+                    f"baseline is of type {type(baseline).__name__}; pass 'missing', or a dict or "
                     "Series of lab to value."
                 )
             self.baseline = dict(baseline)
         self.measured = X[lab_columns].notna().to_numpy()
 
-    def copies(self, rows, kept: np.ndarray) -> pd.DataFrame:
-        """Copies of `rows` with the labs kept that `kept` (n_copies, n_labs) says."""
-        copies = self.X.iloc[np.asarray(rows)].reset_index(drop=True)
+    def copies(self, rows: np.ndarray, kept: np.ndarray) -> pd.DataFrame:
+        """Return copies of `rows` with only those labs that are True in `kept`."""
+        copies = self.X.iloc[rows].reset_index(drop=True)
         for position, lab in enumerate(self.lab_columns):
             keep = kept[:, position] | ~self.measured[rows, position]
             if not keep.all():
@@ -281,37 +260,41 @@ class LabRemover:
 
 
 class _Game:
-    """Predictions of one stay with any of its measured labs; each set of labs is asked once."""
+    """Predictions of one stay with subsets of its measured labs, the players."""
 
-    def __init__(self, model: VariantModel, remover: LabRemover, row: int, players, labels):
+    def __init__(
+        self,
+        model: VariantModel,
+        remover: LabRemover,
+        row: int,
+        players: np.ndarray,
+        labels: list[int],
+    ) -> None:
         self.model = model
         self.remover = remover
         self.row = row
         self.players = players
         self.labels = labels
         n_players = len(players)
-        self._ends = self._predict(np.array([[False] * n_players, [True] * n_players]))
-
-    def ends(self) -> np.ndarray:
-        """Predictions (2, n_labels) with no lab and with all."""
-        return self._ends
+        # Predictions (2, n_labels) with no lab and with all
+        self.ends = self._predict(np.array([[False] * n_players, [True] * n_players]))
 
     def leave_out(self) -> np.ndarray:
-        """What each lab adds to all others, (n_players, n_labels)."""
-        return self._ends[1] - self._predict(~np.eye(len(self.players), dtype=bool))
+        """Return what each lab adds to all others, shape (n_players, n_labels)."""
+        return self.ends[1] - self._predict(~np.eye(len(self.players), dtype=bool))
 
-    def shapley(self, n_permutations: int, rng) -> np.ndarray:
-        """Shapley values (n_players, n_labels)."""
+    def shapley(self, n_permutations: int, rng: np.random.RandomState) -> np.ndarray:
+        """Return Shapley values of shape (n_players, n_labels)."""
         n_players = len(self.players)
         if not n_players:
             return np.zeros((0, len(self.labels)))
         if 2**n_players <= 2 * n_permutations * n_players:
             return self._exact()
         orders = np.array([rng.permutation(n_players) for _ in range(n_permutations)])
-        # an order and its reverse: their errors in part cancel
+        # An order and its reverse: their errors cancel in part
         orders = np.concatenate([orders, orders[:, ::-1]])
         rank = orders.argsort(axis=1)
-        # kept[o, s]: the first s labs of order o
+        # kept[o, s] holds the first s labs of order o
         kept = rank[:, None, :] < np.arange(n_players + 1)[None, :, None]
         worth = self._predict(kept.reshape(-1, n_players)).reshape(*kept.shape[:2], -1)
         gained = np.diff(worth, axis=1)
@@ -323,7 +306,7 @@ class _Game:
         worth = self._predict(kept)
         found = np.empty((n_players, worth.shape[1]))
         for player in range(n_players):
-            # sets stand in the order of their binary numbers, so both halves are in one order
+            # Sets are sorted as binary numbers, so both halves have the same order
             with_it, without = kept[:, player], ~kept[:, player]
             size = kept[without].sum(axis=1)
             weight = 1 / (n_players * np.array([comb(n_players - 1, k) for k in size]))

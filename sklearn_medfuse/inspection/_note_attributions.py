@@ -1,46 +1,52 @@
 """Which sentences, words or tokens of a note move its stay's prediction."""
 
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from ._note_units import UNITS, has_note, split_units, without_units
-from ._variants import VariantModel
+from ._variants import Labels, VariantModel
 
-METHODS = ("leave_out", "integrated_gradients")
+Span = tuple[int, int]
+
+_METHODS = ("leave_out", "integrated_gradients")
+# A full stop ends a sentence if a blank and no lower-case letter follow, and so does a line break
+_BREAKS = {
+    "sentence": re.compile(r"(?<=[.!?;])\s+(?=[^a-z\s])|\s*\n\s*"),
+    "word": re.compile(r"\s+"),
+    "section": re.compile(r"\s*\n\s*\n\s*"),
+}
 
 
+@dataclass(repr=False, eq=False)
 class NoteAttributions:
-    """What the units of each note add to the prediction; made by :func:`note_attributions`.
+    """Contribution of parts of notes to predictions; returned by :func:`note_attributions`.
 
-    It holds positions of characters, no text: with the notes that its maker has, `to_frame` and
-    the displays give the texts back to that caller alone.
+    It contains positions of characters, no text: `to_frame` and the displays show the texts only
+    to callers who pass the notes.
 
     Parameters
     ----------
     spans : list of list of (int, int)
-        For each stay where its units begin and end in the note; empty without a note.
-
+        For each stay, where its units begin and end in the note; empty without a note.
     effects : list of ndarray of shape (n_units, n_labels)
         Attributions of each stay's units.
-
     base : ndarray of shape (n_stays, n_labels)
-        Predictions without the note; for integrated gradients with blank tokens in place of the
-        note's, the prompt and headings around them as they are.
-
+        Predictions without the note; for integrated gradients, with the tokens of the note replaced
+        by padding, the prompt and headings unchanged.
     predicted : ndarray of shape (n_stays, n_labels)
-        Predictions of the stays as they are.
-
+        Predictions of the unchanged stays.
     note_column : str
         The column of the notes.
-
     label_names : list of str
         The labels.
-
     output : {"log_odds", "probability"}, default="log_odds"
-        What is attributed.
-
+        Scale of the attributions.
     unit : str, default="sentence"
-        What a unit is.
+        Kind of the units.
 
     See Also
     --------
@@ -62,47 +68,35 @@ class NoteAttributions:
     1    No fever.  -0.1
     """
 
-    def __init__(
-        self,
-        spans,
-        effects,
-        base,
-        predicted,
-        note_column,
-        label_names,
-        output="log_odds",
-        unit="sentence",
-    ):
-        self.spans = spans
-        self.effects = effects
-        self.base = base
-        self.predicted = predicted
-        self.note_column = note_column
-        self.label_names = label_names
-        self.output = output
-        self.unit = unit
+    spans: list[list[Span]]
+    effects: list[np.ndarray]
+    base: np.ndarray
+    predicted: np.ndarray
+    note_column: str
+    label_names: list[str]
+    output: str = "log_odds"
+    unit: str = "sentence"
 
-    def __repr__(self):
-        """Counts only."""
+    def __repr__(self) -> str:
+        """Show counts only."""
         n_units = sum(map(len, self.spans))
         counts = f"{len(self.spans)} stays, {n_units} {self.unit}s, {len(self.label_names)} labels"
         return f"{type(self).__name__}({counts}, {self.output})"
 
-    def to_frame(self, row, note=None):
-        """Give the attributions of one stay.
+    def to_frame(self, row: int, note: str | None = None) -> pd.DataFrame:
+        """Return the attributions of one stay.
 
         Parameters
         ----------
         row : int
             Its position.
-
         note : str, default=None
-            The note, to have the text of each unit too.
+            The note, to include the text of each unit.
 
         Returns
         -------
         DataFrame of shape (n_units, n_labels) or (n_units, n_labels + 1)
-            Attributions by unit and label, after the `text` where there is one.
+            Attributions by unit and label, preceded by the `text` if a note is given.
         """
         frame = pd.DataFrame(self.effects[row], columns=self.label_names)
         if note is not None:
@@ -111,79 +105,73 @@ class NoteAttributions:
 
 
 def note_attributions(
-    estimator,
-    X,
-    note_column,
+    estimator: Any,
+    X: pd.DataFrame,
+    note_column: str | Sequence[str],
     *,
-    unit="sentence",
-    labels=None,
-    method="leave_out",
-    output="log_odds",
-    n_steps=16,
-):
+    unit: str = "sentence",
+    labels: Labels = None,
+    method: str = "leave_out",
+    output: str = "log_odds",
+    n_steps: int = 16,
+) -> NoteAttributions | dict[str, NoteAttributions]:
     """Attribute the prediction of each stay to the sentences, words or tokens of its note.
 
-    "leave_out" embeds the note again without each unit: a prediction per unit with any classifier
-    and any encoder that takes None for no note. A note that says the same twice seems to need
-    neither. Single words of a long note hardly move it; sentences are the better unit there.
+    "leave_out" embeds the note again without each unit, with one prediction per unit. It works with
+    any classifier and any encoder that accepts None for no note. If a note says something twice,
+    neither statement seems to matter. Single words of a long note hardly change the prediction;
+    sentences are the better unit there.
 
-    "integrated_gradients" [1]_ goes from blank tokens to those of the note and adds up gradients
-    through language model, pooling and fusion; the attributions of a note add up to the difference
-    of both predictions, ``predicted - base``, but for what `n_steps` leaves. Special tokens, those
-    of a `prompt` and the headings of several columns are the same at both ends: they have no share,
-    and what they do by themselves is in `base`. It needs captum, the extra `inspection`,
-    a pipeline as `make_medfuse_pipeline` builds it, in which one note encoder alone reads the note,
-    and the unit "token". The language model is loaded once more, in float32.
+    "integrated_gradients" [1]_ moves from padding tokens to those of the note and integrates the
+    gradients through language model, pooling and fusion. The attributions of a note add up to the
+    difference of the two predictions, ``predicted - base``, up to the error of `n_steps`. Special
+    tokens, those of a `prompt` and the headings of several columns are the same at both ends: they
+    get no attribution, and their own effect is in `base`. The method requires captum (the extra
+    `inspection`), a pipeline such as `make_medfuse_pipeline` builds, in which a single note encoder
+    reads the note, and the unit "token". The language model is loaded a second time, in float32.
 
-    Where the encoder reads several columns, one of them is attributed to with the others as they
-    are, or several along one path: then the attributions of all of them add up to the difference.
+    If the encoder reads several columns, attribute to one of them with the others unchanged, or to
+    several along one path, so that the attributions of all of them add up to the difference.
 
     Parameters
     ----------
     estimator : estimator
         Fitted pipeline or other classifier of `X` with `predict_proba`.
-
     X : DataFrame of shape (n_stays, n_columns)
-        Stays in the columns of fit.
-
+        Stays with the columns of fit.
     note_column : str or list of str
-        The column of notes in X, or several. A stay without a note has no units.
-
+        One or several columns of notes in X. A stay without a note has no units.
     unit : {"sentence", "word", "section", "token"}, default="sentence"
-        What is attributed to: "section" ends with a blank line, "token" is the language model's,
-        for integrated gradients only.
-
+        Unit of the attributions. A "section" ends with a blank line; a "token" is one of the
+        language model, for integrated gradients only.
     labels : str, list of str or None, default=None
-        Labels by name; None takes all. Integrated gradients take time for each.
-
+        Labels by name; None takes all. Integrated gradients take time for each label.
     method : {"leave_out", "integrated_gradients"}, default="leave_out"
-        How.
-
+        How effects are computed.
     output : {"log_odds", "probability"}, default="log_odds"
-        What is attributed; integrated gradients know log-odds alone, before any isotonic
+        Scale of the attributions. Integrated gradients are of log-odds only, before any isotonic
         calibration.
-
     n_steps : int, default=16
-        Steps of integrated gradients.
+        Number of steps of integrated gradients.
 
     Returns
     -------
     NoteAttributions, or dict of str to NoteAttributions
-        Attributions with the units' positions in the notes; for a list of columns by column. Of
-        integrated gradients all columns have the same `base`, which blanks them all; leaving out
-        takes each column by itself.
+        Attributions with the positions of the units in the notes; for a list of columns, by
+        column. Integrated gradients pad all columns in their common `base`; leaving out treats
+        each column separately.
 
     Raises
     ------
     ImportError
-        If captum is asked for and not installed.
+        If integrated gradients are requested and captum is not installed.
     ValueError
-        If a column or label is unknown, or method, unit and estimator do not go together.
+        If a column or label is unknown, or method, unit and estimator do not match.
 
     See Also
     --------
     lab_attributions : The same for labs.
-    deletion_curve : Whether the attributions are faithful.
+    deletion_curve : Tests whether the attributions are faithful.
 
     References
     ----------
@@ -221,31 +209,36 @@ def note_attributions(
     return attributions[note_column] if isinstance(note_column, str) else attributions
 
 
-def _check_columns(model: VariantModel, note_column) -> list[str]:
+def _check_columns(model: VariantModel, note_column: str | Sequence[str]) -> list[str]:
     columns = [note_column] if isinstance(note_column, str) else list(note_column)
     unknown = [name for name in columns if name not in model.X.columns]
     if unknown:
-        raise ValueError(f"note_column={note_column!r} names no column of X: {unknown}.")
+        raise ValueError(f"note_column={note_column!r} must name columns of X; unknown: {unknown}.")
     if not columns or len(set(columns)) < len(columns):
-        raise ValueError(f"note_column={note_column!r} has to name one column or more, each once.")
+        raise ValueError(
+            f"note_column={note_column!r} must name at least one column, each only once."
+        )
     return columns
 
 
 def _check_method(method: str, unit: str, output: str, n_steps: int) -> None:
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is none of {list(METHODS)}.")
-    if method == "leave_out" and unit not in UNITS:
-        raise ValueError(f"unit={unit!r} is none of {list(UNITS)}, those of method='leave_out'.")
+    if method not in _METHODS:
+        raise ValueError(f"method={method!r} must be one of {list(_METHODS)}.")
+    if method == "leave_out" and unit not in _BREAKS:
+        raise ValueError(f"unit={unit!r} must be one of {list(_BREAKS)} for method='leave_out'.")
     if method == "integrated_gradients":
         if unit != "token":
-            raise ValueError("method='integrated_gradients' attributes to tokens: unit='token'.")
+            raise ValueError("method='integrated_gradients' requires unit='token'.")
         if output != "log_odds":
-            raise ValueError("method='integrated_gradients' attributes log-odds alone.")
+            raise ValueError("method='integrated_gradients' requires output='log_odds'.")
         if n_steps < 1:
             raise ValueError(f"n_steps={n_steps} must be at least 1.")
 
 
-def _leave_out(model: VariantModel, note_column: str, unit: str, chosen: list[int]):
+def _leave_out(
+    model: VariantModel, note_column: str, unit: str, chosen: list[int]
+) -> tuple[list[list[Span]], list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return spans, effects, base and predictions."""
     notes = model.X[note_column].tolist()
     spans = [split_units(note, unit) if has_note(note) else [] for note in notes]
     rows = np.repeat(np.arange(len(notes)), [len(of_note) for of_note in spans])
@@ -262,9 +255,55 @@ def _leave_out(model: VariantModel, note_column: str, unit: str, chosen: list[in
     return spans, np.split(predicted[rows] - left, ends), base, predicted
 
 
-def predict_with_notes(model: VariantModel, note_column: str, rows, notes: list) -> np.ndarray:
-    """Predict copies of rows with other notes; a blank one counts as none."""
+def predict_with_notes(
+    model: VariantModel, note_column: str, rows: np.ndarray, notes: list[Any]
+) -> np.ndarray:
+    """Predict copies of rows with other notes; a blank note counts as none."""
     copies = model.X.iloc[rows].reset_index(drop=True)
     kept = [note if has_note(note) else None for note in notes]
     copies[note_column] = pd.Series(kept, dtype=model.X[note_column].dtype, index=copies.index)
     return model.predict(rows, copies, [note_column])
+
+
+def has_note(note: Any) -> bool:
+    """Return whether a cell holds a note that is not blank.
+
+    Examples
+    --------
+    >>> has_note("Known COPD."), has_note("  "), has_note(float("nan"))
+    (True, False, False)
+    """
+    return isinstance(note, str) and bool(note.strip())
+
+
+def split_units(text: str, unit: str) -> list[Span]:
+    """Return the positions of the units of a note, between which the text is blank.
+
+    Examples
+    --------
+    >>> text = "Known COPD. No fever, temp. of 37.2 C.\\nOn oxygen"
+    >>> [text[start:stop] for start, stop in split_units(text, "sentence")]
+    ['Known COPD.', 'No fever, temp. of 37.2 C.', 'On oxygen']
+    """
+    spans = []
+    start = 0
+    for cut in _BREAKS[unit].finditer(text):
+        spans.append((start, cut.start()))
+        start = cut.end()
+    spans.append((start, len(text)))
+    return [(a, b) for a, b in spans if text[a:b].strip()]
+
+
+def without_units(text: str, spans: list[Span], removed: Iterable[int]) -> str:
+    """Remove units from a note; the blanks around them remain.
+
+    Examples
+    --------
+    >>> without_units("Known COPD. No fever.", [(0, 11), (12, 21)], [0])
+    ' No fever.'
+    """
+    parts, start = [], 0
+    for unit in sorted(removed):
+        parts.append(text[start : spans[unit][0]])
+        start = spans[unit][1]
+    return "".join([*parts, text[start:]])

@@ -1,5 +1,6 @@
-"""Predict altered copies of rows, encoding again only what the change touches."""
+"""Predict altered copies of rows and encode only the altered columns again."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,35 +9,38 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-OUTPUTS = ("log_odds", "probability")
-# copies that are encoded and predicted at once
+Labels = str | Sequence[str] | None
+RandomState = int | np.random.RandomState | None
+
+_OUTPUTS = ("log_odds", "probability")
+# Number of copies that are encoded and predicted at once
 _BATCH = 4096
-# beyond it a probability is a rounding error away from 0 or 1
+# Probabilities closer to 0 or 1 differ from them by rounding errors only
 _SMALLEST = 1e-7
 
 
 class VariantModel:
-    """A fitted classifier that is asked about altered copies of its rows.
+    """A fitted classifier that predicts altered copies of its rows.
 
-    Of a Pipeline that begins with a ColumnTransformer, as `make_medfuse_pipeline` builds it, only
-    those encoders run again whose columns are altered, so a sweep over labs embeds each note
-    once. Any other classifier of a DataFrame predicts the whole copies.
+    In a Pipeline that begins with a ColumnTransformer, such as `make_medfuse_pipeline` builds, only
+    encoders of altered columns run again, so that a sweep over labs embeds each note once. Any
+    other classifier of a DataFrame predicts the whole copies.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted, with `predict_proba`; of a fitted search its best estimator is taken.
+        Fitted, with `predict_proba`; a fitted search is replaced by its best estimator.
     X : DataFrame of shape (n_rows, n_columns)
         The rows.
     output : {"probability", "log_odds"}
-        What is predicted.
+        Scale of the predictions.
     """
 
-    def __init__(self, estimator, X, output: str = "probability"):
+    def __init__(self, estimator: Any, X: pd.DataFrame, output: str = "probability") -> None:
         if not isinstance(X, pd.DataFrame) or not len(X):
-            raise ValueError("X must be a DataFrame with at least one row, in the columns of fit.")
-        if output not in OUTPUTS:
-            raise ValueError(f"output={output!r} is none of {list(OUTPUTS)}.")
+            raise ValueError("X must be a DataFrame with at least one row and the columns of fit.")
+        if output not in _OUTPUTS:
+            raise ValueError(f"output={output!r} must be one of {list(_OUTPUTS)}.")
         self.estimator = getattr(estimator, "best_estimator_", estimator)
         check_is_fitted(self.estimator)
         self.X = X.reset_index(drop=True)
@@ -44,24 +48,25 @@ class VariantModel:
         self._encoded: Any = None
         self.label_names: list[str] = _label_names(self.estimator)
 
-    def predict(self, rows, copies: pd.DataFrame, changed) -> np.ndarray:
+    def predict(
+        self, rows: np.ndarray, copies: pd.DataFrame, changed: Collection[str]
+    ) -> np.ndarray:
         """Predict altered copies.
 
         Parameters
         ----------
         rows : int array of shape (n_copies,)
-            The row of X that each copy was made of.
+            Row of X from which each copy was made.
         copies : DataFrame of shape (n_copies, n_columns)
             The copies.
         changed : collection of str
-            Columns in which they may differ from their rows.
+            Columns in which copies may differ from their rows.
 
         Returns
         -------
         ndarray of shape (n_copies, n_labels)
             Probabilities or log-odds.
         """
-        rows = np.asarray(rows)
         batches = [
             self._predict_batch(
                 rows[start : start + _BATCH], copies.iloc[start : start + _BATCH], set(changed)
@@ -71,20 +76,22 @@ class VariantModel:
         return np.concatenate([np.empty((0, len(self.label_names))), *batches])
 
     def predict_rows(self) -> np.ndarray:
-        """Predict the rows as they are, shape (n_rows, n_labels)."""
+        """Predict the unchanged rows, shape (n_rows, n_labels)."""
         return self.predict(np.arange(len(self.X)), self.X, ())
 
-    def choose_labels(self, labels) -> list[int]:
-        """Positions of labels that are asked for by name; None takes all."""
+    def choose_labels(self, labels: Labels) -> list[int]:
+        """Return positions of labels by name; None takes all."""
         if labels is None:
             return list(range(len(self.label_names)))
         names = [labels] if isinstance(labels, str) else [str(label) for label in labels]
         unknown = [name for name in names if name not in self.label_names]
         if unknown or not names:
-            raise ValueError(f"labels names no label {unknown}; known are {self.label_names}.")
+            raise ValueError(f"labels must name some of {self.label_names}; unknown: {unknown}.")
         return [self.label_names.index(name) for name in names]
 
-    def _predict_batch(self, rows, copies: pd.DataFrame, changed: set) -> np.ndarray:
+    def _predict_batch(
+        self, rows: np.ndarray, copies: pd.DataFrame, changed: set[str]
+    ) -> np.ndarray:
         copies = copies.reset_index(drop=True)
         encoder = self._column_encoder()
         if encoder is None:
@@ -99,7 +106,7 @@ class VariantModel:
         return np.log(values / (1 - values))
 
     def _column_encoder(self) -> ColumnTransformer | None:
-        """The ColumnTransformer that goes first, where its parts can run apart."""
+        """Return the first step if it is a ColumnTransformer whose parts can run alone."""
         estimator = self.estimator
         if not isinstance(estimator, Pipeline) or len(estimator.steps) < 2:
             return None
@@ -110,7 +117,9 @@ class VariantModel:
         )
         return first if named else None
 
-    def _encode(self, encoder: ColumnTransformer, rows, copies: pd.DataFrame, changed: set):
+    def _encode(
+        self, encoder: ColumnTransformer, rows: np.ndarray, copies: pd.DataFrame, changed: set[str]
+    ) -> Any:
         if self._encoded is None:
             self._encoded = encoder.transform(self.X)
         known = self._encoded
@@ -127,30 +136,30 @@ class VariantModel:
         return pd.DataFrame(encoded, columns=known.columns) if frame else encoded
 
 
-def _stack_labels(probabilities, n_labels: int) -> np.ndarray:
-    """Probabilities (n, n_labels) of each form of `predict_proba`."""
+def _stack_labels(probabilities: Any, n_labels: int) -> np.ndarray:
+    """Return any form of `predict_proba` as probabilities (n, n_labels)."""
     if isinstance(probabilities, list):
         return np.column_stack([np.asarray(each)[:, 1] for each in probabilities])
     values = np.asarray(probabilities, dtype=float)
-    # one label comes as two classes
+    # A single label comes as two classes
     return values[:, 1:] if n_labels == 1 and values.shape[1] == 2 else values
 
 
-def _label_names(estimator) -> list[str]:
+def _label_names(estimator: Any) -> list[str]:
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     names = getattr(last, "target_names_", None)
     if names is None:
         names = getattr(last, "classes_", None)
     if names is None:
-        raise ValueError("estimator tells no classes_ or target_names_; pass a fitted classifier.")
+        raise ValueError("estimator has no classes_ or target_names_; pass a fitted classifier.")
     if isinstance(names, list):
         # scikit-learn's multi-output classifiers have a list of classes for each label
         names = range(len(names))
     return [str(name) for name in names]
 
 
-def column_names(columns) -> list[str] | None:
-    """Names of columns, None where they are not given by name."""
+def column_names(columns: Any) -> list[str] | None:
+    """Return names of columns, or None if they are not given by name."""
     if isinstance(columns, str):
         return [columns]
     listed = isinstance(columns, list | tuple | np.ndarray | pd.Index)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from sklearn_medfuse import MaskedLabEncoder, make_medfuse_pipeline
+from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
 from sklearn_medfuse.datasets import make_ehr_cohort
 
 distributed = pytest.importorskip(
@@ -23,7 +23,7 @@ def session_client():
             host="127.0.0.1",
             scheduler_port=0,
             worker_dashboard_address=None,
-            # a free port: without an address too one is taken, which two runs would share
+            # Any free port: without an address one is chosen that two runs would share
             dashboard_address="127.0.0.1:0",
             local_directory=None,
             env={"OMP_NUM_THREADS": "1"},
@@ -46,15 +46,18 @@ def cohort():
     return make_ehr_cohort(60, n_labels=3, random_state=0)
 
 
-@pytest.fixture
-def encoder(note_encoder, cohort):
-    """A fitted encoder that brings its model along."""
-    return note_encoder(weights="full", batch_tokens=128).fit(cohort.X["note"])
+@pytest.fixture(scope="session")
+def encoder(tiny_bert, cohort):
+    """A fitted encoder that contains its model."""
+    encoder = LLMNoteEncoder(
+        tiny_bert, dtype="float32", device="cpu", weights="full", batch_tokens=128
+    )
+    return encoder.fit(cohort.X["note"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_pipeline(cohort):
-    """Return a function that makes the whole pipeline, small, of a note encoder."""
+    """Return a function that makes a small pipeline with a note encoder."""
 
     def make(note_encoder):
         return make_medfuse_pipeline(

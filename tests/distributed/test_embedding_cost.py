@@ -25,6 +25,7 @@ def test_what_was_measured_goes_before_what_is_calculated():
     assert cost.hours == 1
 
 
+@pytest.mark.slow
 def test_tokens_per_note_are_those_of_the_bundled_stays(minilm):
     cohort = load_eicu_demo()
     encoder = LLMNoteEncoder(device="cpu").fit(cohort.X[cohort.note_column])

@@ -202,7 +202,7 @@ def test_nothing_of_a_patient_is_shown_or_kept(attributions, stays, cohort):
     ("wrong", "message"),
     [
         ({"method": "gradient"}, "method='gradient'"),
-        ({"labels": "gout"}, r"no label \['gout'\]"),
+        ({"labels": "gout"}, r"unknown: \['gout'\]"),
         ({"baseline": "median"}, "baseline='median'"),
         ({"baseline": 3}, "of type int"),
         ({"output": "logit"}, "output='logit'"),

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
 from sklearn_medfuse.fusion._differentiable import differentiable_logits
 from sklearn_medfuse.inspection import deletion_curve, note_attributions
-from sklearn_medfuse.inspection._note_units import split_units, without_units
+from sklearn_medfuse.inspection._note_attributions import split_units, without_units
 
 # disease 1 comes of the factors shared 0 and notes 1, which write these
 FINDINGS = ("shortness of breath", "crackles", "swelling", "confusion", "weakness", "slurred")
@@ -201,7 +201,7 @@ def test_classes_have_the_log_odds_of_their_probabilities(language_pipe, cohort,
         ({"method": "integrated_gradients", "unit": "token", "n_steps": 0}, "n_steps=0"),
         (
             {"method": "integrated_gradients", "unit": "token", "output": "probability"},
-            "log-odds alone",
+            "output='log_odds'",
         ),
         ({"method": "integrated_gradients", "unit": "token"}, "one LLMNoteEncoder alone"),
         ({"note_column": "letter"}, "note_column='letter'"),

@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -275,10 +277,16 @@ def test_writers_at_the_same_time_do_not_tear_a_result(memory):
             pd.testing.assert_frame_equal(result, centre(X))
 
 
-def test_another_process_reads_the_results(stays, memory, make_medfuse, tmp_path):
+def test_another_process_reads_the_results(stays, memory, tmp_path):
     X, y = stays
-    expected = make_medfuse(memory).fit(X, y).predict_proba(X)
-    joblib.dump((make_medfuse(memory), X, y), tmp_path / "pipe.joblib")
+    columns = [
+        ("labs", StandardScaler(), LABS),
+        ("notes", HashingVectorizer(n_features=16), "note"),
+    ]
+    steps = [("encode", ColumnTransformer(columns)), ("classify", LogisticRegression())]
+    pipe = Pipeline(steps, memory=memory)
+    joblib.dump((pipe, X, y["CHF"]), tmp_path / "pipe.joblib")
+    expected = pipe.fit(X, y["CHF"]).predict_proba(X)
     program = (
         "import sys, joblib, numpy as np\n"
         "pipe, X, y = joblib.load(sys.argv[1])\n"
@@ -289,7 +297,7 @@ def test_another_process_reads_the_results(stays, memory, make_medfuse, tmp_path
     (file,) = results_in(memory)
     written = file.stat().st_mtime_ns
     subprocess.run([sys.executable, "-c", program, *arguments], check=True)
-    # the fusion is fitted there, with another number of threads
+    # The classifier is fitted there, perhaps with another number of threads
     np.testing.assert_allclose(np.load(result), expected, atol=1e-6)
     assert results_in(memory) == [file]
     assert file.stat().st_mtime_ns == written
@@ -335,7 +343,7 @@ def test_a_torn_result_is_computed_again(memory, counted, data, kept):
     (file,) = results_in(memory)
     whole = file.read_bytes()
     file.write_bytes(whole[:kept])
-    with pytest.warns(UserWarning, match=r"cannot be read \(it is torn"):
+    with pytest.warns(UserWarning, match=r"cannot be read \(it is damaged"):
         found = make_pipe(memory, counted).fit(*data).predict_proba(data[0])
     np.testing.assert_array_equal(found, expected)
     make_pipe(memory, counted).fit(*data)
@@ -470,7 +478,7 @@ def test_ignored_arguments_defaults_and_keywords(memory):
 
 def test_results_of_another_version_are_not_read(memory, counted, data, monkeypatch):
     make_pipe(memory, counted).fit(*data)
-    monkeypatch.setattr("sklearn_medfuse.persistence._private_function.__version__", "99.0")
+    monkeypatch.setattr("sklearn_medfuse.persistence._private_memory.__version__", "99.0")
     make_pipe(memory, counted).fit(*data)
     assert n_fits(counted) == 2
 

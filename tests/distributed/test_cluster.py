@@ -1,18 +1,37 @@
-"""Partitions give what one process gives, whatever dies; Dask keeps no text beside the data."""
+"""Partitions and scattered estimators give the results of one process, whatever dies.
 
+One file, so that one cluster serves all of it.
+"""
+
+import io
+import os
+import pickle
 import sys
 import time
 from itertools import pairwise
+from uuid import uuid4
 
 import dask.dataframe as dd
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_medfuse.distributed import predict_proba, scatter, transform
+from sklearn_medfuse import LLMNoteEncoder
+from sklearn_medfuse.distributed import (
+    _scattering,
+    gather,
+    predict_proba,
+    release,
+    scatter,
+    transform,
+)
+from sklearn_medfuse.metrics import get_scorer
 
 CANARY = "Zebulon Quixote"
 N_PARTITIONS = 6
@@ -65,6 +84,7 @@ def slow_partitions(frame, folder=None):
     return dd.from_map(read, list(pairwise(bounds)), meta=frame.iloc[:0])
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(client, encoder, stays, kill_a_worker, tmp_path):
     lazy = transform(scatter(encoder, client=client), slow_partitions(stays[["note"]], tmp_path))
     running = client.compute(lazy)
@@ -106,17 +126,17 @@ def test_no_text_is_in_keys_logs_or_states(client, encoder, stays, source, fails
         frame = dd.from_pandas(marked, npartitions=3)
     else:
         frame = slow_partitions(marked)
-    # asked for in another dtype, it is refused on the workers
+    # The wrong dtype is refused on the workers
     lazy = transform(encoder, frame, dtype="float64" if fails else "float32").persist()
     if fails:
-        with pytest.raises(ValueError, match="gave float32 of shape") as caught:
+        with pytest.raises(ValueError, match="returned float32 of shape") as caught:
             lazy.compute()
         assert CANARY not in str(caught.value)
     else:
         lazy.compute()
     kept = what_dask_keeps(client)
     assert "medfuse-transform" in kept
-    assert not fails or "gave float32 of shape" in kept
+    assert not fails or "returned float32 of shape" in kept
     assert CANARY not in kept
 
 
@@ -150,7 +170,7 @@ def test_a_search_and_classes_without_names(encoder, stays, cohort):
 
 
 def test_what_is_no_dask_collection_is_refused(encoder, stays):
-    with pytest.raises(TypeError, match="X is of type DataFrame; give a Dask DataFrame"):
+    with pytest.raises(TypeError, match="X is of type DataFrame; pass a Dask DataFrame"):
         transform(encoder, stays)
 
 
@@ -158,3 +178,122 @@ def test_without_dask_the_extra_is_named(encoder, stays, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.dataframe", None)
     with pytest.raises(ImportError, match=r"sklearn-medfuse\[distributed\]"):
         transform(encoder, stays)
+
+
+# Scattered estimators
+
+
+@pytest.fixture
+def counted(encoder, tmp_path):
+    """An encoder that leaves a file with its process's number wherever it is unpickled."""
+
+    class Counted(LLMNoteEncoder):
+        def __setstate__(self, state):
+            super().__setstate__(state)
+            (tmp_path / f"{os.getpid()}-{uuid4().hex}").touch()
+
+    found = Counted(**encoder.get_params())
+    vars(found).update(vars(encoder))
+    found.loads = lambda: [file.name.split("-")[0] for file in tmp_path.iterdir()]
+    return found
+
+
+def search_over(pipe, cohort):
+    grid = {"medfuse__mi_weight": [0.0, 1.0]}
+    # No rank: two rows that are nearly tied may change places by the last digits of training
+    search = GridSearchCV(pipe, grid, cv=3, scoring=get_scorer("neg_multilabel_log_loss"))
+    return search.fit(cohort.X, cohort.y)
+
+
+def test_a_search_sends_the_weights_once_and_finds_the_same(
+    client, encoder, counted, make_pipeline, cohort
+):
+    loads = vars(counted).pop("loads")
+    expected = search_over(make_pipeline(FrozenEstimator(encoder)), cohort)
+    pipe = make_pipeline(scatter(counted))
+    with joblib.parallel_config("dask"):
+        found = search_over(pipe, cohort)
+    # Six fits and as many predictions; each process that took part has loaded it once
+    pids = loads()
+    assert 1 <= len(pids) == len(set(pids)) <= 2
+    assert str(os.getpid()) not in pids
+    weights = sum(map(len, encoder.model_files_.values()))
+    task = len(pickle.dumps(clone(pipe)))
+    assert task + weights < len(pickle.dumps(clone(make_pipeline(FrozenEstimator(encoder)))))
+    for name in ("mean_test_score", "split0_test_score", "split2_test_score"):
+        np.testing.assert_allclose(found.cv_results_[name], expected.cv_results_[name], rtol=1e-9)
+    np.testing.assert_allclose(
+        found.predict_proba(cohort.X), expected.predict_proba(cohort.X), rtol=1e-9
+    )
+
+
+def test_an_encoder_by_reference_is_loaded_once_per_worker(
+    client, note_encoder, make_pipeline, cohort
+):
+    expected = search_over(make_pipeline(note_encoder()), cohort)
+
+    def forget():
+        from sklearn_medfuse.notes._backbone import load_backbone
+
+        load_backbone.cache_clear()
+
+    def misses():
+        from sklearn_medfuse.notes._backbone import load_backbone
+
+        return load_backbone.cache_info().misses
+
+    client.run(forget)
+    pipe = make_pipeline(note_encoder())
+    with joblib.parallel_config("dask"):
+        found = search_over(pipe, cohort)
+    counts = client.run(misses).values()
+    assert max(counts) == 1
+    np.testing.assert_allclose(
+        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], rtol=1e-9
+    )
+
+
+@pytest.mark.slow
+def test_a_worker_that_starts_later_has_it(client, encoder, kill_a_worker, cohort):
+    notes = cohort.X["note"].tolist()[:5]
+    scattered = scatter(encoder)
+    killed = kill_a_worker()
+    while killed in (workers := client.scheduler_info(n_workers=-1)["workers"]) or len(workers) < 2:
+        time.sleep(0.1)
+    # Not `scattered.transform`: a bound method would send the encoder with it
+    for found in client.run(lambda encoder: encoder.transform(notes), scattered).values():
+        np.testing.assert_array_equal(found, encoder.transform(notes))
+
+
+def test_what_was_released_is_forgotten(client, encoder, cohort):
+    notes = cohort.X["note"].tolist()[:5]
+    scattered = scatter(encoder)
+    client.run(lambda encoder: encoder.transform(notes), scattered)
+    release(scattered)
+    held = client.run(
+        lambda key: key in _scattering._loaded or key in _scattering._received, scattered.key
+    )
+    assert not any(held.values())
+    with pytest.raises(LookupError, match="does not hold the scattered estimator"):
+        client.submit(lambda encoder: encoder.transform(notes), scattered, pure=False).result()
+    # Here it is still at hand
+    np.testing.assert_array_equal(scattered.transform(notes), encoder.transform(notes))
+
+
+def test_what_is_gathered_can_be_saved(client, encoder, make_pipeline, cohort):
+    pipe = make_pipeline(scatter(encoder)).fit(cohort.X, cohort.y)
+    expected = pipe.predict_proba(cohort.X)
+    saved = io.BytesIO()
+    joblib.dump(gather(pipe), saved)
+    alone = pickle.dumps(pipe)
+    release(pipe.named_steps["encode"].named_transformers_["notes"])
+    _scattering._loaded.clear()
+    saved.seek(0)
+    np.testing.assert_array_equal(joblib.load(saved).predict_proba(cohort.X), expected)
+    with pytest.raises(LookupError, match="gather"):
+        pickle.loads(alone).predict_proba(cohort.X)
+
+
+def test_only_what_was_scattered_is_released(encoder):
+    with pytest.raises(TypeError, match="estimator is of type LLMNoteEncoder"):
+        release(encoder)
