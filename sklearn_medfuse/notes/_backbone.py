@@ -19,6 +19,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers import (
+    modeling_gguf_pytorch_utils as gguf_reader,
+)
 
 from .._nn.chunk_pooling import pool_tokens
 from .._training import torch_seed, with_gradients
@@ -138,7 +141,10 @@ class Backbone:
     def context(self, pooling: str) -> bytes:
         """All that a chunk's vector depends on beside its tokens."""
         # a padded run differs in its last digits from a packed one
-        run = (self.dtype, self.device, self.packed)
+        run: tuple = (self.dtype, self.device, self.packed)
+        # machines that share a folder may compute half precision differently
+        arithmetic = arithmetic_of(str(self.dtype).removeprefix("torch."), self.device)
+        run += () if arithmetic is None else (arithmetic,)
         around = (pooling, self.normalize, self.prefix, self.suffix)
         return str((self.fingerprint, *run, *around)).encode()
 
@@ -220,16 +226,38 @@ def pad_rows(
 
 
 def choose_dtype(dtype: str, device: torch.device) -> str:
-    """Resolve dtype="auto": bfloat16 where the processor multiplies it natively, else float32."""
+    """Resolve dtype="auto": bfloat16 on a CUDA GPU that multiplies it natively, else float32.
+
+    Vectors in float32 are the same on every processor; on a CPU the speed of bfloat16 is not worth
+    vectors that depend on the machine, unless the user asks for it.
+    """
     if dtype != "auto":
         return dtype
+    return "bfloat16" if device.type == "cuda" and _multiplies_bfloat16(device) else "float32"
+
+
+def arithmetic_of(dtype: str, device: torch.device) -> str | None:
+    """What computes vectors of half precision, whose third digit depends on it; None for float32.
+
+    Examples
+    --------
+    >>> arithmetic_of("float32", torch.device("cpu")) is None
+    True
+    """
+    if dtype == "float32":
+        return None
+    kind = "a CUDA GPU" if device.type == "cuda" else f"a {device.type.upper()}"
+    native = "native" if _multiplies_bfloat16(device) else "emulated"
+    return kind if device.type != "cpu" else f"{kind} with {native} bfloat16"
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # torch offers no public query yet; on a version without this one float32 is right anyway
-        query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-        native = device.type == "cpu" and query is not None and query()
-    return "bfloat16" if native else "float32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch offers no public query yet
+    query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and query is not None and query()
 
 
 @functools.lru_cache(maxsize=2)
@@ -396,12 +424,16 @@ def base_fingerprint(parts: ModelParts) -> str:
 
 @contextmanager
 def _quiet_loading():
-    """No progress bar of transformers while a model loads; its setting is put back."""
+    """Hide the progress bars of transformers while a model loads; its settings are put back."""
     logging = transformers.utils.logging
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    # The reader of GGUF files takes tqdm itself, which no setting of transformers silences
+    gguf_bar = gguf_reader.tqdm
+    gguf_reader.tqdm = functools.partial(gguf_bar, disable=True)
     try:
         yield
     finally:
+        gguf_reader.tqdm = gguf_bar
         if enabled:
             logging.enable_progress_bar()

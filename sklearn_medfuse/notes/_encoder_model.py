@@ -27,7 +27,7 @@ def backbone_spec(encoder) -> BackboneSpec:
     return BackboneSpec(
         encoder.model,
         encoder.revision,
-        choose_dtype(encoder.dtype, device),
+        getattr(encoder, "dtype_", None) or choose_dtype(encoder.dtype, device),
         str(device),
         encoder.local_files_only,
         encoder.trust_remote_code,

@@ -1,6 +1,7 @@
 """LLMNoteEncoder: embeddings of clinical notes as a scikit-learn transformer."""
 
 import os
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._doc_link import DocLinkMixin
 from .._nn.chunk_pooling import pool_chunks
 from .._state import VersionedStateMixin
-from .._training import draw_seed, progress_bar, resolve_device
-from ._backbone import load_parts
+from .._training import draw_seed, progress_bar, resolve_device, resolve_fitted_device
+from ._backbone import arithmetic_of, choose_dtype, load_parts
 from ._chunk_attention import fit_attention, pool_by_attention
 from ._embedding import EmbeddedBlock, NoteEmbedder
 from ._encoder_model import (
@@ -123,7 +124,9 @@ class LLMNoteEncoder(
         Tokens per batch at most, padding included. Where so many do not fit into the device's
         memory, batches are halved, with one warning; the vectors are the same.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the weights; "auto" takes bfloat16 where the processor multiplies it natively.
+        Of the weights. "auto" is float32 on a CPU, where vectors are then the same on every
+        machine, and bfloat16 on a CUDA GPU that multiplies it natively. "bfloat16" is faster on
+        recent CPUs too; the third digit of its vectors depends on the machine.
     compile : {"auto", True, False}, default="auto"
         Whether `transform` runs the model compiled by torch. "auto" tries it on a CUDA GPU once
         some ten minutes of work are left, on one batch, and keeps the faster way; not with
@@ -187,6 +190,8 @@ class LLMNoteEncoder(
         The epoch whose weights were kept; 0 where none was better than the model as it came.
     hidden_size_ : int
         Width of the embedding.
+    dtype_ : str
+        What `dtype` was resolved to in `fit`; `transform` uses it on every machine.
     fingerprint_ : str
         Digest of the model's weights and tokenizer; a fitted encoder refuses others.
     model_sha256_ : dict of str to str
@@ -215,6 +220,8 @@ class LLMNoteEncoder(
     >>> encoder.n_chunks_
     array([1, 0, 1])
     """
+
+    _transient = ("_has_warned",)
 
     # asked for by default under metadata routing, as by scikit-learn's group splitters: only
     # fine-tuning reads them, and without them its validation split would part patients
@@ -401,6 +408,7 @@ class LLMNoteEncoder(
         """
         check_is_fitted(self)
         texts = join_columns(self._checked_columns(X), self._headings())
+        self._warn_of_other_arithmetic()
         recipe = encoder_recipe(self)
         if recipe.backbone().fingerprint != self.fingerprint_:
             raise ValueError(
@@ -427,9 +435,11 @@ class LLMNoteEncoder(
                 f"weights='adapter' needs fine_tuning='lora', got {self.fine_tuning!r}; without "
                 "an adapter use 'reference' or 'full'."
             )
-        resolve_device(self.device)
+        device = resolve_device(self.device)
         texts = join_columns(self._first_columns(X), self._headings())
-        self._forget_training()
+        self._forget_fit()
+        self.dtype_ = choose_dtype(self.dtype, device)
+        self._arithmetic = arithmetic_of(self.dtype_, device)
         if self.fine_tuning is not None:
             self._fine_tune(texts, y, groups)
         if self.weights == "full":
@@ -476,10 +486,24 @@ class LLMNoteEncoder(
             "compiled_windows": n_compiled,
         }
 
-    def _forget_training(self) -> None:
-        for name in (*_TUNED_ATTRIBUTES, "model_files_", "model_sha256_", "attention_"):
+    def _forget_fit(self) -> None:
+        others = ("model_files_", "model_sha256_", "attention_", "dtype_", *self._transient)
+        for name in (*_TUNED_ATTRIBUTES, *others):
             if hasattr(self, name):
                 delattr(self, name)
+
+    def _warn_of_other_arithmetic(self) -> None:
+        """Warn once where this machine computes the vectors differently than that of fit."""
+        here = arithmetic_of(self.dtype_, resolve_fitted_device(self.device))
+        if here != self._arithmetic and not hasattr(self, "_has_warned"):
+            self._has_warned = True
+            warnings.warn(
+                f"This LLMNoteEncoder was fitted with {self.dtype_} vectors computed on "
+                f"{self._arithmetic}; here, on {here}, they differ in the third digit. Fit with "
+                "dtype='float32' for the same vectors on every machine.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _fine_tune(self, texts: list[str | None], y, groups) -> None:
         """Train the model; keep what was trained in the attributes of `TunedWeights`."""
@@ -520,7 +544,7 @@ class LLMNoteEncoder(
                     # NaN would be read as: no note
                     raise ValueError(
                         f"model={self.model!r} gives vectors that are not finite: its weights are "
-                        f"damaged, or too large for dtype={self.dtype!r}. Get them again, or use "
+                        f"damaged, or too large for dtype={self.dtype_!r}. Get them again, or use "
                         "dtype='float32'."
                     )
                 n_chunks[rows] = np.bincount(block.note, minlength=block.size)

@@ -7,7 +7,7 @@ from sklearn.utils import column_or_1d
 
 from .._private_errors import no_values_in_errors
 from .._training import resolve_device
-from ._backbone import ModelParts, choose_dtype, tokenize
+from ._backbone import ModelParts, tokenize
 from ._chunking import chunk_tokens, split_notes, tokenize_in_parts
 from ._labels import check_length, label_matrix
 from ._special_tokens import prompt_tokens, special_tokens
@@ -40,7 +40,7 @@ def tuning_settings(encoder, y, seed: int) -> TuningSettings:
         max_chunks=encoder.max_chunks,
         pooling=encoder.pooling,
         chunk_pooling=encoder.chunk_pooling,
-        bfloat16=choose_dtype(encoder.dtype, device) == "bfloat16",
+        bfloat16=encoder.dtype_ == "bfloat16",
         device=device,
         checkpoint_dir=encoder.checkpoint_dir,
         seed=seed,

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _chunking, _embedding
+from sklearn_medfuse.notes import _backbone, _chunking, _embedding
 from sklearn_medfuse.notes._backbone import Backbone
 
 CANARY = "Zebulon Quixote"
@@ -219,6 +219,57 @@ def test_bfloat16_is_close_to_float32(note_encoder, notes):
     assert note_encoder(dtype="bfloat16").fit(notes).fingerprint_ == (
         note_encoder().fit(notes).fingerprint_
     )
+
+
+# dtype
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_is_float32_on_every_cpu(note_encoder, notes, round_trip, monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    encoder = note_encoder(dtype="auto").fit(notes)
+    assert encoder.dtype_ == "float32"
+    loaded = round_trip(encoder)
+    # no warning, which would be an error
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not native, raising=False)
+    np.testing.assert_array_equal(loaded.transform(notes), encoder.transform(notes))
+    assert loaded.dtype_ == "float32"
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_is_bfloat16_on_a_gpu_that_multiplies_it(monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    found = _backbone.choose_dtype("auto", torch.device("cuda"))
+    assert found == ("bfloat16" if native else "float32")
+    assert _backbone.choose_dtype("float16", torch.device("cuda")) == "float16"
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_half_precision_on_other_arithmetic_is_warned_of_once(
+    note_encoder, notes, round_trip, monkeypatch, native
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    encoder = note_encoder(dtype="bfloat16").fit(notes)
+    expected = encoder.transform(notes)
+    loaded = round_trip(encoder)
+    assert loaded.dtype_ == "bfloat16"
+    np.testing.assert_array_equal(loaded.transform(notes), expected)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not native, raising=False)
+    with pytest.warns(UserWarning, match="was fitted with bfloat16 vectors computed on a CPU"):
+        loaded.transform(notes)
+    loaded.transform(notes)
+    # what is said in this process is not kept for another one
+    with pytest.warns(UserWarning, match="differ in the third digit"):
+        round_trip(loaded).transform(notes)
+    assert loaded.fit_transform(notes).dtype == np.float32
+
+
+def test_the_dtype_of_fit_is_that_of_transform(note_encoder, notes):
+    encoder = note_encoder().fit(notes)
+    expected = encoder.transform(notes)
+    encoder.set_params(dtype="bfloat16")
+    np.testing.assert_array_equal(encoder.transform(notes), expected)
+    assert encoder.fit(notes).dtype_ == "bfloat16"
 
 
 def test_a_note_of_one_window_is_that_window(note_encoder):
