@@ -39,7 +39,7 @@ from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import _DIGEST_BYTES
 from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
 from sklearn_medfuse.datasets._step_cache import _digest
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 _LONGEST_SECONDS = 300
 

@@ -25,7 +25,7 @@ import torch
 from hardening_common import save_tiny_bert
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 MEGABYTE = 2**20
 CACHE_BYTES = 2**15

@@ -23,11 +23,11 @@ from sklearn_medfuse._sealed_folder import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
 from sklearn_medfuse.datasets._step_cache import StepCache
 from sklearn_medfuse.labs import _masked_lab
-from sklearn_medfuse.notes import _fine_tuning, _folder_cache, _model_files
-from sklearn_medfuse.notes._adapter import load_tuned_backbone
-from sklearn_medfuse.notes._backbone import load_backbone
-from sklearn_medfuse.notes._embedding_cache import process_cache
-from sklearn_medfuse.notes._gguf import OLDEST_TRANSFORMERS
+from sklearn_medfuse.notes._language_model import cache as _folder_cache
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._language_model.cache import process_cache
+from sklearn_medfuse.notes._language_model.source import OLDEST_TRANSFORMERS
+from sklearn_medfuse.notes._tuning.training import Training
 from sklearn_medfuse.persistence import PrivateMemory, load_model, save_model
 
 CANARY_TEXT = "Zebulon Quixote"
@@ -58,8 +58,7 @@ def note_encoder(model, **params):
 
 def forget():
     """As in a new process."""
-    for function in (load_backbone, load_tuned_backbone, _model_files.load_files):
-        function.cache_clear()
+    load_backbone.cache_clear()
     _folder_cache._open.cache_clear()
     process_cache.clear()
     gc.collect(0)
@@ -318,20 +317,20 @@ class TuningCheckpoint(LabCheckpoint):
     def write(self, folder, beside):
         """Fit, and keep the state of the first epoch."""
         save_tiny_bert(beside / "model")
-        run_epoch = _fine_tuning._run_epoch
+        run_epoch = Training.run_epoch
 
         def break_off(*args):
             if any(folder.glob("*.pt")):
                 raise InterruptedError
             run_epoch(*args)
 
-        _fine_tuning._run_epoch = break_off
+        Training.run_epoch = break_off
         try:
             self.read(folder, beside)
         except InterruptedError:
             pass
         finally:
-            _fine_tuning._run_epoch = run_epoch
+            Training.run_epoch = run_epoch
 
     def read(self, folder, beside):
         """Go on with the fit."""

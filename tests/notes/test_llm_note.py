@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _backbone, _chunking, _embedding
-from sklearn_medfuse.notes._backbone import Backbone
+from sklearn_medfuse.notes._language_model import backbone, embedding, windows
+from sklearn_medfuse.notes._language_model.backbone import Backbone
 
 CANARY = "Zebulon Quixote"
 
@@ -78,7 +78,7 @@ def test_batches_change_the_speed_only(note_encoder, notes, batch_tokens):
 
 def test_blocks_of_notes_change_nothing(note_encoder, notes, monkeypatch):
     expected = note_encoder().fit_transform(notes)
-    monkeypatch.setattr(_embedding, "_BLOCK_NOTES", 2)
+    monkeypatch.setattr(embedding, "_BLOCK_NOTES", 2)
     encoder = note_encoder()
     np.testing.assert_allclose(encoder.fit_transform(notes), expected, atol=1e-5)
     assert len(encoder.n_chunks_) == len(notes)
@@ -86,13 +86,13 @@ def test_blocks_of_notes_change_nothing(note_encoder, notes, monkeypatch):
 
 def test_a_note_of_a_million_characters_is_never_tokenised_at_once(note_encoder, monkeypatch):
     sizes = []
-    tokenize = Backbone.tokenize
+    tokenize = windows.tokenize
 
-    def record(self, texts):
+    def record(tokenizer, texts):
         sizes.extend(map(len, texts))
-        return tokenize(self, texts)
+        return tokenize(tokenizer, texts)
 
-    monkeypatch.setattr(Backbone, "tokenize", record)
+    monkeypatch.setattr(windows, "tokenize", record)
     note = "ab cd " * 170_000
     encoder = note_encoder(stride=0).fit([note, "short"])
     assert max(sizes) <= 100_000
@@ -140,22 +140,24 @@ def test_a_note_of_characters_that_the_tokenizer_drops_is_reported(minilm):
 
 def test_long_notes_fill_a_block_alone():
     texts = ["x" * 3_000_000, None, "x" * 2_000_000, "y", "z" * 5_000_000]
-    assert list(_embedding.blocks_of_notes(texts)) == [(0, 3), (3, 2)]
-    assert list(_embedding.blocks_of_notes([])) == []
+    assert list(embedding.blocks_of_notes(texts)) == [(0, 3), (3, 2)]
+    assert list(embedding.blocks_of_notes([])) == []
 
 
 @given(st.text(alphabet="ab \n", max_size=60), st.integers(1, 20))
 def test_cutting_a_text_loses_nothing(text, size):
-    parts = _chunking.cut_text(text, size)
+    parts = windows.cut_text(text, size)
     assert "".join(parts) == text
     assert max(map(len, parts)) <= size
 
 
 def test_fit_transform_tokenises_each_text_once(note_encoder, notes, monkeypatch):
     seen = []
-    tokenize = Backbone.tokenize
+    tokenize = windows.tokenize
     monkeypatch.setattr(
-        Backbone, "tokenize", lambda self, texts: seen.extend(texts) or tokenize(self, texts)
+        windows,
+        "tokenize",
+        lambda tokenizer, texts: seen.extend(texts) or tokenize(tokenizer, texts),
     )
     encoder = note_encoder()
     embedding = encoder.fit_transform(notes)
@@ -239,9 +241,9 @@ def test_auto_is_float32_on_every_cpu(note_encoder, notes, round_trip, monkeypat
 @pytest.mark.parametrize("native", [False, True])
 def test_auto_is_bfloat16_on_a_gpu_that_multiplies_it(monkeypatch, native):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
-    found = _backbone.choose_dtype("auto", torch.device("cuda"))
+    found = backbone.choose_dtype("auto", torch.device("cuda"))
     assert found == ("bfloat16" if native else "float32")
-    assert _backbone.choose_dtype("float16", torch.device("cuda")) == "float16"
+    assert backbone.choose_dtype("float16", torch.device("cuda")) == "float16"
 
 
 @pytest.mark.parametrize("native", [False, True])

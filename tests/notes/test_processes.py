@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._processes import Processes
+from sklearn_medfuse.notes._tuning.training import Processes
 
 N_PROCESSES = 2
 # the launcher takes PartialState's word for what a process runs on: here a part of the CPU
@@ -33,8 +33,7 @@ found = {}
 WATCHED_FIT = """
 import torch
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse.notes import _fine_tuning
-from sklearn_medfuse.notes._processes import Processes
+from sklearn_medfuse.notes._tuning.training import Processes, Training
 
 def flat(parameters):
     return torch.cat([
@@ -60,25 +59,27 @@ Processes.add_gradients, Checkpoint.save = add_gradients, save
 found["encoder"] = encoder
 """
 INTERRUPTED_FIT = """
-run_epoch = _fine_tuning._run_epoch
+run_epoch = Training.run_epoch
 
-def stop(*args):
-    if args[6] == 2:
+def stop(self, epoch, bar):
+    if epoch == 2:
         raise KeyboardInterrupt
-    run_epoch(*args)
+    run_epoch(self, epoch, bar)
 
 # only the main process sees the folder
 again = pickle.loads((folder / "fit.pickle").read_bytes())[0]
 again.set_params(checkpoint_dir=folder / f"resumed {state.process_index}")
-_fine_tuning._run_epoch = stop
+Training.run_epoch = stop
 try:
     again.fit(notes, y, groups=groups)
 except KeyboardInterrupt:
     found["files"] = len(list((folder / f"resumed {state.process_index}").glob("*")))
 epochs = []
-_fine_tuning._run_epoch = lambda *args: epochs.append(args[6]) or run_epoch(*args)
+Training.run_epoch = lambda self, epoch, bar: (
+    epochs.append(epoch) or run_epoch(self, epoch, bar)
+)
 again.fit(notes, y, groups=groups)
-_fine_tuning._run_epoch = run_epoch
+Training.run_epoch = run_epoch
 found["epochs"], found["resumed"] = epochs, again
 """
 UNSEEDED_FIT = """

@@ -12,15 +12,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 
-from sklearn_medfuse.notes import _folder_cache
-from sklearn_medfuse.notes._backbone import Backbone
-from sklearn_medfuse.notes._embedding_cache import (
-    LayeredCache,
+from sklearn_medfuse.notes._language_model import cache as _folder_cache
+from sklearn_medfuse.notes._language_model.backbone import Backbone
+from sklearn_medfuse.notes._language_model.cache import (
+    FolderCache,
     MemoryCache,
+    VectorCache,
     keyed_hash,
+    open_folder_cache,
     process_cache,
 )
-from sklearn_medfuse.notes._folder_cache import FolderCache, open_folder_cache
 
 CANARY = "Zebulon Quixote"
 
@@ -29,8 +30,9 @@ CANARY = "Zebulon Quixote"
 def cache(request, tmp_path):
     if request.param == "memory":
         return MemoryCache(10**6)
-    folder = FolderCache(tmp_path / "cache", 10**6)
-    return folder if request.param == "folder" else LayeredCache(MemoryCache(10), folder)
+    if request.param == "folder":
+        return FolderCache(tmp_path / "cache", 10**6)
+    return VectorCache(tmp_path / "cache", 10**6, MemoryCache(10))
 
 
 def test_gives_back_what_was_put_in(cache):
@@ -149,7 +151,7 @@ def test_a_cache_that_cannot_be_used_does_not_stop_the_work(tmp_path):
 WRITE = """
 import sys
 from pathlib import Path
-from sklearn_medfuse.notes._folder_cache import FolderCache
+from sklearn_medfuse.notes._language_model.cache import FolderCache
 cache = FolderCache(Path(sys.argv[1]), 10**8)
 for i in range(100):
     cache.put_many({sys.argv[2].encode() + b"%d" % i: cache.secret * 20})
