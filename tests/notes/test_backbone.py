@@ -99,7 +99,7 @@ def test_without_a_network_a_hub_id_that_is_not_on_disk_fails_with_the_remedy(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket.socket, "connect", blocked)
     monkeypatch.setattr(socket, "getaddrinfo", blocked)
-    # the hub's client waits between its attempts
+    # The hub's client waits between its attempts
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(OSError, match=r"'owner/name' .* Without a network: give the path"):
         encoder("owner/name").fit(["a"])
@@ -172,7 +172,7 @@ def test_the_same_weights_in_another_folder_are_taken(save_bert, tmp_path, tiny_
 
 
 def test_weights_that_the_files_lack_and_nobody_uses_do_not_count(save_bert, tmp_path):
-    # a checkpoint of the language model has no pooler, so that of the encoder is drawn at random
+    # A checkpoint of the language model has no pooler, so that of the encoder is drawn at random
     fitted = encoder(save_bert(tmp_path, model_class=BertForMaskedLM)).fit(["a"])
     expected = fitted.transform(["a"])
     load_backbone.cache_clear()
@@ -237,7 +237,7 @@ def test_loaded_once_per_process(tiny_bert):
     assert load_backbone.cache_info().misses == 1
 
 
-# sentence-transformers settings
+# Sentence-transformers settings
 
 
 @pytest.fixture

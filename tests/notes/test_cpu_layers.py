@@ -67,7 +67,7 @@ def kinds_of_modules(model):
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
 def test_fused_layers_give_the_librarys_states(family, activation):
     model = small_model(family, hidden_act=activation)
-    # norms and biases as random as the rest, so that none can be left out unseen
+    # Norms and biases as random as the rest, so that none can be left out unseen
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
         for parameter in model.parameters():
@@ -111,7 +111,7 @@ def test_bfloat16_states_are_near_those_of_float32(family):
 def test_attention_by_scores_is_torchs(monkeypatch, score_bytes, length):
     monkeypatch.setattr(cpu_layers, "_SCORE_BYTES", score_bytes)
     heads = torch.randn(3, length, 3, 2, 8, generator=torch.Generator().manual_seed(0))
-    # scores up to two hundred, which exp alone would not take
+    # Scores up to two hundred, which exp alone would not take
     heads = (6 * heads).permute(2, 0, 3, 1, 4)
     exact = F.scaled_dot_product_attention(*heads.double(), scale=0.3)
     found = attend_by_scores(*heads, 0.3)

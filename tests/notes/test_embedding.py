@@ -25,21 +25,15 @@ def anew(encoder, notes):
 
 
 def test_processes_give_the_same_bits_in_the_same_order(note_encoder, many_notes, own_workers):
-    encoder = note_encoder(batch_tokens=128).fit(many_notes)
-    expected = anew(encoder, many_notes)
-    found = anew(encoder.set_params(n_jobs=2), many_notes)
-    np.testing.assert_array_equal(found, expected)
-    # what they made is remembered here
-    assert encoder.cache_info().entries > 0
-
-
-def test_processes_take_fine_tuned_weights_along(note_encoder, many_notes, own_workers):
+    """Fine-tuned weights are taken along."""
     y = np.arange(len(many_notes)) % 2
     options = {"fine_tuning": "lora", "max_epochs": 1, "random_state": 0, "batch_tokens": 128}
     encoder = note_encoder(weights="full", **options).fit(many_notes, y)
     expected = anew(encoder, many_notes)
     found = anew(encoder.set_params(n_jobs=2), many_notes)
     np.testing.assert_array_equal(found, expected)
+    # What they made is remembered here
+    assert encoder.cache_info().entries > 0
 
 
 def test_a_parallel_config_is_followed(note_encoder, many_notes, monkeypatch):
@@ -95,7 +89,7 @@ def test_each_device_has_one_copy_and_all_work(note_encoder, many_notes, monkeyp
     found = anew(encoder.set_params(n_jobs=2), many_notes)
     np.testing.assert_array_equal(found, expected)
     assert sorted(map(str, seen.values())) == ["cpu", "cpu:0"]
-    # a second call copies nothing
+    # A second call copies nothing
     copies = len(seen)
     anew(encoder, many_notes)
     assert len(seen) == copies

@@ -1,9 +1,10 @@
 """A model in a GGUF file embeds as the model that the file was written from."""
 
 import importlib.util
+import pickle
+import shutil
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 import transformers
@@ -42,7 +43,7 @@ def test_vectors_are_those_of_the_model_in_the_file(tiny_gguf, tiny_llama, pooli
     vectors = found.transform(NOTES)
     assert np.isnan(vectors[1]).all()
     np.testing.assert_allclose(vectors, expected.transform(NOTES), atol=1e-5)
-    # vectors that hardly differ would agree whatever the weights
+    # Vectors that hardly differ would agree whatever the weights
     assert np.linalg.norm(vectors[0] - vectors[3]) > 0.1
 
 
@@ -56,22 +57,15 @@ def test_reading_the_file_shows_no_progress_bar(tiny_gguf, capsys):
 
 
 @known
-def test_a_saved_encoder_finds_its_file_again(tiny_gguf, round_trip):
-    fitted = encoder(tiny_gguf).fit(NOTES)
-    loaded = round_trip(fitted)
-    load_backbone.cache_clear()
-    np.testing.assert_array_equal(loaded.transform(NOTES), fitted.transform(NOTES))
-
-
-@known
-def test_full_weights_do_without_the_file(tiny_llama, tmp_path):
-    path = write_gguf(tiny_llama, tmp_path / "gone.gguf")
-    fitted = encoder(path, weights="full").fit(NOTES)
+@pytest.mark.parametrize("weights", ["reference", "full"])
+def test_a_saved_encoder_finds_its_file_again_or_does_without(tiny_gguf, tmp_path, weights):
+    path = Path(shutil.copy(tiny_gguf, tmp_path / "tiny.gguf"))
+    fitted = encoder(str(path), weights=weights).fit(NOTES)
     expected = fitted.transform(NOTES)
-    joblib.dump(fitted, tmp_path / "encoder.joblib")
-    (tmp_path / "gone.gguf").unlink()
+    loaded = pickle.loads(pickle.dumps(fitted))
     load_backbone.cache_clear()
-    loaded = joblib.load(tmp_path / "encoder.joblib")
+    if weights == "full":
+        path.unlink()
     np.testing.assert_array_equal(loaded.transform(NOTES), expected)
 
 
@@ -119,7 +113,7 @@ def test_quantization_is_the_files_own(tiny_gguf):
 
 
 @known
-@pytest.mark.parametrize("share", [0, 1e-4, 0.05, 0.5, 0.9999])
+@pytest.mark.parametrize("share", [0, 1e-4, 0.5, 0.9999])
 def test_a_file_cut_short_is_refused(tiny_gguf, tmp_path, share):
     content = Path(tiny_gguf).read_bytes()
     path = tmp_path / "short.gguf"

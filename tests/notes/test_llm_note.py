@@ -38,7 +38,7 @@ def words(n):
     return " ".join(f"word{i}" for i in range(n))
 
 
-# nothing is truncated
+# Nothing is truncated
 
 
 def test_every_token_of_a_long_note_reaches_the_model(note_encoder, embedded):
@@ -96,7 +96,7 @@ def test_a_note_of_a_million_characters_is_never_tokenised_at_once(note_encoder,
     note = "ab cd " * 170_000
     encoder = note_encoder(stride=0).fit([note, "short"])
     assert max(sizes) <= 100_000
-    # a byte is a token
+    # A byte is a token
     assert encoder.n_tokens_.tolist() == [len(note), 5]
 
 
@@ -109,11 +109,11 @@ def test_a_note_of_a_million_characters_takes_bounded_memory(note_encoder):
 
     note = "".join(f"{i} " for i in range(180_000))[:1_000_000]
     encoder = note_encoder(stride=0).fit(["short"])
-    # the peak starts anew
+    # The peak starts anew
     Path("/proc/self/clear_refs").write_text("5")
     before = mebibytes("VmRSS")
     embedding = encoder.fit_transform([note, "short"])
-    # it took 160; in one call of tokenizer and model, 1,000,000 x 64 states are 250 by themselves
+    # It took 160; in one call of tokenizer and model, 1,000,000 x 64 states are 250 by themselves
     assert mebibytes("VmHWM") - before < 400
     assert np.isfinite(embedding).all()
     assert encoder.report_["tokens"] == 1_000_005
@@ -188,7 +188,7 @@ def test_the_prompt_may_stand_around_every_window(note_encoder, embedded):
     np.testing.assert_array_equal(found, plain)
 
 
-# what an embedding is
+# What an embedding is
 
 
 def test_short_notes_are_embedded_as_sentence_transformers_does(minilm):
@@ -223,7 +223,7 @@ def test_bfloat16_is_close_to_float32(note_encoder, notes):
     )
 
 
-# dtype
+# Dtype
 
 
 @pytest.mark.parametrize("native", [False, True])
@@ -232,7 +232,7 @@ def test_auto_is_float32_on_every_cpu(note_encoder, notes, round_trip, monkeypat
     encoder = note_encoder(dtype="auto").fit(notes)
     assert encoder.dtype_ == "float32"
     loaded = round_trip(encoder)
-    # no warning, which would be an error
+    # No warning, which would be an error
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not native, raising=False)
     np.testing.assert_array_equal(loaded.transform(notes), encoder.transform(notes))
     assert loaded.dtype_ == "float32"
@@ -260,7 +260,7 @@ def test_half_precision_on_other_arithmetic_is_warned_of_once(
     with pytest.warns(UserWarning, match="was fitted with bfloat16 vectors computed on a CPU"):
         loaded.transform(notes)
     loaded.transform(notes)
-    # what is said in this process is not kept for another one
+    # What is said in this process is not kept for another one
     with pytest.warns(UserWarning, match="differ in the third digit"):
         round_trip(loaded).transform(notes)
     assert loaded.fit_transform(notes).dtype == np.float32
@@ -343,7 +343,7 @@ def test_poolings_differ(note_encoder, notes):
     assert not np.allclose(found[1], found[2])
 
 
-# absent notes
+# Absent notes
 
 
 @pytest.mark.parametrize("nothing", [None, np.nan, "", " \n\t", pd.NA, pd.NaT])
@@ -364,7 +364,7 @@ def test_one_note(note_encoder):
     assert note_encoder().fit_transform(["a"]).shape == (1, 16)
 
 
-# several columns
+# Several columns
 
 
 def test_columns_are_joined_under_their_names(note_encoder):
@@ -383,7 +383,7 @@ def test_unnamed_columns_get_numbers(note_encoder):
     )
 
 
-# input that is not text
+# Input that is not text
 
 
 @pytest.mark.parametrize("value", [31337, 31337.5, b"31337", ["31337"], {"31337": 1}])
@@ -435,12 +435,12 @@ def test_strange_characters(note_encoder, text):
 @pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
 def test_strange_characters_with_the_default_model(minilm, text):
     embedding = LLMNoteEncoder(dtype="float32", device="cpu").fit_transform([text, "plain"])
-    # what the tokenizer drops altogether is no note
+    # What the tokenizer drops altogether is no note
     assert np.isfinite(embedding[0]).all() or np.isnan(embedding[0]).all()
     assert np.isfinite(embedding[1]).all()
 
 
-# identical windows
+# Identical windows
 
 
 def test_identical_windows_are_embedded_once(note_encoder, embedded):
@@ -464,7 +464,7 @@ def test_other_settings_do_not_share_windows(note_encoder, notes, embedded, othe
     assert embedded
 
 
-# privacy
+# Privacy
 
 
 def test_a_pickle_is_small_and_holds_no_text(note_encoder):
