@@ -72,7 +72,7 @@ from sklearn_medfuse import (
 )
 
 # All that this script knows of the package's inside: the vectors kept in memory, to forget them.
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 MINUTES = 9
 GIB = 2**30

@@ -24,10 +24,9 @@ from notes_peers import AS_CALLED, installed_peers
 from torch.profiler import ProfilerActivity, profile
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._backbone import load_backbone
-from sklearn_medfuse.notes._chunking import split_notes
-from sklearn_medfuse.notes._embedding_cache import process_cache
-from sklearn_medfuse.notes._encoder_model import backbone_spec
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._language_model.cache import process_cache
+from sklearn_medfuse.notes._language_model.windows import tokenize
 
 OURS, EXACT = "ours, bfloat16", "ours, float32"
 SKRUB = "skrub TextEncoder"
@@ -49,9 +48,11 @@ def read_pieces(path, n_notes):
     else:
         notes = pd.read_parquet(path)["text"]
     notes = notes.dropna().tolist()[:n_notes]
-    pieces = split_notes(notes, "\n\n")[0]
-    backbone = load_backbone(backbone_spec(LLMNoteEncoder(device="cpu")))
-    lengths = np.array([len(ids) + backbone.n_special for ids in backbone.tokenize(pieces)])
+    pieces = [piece for note in notes for piece in note.split("\n\n") if piece.strip()]
+    backbone = load_backbone(LLMNoteEncoder(device="cpu")._spec())
+    lengths = np.array(
+        [len(ids) + backbone.n_special for ids in tokenize(backbone.tokenizer, pieces)]
+    )
     fits = lengths <= backbone.max_length
     print(
         f"{len(pieces)} pieces; left out as longer than {backbone.max_length} tokens, which peers "
@@ -78,7 +79,7 @@ def matmul_rate(rows=4096, repeats=5):
     inputs = [torch.randn(rows, layer.in_features, dtype=torch.bfloat16) for layer in layers]
     ways = [[layer.forward for layer in layers]]
     if hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        from sklearn_medfuse.notes._fused_layers import PrepackedLinear
+        from sklearn_medfuse.notes._language_model.cpu_layers import PrepackedLinear
 
         ways.append([PrepackedLinear(layer).forward for layer in layers])
     best = np.inf
@@ -118,8 +119,8 @@ def lowest_cosine(found, exact):
 
 def compare(encoders, texts, which, repeats):
     """One row per encoder: tokens per second, share of the matrix rate, cosine."""
-    backbone = load_backbone(backbone_spec(LLMNoteEncoder(device="cpu")))
-    n_tokens = sum(len(ids) + backbone.n_special for ids in backbone.tokenize(texts))
+    backbone = load_backbone(LLMNoteEncoder(device="cpu")._spec())
+    n_tokens = sum(len(ids) + backbone.n_special for ids in tokenize(backbone.tokenizer, texts))
     seconds, vectors = take_turns(encoders, texts, repeats)
     rate = matmul_rate()
     exact = vectors.get(AS_CALLED, vectors[EXACT])
@@ -139,8 +140,8 @@ def compare(encoders, texts, which, repeats):
 
 def give_parts(texts):
     """Print what tokenisation, padding and duplicates cost or save."""
-    backbone = load_backbone(backbone_spec(LLMNoteEncoder(device="cpu", dtype="bfloat16")))
-    seconds, ids = timed(lambda t: [len(i) for i in backbone.tokenize(t)], texts)
+    backbone = load_backbone(LLMNoteEncoder(device="cpu", dtype="bfloat16")._spec())
+    seconds, ids = timed(lambda t: [len(i) for i in tokenize(backbone.tokenizer, t)], texts)
     whole, _ = timed(our_encoder("bfloat16"), texts)
     widths = ids + backbone.n_special
     n_batches = max(1, len(widths) // 32)

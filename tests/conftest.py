@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._backbone import load_backbone
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 BERT_POSITIONS = 64

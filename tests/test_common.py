@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, MEDFuseClassifier
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 LABS = MaskedLabEncoder(max_epochs=3, d_model=16, n_layers=1, n_components=4)
 # whole batches in float64 without dropout: then weights equal repeated rows to the last digits

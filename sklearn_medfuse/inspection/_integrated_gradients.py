@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from ..fusion import MEDFuseClassifier
 from ..fusion._differentiable import differentiable_logits
 from ..notes import LLMNoteEncoder
-from ..notes._differentiable import DifferentiableNotes, TokenWindows
+from ..notes._language_model.gradients import Placed, TokenWindows
 from ._note_attributions import Span
 from ._variants import VariantModel, column_names
 
@@ -122,7 +122,7 @@ class _Path:
             )
         self.cells = model.X[self.columns]
         self.attributed = {self.columns.index(column) for column in note_columns}
-        self.notes = DifferentiableNotes(encoder)
+        self.notes = encoder._differentiable()
         self.classifier = pipe[1]
         self.place = pipe[0].output_indices_[name]
         self.encoded = np.asarray(pipe[0].transform(model.X), dtype=np.float64)

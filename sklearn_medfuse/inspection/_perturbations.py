@@ -96,7 +96,6 @@ class PanelImportance:
 
     See Also
     --------
-    sklearn_medfuse.plotting.PanelImportanceDisplay : Draws it.
 
     Examples
     --------

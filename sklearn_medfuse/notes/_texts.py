@@ -1,9 +1,14 @@
-"""From whatever holds notes to a list of clean strings, None where there is no note."""
+"""Input: notes as lists of clean strings, None where there is no note, and labels as a matrix."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import type_of_target
+
+from .._private_errors import no_values_in_errors
 
 
 class NoteColumnsMixin:
@@ -57,20 +62,7 @@ class NoteColumnsMixin:
 
 
 def check_notes(X) -> tuple[list[list], list[str] | None]:
-    """Take one or several columns of text apart.
-
-    Parameters
-    ----------
-    X : Series, list, array of shape (n,) or (n, k), or DataFrame with k columns
-        Texts; None, NaN and blank strings mean no note.
-
-    Returns
-    -------
-    columns : list of k lists of length n
-        The raw values, column by column.
-    names : list of k str, or None
-        Column names, where X has string ones.
-    """
+    """Raw values of a text column or several, column by column, and the names of named ones."""
     if isinstance(X, str | bytes):
         raise ValueError(
             "X is a single text; pass a list, a Series or a text column of a DataFrame."
@@ -129,7 +121,7 @@ def _clean(value, row: int, name: str) -> str | None:
     if isinstance(value, float | np.floating) and np.isnan(value):
         return None
     if not isinstance(value, str):
-        # the type alone: the value itself may be a lab result or an identifier
+        # The type alone: the value itself may be a lab result or an identifier
         raise TypeError(
             f"X holds a {type(value).__name__} instead of text in row {row} (counted from 0) of "
             f"column {name!r}; decode or convert the column to str, None or NaN where there is "
@@ -140,6 +132,26 @@ def _clean(value, row: int, name: str) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # a lone surrogate is no character; tokenizers refuse it
+        # A lone surrogate is no character; tokenizers refuse it
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
+
+
+def label_matrix(y, n_notes: int) -> np.ndarray:
+    """Labels as float32 0/1 of shape (n, n_labels); one column per class of a multi-class y."""
+    with no_values_in_errors():
+        kind = type_of_target(y, input_name="y")
+        if kind == "multilabel-indicator":
+            matrix = check_array(y, dtype=np.float32)
+        elif kind in {"binary", "multiclass"}:
+            matrix = LabelBinarizer().fit_transform(column_or_1d(y)).astype(np.float32)
+        else:
+            raise ValueError(f"y is {kind}; training takes classes, or 0/1 per label.")
+    check_length("y", len(matrix), n_notes)
+    return matrix
+
+
+def check_length(name: str, length: int, n_notes: int) -> None:
+    """Refuse an array without one entry per note."""
+    if length != n_notes:
+        raise ValueError(f"{name} has {length} entries, X has {n_notes} notes; they must agree.")

@@ -233,12 +233,12 @@ def test_an_encoder_by_reference_is_loaded_once_per_worker(
     expected = search_over(make_pipeline(note_encoder()), cohort)
 
     def forget():
-        from sklearn_medfuse.notes._backbone import load_backbone
+        from sklearn_medfuse.notes._language_model.backbone import load_backbone
 
         load_backbone.cache_clear()
 
     def misses():
-        from sklearn_medfuse.notes._backbone import load_backbone
+        from sklearn_medfuse.notes._language_model.backbone import load_backbone
 
         return load_backbone.cache_info().misses
 

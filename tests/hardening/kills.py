@@ -36,7 +36,7 @@ import torch
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 from ..ehr_tables import write_ehr_tables
 

@@ -23,7 +23,7 @@ from sklearn_medfuse import (
 from sklearn_medfuse._checkpoint import Checkpoint
 from sklearn_medfuse._sealed_folder import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo, load_mimic3, make_ehr_cohort
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 from sklearn_medfuse.persistence import PrivateMemory, load_model, save_model
 
 from ..ehr_tables import write_ehr_tables

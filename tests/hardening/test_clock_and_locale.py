@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_medfuse.notes import _folder_cache
-from sklearn_medfuse.notes._folder_cache import FolderCache
+from sklearn_medfuse.notes._language_model import cache as _folder_cache
+from sklearn_medfuse.notes._language_model.cache import FolderCache
 
 YEAR = 365 * 24 * 3600
 # Fit and predict, on tables with what a locale could spoil

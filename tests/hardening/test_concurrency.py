@@ -13,7 +13,7 @@ import torch
 from joblib.externals.loky import cpu_count
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 LAB_NAMES = ["a", "b", "c"]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork")

@@ -17,10 +17,10 @@ from sklearn_medfuse._device_memory import FittingRows, in_fitting_batches
 from sklearn_medfuse._nn.fusion_ensemble import FusionWithCritic
 from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
 from sklearn_medfuse.fusion._net import FusionNet
-from sklearn_medfuse.notes import _workers
-from sklearn_medfuse.notes._backbone import Backbone
-from sklearn_medfuse.notes._embedding_cache import process_cache
-from sklearn_medfuse.notes._tuning_task import TuningTask
+from sklearn_medfuse.notes._language_model import backbone, embedding
+from sklearn_medfuse.notes._language_model.backbone import Backbone
+from sklearn_medfuse.notes._language_model.cache import process_cache
+from sklearn_medfuse.notes._tuning.task import TuningTask
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_every_chunk_is_embedded_once(note_encoder, many_notes, limit_memory):
 
 
 def test_fit_transform_and_a_padded_model_too(note_encoder, many_notes, limit_memory, monkeypatch):
-    monkeypatch.setattr("sklearn_medfuse.notes._backbone.can_pack", lambda model: False)
+    monkeypatch.setattr(backbone, "can_pack", lambda model: False)
     expected = note_encoder(batch_tokens=1000).fit_transform(many_notes)
     process_cache.clear()
     limit_memory(200)
@@ -99,10 +99,10 @@ def test_fit_transform_and_a_padded_model_too(note_encoder, many_notes, limit_me
 def test_several_devices_too(note_encoder, tiny_llama, many_notes, limit_memory, monkeypatch):
     """Two names of the CPU stand for two GPUs."""
     devices = [torch.device("cpu"), torch.device("cpu", 0)]
-    monkeypatch.setattr("sklearn_medfuse.notes._backbone.can_pack", lambda model: False)
+    monkeypatch.setattr(backbone, "can_pack", lambda model: False)
     encoder = note_encoder(model=tiny_llama, batch_tokens=400, n_jobs=2).fit(many_notes)
     expected = anew(encoder.set_params(n_jobs=None), many_notes)
-    monkeypatch.setattr(_workers, "gpus", lambda device, n_workers: devices[:n_workers])
+    monkeypatch.setattr(embedding, "gpus", lambda device, n_workers: devices[:n_workers])
     limit_memory(100)
     with pytest.warns(UserWarning, match="batch_tokens=400") as caught:
         found = anew(encoder.set_params(n_jobs=2), many_notes)

@@ -9,8 +9,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.labs._masked_training import MaskedTrainer
-from sklearn_medfuse.notes._embedding_cache import process_cache
-from sklearn_medfuse.notes._folder_cache import FolderCache
+from sklearn_medfuse.notes._language_model.cache import FolderCache, process_cache
 from sklearn_medfuse.persistence import PrivateMemory
 
 from ..ehr_tables import write_ehr_tables
@@ -92,7 +91,7 @@ def test_a_cache_that_could_not_begin_is_done_without(note_encoder, notes, small
 
 
 def test_entries_come_again_once_there_is_room(small_disk, fill, monkeypatch):
-    monkeypatch.setattr("sklearn_medfuse.notes._folder_cache._PAUSE", 0.0)
+    monkeypatch.setattr("sklearn_medfuse.notes._language_model.cache._PAUSE", 0.0)
     cache = FolderCache(small_disk / "cache", 10**6)
     cache.put_many({b"a": b"1"})
     ballast = fill(small_disk)

@@ -23,11 +23,11 @@ from sklearn_medfuse._sealed_folder import _digest as digest_of
 from sklearn_medfuse._sealed_folder import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
 from sklearn_medfuse.datasets._step_cache import StepCache, _digest
-from sklearn_medfuse.notes._backbone import load_backbone
-from sklearn_medfuse.notes._folder_cache import FolderCache
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._language_model.cache import FolderCache
 from sklearn_medfuse.persistence import load_model, save_model
 
-from ..notes.test_gguf import write_gguf
+from ..notes.tiny_gguf import write_gguf
 from .fuzzing import BAD, Bench, fuzz, table
 from .mutations import Canary
 from .scale import SCALE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 from .scale import SCALE
 

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
-from sklearn_medfuse.notes._backbone import Backbone
-from sklearn_medfuse.notes._embedding_cache import process_cache
-from sklearn_medfuse.notes._folder_cache import FolderCache, open_folder_cache
+from sklearn_medfuse.notes._language_model import cache as _cache
+from sklearn_medfuse.notes._language_model.backbone import Backbone
+from sklearn_medfuse.notes._language_model.cache import (
+    FolderCache,
+    open_folder_cache,
+    process_cache,
+)
 
 from ..ehr_tables import write_ehr_tables
 
@@ -44,7 +48,7 @@ def test_what_an_embedding_cache_holds_is_used(
     make_read_only(folder)
     files = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     cache = FolderCache(folder, 2**30)
-    monkeypatch.setattr("sklearn_medfuse.notes._encoder_model.open_folder_cache", lambda *_: cache)
+    monkeypatch.setattr(_cache, "open_folder_cache", lambda *_: cache)
     embedded = []
     embed = Backbone.embed
     monkeypatch.setattr(

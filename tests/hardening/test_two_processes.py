@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
-from sklearn_medfuse.notes import _folder_cache
-from sklearn_medfuse.notes._folder_cache import FolderCache
+from sklearn_medfuse.notes._language_model import cache as _folder_cache
+from sklearn_medfuse.notes._language_model.cache import FolderCache
 
 from ..ehr_tables import write_ehr_tables
 

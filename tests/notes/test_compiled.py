@@ -9,15 +9,16 @@ import torch
 from sklearn.base import clone
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from sklearn_medfuse.notes import _compiled
-from sklearn_medfuse.notes._compiled import CompiledForward, resolve_compile
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes import _llm_note
+from sklearn_medfuse.notes._language_model import backbone, embedding
+from sklearn_medfuse.notes._language_model.backbone import CompiledForward, resolve_compile
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
-# widths of 8 to 64 tokens, each for several notes
+# Widths of 8 to 64 tokens, each for several notes
 NOTES = ["x" * (7 * i + j) for i in range(1, 8) for j in range(3)] + [None]
 
 
-# the decision, by a clock that only the two ways move
+# The decision, by a clock that only the two ways move
 
 
 class Ways:
@@ -55,7 +56,7 @@ def run_batches(forward, n_batches, tokens_left=10**6, n_tokens=100):
 def test_the_faster_way_stays_after_one_trial():
     ways = Ways()
     assert run_batches(ways.forward("auto"), 8) == [False] * 5 + [True] * 3
-    # the fifth batch ran plain, then compiled once to compile, then twice each way
+    # The fifth batch ran plain, then compiled once to compile, then twice each way
     assert ways.calls[4:10] == ["plain", "compiled", "plain", "plain", "compiled", "compiled"]
     assert ways.calls[10:] == ["compiled"] * 3
 
@@ -70,7 +71,7 @@ def test_the_slower_way_is_tried_once_and_left():
 @pytest.mark.parametrize(("tokens_left", "tried"), [(59_000, False), (61_000, True)])
 def test_a_trial_needs_ten_minutes_of_work_ahead(tokens_left, tried):
     ways = Ways()
-    # a hundred tokens a second
+    # A hundred tokens a second
     run_batches(ways.forward("auto"), 6, tokens_left)
     assert ("compiled" in ways.calls) == tried
 
@@ -107,7 +108,7 @@ def test_a_failure_is_told_once_and_the_plain_way_goes_on(when, error):
         assert run_batches(forward, 8) == [False] * 8
     assert len(caught) == 1
     assert str(error) not in str(caught[0].message)
-    # a copy on another device says nothing more
+    # A copy on another device says nothing more
     other = Ways(error=error)
     copied = CompiledForward(partial(other.run, "plain"), other.compile, True, told=forward.told)
     assert run_batches(copied, 1) == [False]
@@ -117,7 +118,7 @@ def test_out_of_memory_is_for_smaller_batches_to_solve():
     forward = Ways(error=torch.OutOfMemoryError("CUDA")).forward(True)
     with pytest.raises(torch.OutOfMemoryError):
         forward(1, 0, x=0)
-    # in a trial it only says that the plain way takes less
+    # In a trial it only says that the plain way takes less
     assert run_batches(Ways(error=torch.OutOfMemoryError("CUDA")).forward("auto"), 8) == [False] * 8
 
 
@@ -147,14 +148,14 @@ def test_auto_is_for_gpus_alone(compile, device, placed, expected):
     assert resolve_compile(compile, torch.device(device), placed) == expected
 
 
-# the encoder, with a compiler that needs no C++
+# The encoder, with a compiler that needs no C++
 
 
 @pytest.fixture
 def graphs(monkeypatch):
     """Stand in for inductor; counts the graphs that were compiled."""
     counter = CompileCounterWithBackend("eager")
-    monkeypatch.setattr(_compiled.torch, "compile", partial(torch.compile, backend=counter))
+    monkeypatch.setattr(backbone.torch, "compile", partial(torch.compile, backend=counter))
     yield counter
     torch.compiler.reset()
 
@@ -173,9 +174,9 @@ def test_compiled_vectors_are_those_of_the_plain_model(note_encoder, request, gr
     found = encoder.fit_transform(NOTES)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert encoder.report_["compiled_windows"] == encoder.report_["windows"] == 21
-    # lengths and numbers of rows are symbols: one graph, and one where a single row is special
+    # Lengths and numbers of rows are symbols: one graph, and one where a single row is special
     assert 1 <= graphs.frame_count <= 2
-    # nothing was embedded this time
+    # Nothing was embedded this time
     assert encoder.fit(NOTES).report_["compiled_windows"] == 0
 
 
@@ -204,7 +205,7 @@ def test_nothing_compiled_is_kept(note_encoder, graphs, global_random_state):
 def test_a_compiled_model_finds_what_a_plain_padded_one_put_into_the_cache(
     note_encoder, monkeypatch, graphs
 ):
-    monkeypatch.setattr("sklearn_medfuse.notes._backbone.can_pack", lambda model: False)
+    monkeypatch.setattr(backbone, "can_pack", lambda model: False)
     expected = note_encoder().fit_transform(NOTES)
     np.testing.assert_array_equal(note_encoder(compile=True).fit_transform(NOTES), expected)
     assert graphs.frame_count == 0
@@ -224,7 +225,7 @@ def test_a_compiler_that_is_not_there_costs_one_warning(note_encoder, monkeypatc
     def broken(graph, inputs):
         raise FileNotFoundError("g++")
 
-    monkeypatch.setattr(_compiled.torch, "compile", partial(torch.compile, backend=broken))
+    monkeypatch.setattr(backbone.torch, "compile", partial(torch.compile, backend=broken))
     expected = note_encoder().fit_transform(NOTES)
     process_cache.clear()
     encoder = note_encoder(compile=True, batch_tokens=64)
@@ -245,14 +246,14 @@ def test_auto_knows_how_much_is_left(note_encoder, monkeypatch):
             seen.append((n_tokens, tokens_left))
             return super().__call__(n_tokens, tokens_left, **inputs)
 
-    monkeypatch.setattr(_compiled, "CompiledForward", Watched)
-    monkeypatch.setattr("sklearn_medfuse.notes._encoder_model.resolve_compile", lambda *_: "auto")
-    monkeypatch.setattr("sklearn_medfuse.notes._embedding._BLOCK_NOTES", 10)
+    monkeypatch.setattr(backbone, "CompiledForward", Watched)
+    monkeypatch.setattr(_llm_note, "resolve_compile", lambda *_: "auto")
+    monkeypatch.setattr(embedding, "_BLOCK_NOTES", 10)
     # 40 windows of 32 tokens with the special ones, all different
     notes = [chr(97 + i // 26) + chr(97 + i % 26) + "y" * 28 for i in range(40)]
     note_encoder(batch_tokens=128).fit_transform(notes)
     assert [n for n, _ in seen] == [128, 128, 64] * 4
     left = [tokens for _, tokens in seen]
-    # what later blocks bring is guessed without padding and special tokens
+    # What later blocks bring is guessed without padding and special tokens
     assert left[:3] == [192 + 900, 64 + 900, 900]
     assert left[-3:] == [192, 64, 0]

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes import _chunking, _embedding
-from sklearn_medfuse.notes._backbone import Backbone
+from sklearn_medfuse.notes._language_model import backbone, embedding, windows
+from sklearn_medfuse.notes._language_model.backbone import Backbone
 
 CANARY = "Zebulon Quixote"
 
@@ -38,7 +38,7 @@ def words(n):
     return " ".join(f"word{i}" for i in range(n))
 
 
-# nothing is truncated
+# Nothing is truncated
 
 
 def test_every_token_of_a_long_note_reaches_the_model(note_encoder, embedded):
@@ -78,7 +78,7 @@ def test_batches_change_the_speed_only(note_encoder, notes, batch_tokens):
 
 def test_blocks_of_notes_change_nothing(note_encoder, notes, monkeypatch):
     expected = note_encoder().fit_transform(notes)
-    monkeypatch.setattr(_embedding, "_BLOCK_NOTES", 2)
+    monkeypatch.setattr(embedding, "_BLOCK_NOTES", 2)
     encoder = note_encoder()
     np.testing.assert_allclose(encoder.fit_transform(notes), expected, atol=1e-5)
     assert len(encoder.n_chunks_) == len(notes)
@@ -86,17 +86,17 @@ def test_blocks_of_notes_change_nothing(note_encoder, notes, monkeypatch):
 
 def test_a_note_of_a_million_characters_is_never_tokenised_at_once(note_encoder, monkeypatch):
     sizes = []
-    tokenize = Backbone.tokenize
+    tokenize = windows.tokenize
 
-    def record(self, texts):
+    def record(tokenizer, texts):
         sizes.extend(map(len, texts))
-        return tokenize(self, texts)
+        return tokenize(tokenizer, texts)
 
-    monkeypatch.setattr(Backbone, "tokenize", record)
+    monkeypatch.setattr(windows, "tokenize", record)
     note = "ab cd " * 170_000
     encoder = note_encoder(stride=0).fit([note, "short"])
     assert max(sizes) <= 100_000
-    # a byte is a token
+    # A byte is a token
     assert encoder.n_tokens_.tolist() == [len(note), 5]
 
 
@@ -109,11 +109,11 @@ def test_a_note_of_a_million_characters_takes_bounded_memory(note_encoder):
 
     note = "".join(f"{i} " for i in range(180_000))[:1_000_000]
     encoder = note_encoder(stride=0).fit(["short"])
-    # the peak starts anew
+    # The peak starts anew
     Path("/proc/self/clear_refs").write_text("5")
     before = mebibytes("VmRSS")
     embedding = encoder.fit_transform([note, "short"])
-    # it took 160; in one call of tokenizer and model, 1,000,000 x 64 states are 250 by themselves
+    # It took 160; in one call of tokenizer and model, 1,000,000 x 64 states are 250 by themselves
     assert mebibytes("VmHWM") - before < 400
     assert np.isfinite(embedding).all()
     assert encoder.report_["tokens"] == 1_000_005
@@ -140,22 +140,24 @@ def test_a_note_of_characters_that_the_tokenizer_drops_is_reported(minilm):
 
 def test_long_notes_fill_a_block_alone():
     texts = ["x" * 3_000_000, None, "x" * 2_000_000, "y", "z" * 5_000_000]
-    assert list(_embedding.blocks_of_notes(texts)) == [(0, 3), (3, 2)]
-    assert list(_embedding.blocks_of_notes([])) == []
+    assert list(embedding.blocks_of_notes(texts)) == [(0, 3), (3, 2)]
+    assert list(embedding.blocks_of_notes([])) == []
 
 
 @given(st.text(alphabet="ab \n", max_size=60), st.integers(1, 20))
 def test_cutting_a_text_loses_nothing(text, size):
-    parts = _chunking.cut_text(text, size)
+    parts = windows.cut_text(text, size)
     assert "".join(parts) == text
     assert max(map(len, parts)) <= size
 
 
 def test_fit_transform_tokenises_each_text_once(note_encoder, notes, monkeypatch):
     seen = []
-    tokenize = Backbone.tokenize
+    tokenize = windows.tokenize
     monkeypatch.setattr(
-        Backbone, "tokenize", lambda self, texts: seen.extend(texts) or tokenize(self, texts)
+        windows,
+        "tokenize",
+        lambda tokenizer, texts: seen.extend(texts) or tokenize(tokenizer, texts),
     )
     encoder = note_encoder()
     embedding = encoder.fit_transform(notes)
@@ -186,7 +188,7 @@ def test_the_prompt_may_stand_around_every_window(note_encoder, embedded):
     np.testing.assert_array_equal(found, plain)
 
 
-# what an embedding is
+# What an embedding is
 
 
 def test_short_notes_are_embedded_as_sentence_transformers_does(minilm):
@@ -219,6 +221,57 @@ def test_bfloat16_is_close_to_float32(note_encoder, notes):
     assert note_encoder(dtype="bfloat16").fit(notes).fingerprint_ == (
         note_encoder().fit(notes).fingerprint_
     )
+
+
+# Dtype
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_is_float32_on_every_cpu(note_encoder, notes, round_trip, monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    encoder = note_encoder(dtype="auto").fit(notes)
+    assert encoder.dtype_ == "float32"
+    loaded = round_trip(encoder)
+    # No warning, which would be an error
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not native, raising=False)
+    np.testing.assert_array_equal(loaded.transform(notes), encoder.transform(notes))
+    assert loaded.dtype_ == "float32"
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_is_bfloat16_on_a_gpu_that_multiplies_it(monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    found = backbone.choose_dtype("auto", torch.device("cuda"))
+    assert found == ("bfloat16" if native else "float32")
+    assert backbone.choose_dtype("float16", torch.device("cuda")) == "float16"
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_half_precision_on_other_arithmetic_is_warned_of_once(
+    note_encoder, notes, round_trip, monkeypatch, native
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    encoder = note_encoder(dtype="bfloat16").fit(notes)
+    expected = encoder.transform(notes)
+    loaded = round_trip(encoder)
+    assert loaded.dtype_ == "bfloat16"
+    np.testing.assert_array_equal(loaded.transform(notes), expected)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not native, raising=False)
+    with pytest.warns(UserWarning, match="was fitted with bfloat16 vectors computed on a CPU"):
+        loaded.transform(notes)
+    loaded.transform(notes)
+    # What is said in this process is not kept for another one
+    with pytest.warns(UserWarning, match="differ in the third digit"):
+        round_trip(loaded).transform(notes)
+    assert loaded.fit_transform(notes).dtype == np.float32
+
+
+def test_the_dtype_of_fit_is_that_of_transform(note_encoder, notes):
+    encoder = note_encoder().fit(notes)
+    expected = encoder.transform(notes)
+    encoder.set_params(dtype="bfloat16")
+    np.testing.assert_array_equal(encoder.transform(notes), expected)
+    assert encoder.fit(notes).dtype_ == "bfloat16"
 
 
 def test_a_note_of_one_window_is_that_window(note_encoder):
@@ -290,7 +343,7 @@ def test_poolings_differ(note_encoder, notes):
     assert not np.allclose(found[1], found[2])
 
 
-# absent notes
+# Absent notes
 
 
 @pytest.mark.parametrize("nothing", [None, np.nan, "", " \n\t", pd.NA, pd.NaT])
@@ -311,7 +364,7 @@ def test_one_note(note_encoder):
     assert note_encoder().fit_transform(["a"]).shape == (1, 16)
 
 
-# several columns
+# Several columns
 
 
 def test_columns_are_joined_under_their_names(note_encoder):
@@ -330,7 +383,7 @@ def test_unnamed_columns_get_numbers(note_encoder):
     )
 
 
-# input that is not text
+# Input that is not text
 
 
 @pytest.mark.parametrize("value", [31337, 31337.5, b"31337", ["31337"], {"31337": 1}])
@@ -382,12 +435,12 @@ def test_strange_characters(note_encoder, text):
 @pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
 def test_strange_characters_with_the_default_model(minilm, text):
     embedding = LLMNoteEncoder(dtype="float32", device="cpu").fit_transform([text, "plain"])
-    # what the tokenizer drops altogether is no note
+    # What the tokenizer drops altogether is no note
     assert np.isfinite(embedding[0]).all() or np.isnan(embedding[0]).all()
     assert np.isfinite(embedding[1]).all()
 
 
-# identical windows
+# Identical windows
 
 
 def test_identical_windows_are_embedded_once(note_encoder, embedded):
@@ -411,7 +464,7 @@ def test_other_settings_do_not_share_windows(note_encoder, notes, embedded, othe
     assert embedded
 
 
-# privacy
+# Privacy
 
 
 def test_a_pickle_is_small_and_holds_no_text(note_encoder):

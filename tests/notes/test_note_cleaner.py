@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn_medfuse import NoteCleaner
 from sklearn_medfuse._note_sections import section_name, split_sections
 
-# in the manner of MIMIC's discharge summaries; nobody's
+# In the manner of MIMIC's discharge summaries; nobody's
 DISCHARGE = """\
 Admission Date:  [**2151-7-16**]       Discharge Date:  [**2151-8-4**]
 
@@ -44,7 +44,7 @@ def removed(note, **parameters):
     return NoteCleaner(**parameters).fit([note]).removed_
 
 
-# marks
+# Marks
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_mimic_iv_mark_can_be_the_placeholder():
     assert clean("Dr. [**Last Name**] and ___.", placeholder="___") == "Dr. ___ and ___."
 
 
-# blanks, rules, tables
+# Blanks, rules, tables
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_findings_are_no_empty_tables(note):
     assert clean(note) == note
 
 
-# copies
+# Copies
 
 
 def test_second_copies_of_a_paragraph_go():
@@ -141,7 +141,7 @@ def test_a_heading_with_other_text_below_stays():
     assert clean(note) == note
 
 
-# sections
+# Sections
 
 
 def test_sections_of_a_discharge_summary():
@@ -220,7 +220,7 @@ def test_a_column_without_heading_is_a_section_by_its_name():
     assert none.removed_["notes"] == 1
 
 
-# patterns
+# Patterns
 
 
 def test_patterns_come_first_and_are_counted():
@@ -238,7 +238,7 @@ def test_wrong_patterns_are_refused(entry):
         NoteCleaner(patterns=[("a", "b"), entry]).fit(["note"])
 
 
-# what is counted
+# What is counted
 
 
 def test_counts_of_several_notes():
@@ -261,7 +261,7 @@ def test_nothing_to_remove_is_counted_as_nothing():
     assert not any(counts.values())
 
 
-# missing
+# Missing
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_paragraphs_are_windows_of_the_encoder(note_encoder):
     assert pipe[-1].n_chunks_.tolist() == [2]
 
 
-# a million characters
+# A million characters
 
 
 MILLION = {
@@ -309,7 +309,7 @@ def test_a_million_characters_take_linear_time(kind):
     assert process_time() - start < 5
 
 
-# the contract, which scikit-learn does not check for an estimator of text
+# The contract, which scikit-learn does not check for an estimator of text
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=80)), min_size=1, max_size=4))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._processes import Processes
+from sklearn_medfuse.notes._tuning.training import Processes
 
 N_PROCESSES = 2
-# the launcher takes PartialState's word for what a process runs on: here a part of the CPU
+# The launcher takes PartialState's word for what a process runs on: here a part of the CPU
 LAUNCHER = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(N_PROCESSES)]
 LAUNCHER += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
 LAUNCHER += ["--main_process_port", "0"]
@@ -33,8 +33,7 @@ found = {}
 WATCHED_FIT = """
 import torch
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse.notes import _fine_tuning
-from sklearn_medfuse.notes._processes import Processes
+from sklearn_medfuse.notes._tuning.training import Processes, Training
 
 def flat(parameters):
     return torch.cat([
@@ -60,25 +59,27 @@ Processes.add_gradients, Checkpoint.save = add_gradients, save
 found["encoder"] = encoder
 """
 INTERRUPTED_FIT = """
-run_epoch = _fine_tuning._run_epoch
+run_epoch = Training.run_epoch
 
-def stop(*args):
-    if args[6] == 2:
+def stop(self, epoch, bar):
+    if epoch == 2:
         raise KeyboardInterrupt
-    run_epoch(*args)
+    run_epoch(self, epoch, bar)
 
-# only the main process sees the folder
+# Only the main process sees the folder
 again = pickle.loads((folder / "fit.pickle").read_bytes())[0]
 again.set_params(checkpoint_dir=folder / f"resumed {state.process_index}")
-_fine_tuning._run_epoch = stop
+Training.run_epoch = stop
 try:
     again.fit(notes, y, groups=groups)
 except KeyboardInterrupt:
     found["files"] = len(list((folder / f"resumed {state.process_index}").glob("*")))
 epochs = []
-_fine_tuning._run_epoch = lambda *args: epochs.append(args[6]) or run_epoch(*args)
+Training.run_epoch = lambda self, epoch, bar: (
+    epochs.append(epoch) or run_epoch(self, epoch, bar)
+)
 again.fit(notes, y, groups=groups)
-_fine_tuning._run_epoch = run_epoch
+Training.run_epoch = run_epoch
 found["epochs"], found["resumed"] = epochs, again
 """
 UNSEEDED_FIT = """
@@ -169,12 +170,14 @@ def alone(tuned_encoder, stays):
     return SimpleNamespace(encoder=encoder, gradients=gradients)
 
 
+@pytest.mark.slow
 def test_both_processes_end_with_the_same_adapter(launched):
     main, other = launched.main.encoder, launched.other.encoder
     assert main.tuned_data_ == other.tuned_data_
     assert main.validation_loss_ == other.validation_loss_
 
 
+@pytest.mark.slow
 def test_the_result_is_that_of_one_process_with_as_many_notes_per_step(
     launched, alone, tuned_encoder, stays
 ):
@@ -186,6 +189,7 @@ def test_the_result_is_that_of_one_process_with_as_many_notes_per_step(
     assert np.abs(expected.transform(notes) - frozen).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_gradients_are_averaged_over_the_processes(launched, alone):
     main, other = launched.main, launched.other
     # 5 batches: the last step of each epoch has one, which the main process takes
@@ -195,15 +199,17 @@ def test_gradients_are_averaged_over_the_processes(launched, alone):
         np.testing.assert_allclose(main.all[step], main.own[step] + other.own[step], atol=1e-7)
         assert np.abs(main.own[step]).max() > 0
         assert (np.abs(other.own[step]).max() > 0) == (step % 3 < 2)
-        # weights drift apart in their last digits from step to step
+        # Weights drift apart in their last digits from step to step
         np.testing.assert_allclose(main.all[step], expected, atol=1e-6 * 10 ** (step / 4))
 
 
+@pytest.mark.slow
 def test_only_the_main_process_writes_checkpoints(launched):
     assert (launched.main.saves, launched.other.saves) == (4, 0)
     assert launched.left == []
 
 
+@pytest.mark.slow
 def test_interrupted_processes_go_on_from_the_main_ones_checkpoint(launched):
     assert (launched.main.files, launched.other.files) == (1, 0)
     for found in (launched.main, launched.other):
@@ -212,10 +218,12 @@ def test_interrupted_processes_go_on_from_the_main_ones_checkpoint(launched):
         assert found.resumed.validation_loss_ == launched.main.encoder.validation_loss_
 
 
+@pytest.mark.slow
 def test_without_a_random_state_they_draw_the_same(launched):
     assert launched.main.unseeded.tuned_data_ == launched.other.unseeded.tuned_data_
 
 
+@pytest.mark.slow
 def test_processes_with_other_notes_are_refused(launched):
     for found in (launched.main, launched.other):
         assert "were not given the same model, notes" in found.message

@@ -1,8 +1,7 @@
-"""What was embedded before, in a folder that processes share.
+"""What was embedded before, under keyed hashes: in this process, and in a folder that outlasts it.
 
-The store is the standard library's sqlite: processes may write together, a crash leaves no half
-entry, and reading one runs no code. diskcache unpickles what it finds and has had no release for
-years; lmdb needs a compiled dependency and a size fixed in advance.
+A cross-validation embeds each window once. The folder's store is the standard library's sqlite:
+processes may write together, a crash leaves no half entry, and reading one runs no code.
 """
 
 import functools
@@ -13,46 +12,126 @@ import sqlite3
 import threading
 import time
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
-from .._private_files import load_key, make_private_folder, remove_abandoned
-from ._embedding_cache import KEY_BYTES, CacheInfo
+from ..._private_files import load_key, make_private_folder, remove_abandoned
 
 Result = TypeVar("Result")
 
+KEY_BYTES = 32
 # sqlite waits so long for another process's write
 _TIMEOUT = 60.0
-# after a write that failed none is tried for so long: one that waits in vain holds up the work
+# After a write that failed none is tried for so long: one that waits in vain holds up the work
 _PAUSE = 60.0
-# keys per question; sqlite takes 999 parameters in every build
+# Keys per question; sqlite takes 999 parameters in every build
 _AT_ONCE = 500
-# seconds by which the time of last use may lag, so that reading does not write
+# Seconds by which the time of last use may lag, so that reading does not write
 _USE_LAG = 600
-# share of the limit that is left when entries are dropped
+# Share of the limit that is left when entries are dropped
 _KEPT = 0.9
-# failures after which what is held can still be read, where a new connection might not come
+# Failures after which what is held can still be read, where a new connection might not come
 _ONLY_WRITING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
     key BLOB PRIMARY KEY, value BLOB NOT NULL, checksum BLOB NOT NULL, used INTEGER NOT NULL
 )
 """
-# as sqlite writes it down
+# As sqlite writes it down
 _TABLE_AS_KEPT = _TABLE.strip().replace("IF NOT EXISTS ", "")
 
 
-@functools.lru_cache(maxsize=8)
-def _open(folder: str, max_bytes: int, process: int) -> "FolderCache":
-    return FolderCache(Path(folder), max_bytes)
+class CacheInfo(NamedTuple):
+    """State of a cache.
+
+    Attributes
+    ----------
+    hits, misses : int
+        Entries found and not found by this process.
+    entries : int
+        Entries held: vectors of windows, and which windows make up a piece of text.
+    n_bytes : int
+        Their size.
+    max_bytes : int
+        The size that is kept to.
+    """
+
+    hits: int
+    misses: int
+    entries: int
+    n_bytes: int
+    max_bytes: int
 
 
-def open_folder_cache(folder, max_bytes: int) -> "FolderCache":
-    """Open a folder once per process; a forked one has to open its own connection."""
-    return _open(str(Path(folder).absolute()), max_bytes, os.getpid())
+def keyed_hash(secret: bytes, context: bytes, content: bytes) -> bytes:
+    """Key of a content under a context; without the secret no content can be guessed from it."""
+    # The context's length keeps the border between the two in the hash
+    digest = hashlib.blake2b(key=secret, digest_size=KEY_BYTES)
+    digest.update(len(context).to_bytes(8, "little"))
+    digest.update(context)
+    digest.update(content)
+    return digest.digest()
+
+
+class MemoryCache:
+    """Least-recently-used store of this process, bounded by the bytes of its entries."""
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self.secret = secrets.token_bytes(KEY_BYTES)
+        self._entries: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bytes = self._hits = self._misses = 0
+        self._lock = threading.Lock()
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the entries that are held."""
+        found = {}
+        with self._lock:
+            for key in keys:
+                if key in self._entries:
+                    found[key] = self._entries[key]
+                    self._entries.move_to_end(key)
+                    self._hits += 1
+                else:
+                    self._misses += 1
+        return found
+
+    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep entries, at the cost of the least recently used ones."""
+        with self._lock:
+            for key, value in entries.items():
+                if key not in self._entries:
+                    self._entries[key] = value
+                    self._bytes += len(value)
+            while self._bytes > self.max_bytes:
+                self._bytes -= len(self._entries.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self._bytes = self._hits = self._misses = 0
+
+    def after_fork(self) -> None:
+        """Have a lock of the new process's own: a thread that is not in it may hold the old one."""
+        self._lock = threading.Lock()
+
+    def info(self) -> CacheInfo:
+        """Return counts and sizes."""
+        with self._lock:
+            return CacheInfo(
+                self._hits, self._misses, len(self._entries), self._bytes, self.max_bytes
+            )
+
+
+# 256 MiB hold 170,000 windows of a 384-wide model
+process_cache = MemoryCache(2**28)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=process_cache.after_fork)
 
 
 class FolderCache:
@@ -66,7 +145,7 @@ class FolderCache:
     Parameters
     ----------
     folder : Path
-        Made where it is not there.
+        Made where it does not exist.
     max_bytes : int
         Size of the file at most.
     """
@@ -117,14 +196,14 @@ class FolderCache:
         found = {key: value for key, value, check, _ in rows if self._is_whole(key, value, check)}
         torn = [(key,) for key, *_ in rows if key not in found]
         now = int(time.time())
-        # one used later than now was written before the clock was set back
+        # One used later than now was written before the clock was set back
         stale = [
             (now, key)
             for key, *_, used in rows
             if key in found and not (isinstance(used, int) and abs(now - used) <= _USE_LAG)
         ]
         if (stale or torn) and self._can_write:
-            # what was found is good whether this can be noted or not
+            # What was found is good whether this can be noted or not
             with suppress(sqlite3.OperationalError), connection:
                 connection.executemany("UPDATE entries SET used = ? WHERE key = ?", stale)
                 connection.executemany("DELETE FROM entries WHERE key = ?", torn)
@@ -145,7 +224,7 @@ class FolderCache:
                     "(SELECT rowid FROM entries ORDER BY used, rowid LIMIT ?)",
                     (surplus,),
                 )
-            # else the file keeps its size for ever
+            # Else the file never shrinks
             connection.execute("PRAGMA incremental_vacuum")
 
     def _checksum(self, key: bytes, value: bytes) -> bytes:
@@ -153,7 +232,7 @@ class FolderCache:
         return hashlib.blake2b(key + value, key=self.secret, digest_size=8).digest()
 
     def _is_whole(self, key, value, checksum) -> bool:
-        # a damaged file may hold texts or numbers where bytes were written
+        # A damaged file may hold texts or numbers where bytes were written
         are_bytes = isinstance(key, bytes) and isinstance(value, bytes)
         return are_bytes and self._checksum(key, value) == checksum
 
@@ -216,10 +295,10 @@ class FolderCache:
         connection = sqlite3.connect(self._file, timeout=_TIMEOUT, check_same_thread=False)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
-        # after a power cut the last entries may be gone, which costs their computation only
+        # After a power cut the last entries may be gone, which costs their computation only
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(_TABLE)
-        # a view or a trigger of whom could write the file must not run in our queries
+        # A view or a trigger of someone who could write the file must not run in our queries
         made = connection.execute(
             "SELECT type, sql FROM sqlite_master WHERE sql NOT NULL"
         ).fetchall()
@@ -240,3 +319,46 @@ def _used_bytes(connection: sqlite3.Connection) -> int:
         for name in ("page_count", "freelist_count", "page_size")
     )
     return (pages - free) * page
+
+
+@functools.lru_cache(maxsize=8)
+def _open(folder: str, max_bytes: int, process: int) -> FolderCache:
+    return FolderCache(Path(folder), max_bytes)
+
+
+def open_folder_cache(folder, max_bytes: int) -> FolderCache:
+    """Open a folder once per process; a forked one has to open its own connection."""
+    return _open(str(Path(folder).absolute()), max_bytes, os.getpid())
+
+
+class VectorCache:
+    """What an encoder looks up: the process's memory, then the folder where one is named."""
+
+    def __init__(self, folder=None, max_bytes: int = 2**30, memory: MemoryCache = process_cache):
+        self.memory = memory
+        self.folder = None if folder is None else open_folder_cache(folder, max_bytes)
+        self.secret = (self.folder or memory).secret
+
+    def key(self, context: bytes, content: bytes) -> bytes:
+        """Key of a content under a context."""
+        return keyed_hash(self.secret, context, content)
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the entries that either holds."""
+        keys = list(keys)
+        found = self.memory.get_many(keys)
+        if self.folder is not None:
+            more = self.folder.get_many([key for key in keys if key not in found])
+            self.memory.put_many(more)
+            found |= more
+        return found
+
+    def put_many(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep entries in both."""
+        self.memory.put_many(entries)
+        if self.folder is not None:
+            self.folder.put_many(entries)
+
+    def info(self) -> CacheInfo:
+        """Return counts and sizes of the folder, else of the memory."""
+        return (self.folder or self.memory).info()

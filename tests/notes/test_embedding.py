@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_medfuse.notes import _workers
-from sklearn_medfuse.notes._backbone import Backbone
-from sklearn_medfuse.notes._embedding_cache import process_cache
+from sklearn_medfuse.notes._language_model import backbone, embedding
+from sklearn_medfuse.notes._language_model.backbone import Backbone
+from sklearn_medfuse.notes._language_model.cache import process_cache
 
 
 @pytest.fixture
@@ -25,21 +25,15 @@ def anew(encoder, notes):
 
 
 def test_processes_give_the_same_bits_in_the_same_order(note_encoder, many_notes, own_workers):
-    encoder = note_encoder(batch_tokens=128).fit(many_notes)
-    expected = anew(encoder, many_notes)
-    found = anew(encoder.set_params(n_jobs=2), many_notes)
-    np.testing.assert_array_equal(found, expected)
-    # what they made is remembered here
-    assert encoder.cache_info().entries > 0
-
-
-def test_processes_take_fine_tuned_weights_along(note_encoder, many_notes, own_workers):
+    """Fine-tuned weights are taken along."""
     y = np.arange(len(many_notes)) % 2
     options = {"fine_tuning": "lora", "max_epochs": 1, "random_state": 0, "batch_tokens": 128}
     encoder = note_encoder(weights="full", **options).fit(many_notes, y)
     expected = anew(encoder, many_notes)
     found = anew(encoder.set_params(n_jobs=2), many_notes)
     np.testing.assert_array_equal(found, expected)
+    # What they made is remembered here
+    assert encoder.cache_info().entries > 0
 
 
 def test_a_parallel_config_is_followed(note_encoder, many_notes, monkeypatch):
@@ -52,14 +46,14 @@ def test_a_parallel_config_is_followed(note_encoder, many_notes, monkeypatch):
 
     encoder = note_encoder(batch_tokens=128).fit(many_notes)
     expected = anew(encoder, many_notes)
-    monkeypatch.setattr(_workers.joblib, "Parallel", Watched)
+    monkeypatch.setattr(embedding.joblib, "Parallel", Watched)
     with joblib.parallel_config("loky", n_jobs=3):
         np.testing.assert_array_equal(anew(encoder, many_notes), expected)
     assert asked == [3]
 
 
 def test_one_batch_starts_no_process(note_encoder, monkeypatch):
-    monkeypatch.setattr(_workers.joblib, "Parallel", None)
+    monkeypatch.setattr(embedding.joblib, "Parallel", None)
     note_encoder(n_jobs=2).fit_transform(["Denies pain."])
 
 
@@ -68,7 +62,7 @@ def test_a_task_of_a_dask_cluster_asks_for_no_tasks_of_its_own(
 ):
     encoder = note_encoder(batch_tokens=128, n_jobs=2).fit(many_notes)
     expected = anew(encoder.set_params(n_jobs=None), many_notes)
-    monkeypatch.setattr(_workers.joblib, "Parallel", None)
+    monkeypatch.setattr(embedding.joblib, "Parallel", None)
     monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(get_worker=lambda: "worker"))
     np.testing.assert_array_equal(anew(encoder.set_params(n_jobs=2), many_notes), expected)
 
@@ -76,7 +70,7 @@ def test_a_task_of_a_dask_cluster_asks_for_no_tasks_of_its_own(
 def test_each_device_has_one_copy_and_all_work(note_encoder, many_notes, monkeypatch, tiny_llama):
     """Two names of the CPU stand for two GPUs."""
     devices = [torch.device("cpu"), torch.device("cpu", 0)]
-    monkeypatch.setattr("sklearn_medfuse.notes._backbone.can_pack", lambda model: False)
+    monkeypatch.setattr(backbone, "can_pack", lambda model: False)
     encoder = note_encoder(batch_tokens=128, n_jobs=2, model=tiny_llama).fit(many_notes)
     expected = anew(encoder.set_params(n_jobs=None), many_notes)
 
@@ -90,12 +84,12 @@ def test_each_device_has_one_copy_and_all_work(note_encoder, many_notes, monkeyp
             both_at_work.wait()
         return embed(self, chunks, pooling, tokens_left)
 
-    monkeypatch.setattr(_workers, "gpus", lambda device, n_workers: devices[:n_workers])
+    monkeypatch.setattr(embedding, "gpus", lambda device, n_workers: devices[:n_workers])
     monkeypatch.setattr(Backbone, "embed", watched)
     found = anew(encoder.set_params(n_jobs=2), many_notes)
     np.testing.assert_array_equal(found, expected)
     assert sorted(map(str, seen.values())) == ["cpu", "cpu:0"]
-    # a second call copies nothing
+    # A second call copies nothing
     copies = len(seen)
     anew(encoder, many_notes)
     assert len(seen) == copies
@@ -112,7 +106,7 @@ def test_each_device_has_one_copy_and_all_work(note_encoder, many_notes, monkeyp
 )
 def test_as_many_gpus_as_there_are(device, n_gpus, n_workers, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
-    found = _workers.gpus(torch.device(device), n_workers)
+    found = embedding.gpus(torch.device(device), n_workers)
     assert [str(each) for each in found] == expected
 
 

@@ -7,28 +7,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from .._nn.chunk_pooling import pool_chunks, pool_tokens
-from ._adapter import add_adapter
-from ._backbone import ModelParts, pad_rows
-from ._chunking import packed_batches
-from ._tuning_head import LogisticHead
+from ..._nn.chunk_pooling import pool_chunks, pool_tokens
+from .._language_model.backbone import ModelParts, add_adapter, pad_rows
+from .._language_model.windows import packed_batches
 
-# tokens of like length that are run together in a batch
+# Tokens of like length that are run together in a batch
 _RUN_TOKENS = 1024
 # Devlin et al. 2019, section 3.1
 _MASKED_SHARE = 0.15
-# tokens of a chunk up to which its scores of attention are few enough to be kept
+# Tokens of a window up to which its scores of attention are few enough to be kept
 _LONGEST_EAGER = 512
+# Inverse strengths of the penalty on weights of standardised vectors; notes held out choose
+_STRENGTHS = (0.001, 0.003, 0.01, 0.1, 1.0)
 
 
 class TuningSettings(NamedTuple):
     """How to fine-tune; `LLMNoteEncoder` documents the parameters of these names."""
 
-    method: str
+    fine_tuning: str
     objective: str
-    rank: int
+    lora_rank: int
     max_epochs: int
     learning_rate: float
     batch_size: int
@@ -41,11 +42,11 @@ class TuningSettings(NamedTuple):
     max_chunks: int
     pooling: str
     chunk_pooling: str
+    checkpoint_dir: str | os.PathLike | None
+    verbose: int
     bfloat16: bool
     device: torch.device
-    checkpoint_dir: str | os.PathLike | None
     seed: int
-    verbose: int
 
 
 class TuningData(NamedTuple):
@@ -53,15 +54,15 @@ class TuningData(NamedTuple):
 
     Attributes
     ----------
-    chunks : list of lists of rows
-        Token ids of each note's chunks, special tokens included.
+    windows : list of lists of rows
+        Token ids of each note's windows, special tokens included.
     y : float32 array of shape (n_notes, n_labels) or None
         Labels; None for language modelling.
     groups : array of shape (n_notes,) or None
-        What the validation split must not part.
+        Groups that the validation split must not part.
     """
 
-    chunks: list[list[list[int]]]
+    windows: list[list[list[int]]]
     y: np.ndarray | None
     groups: np.ndarray | None
 
@@ -92,37 +93,44 @@ class TuningTask(nn.Module):
         super().__init__()
         self.settings = settings
         self.normalize = parts.normalize
+        self.pooling = parts.pooling if settings.pooling == "auto" else settings.pooling
         self.pad = parts.tokenizer.pad_token_id
         self.mask_token = parts.tokenizer.mask_token_id
-        model = parts.model
+        model: Any = parts.model
         width = model.config.get_text_config().hidden_size
-        if settings.method == "lora":
-            self.model = add_adapter(model, settings.rank)
+        if settings.fine_tuning == "lora":
+            self.model = add_adapter(model, settings.lora_rank)
         else:
             self.model = model.requires_grad_(True)
-        if settings.device.type == "cpu" and _longest(data) <= _LONGEST_EAGER:
-            # on a CPU torch's fused attention takes a third of the time of all, in its gradient
+        longest = max(len(row) for note in data.windows for row in note)
+        if settings.device.type == "cpu" and longest <= _LONGEST_EAGER:
+            # On a CPU torch's fused attention takes a third of the time of all, in its gradient
             model.set_attn_implementation("eager")
         if settings.gradient_checkpointing:
-            _checkpoint_activations(model)
-        if settings.objective == "supervised":
-            assert data.y is not None
+            # A frozen embedding's output needs a gradient, or none flows back through a layer that
+            # is computed again
+            model.enable_input_require_grads()
+            # Renamed in transformers 5
+            name = "activation_checkpointing_enable"
+            enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        if data.y is not None:
             rate = torch.tensor(data.y.mean(axis=0)).clamp(1e-3, 1 - 1e-3)
             self.register_buffer("rate", rate)
             self.head = LogisticHead(width, data.y.shape[1])
-        # logits are products with the embeddings of the vocabulary
+        # Logits are products with the embeddings of the vocabulary
         elif self.mask_token is None:
             self.head = nn.Identity()
         else:
             self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
 
     def batch(
-        self, chunks: list[list[list[int]]], y: Tensor | None, generator: torch.Generator
-    ) -> "TuningBatch":
-        """Notes whose loss is asked for; all that is drawn of it is drawn here."""
-        if self.settings.objective == "supervised":
-            return TuningBatch(len(chunks), lambda rows: self._supervised(chunks, y, rows))
-        rows = [row for note in chunks for row in note]
+        self, notes: list[list[list[int]]], y: Tensor | None, generator: torch.Generator
+    ) -> TuningBatch:
+        """Notes whose loss is asked for; all that is drawn for it is drawn here."""
+        if y is not None:
+            return TuningBatch(len(notes), lambda rows: self._supervised(notes, y, rows))
+        rows = [row for note in notes for row in note]
         ids, visible = pad_rows(rows, max(map(len, rows)), self.pad, self.settings.device)
         shown, targets, guessed = self._hide(ids, visible, generator)
         return TuningBatch(
@@ -147,30 +155,30 @@ class TuningTask(nn.Module):
             part_rows = [rows[i] for i in part]
             ids, visible = pad_rows(part_rows, width, self.pad, self.settings.device)
             states = self._states(ids, visible).float()
-            vectors.append(pool_tokens(states, visible, self.settings.pooling))
-        # back to the order of the rows
+            vectors.append(pool_tokens(states, visible, self.pooling))
+        # Back to the order of the rows
         return torch.cat(vectors)[np.argsort(np.concatenate(parts))]
 
-    def note_vectors(self, chunks: list[list[list[int]]]) -> Tensor:
-        """Vectors of notes, pooled over their chunks."""
-        rows = [row for note in chunks for row in note]
+    def note_vectors(self, notes: list[list[list[int]]]) -> Tensor:
+        """Vectors of notes, pooled over their windows."""
+        rows = [row for note in notes for row in note]
         vectors = self._vectors(rows)
         if self.normalize:
             vectors = F.normalize(vectors, dim=1)
-        note = torch.tensor(
-            [i for i, note in enumerate(chunks) for _ in note], device=vectors.device
+        note_of = torch.tensor(
+            [i for i, note in enumerate(notes) for _ in note], device=vectors.device
         )
         lengths = torch.tensor([float(len(row)) for row in rows], device=vectors.device)
         how = "mean" if self.settings.chunk_pooling == "attention" else self.settings.chunk_pooling
-        return pool_chunks(vectors, note, len(chunks), lengths, how)
+        return pool_chunks(vectors, note_of, len(notes), lengths, how)
 
-    def _supervised(self, chunks, y, rows: slice) -> Tensor:
+    def _supervised(self, notes, y: Tensor, rows: slice) -> Tensor:
         """Share that some notes have in the mean loss over notes and labels."""
-        y, share = y[rows], (rows.stop - rows.start) / len(chunks)
-        logits = self.head(self.note_vectors(chunks[rows])).float()
+        y, share = y[rows], (rows.stop - rows.start) / len(notes)
+        logits = self.head(self.note_vectors(notes[rows])).float()
         weight = None
         if self.settings.class_weight == "balanced":
-            # both classes of a label weigh one half, as in scikit-learn's "balanced"
+            # Both classes of a label weigh one half, as in scikit-learn's "balanced"
             weight = torch.where(y > 0, 0.5 / self.rate, 0.5 / (1 - self.rate))
         loss = F.binary_cross_entropy_with_logits(logits, y, weight)
         return (loss + self.head.penalty() if self.training else loss) * share
@@ -182,7 +190,7 @@ class TuningTask(nn.Module):
         n_tokens = len(self.model.get_input_embeddings().weight)
         draw = torch.rand(ids.shape, generator=generator).to(ids.device)
         guessed = visible & (draw < _MASKED_SHARE)
-        # of these, 8 in 10 are hidden, 1 in 10 is another token and 1 in 10 stays
+        # Of these, 8 in 10 are hidden, 1 in 10 is another token and 1 in 10 stays
         other = torch.randint(n_tokens, ids.shape, generator=generator).to(ids.device)
         shown = torch.where(guessed & (draw < 0.8 * _MASKED_SHARE), self.mask_token, ids)
         shown = torch.where(guessed & (draw > 0.9 * _MASKED_SHARE), other, shown)
@@ -207,14 +215,72 @@ class TuningTask(nn.Module):
         return {name: p.detach().clone() for name, p in self.trained().items()}
 
 
-def _longest(data: TuningData) -> int:
-    return max(len(row) for note in data.chunks for row in note)
+class LogisticHead(nn.Module):
+    """A penalised logistic regression on standardised vectors, which begins at its optimum.
+
+    A head that begins at zero learns the training notes by heart while the model has hardly moved,
+    and its first gradients distort what the model knew (Kumar et al. 2022).
+    """
+
+    center: Tensor
+    scale: Tensor
+    strength: Tensor
+
+    def __init__(self, width: int, n_labels: int):
+        super().__init__()
+        self.linear = nn.Linear(width, n_labels)
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("strength", torch.zeros(()))
+
+    def start(
+        self,
+        vectors: np.ndarray,
+        y: np.ndarray,
+        held_out: tuple[np.ndarray, np.ndarray],
+        class_weight: str | None,
+    ) -> None:
+        """Fit to the vectors and labels of the notes to train on, before the model is trained.
+
+        Vectors and labels held out choose the strength of the penalty.
+        """
+        center, scale = vectors.mean(axis=0), vectors.std(axis=0)
+        scale[scale < 1e-6] = 1.0
+        standard, others = (vectors - center) / scale, (held_out[0] - center) / scale
+        best = np.inf
+        for strength in _STRENGTHS:
+            coef, intercept = _fit_labels(standard, y, strength, class_weight)
+            logits = others @ coef.T + intercept
+            # Mean binary cross-entropy
+            loss = float(np.mean(np.logaddexp(0, logits) - held_out[1] * logits))
+            if loss < best:
+                best, chosen = loss, (coef, intercept, strength)
+        coef, intercept, strength = chosen
+        with torch.no_grad():
+            self.center.copy_(torch.tensor(center))
+            self.scale.copy_(torch.tensor(scale))
+            self.linear.weight.copy_(torch.tensor(coef))
+            self.linear.bias.copy_(torch.tensor(intercept))
+            # Of the mean over notes and labels, as the loss is
+            self.strength.fill_(1 / (2 * strength * y.size))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Give logits (n_notes, n_labels) of vectors (n_notes, width)."""
+        return self.linear((vectors - self.center) / self.scale)
+
+    def penalty(self) -> Tensor:
+        """Give what the weights cost, in addition to the loss."""
+        return self.strength * self.linear.weight.square().sum()
 
 
-def _checkpoint_activations(model: Any) -> None:
-    # a frozen embedding's output needs a gradient, or none flows back through a recomputed layer
-    model.enable_input_require_grads()
-    # renamed in transformers 5
-    name = "activation_checkpointing_enable"
-    enable = getattr(model, name, None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
+def _fit_labels(X, y, strength: float, class_weight) -> tuple[np.ndarray, np.ndarray]:
+    coef = np.zeros((y.shape[1], X.shape[1]), dtype=np.float32)
+    rate = y.mean(axis=0).clip(1e-3, 1 - 1e-3)
+    intercept = np.log(rate / (1 - rate)).astype(np.float32)
+    for label, target in enumerate(y.T):
+        # A label that all or none have is left to its rate
+        if target.min() < target.max():
+            model = LogisticRegression(C=strength, class_weight=class_weight, max_iter=1000)
+            model.fit(X, target)
+            coef[label], intercept[label] = model.coef_[0], model.intercept_[0]
+    return coef, intercept

@@ -6,17 +6,20 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoConfig, AutoModel
 
-from sklearn_medfuse.notes import _fused_layers, _packing
-from sklearn_medfuse.notes._backbone import load_backbone
-from sklearn_medfuse.notes._chunking import packed_batches
-from sklearn_medfuse.notes._fused_layers import (
+from sklearn_medfuse.notes._language_model import cpu_layers
+from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._language_model.cpu_layers import (
+    PACKABLE,
     FusedEncoderLayer,
     PrepackedLinear,
     attend_by_scores,
     can_fuse,
+    can_pack,
+    prepare_packed,
+    run_packed,
 )
-from sklearn_medfuse.notes._model_source import BackboneSpec
-from sklearn_medfuse.notes._packing import PACKABLE, can_pack, prepare_packed, run_packed
+from sklearn_medfuse.notes._language_model.source import ModelSpec
+from sklearn_medfuse.notes._language_model.windows import packed_batches
 
 ROWS = [[5, 6, 7, 8, 9], [9, 8, 7, 6, 5], [3, 4, 3], [7]]
 
@@ -64,7 +67,7 @@ def kinds_of_modules(model):
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
 def test_fused_layers_give_the_librarys_states(family, activation):
     model = small_model(family, hidden_act=activation)
-    # norms and biases as random as the rest, so that none can be left out unseen
+    # Norms and biases as random as the rest, so that none can be left out unseen
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
         for parameter in model.parameters():
@@ -80,7 +83,7 @@ def test_fused_layers_give_the_librarys_states(family, activation):
 
 
 def test_without_onednn_the_librarys_layers_stay(monkeypatch):
-    monkeypatch.setattr(_packing, "can_fuse", lambda dtype: False)
+    monkeypatch.setattr(cpu_layers, "can_fuse", lambda dtype: False)
     model = small_model("bert")
     kinds = kinds_of_modules(model)
     prepare_packed(model)
@@ -106,9 +109,9 @@ def test_bfloat16_states_are_near_those_of_float32(family):
 @pytest.mark.parametrize("score_bytes", [1, 20_000, 2**20])
 @pytest.mark.parametrize("length", [1, 31, 32, 90])
 def test_attention_by_scores_is_torchs(monkeypatch, score_bytes, length):
-    monkeypatch.setattr(_fused_layers, "_SCORE_BYTES", score_bytes)
+    monkeypatch.setattr(cpu_layers, "_SCORE_BYTES", score_bytes)
     heads = torch.randn(3, length, 3, 2, 8, generator=torch.Generator().manual_seed(0))
-    # scores up to two hundred, which exp alone would not take
+    # Scores up to two hundred, which exp alone would not take
     heads = (6 * heads).permute(2, 0, 3, 1, 4)
     exact = F.scaled_dot_product_attention(*heads.double(), scale=0.3)
     found = attend_by_scores(*heads, 0.3)
@@ -129,16 +132,16 @@ def test_a_bfloat16_vector_does_not_depend_on_the_chunks_beside_it(
     folder = {"bert": tiny_bert, "llama": tiny_llama}.get(family, str(tmp_path))
     if family == "gemma3_text":
         small_model(family, head_dim=4).save_pretrained(folder)
-        llama = BackboneSpec(tiny_llama, None, "float32", "cpu", False, False)
+        llama = ModelSpec(tiny_llama, None, "float32", "cpu", False, False)
         load_backbone(llama).tokenizer.save_pretrained(folder)
-    backbone = load_backbone(BackboneSpec(folder, None, "bfloat16", "cpu", False, False))
+    backbone = load_backbone(ModelSpec(folder, None, "bfloat16", "cpu", False, False))
     rng = np.random.default_rng(0)
     longest = min(backbone.max_positions, 60) - 4
     chunks = [rng.integers(4, 20, size).tolist() for size in rng.integers(1, longest, 40)]
-    alone = np.concatenate([backbone.embed([chunk], "mean").vectors for chunk in chunks])
+    alone = np.concatenate([backbone.embed([chunk], "mean")[0] for chunk in chunks])
     together = np.empty_like(alone)
     for batch in backbone.batches(chunks, 200):
-        together[batch] = backbone.embed([chunks[i] for i in batch], "mean").vectors
+        together[batch] = backbone.embed([chunks[i] for i in batch], "mean")[0]
     np.testing.assert_array_equal(together, alone)
 
 

@@ -6,12 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._nn.chunk_pooling import pool_chunks, pool_tokens
-from ._backbone import load_parts
-from ._chunking import window_starts
-from ._encoder_model import backbone_spec, tokens_per_window, tuned_fields
-from ._special_tokens import prompt_tokens, special_tokens
-from ._texts import clean_columns, join_row
+from ..._nn.chunk_pooling import pool_chunks, pool_tokens
+from .._texts import clean_columns, join_row
+from .backbone import ModelParts
+from .windows import Windows
 
 
 class Placed(NamedTuple):
@@ -48,49 +46,37 @@ class TokenWindows(NamedTuple):
 
 
 class DifferentiableNotes:
-    """The model of a fitted LLMNoteEncoder, loaded once more in float32 and with gradients.
+    """A note model with gradients, in float32.
 
     Parameters
     ----------
-    encoder : LLMNoteEncoder
-        Fitted, of any pooling but of chunk_pooling="attention", and without weights of its own
-        (weights="full") or quantization.
+    parts : ModelParts
+        The model.
+    windows : Windows
+        How the encoder cuts notes.
+    headings : list of str
+        Names of the encoder's columns.
+    pooling, chunk_pooling : str
+        How the encoder pools tokens and windows.
     """
 
-    def __init__(self, encoder):
-        cannot = [
-            name
-            for name, wrong in (
-                ("chunk_pooling='attention'", encoder.chunk_pooling == "attention"),
-                ("weights='full'", hasattr(encoder, "model_files_")),
-                ("quantization", encoder.quantization is not None),
-            )
-            if wrong
-        ]
-        if cannot:
-            raise ValueError(
-                f"Gradients do not pass through a note encoder with {cannot[0]}; use "
-                "method='leave_out'."
-            )
-        parts = load_parts(backbone_spec(encoder)._replace(dtype="float32"))
-        tuned = tuned_fields(encoder)
-        if tuned is not None:
-            from ._adapter import TunedWeights, apply_weights
-
-            parts = apply_weights(parts, TunedWeights(*tuned))
-        self.parts = parts
-        self.encoder = encoder
-        self.pooling = parts.pooling if encoder.pooling == "auto" else encoder.pooling
-        self.window = tokens_per_window(encoder, parts.tokenizer, parts.max_length)
+    def __init__(
+        self,
+        parts: ModelParts,
+        windows: Windows,
+        headings: list[str],
+        pooling: str,
+        chunk_pooling: str,
+    ):
+        self.parts, self.cutter, self.headings = parts, windows, headings
+        self.pooling = parts.pooling if pooling == "auto" else pooling
+        self.chunk_pooling = chunk_pooling
         self.device = next(parts.model.parameters()).device
         self.embedding = parts.model.get_input_embeddings()
-        prefix, suffix = special_tokens(parts.tokenizer)
-        before, after = prompt_tokens(parts.tokenizer, encoder.prompt)
-        self.before, self.after = [*prefix, *before], [*after, *suffix]
         self.blank = parts.tokenizer.pad_token_id or 0
 
     def windows(self, cells: list, attributed: set[int]) -> TokenWindows | None:
-        """Cut a row's text as the encoder does.
+        """Cut a row's text as the encoder does; None where it has no token.
 
         Parameters
         ----------
@@ -98,45 +84,36 @@ class DifferentiableNotes:
             A note, or None for none, of each column of the encoder.
         attributed : set of int
             Positions of the columns whose tokens are attributed to.
-
-        Returns
-        -------
-        TokenWindows or None
-            None where the row has no token.
         """
-        headings = self.encoder._headings()
-        texts = [cleaned[0] for cleaned in clean_columns([[cell] for cell in cells], headings)]
-        joined = join_row(texts, headings)
-        starts = _cell_starts(texts, headings)
+        texts = [cleaned[0] for cleaned in clean_columns([[c] for c in cells], self.headings)]
+        joined = join_row(texts, self.headings)
+        starts = _cell_starts(texts, self.headings)
+        before, after = self.cutter.before, self.cutter.after
         rows: list[list[int]] = []
         token_of: list[list[int]] = []
         placed: list[Placed] = []
-        lengths: list[int] = []
-        around = [-1] * len(self.before), [-1] * len(self.after)
-        for start, piece in _pieces(joined or "", self.encoder.split_on):
+        for start, piece in _pieces(joined or "", self.cutter.split_on):
             found = self.parts.tokenizer(
                 piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False
             )
-            ids = found["input_ids"]
             numbers = []
             for first, last in found["offset_mapping"]:
                 place = _place(start + first, start + last, texts, starts, attributed)
                 numbers.append(-1 if place is None else len(placed))
                 placed += [] if place is None else [place]
-            for begin, end in window_starts(len(ids), self.window, self.encoder.stride):
-                if end > begin:
-                    rows.append([*self.before, *ids[begin:end], *self.after])
-                    token_of.append([*around[0], *numbers[begin:end], *around[1]])
-                    lengths.append(end - begin)
+            rows += [[*before, *ids, *after] for ids in self.cutter.cut(found["input_ids"])]
+            token_of += [
+                [-1] * len(before) + window + [-1] * len(after)
+                for window in self.cutter.cut(numbers)
+            ]
         if not rows:
             return None
         length = max(map(len, rows))
         ids = torch.tensor([row + [self.blank] * (length - len(row)) for row in rows])
         token = np.array([row + [-1] * (length - len(row)) for row in token_of])
         visible = torch.arange(length)[None] < torch.tensor([[len(row)] for row in rows])
-        return TokenWindows(
-            ids.to(self.device), visible.to(self.device), token, np.array(lengths), placed
-        )
+        lengths = np.array([len(row) - len(before) - len(after) for row in rows])
+        return TokenWindows(ids.to(self.device), visible.to(self.device), token, lengths, placed)
 
     def embeddings(self, windows: TokenWindows) -> tuple[Tensor, Tensor]:
         """Embeddings of the tokens, and of blank ones in place of those attributed to.
@@ -164,11 +141,11 @@ class DifferentiableNotes:
             pooled = torch.nn.functional.normalize(pooled, dim=1)
         of_copy = torch.arange(n_copies, device=self.device).repeat_interleave(n_windows)
         lengths = torch.from_numpy(windows.lengths).to(pooled).repeat(n_copies)
-        return pool_chunks(pooled, of_copy, n_copies, lengths, self.encoder.chunk_pooling)
+        return pool_chunks(pooled, of_copy, n_copies, lengths, self.chunk_pooling)
 
 
 def _pieces(note: str, split_on: str | None) -> list[tuple[int, str]]:
-    """Where each piece that is not blank begins, and the piece, as `split_notes` cuts."""
+    """Where each piece that is not blank begins, and the piece, as `Windows.split` cuts."""
     pieces, start = [], 0
     for piece in note.split(split_on) if split_on else [note]:
         if piece.strip():
@@ -194,7 +171,7 @@ def _place(
         text = texts[column]
         if text is None:
             continue
-        # a token that reaches into the heading counts as the cell's; some have no characters
+        # A token that reaches into the heading counts as the cell's; some have no characters
         first, last = max(start - starts[column], 0), min(stop - starts[column], len(text))
         if first < last or (start == stop and first == last):
             return Placed(column, first, last)

@@ -1,0 +1,651 @@
+"""Load a Hugging Face model and run it: token ids of windows in, one vector per window out."""
+
+import copy
+import functools
+import hashlib
+import json
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers import (
+    modeling_gguf_pytorch_utils as gguf_reader,
+)
+
+from ..._generators import generators_put_back
+from ..._nn.chunk_pooling import pool_tokens
+from ..._training import torch_seed, with_gradients
+from .cpu_layers import can_pack, prepare_packed, run_packed
+from .source import (
+    GGUF,
+    DamagedFileError,
+    ModelSpec,
+    TunedWeights,
+    check_gguf,
+    check_model_folder,
+    find_model,
+    max_positions,
+    not_found_message,
+    reading_gguf,
+    require,
+    sentence_settings,
+    unpacking,
+    write_sentence_settings,
+)
+from .windows import budget_batches, no_panic, packed_batches, special_tokens
+
+# See Backbone.padded_width
+_WIDTH_STEP = 8
+# Batches before the clock counts, in which kernels are chosen and memory is taken, and those timed
+_WARM_UP, _TIMED = 2, 3
+# What a trial may cost at most, and the least share of the time that would be worth it
+_TRIAL_SECONDS, _WORTHWHILE = 60.0, 0.1
+# The compiler raises most failures, and those of what it calls, as a kind of RuntimeError
+_FAILURES = (RuntimeError, ImportError, OSError)
+
+
+class ModelParts(NamedTuple):
+    """A model as it was loaded.
+
+    Attributes
+    ----------
+    max_length : int
+        Tokens per window that the model was made for, special tokens included.
+    max_positions : int or None
+        Tokens per window that the model can take at most.
+    pooling : str
+        The pooling that the model was trained with, "mean" where it does not say.
+    normalize : bool
+        Whether the model was trained to give vectors of length one.
+    untrained : frozenset of str
+        Parameters that the files do not hold.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    max_length: int
+    max_positions: int | None
+    pooling: str
+    normalize: bool
+    untrained: frozenset[str] = frozenset()
+
+
+class Backbone:
+    """A tokenizer and a frozen model.
+
+    Parameters
+    ----------
+    parts : ModelParts
+        The model, which is changed.
+    compile : {"auto", True, False}, default=False
+        Whether torch compiles the model, see `CompiledForward`; then batches are padded.
+    content : bytes, default=b""
+        Weights beside the sampled ones that tell models apart.
+    """
+
+    def __init__(self, parts: ModelParts, compile: bool | str = False, content: bytes = b""):
+        self.tokenizer = parts.tokenizer
+        self.model: Any = parts.model
+        self.max_length, self.max_positions = parts.max_length, parts.max_positions
+        self.pooling, self.normalize = parts.pooling, parts.normalize
+        self.hidden_size = int(self.model.config.get_text_config().hidden_size)
+        self.prefix, self.suffix = special_tokens(self.tokenizer)
+        self.n_special = len(self.prefix) + len(self.suffix)
+        # A digest of samples may miss a small change of the weights
+        self.fingerprint = fingerprint(parts)
+        if content:
+            joined = self.fingerprint.encode() + content
+            self.fingerprint = hashlib.sha256(joined).hexdigest()
+        parameter = next(self.model.parameters())
+        self.dtype, self.device = parameter.dtype, parameter.device
+        # Packed layers are fused already, with operators that a compiler does not know
+        self.packed = not compile and can_pack(self.model)
+        if self.packed:
+            prepare_packed(self.model)
+        # Tokens per batch that fit into the device's memory, once some did not
+        self.fitting_tokens: int | None = None
+        self._compile = compile
+        self._forward = compiled_forward(self.model, self.device, compile) if compile else None
+        self._replicas: dict[torch.device, Backbone] = {}
+
+    def replica(self, device: torch.device) -> "Backbone":
+        """Give the model on a device, copied there at the first call."""
+        if device not in self._replicas:
+            other = copy.copy(self)
+            if device != self.device:
+                other.model, other.device = copy.deepcopy(self.model).to(device), device
+                if self._forward is not None:
+                    told = self._forward.told
+                    other._forward = compiled_forward(other.model, device, self._compile, told)
+            self._replicas[device] = other
+        return self._replicas[device]
+
+    def context(self, pooling: str) -> bytes:
+        """All that a window's vector depends on beside its tokens."""
+        # A padded run differs in its last digits from a packed one, and machines that share a
+        # folder may compute half precision differently
+        run = (self.dtype, self.device, self.packed, arithmetic_of(self.dtype, self.device))
+        around = (pooling, self.normalize, self.prefix, self.suffix)
+        return str((self.fingerprint, *run, *around)).encode()
+
+    def padded_width(self, n_tokens: int) -> int:
+        """Width at which a window of n_tokens is run, special tokens included.
+
+        It depends on the window alone. In half precision the last digits of a vector vary with the
+        padding, though not with the number of windows beside it; with a width of its own a window
+        has the same vector in every batch, process and cross-validation fold.
+        """
+        width = n_tokens + self.n_special
+        if self.packed:
+            return width
+        rounded = -(-width // _WIDTH_STEP) * _WIDTH_STEP
+        return max(width, min(rounded, self.max_positions or rounded))
+
+    def batches(self, windows: list[list[int]], batch_tokens: int) -> list[np.ndarray]:
+        """Positions of the windows of each batch that `embed` takes."""
+        widths = np.array([self.padded_width(len(window)) for window in windows], dtype=np.int64)
+        return (packed_batches if self.packed else budget_batches)(widths, batch_tokens)
+
+    def embed(
+        self, windows: list[list[int]], pooling: str, tokens_left: int = 0
+    ) -> tuple[np.ndarray, bool]:
+        """Embed a batch before others of so many tokens.
+
+        Gives float32 vectors (n_windows, hidden_size), and whether a compiled model made them.
+        """
+        rows = [[*self.prefix, *window, *self.suffix] for window in windows]
+        self._refuse_unknown_tokens(rows)
+        compiled = False
+        with torch.inference_mode():
+            if self.packed:
+                groups = run_packed(self.model, rows)
+                pooled = torch.cat([pool_tokens(s.float(), None, pooling) for s in groups])
+            else:
+                pooled, compiled = self._embed_padded(rows, pooling, tokens_left)
+            if self.normalize:
+                pooled = torch.nn.functional.normalize(pooled, dim=1)
+        return pooled.cpu().numpy(), compiled
+
+    def _refuse_unknown_tokens(self, rows: list[list[int]]) -> None:
+        """Refuse token ids without a vector; a GPU does not survive the attempt to read one."""
+        n_vectors = len(self.model.get_input_embeddings().weight)
+        if max(map(max, rows)) >= n_vectors:
+            raise ValueError(
+                f"The tokenizer of the model gives tokens that its {n_vectors} word vectors lack: "
+                "the two do not fit together, or a file of them is damaged. Get the model's files "
+                "again."
+            )
+
+    def _embed_padded(
+        self, rows: list[list[int]], pooling: str, tokens_left: int
+    ) -> tuple[torch.Tensor, bool]:
+        width = max(self.padded_width(len(row) - self.n_special) for row in rows)
+        ids, visible = pad_rows(rows, width, self.tokenizer.pad_token_id, self.device)
+        inputs = {"input_ids": ids, "attention_mask": visible.long()}
+        if self._forward is None:
+            output, compiled = self.model(**inputs), False
+        else:
+            output, compiled = self._forward(ids.numel(), tokens_left, **inputs)
+        return pool_tokens(output.last_hidden_state.float(), visible, pooling), compiled
+
+
+def pad_rows(
+    rows: list[list[int]], width: int, pad: int | None, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids padded on the right, and which of them are visible; both (n_rows, width)."""
+    ids = torch.tensor([row + [pad or 0] * (width - len(row)) for row in rows], device=device)
+    length = torch.tensor([len(row) for row in rows], device=device)
+    return ids, torch.arange(width, device=device)[None] < length[:, None]
+
+
+def choose_dtype(dtype: str, device: torch.device) -> str:
+    """Resolve dtype="auto": bfloat16 on a CUDA GPU that multiplies it natively, else float32.
+
+    Vectors in float32 are the same on every processor; on a CPU the speed of bfloat16 is not worth
+    vectors that depend on the machine, unless the user asks for it.
+    """
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if device.type == "cuda" and _multiplies_bfloat16(device) else "float32"
+
+
+def arithmetic_of(dtype: str | torch.dtype, device: torch.device) -> str | None:
+    """What computes vectors of half precision, whose third digit depends on it; None for float32.
+
+    Examples
+    --------
+    >>> arithmetic_of("float32", torch.device("cpu")) is None
+    True
+    """
+    if str(dtype).endswith("float32"):
+        return None
+    if device.type != "cpu":
+        return "a CUDA GPU" if device.type == "cuda" else f"device type {device.type!r}"
+    return f"a CPU with {'native' if _multiplies_bfloat16(device) else 'emulated'} bfloat16"
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch offers no public query yet
+    query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return query is not None and query()
+
+
+# Loading
+
+
+@functools.lru_cache(maxsize=4)
+def load_backbone(spec: ModelSpec) -> Backbone:
+    """Load a model once per process; clones in a cross-validation share it."""
+    if spec.files:
+        weights = [content for name, content in spec.files if name.endswith(".safetensors")]
+        return Backbone(_parts_from_files(spec), spec.compile, b"".join(weights))
+    content = b"" if spec.tuned is None else spec.tuned.data
+    return Backbone(load_parts(spec), spec.compile, content)
+
+
+def load_parts(spec: ModelSpec) -> ModelParts:
+    """Read a model and its tokenizer, with what fine-tuning changed."""
+    if spec.tuned is None:
+        return _read_parts(spec)
+    # An adapter is added in float32, whatever the dtype in which the sum runs
+    parts = _read_parts(spec._replace(dtype="float32"))
+    if fingerprint(parts) != spec.tuned.base:
+        raise ValueError(
+            f"The weights or the tokenizer behind model={spec.model!r} are not those that were "
+            "fine-tuned; give the folder or revision that was used in fit, or fit again."
+        )
+    model = _apply_weights(parts.model, spec.tuned)
+    return parts._replace(model=torch.nn.Module.to(model, dtype=getattr(torch, spec.dtype)))
+
+
+def _read_parts(spec: ModelSpec) -> ModelParts:
+    """Read a model and its tokenizer from disk or hub."""
+    source = find_model(spec)
+    options: dict[str, Any] = {
+        "revision": spec.revision,
+        "local_files_only": spec.local_files_only,
+        "trust_remote_code": spec.trust_remote_code,
+    }
+    reading: Any = nullcontext()
+    loading: dict[str, Any] = {}
+    if source.endswith(GGUF):
+        check_gguf(spec)
+        options["gguf_file"] = Path(source).name
+        source = str(Path(source).parent)
+        reading, loading = reading_gguf(spec.model), unpacking()
+    elif Path(source).is_dir():
+        check_model_folder(Path(source), spec.trust_remote_code)
+    placement = _placement(spec)
+    try:
+        # Parameters that the files do not hold, such as an unused pooler, are drawn at random, and
+        # weights that were loaded under inference_mode could never be trained
+        seeded = torch_seed(0, torch.device(spec.device))
+        with reading, no_panic(), _quiet_loading(), seeded, with_gradients():
+            config = AutoConfig.from_pretrained(source, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
+            model, report = AutoModel.from_pretrained(
+                source,
+                config=config,
+                dtype=getattr(torch, spec.dtype),
+                output_loading_info=True,
+                **options,
+                **placement,
+                **loading,
+            )
+            # Settings that a tokenizer takes as they are may fail at its first text
+            special_tokens(tokenizer)
+        max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
+    except DamagedFileError:
+        raise
+    except OSError as error:
+        raise OSError(not_found_message(spec)) from error
+    except (ImportError, torch.OutOfMemoryError):
+        # They say what to install, and how much memory was asked for
+        raise
+    except Exception as error:
+        # Of any kind: tokenizers, for one, raises Exception itself
+        raise OSError(
+            f"The files of model={spec.model!r} cannot be read ({type(error).__name__}): they are "
+            "damaged, or do not fit together, or need code of their own, which is not run without "
+            "trust_remote_code=True. Get them again, from a source that you trust."
+        ) from error
+    quantizer = getattr(model, "hf_quantizer", None)
+    if loading and quantizer is not None:
+        # The mark of a quantised model forbids to save the unpacked weights
+        quantizer.remove_quantization_config(model)
+    if config.is_encoder_decoder:
+        model = model.get_encoder()
+    if not placement:
+        model = model.to(spec.device)
+    model = model.eval().requires_grad_(False)
+    untrained = frozenset(report["missing_keys"])
+    _refuse_incomplete(spec, untrained, tokenizer)
+    return ModelParts(
+        tokenizer, model, max_length, max_positions(config), pooling, normalize, untrained
+    )
+
+
+def _placement(spec: ModelSpec) -> dict[str, Any]:
+    """Options of from_pretrained that quantise the weights or spread them over devices."""
+    placement: dict[str, Any] = {}
+    if spec.quantization is not None:
+        require("bitsandbytes", "quantization", f"quantization={spec.quantization!r}")
+        bits = {f"load_in_{spec.quantization}": True}
+        placement["quantization_config"] = transformers.BitsAndBytesConfig(**bits)
+    if spec.device_map is not None:
+        require("accelerate", "quantization", f"device_map={spec.device_map!r}")
+        placement["device_map"] = spec.device_map
+    return placement
+
+
+def _refuse_incomplete(spec: ModelSpec, untrained: frozenset[str], tokenizer) -> None:
+    """Refuse files that lack weights which the states depend on, or the tokenizer's vocabulary."""
+    needed = sorted(name for name in untrained if "pooler" not in name.split("."))
+    if needed:
+        raise OSError(
+            f"The files of model={spec.model!r} lack {len(needed)} of the model's weights, the "
+            f"first of them {needed[0]!r}; they would be drawn at random. Give a complete "
+            "checkpoint, whose config.json is that of its weights."
+        )
+    # transformers makes an empty tokenizer where a folder has no tokenizer files
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise OSError(
+            f"The files of model={spec.model!r} lack the tokenizer's vocabulary; every word would "
+            "be unknown. Give a complete checkpoint, with tokenizer.json."
+        )
+
+
+def fingerprint(parts: ModelParts) -> str:
+    """Digest of a model's weights and of the rules by which text becomes tokens.
+
+    Values are rounded to bfloat16 first, so the digest does not depend on the dtype in which the
+    model was loaded, and 64 values per parameter keep it cheap for a model of any size. Parameters
+    that are not from the files, but drawn when the model is loaded, do not count.
+    """
+    weights = hashlib.sha256()
+    for name, parameter in parts.model.named_parameters():
+        if name in parts.untrained:
+            continue
+        flat = parameter.detach().flatten()
+        step = max(1, flat.numel() // 64)
+        sample = flat[::step][:64].to(torch.bfloat16).float().cpu().numpy()
+        weights.update(f"{name}{tuple(parameter.shape)}".encode())
+        weights.update(sample.tobytes())
+    rules = json.loads(parts.tokenizer.backend_tokenizer.to_str())
+    # These are set by each call, not by the model
+    for setting in ("truncation", "padding"):
+        rules.pop(setting, None)
+    digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).digest()
+    return hashlib.sha256(weights.hexdigest().encode() + digest).hexdigest()
+
+
+@contextmanager
+def _quiet_loading():
+    """Hide the progress bars of transformers while a model loads; its settings are put back."""
+    logging = transformers.utils.logging
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    # The reader of GGUF files takes tqdm itself, which no setting of transformers silences
+    gguf_bar = gguf_reader.tqdm
+    gguf_reader.tqdm = functools.partial(gguf_bar, disable=True)
+    try:
+        yield
+    finally:
+        gguf_reader.tqdm = gguf_bar
+        if enabled:
+            logging.enable_progress_bar()
+
+
+# What fine-tuning changes; peft takes longer to import than a frozen model to work
+
+
+def add_adapter(model: torch.nn.Module, rank: int) -> Any:
+    """Put a LoRA adapter (Hu et al. 2021) that changes nothing yet on every linear layer."""
+    from peft import LoraConfig, get_peft_model
+
+    # The states do not pass through the pooler
+    has_pooler = any("pooler" in name for name, _ in model.named_modules())
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        exclude_modules=r".*pooler.*" if has_pooler else None,
+    )
+    with warnings.catch_warnings():
+        # peft's own call of a name that transformers is about to drop
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(model, config)
+
+
+def write_weights(model: torch.nn.Module, method: str) -> bytes:
+    """What was trained, as safetensors bytes in float32."""
+    if method == "lora":
+        from peft import get_peft_model_state_dict
+
+        # Else peft asks the hub whether the vocabulary was resized
+        tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    else:
+        tensors = model.state_dict()
+    return safetensors.torch.save(
+        {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    )
+
+
+def _apply_weights(model: Any, tuned: TunedWeights) -> Any:
+    """The model with what was trained, in the form that it had before."""
+    tensors = safetensors.torch.load(tuned.data)
+    if tuned.method == "lora":
+        from peft import set_peft_model_state_dict
+
+        # Initial weights are drawn, only to be overwritten: not at the cost of the user's draws
+        with generators_put_back():
+            model = add_adapter(model, tuned.rank)
+        set_peft_model_state_dict(model, tensors)
+        model = model.merge_and_unload()
+    else:
+        model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
+# All files of a model, for an encoder that is saved with them
+
+
+def model_files(spec: ModelSpec) -> dict[str, bytes]:
+    """Name and content of a model's files: safetensors and JSON, in which nothing is code."""
+    if spec.quantization is not None:
+        raise ValueError("weights='full' needs quantization=None: the files hold plain weights.")
+    parts = load_parts(spec if spec.tuned is None else spec._replace(dtype="float32"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # One file, so that no index is needed
+        parts.model.save_pretrained(folder, max_shard_size="1TB")
+        parts.tokenizer.save_pretrained(folder)
+        write_sentence_settings(folder, parts.max_length, parts.pooling, parts.normalize)
+        return {
+            str(file.relative_to(folder)): file.read_bytes()
+            for file in sorted(folder.rglob("*"))
+            if file.suffix in {".json", ".safetensors"}
+        }
+
+
+def _parts_from_files(spec: ModelSpec) -> ModelParts:
+    with tempfile.TemporaryDirectory() as name:
+        for path, content in spec.files:
+            file = (Path(name) / path).resolve()
+            if not file.is_relative_to(Path(name).resolve()):
+                raise ValueError("A file of the saved model lies outside of its folder.")
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+        return _read_parts(spec._replace(model=name, revision=None, local_files_only=True))
+
+
+# Compiled by torch
+
+
+class CompiledForward:
+    """A model's forward pass, compiled where that is asked for or where it pays.
+
+    Compiling takes a minute or so and saves a share of every batch after it. How much depends on
+    model, GPU and versions, so that it is measured: once enough work is left to repay a trial, one
+    batch runs both ways, and the faster way stays.
+
+    Parameters
+    ----------
+    plain : callable
+        Takes the inputs of a batch by name.
+    compile : callable
+        ``compile()`` gives what computes the same faster; it may compile at its first calls only.
+    when : {True, "auto"}
+        Always, or where it pays.
+    clock : callable, default=time.perf_counter
+        ``clock()`` gives the time in seconds when all work so far is done.
+    told : Lock or None, default=None
+        Of another one whose warning stands for this one's too.
+    """
+
+    def __init__(
+        self,
+        plain: Callable[..., Any],
+        compile: Callable[[], Callable[..., Any]],
+        when: bool | str,
+        clock: Callable[[], float] = time.perf_counter,
+        told: Any = None,
+    ):
+        self._plain = plain
+        self._compile = compile
+        self._when = when
+        self._clock = clock
+        # Taken by the first failure, which is warned of
+        self.told = told or threading.Lock()
+        self._compiled: Callable[..., Any] | None = None
+        # None until it is decided
+        self._use_compiled: bool | None = None if when == "auto" else True
+        self._n_batches = 0
+        self._seconds = 0.0
+        self._tokens = 0
+        self._deciding = threading.Lock()
+
+    def __call__(self, n_tokens: int, tokens_left: int, **inputs) -> tuple[Any, bool]:
+        """Run a batch of n_tokens, before others of so many tokens as far as they are known.
+
+        Gives the result, and whether the compiled model gave it.
+        """
+        if self._use_compiled is None and self._deciding.acquire(blocking=False):
+            try:
+                return self._watch(n_tokens, tokens_left, inputs), False
+            finally:
+                self._deciding.release()
+        if self._use_compiled:
+            try:
+                return self._run_compiled(inputs), True
+            except torch.OutOfMemoryError:
+                # Smaller batches are the remedy
+                raise
+            except _FAILURES as error:
+                self._give_up(error)
+        return self._plain(**inputs), False
+
+    def _watch(self, n_tokens: int, tokens_left: int, inputs: dict) -> Any:
+        """Run a batch plainly and take the time; decide once there is enough to tell."""
+        seconds, result = self._timed(lambda: self._plain(**inputs))
+        self._n_batches += 1
+        if self._n_batches > _WARM_UP:
+            self._seconds += seconds
+            self._tokens += n_tokens
+        if self._n_batches >= _WARM_UP + _TIMED:
+            left = self._seconds / self._tokens * tokens_left
+            if left * _WORTHWHILE > _TRIAL_SECONDS:
+                self._decide(inputs)
+        return result
+
+    def _decide(self, inputs: dict) -> None:
+        """Run a batch both ways, twice each, and keep the faster."""
+        self._use_compiled = False
+        try:
+            self._run_compiled(inputs)
+            ways: tuple[Callable[[], Any], ...] = (
+                lambda: self._plain(**inputs),
+                lambda: self._run_compiled(inputs),
+            )
+            plain, compiled = (min(self._timed(way)[0] for _ in range(2)) for way in ways)
+            self._use_compiled = compiled < plain
+        except torch.OutOfMemoryError:
+            # It takes more memory: larger batches are worth more
+            self._compiled = None
+        except _FAILURES as error:
+            self._give_up(error)
+
+    def _timed(self, run: Callable[[], Any]) -> tuple[float, Any]:
+        start = self._clock()
+        result = run()
+        return self._clock() - start, result
+
+    def _run_compiled(self, inputs: dict) -> Any:
+        if self._compiled is not None:
+            return self._compiled(**inputs)
+        with warnings.catch_warnings():
+            # The compiler's own use of torch, and speed that other settings would bring
+            warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+            compiled = self._compile()
+            result = compiled(**inputs)
+        self._compiled = compiled
+        return result
+
+    def _give_up(self, error: Exception) -> None:
+        """Run plainly from now on; say so once, whatever the number of copies."""
+        self._use_compiled = False
+        self._compiled = None
+        if self.told.acquire(blocking=False):
+            warnings.warn(
+                f"compile={self._when!r}: torch could not compile the model "
+                f"({type(error).__name__}); it runs as it is, with the same result. Install what "
+                "torch.compile needs, a C++ compiler on a CPU and triton on a GPU, or set "
+                "compile=False.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def resolve_compile(compile: bool | str, device: torch.device, placed: bool) -> bool | str:
+    """Resolve compile="auto": only on a CUDA GPU, and not with weights placed otherwise."""
+    if compile != "auto":
+        return bool(compile)
+    return "auto" if device.type == "cuda" and not placed else False
+
+
+def compiled_forward(
+    model: torch.nn.Module, device: torch.device, when: bool | str, told: Any = None
+) -> CompiledForward:
+    """Forward pass of a model for batches of any shape, compiled once for all of them."""
+
+    def compile() -> Callable[..., Any]:
+        # Lengths and numbers of rows are symbols, or each would be compiled; other models' graphs
+        # do not count against this one's
+        options: dict[str, Any] = {"dynamic": True, "isolate_recompiles": True}
+        return torch.compile(model, **options)
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return CompiledForward(model, compile, when, clock, told)

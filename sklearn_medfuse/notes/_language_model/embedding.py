@@ -1,0 +1,358 @@
+"""From notes to the vectors of their windows, a bounded block of notes at a time.
+
+The next block is looked up in the cache and tokenised in a thread while the model runs: tokenizers
+work outside Python's lock. No more than two blocks are held, however many notes there are.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import joblib
+import numpy as np
+import torch
+
+from .backbone import Backbone, load_backbone
+from .cache import KEY_BYTES, VectorCache
+from .source import ModelSpec
+from .windows import Windows
+
+# A block ends with the note that reaches one of these: enough to sort windows by length
+_BLOCK_NOTES = 2048
+_BLOCK_CHARACTERS = 4_000_000
+_LENGTH = np.dtype("<u4")
+
+
+class Block(NamedTuple):
+    """Windows of consecutive notes.
+
+    Attributes
+    ----------
+    start, size : int
+        First note and number of notes.
+    note : int64 array of shape (n_windows,)
+        The note of each window, counted from `start`.
+    lengths : int64 array of shape (n_windows,)
+        Tokens of each window, special ones not counted.
+    n_tokens : int64 array of shape (size,)
+        Tokens of each note; those that two windows share count once.
+    keys : list of n_windows bytes
+        Of the windows in the cache.
+    found : dict of bytes to bytes
+        Vectors that the cache held.
+    missing : dict of bytes to list of int
+        Tokens of the other windows.
+    """
+
+    start: int
+    size: int
+    note: np.ndarray
+    lengths: np.ndarray
+    n_tokens: np.ndarray
+    keys: list[bytes]
+    found: dict[bytes, bytes]
+    missing: dict[bytes, list[int]]
+
+
+class _Piece(NamedTuple):
+    """How a piece of text is cut: its tokens, and the length and cache key of each window."""
+
+    n_tokens: int
+    lengths: np.ndarray
+    keys: list[bytes]
+
+    def to_bytes(self) -> bytes:
+        head = np.array([self.n_tokens, len(self.keys)], dtype=_LENGTH).tobytes()
+        return head + self.lengths.tobytes() + b"".join(self.keys)
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> "_Piece":
+        n_tokens, n_windows = np.frombuffer(value, dtype=_LENGTH, count=2).tolist()
+        lengths = np.frombuffer(value, dtype=_LENGTH, count=n_windows, offset=8)
+        keys = value[8 + lengths.nbytes :]
+        starts = range(0, len(keys), KEY_BYTES)
+        return cls(n_tokens, lengths, [keys[i : i + KEY_BYTES] for i in starts])
+
+
+class NoteEmbedder:
+    """Embed notes window by window, each distinct window once.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model, which any process can load.
+    windows : Windows
+        How notes are cut.
+    pooling : str
+        How token states become a window's vector.
+    batch_tokens : int
+        Tokens per batch at most. Batches are halved where the device runs out of memory; what fits
+        is noted at the backbone, so that the next call begins with it.
+    cache : VectorCache
+        What was embedded before.
+    n_jobs : int or None
+        Number of workers as joblib counts them; one in a task of a Dask cluster.
+
+    Attributes
+    ----------
+    n_compiled : int
+        Windows whose vectors a compiled model gave.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        windows: Windows,
+        *,
+        pooling: str,
+        batch_tokens: int,
+        cache: VectorCache,
+        n_jobs: int | None = None,
+    ):
+        self.spec, self.windows, self.cache, self.n_jobs = spec, windows, cache, n_jobs
+        self.backbone = load_backbone(spec)
+        self.pooling = self.backbone.pooling if pooling == "auto" else pooling
+        self.n_compiled = 0
+        self._asked_tokens, self._was_halved = batch_tokens, False
+        self._context = self.backbone.context(self.pooling)
+        cut = (windows.size, windows.stride, windows.prompt)
+        self._cut_context = str(cut).encode() + self._context
+
+    def embed(self, texts: list[str | None], bar) -> Iterator[tuple[Block, np.ndarray]]:
+        """Yield blocks of notes with float32 vectors (n_windows, hidden_size); tell `bar`."""
+        later = sum(len(text or "") for text in texts)
+        for block in self._blocks(texts, with_vectors=True):
+            block_texts = texts[block.start : block.start + block.size]
+            characters = sum(len(text or "") for text in block_texts)
+            later -= characters
+            bar.total += len(block.keys)
+            # The blocks after this one are taken to be like it
+            vectors = self._complete(block, later / max(1, characters), bar)
+            bar.update(len(block.keys) - len(block.missing))
+            rows = np.frombuffer(b"".join(vectors[key] for key in block.keys), dtype=np.float32)
+            yield block, rows.reshape(len(block.keys), self.backbone.hidden_size)
+        if self._was_halved:
+            warnings.warn(
+                f"Batches of batch_tokens={self._asked_tokens} do not fit into the memory of "
+                f"device={str(self.backbone.device)!r}; batches of {self._batch_tokens} tokens are "
+                "used instead, with the same result. Set batch_tokens to that.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self._was_halved = False
+
+    def count(self, texts: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        """Windows and tokens of each note, both int64 of shape (n_notes,)."""
+        blocks = list(self._blocks(texts, with_vectors=False))
+        n_windows = [np.bincount(block.note, minlength=block.size) for block in blocks]
+        return np.concatenate(n_windows), np.concatenate([block.n_tokens for block in blocks])
+
+    # Cutting, and what the cache holds
+
+    def _blocks(self, texts, with_vectors: bool) -> Iterator[Block]:
+        """Prepare each block while the caller works on the one before."""
+        with ThreadPoolExecutor(1, "sklearn-medfuse-tokenize") as thread:
+            waiting = None
+            for start, size in blocks_of_notes(texts):
+                block = texts[start : start + size]
+                following = thread.submit(self._prepare, start, block, with_vectors)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
+
+    def _prepare(self, start: int, notes, with_vectors: bool) -> Block:
+        texts, note_of = self.windows.split(notes)
+        text_keys = [self.cache.key(self._cut_context, text.encode()) for text in texts]
+        text_of = dict(zip(text_keys, texts, strict=True))
+        held = self.cache.get_many(text_of)
+        known = {key: _Piece.from_bytes(value) for key, value in held.items()}
+        vectors: dict[bytes, bytes] = {}
+        if with_vectors:
+            vectors = self.cache.get_many({k: None for p in known.values() for k in p.keys})
+        incomplete = {
+            key: text
+            for key, text in text_of.items()
+            if key not in known or (with_vectors and not vectors.keys() >= set(known[key].keys))
+        }
+        tokens = self._cut(incomplete, known)
+        missing: dict[bytes, list[int]] = {}
+        if with_vectors:
+            vectors |= self.cache.get_many([key for key in tokens if key not in vectors])
+            missing = {key: window for key, window in tokens.items() if key not in vectors}
+        pieces = [known[key] for key in text_keys]
+        note = np.repeat(note_of, np.array([len(piece.keys) for piece in pieces], dtype=np.int64))
+        lengths = np.concatenate([np.array([], dtype=_LENGTH), *(p.lengths for p in pieces)])
+        n_tokens = np.zeros(len(notes), dtype=np.int64)
+        np.add.at(n_tokens, note_of, np.array([p.n_tokens for p in pieces], dtype=np.int64))
+        keys = [key for piece in pieces for key in piece.keys]
+        return Block(
+            start, len(notes), note, lengths.astype(np.int64), n_tokens, keys, vectors, missing
+        )
+
+    def _cut(self, texts: dict[bytes, str], known: dict[bytes, _Piece]) -> dict[bytes, list[int]]:
+        """Tokenise and cut texts; put how they are cut into `known` and the cache."""
+        tokens = {}
+        new = {}
+        before, after = self.windows.prompt
+        all_ids = self.windows.token_ids(list(texts.values()))
+        for text_key, ids in zip(texts, all_ids, strict=True):
+            windows = self.windows.cut(ids)
+            keys = []
+            for window in windows:
+                whole = [*before, *window, *after]
+                content = np.asarray(whole, dtype=_LENGTH).tobytes()
+                keys.append(self.cache.key(self._context, content))
+                tokens[keys[-1]] = whole
+            lengths = np.array([len(window) for window in windows], dtype=_LENGTH)
+            new[text_key] = _Piece(len(ids), lengths, keys)
+        known |= new
+        self.cache.put_many({key: piece.to_bytes() for key, piece in new.items()})
+        return tokens
+
+    # Running the model
+
+    def _complete(self, block: Block, blocks_later: float, bar) -> dict[bytes, bytes]:
+        """Vectors of a block's windows; compute those that the cache lacked."""
+        # The block before may have embedded the same windows since
+        vectors = block.found | self.cache.get_many(block.missing)
+        missing = {key: window for key, window in block.missing.items() if key not in vectors}
+        bar.update(len(block.missing) - len(missing))
+        for keys, found in self._embed_windows(missing, blocks_later):
+            new = {key: row.tobytes() for key, row in zip(keys, found, strict=True)}
+            self.cache.put_many(new)
+            vectors |= new
+            bar.update(len(keys))
+        return vectors
+
+    def _embed_windows(
+        self, windows: dict[bytes, list[int]], blocks_later: float
+    ) -> Iterator[tuple[list[bytes], np.ndarray]]:
+        """Yield keys and vectors of the windows of each batch, in batches that fit into memory."""
+        left = dict(windows)
+        later = round(blocks_later * sum(map(len, windows.values())))
+        while left:
+            keys = list(left)
+            batches = self.backbone.batches(list(left.values()), self._batch_tokens)
+            parts = [[left[keys[i]] for i in batch] for batch in batches]
+            try:
+                for number, (vectors, compiled) in self._run(parts, later):
+                    done = [keys[i] for i in batches[number]]
+                    for key in done:
+                        del left[key]
+                    self.n_compiled += len(done) * compiled
+                    yield done, vectors
+            except torch.OutOfMemoryError:
+                # What was computed in vain is held until this clause is left
+                fits = False
+            else:
+                fits = True
+            if not fits:
+                self._halve(parts)
+
+    @property
+    def _batch_tokens(self) -> int:
+        return min(self._asked_tokens, self.backbone.fitting_tokens or self._asked_tokens)
+
+    def _halve(self, parts: list[list[list[int]]]) -> None:
+        """Take less from now on than the largest of these batches, which did not fit."""
+        if all(len(part) == 1 for part in parts):
+            raise torch.OutOfMemoryError(
+                "A single window does not fit into the memory of "
+                f"device={str(self.backbone.device)!r}; lower max_length, take a smaller model or "
+                "dtype='bfloat16', or use device='cpu'."
+            )
+        largest = max(map(self._tokens_of, parts))
+        self.backbone.fitting_tokens = max(1, min(self._batch_tokens, largest) // 2)
+        self._was_halved = True
+        if self.backbone.device.type == "cuda":
+            # Pieces that are free but too small for the next batch
+            torch.cuda.empty_cache()
+
+    def _tokens_of(self, part: list[list[int]]) -> int:
+        return sum(self.backbone.padded_width(len(window)) for window in part)
+
+    def _run(
+        self, parts: list[list[list[int]]], tokens_later: int
+    ) -> Iterator[tuple[int, tuple[np.ndarray, bool]]]:
+        """Yield the position of each batch, in any order, and what it gave.
+
+        On a CPU a worker is a process with weights of its own; on GPUs it is a thread per GPU, as
+        the work is done outside Python's lock, with one copy of the weights on each.
+        """
+        n_workers = 1 if in_dask_task() else joblib.effective_n_jobs(self.n_jobs)
+        n_workers = min(n_workers, len(parts))
+        devices = gpus(torch.device(self.spec.device), n_workers)
+        if len(devices) == 1 and n_workers > 1 and self.backbone.device.type == "cpu":
+            jobs = (
+                joblib.delayed(_embed_numbered)(self.spec, self.pooling, i, part)
+                for i, part in enumerate(parts)
+            )
+            yield from joblib.Parallel(n_workers, return_as="generator_unordered")(jobs)
+            return
+        # A worker's share of the tokens after each batch, padding included
+        tokens = np.array([self._tokens_of(part) for part in parts], dtype=np.int64)
+        left = ((tokens.sum() - tokens.cumsum() + tokens_later) // len(devices)).tolist()
+        if len(devices) > 1:
+            yield from self._run_on(devices, parts, left)
+        else:
+            for i, part in enumerate(parts):
+                yield i, self.backbone.embed(part, self.pooling, left[i])
+
+    def _run_on(self, devices: list[torch.device], parts, left: list[int]):
+        free: SimpleQueue[Backbone] = SimpleQueue()
+        for device in devices:
+            free.put(self.backbone.replica(device))
+
+        def embed(i: int) -> tuple[int, tuple[np.ndarray, bool]]:
+            mine = free.get()
+            try:
+                return i, mine.embed(parts[i], self.pooling, left[i])
+            finally:
+                free.put(mine)
+
+        with ThreadPoolExecutor(len(devices), "sklearn-medfuse-gpu") as pool:
+            yield from pool.map(embed, range(len(parts)))
+
+
+def blocks_of_notes(texts: list[str | None]) -> Iterator[tuple[int, int]]:
+    """Yield (first note, number of notes) of blocks of bounded notes and characters."""
+    start = characters = 0
+    for i, text in enumerate(texts):
+        characters += len(text or "")
+        if i + 1 - start == _BLOCK_NOTES or characters >= _BLOCK_CHARACTERS or i + 1 == len(texts):
+            yield start, i + 1 - start
+            start, characters = i + 1, 0
+
+
+def in_dask_task() -> bool:
+    """Whether this is a task of a Dask cluster, whose other tasks run beside it.
+
+    joblib would hand the batches to the same cluster, with the weights, and a task that waits for
+    tasks of its own keeps a worker from them.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def gpus(device: torch.device, n_workers: int) -> list[torch.device]:
+    """The GPUs to use beside one another, unless one is named: as many as there are, or workers."""
+    if device.type != "cuda" or device.index is not None:
+        return [device]
+    return [torch.device("cuda", i) for i in range(min(n_workers, torch.cuda.device_count()))]
+
+
+def _embed_numbered(
+    spec: ModelSpec, pooling: str, i: int, part: list[list[int]]
+) -> tuple[int, tuple[np.ndarray, bool]]:
+    return i, load_backbone(spec).embed(part, pooling)

