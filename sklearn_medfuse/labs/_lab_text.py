@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from numbers import Integral
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
-from ._lab_input import validate_labs
-from ._lab_results import FEWEST_ROWS, Levels
+from ._lab_cells import FEWEST_ROWS
+from ._lab_table import Levels, validate_dense_labs
 
 # outside of these magnitudes a number is written with an exponent
 _SMALLEST, _LARGEST = 1e-5, 1e9
@@ -153,7 +152,7 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
         """
         self._validate_params()
         quantiles = self._checked_quantiles()
-        X, self.levels_ = self._validate_labs(X)
+        X, self.levels_ = validate_dense_labs(self, X)
         names = self._lab_names()
         self._check_units(names)
         ranges = self._checked_ranges(names)
@@ -178,7 +177,7 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
             Texts; None where there is nothing to write.
         """
         check_is_fitted(self)
-        X, _ = self._validate_labs(X, self.levels_)
+        X, _ = validate_dense_labs(self, X, self.levels_)
         flags = self._flags(X)
         measured = ~np.isnan(X)
         entries: list[list[str]] = [[] for _ in X]
@@ -222,14 +221,6 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
                 "give for example (0.05, 0.95)."
             )
         return low, high
-
-    def _validate_labs(self, X, levels=None):
-        if sparse.issparse(X):
-            raise TypeError(
-                "Sparse data was passed for X, but LabTextSerializer needs dense data; use "
-                "X.toarray() or a DataFrame."
-            )
-        return validate_labs(self, X, levels)
 
     def _lab_names(self) -> list[str]:
         default = [f"lab {i}" for i in range(self.n_features_in_)]

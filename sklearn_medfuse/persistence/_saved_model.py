@@ -16,9 +16,9 @@ _OURS = (
     "sklearn_medfuse.labs._lab_text.LabTextSerializer",
     "sklearn_medfuse.labs._masked_lab.MaskedLabEncoder",
     "sklearn_medfuse.notes._llm_note.LLMNoteEncoder",
-    "sklearn_medfuse.notes._naive_bayes_note.NaiveBayesNoteEncoder",
+    "sklearn_medfuse.notes._note_words.NaiveBayesNoteEncoder",
     "sklearn_medfuse.notes._note_cleaner.NoteCleaner",
-    "sklearn_medfuse.notes._note_word.NoteWordEncoder",
+    "sklearn_medfuse.notes._note_words.NoteWordEncoder",
 )
 _SCHEMA = "schema.json"
 # of the schema, which grows by the names of labs and the words of a vocabulary
