@@ -208,9 +208,11 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         for target in y.reshape(len(y), -1).T:
             known = (weight > 0) & ~np.isnan(target)
             target, counted = target[known].astype(int), weight[known]
-            share = np.bincount(target, counted, minlength=n_classes) + 1
-            share = share / share.sum()
-            usual = np.log(share) if n_classes > 2 else logit(share[1:])
+            if n_classes > 2:
+                share = np.bincount(target, counted, minlength=n_classes) + 1
+                usual = np.log(share / share.sum())
+            else:
+                usual = logit([(counted @ target + 1) / (counted.sum() + 2)])
             # No classifier learns from a label that has only one value.
             several = len(np.unique(target)) > 1
             classifier = (

@@ -162,22 +162,15 @@ def expand(z: np.ndarray) -> np.ndarray:
 
 
 class LabScale(NamedTuple):
-    """How each lab's values are put on common scales.
+    """How each lab's values are put on common scales."""
 
-    Attributes
-    ----------
-    center : array of shape (n_labs,)
-        Mean, winsorised at the 0.5 % and 99.5 % quantiles, in the lab's own unit; NaN for a lab
-        that was never measured.
-    scale : array of shape (n_labs,)
-        Standard deviation likewise; 1 for a constant or never measured lab.
-    knots : array of shape (n_labs, n_knots, 2)
-        Points (standardised value, normal score) of each lab's curve, ascending; the last one
-        is repeated to fill the row.
-    """
-
+    # (n_labs,): mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN for
+    # a lab that was never measured.
     center: np.ndarray
+    # (n_labs,): standard deviation likewise; 1 for a constant or never measured lab.
     scale: np.ndarray
+    # (n_labs, n_knots, 2): points (standardised value, normal score) of each lab's curve,
+    # ascending; the last one is repeated to fill the row.
     knots: np.ndarray
 
     @classmethod

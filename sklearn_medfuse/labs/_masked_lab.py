@@ -51,9 +51,9 @@ from ._pretrained import (
     write_folder,
 )
 
-# Parameters that must agree with those of the encoder that a fit begins with.
+# Parameters that must agree with those of the encoder with which a fit begins.
 _ARCHITECTURE = ("d_model", "n_components", "n_layers", "n_decoder_layers", "n_factors")
-# Parameters without effect on the result; the seed is looked at apart.
+# Parameters without effect on the result; the seed is treated separately.
 _NOT_IN_FINGERPRINT = ("checkpoint_dir", "initial", "verbose", "absent", "output", "random_state")
 _ATTRIBUTES_IN_FOLDER = (
     "n_features_in_",
@@ -764,17 +764,8 @@ class MaskedLabEncoder(
         return seed
 
     def _build_module(self, n_versions: int = 1) -> MaskedLabAutoencoder:
-        return MaskedLabAutoencoder(
-            self.n_features_in_,
-            n_components=self.n_components,
-            d_model=self.d_model,
-            n_heads=self.n_heads,
-            n_layers=self.n_layers,
-            n_decoder_layers=self.n_decoder_layers,
-            dropout=self.dropout,
-            n_factors=self.n_factors,
-            n_versions=n_versions,
-        )
+        options = {name: getattr(self, name) for name in (*_ARCHITECTURE, "n_heads", "dropout")}
+        return MaskedLabAutoencoder(self.n_features_in_, n_versions=n_versions, **options)
 
     def _begin(
         self, rows: LabTrainingRows, start: LabStart | None, device: torch.device

@@ -48,21 +48,11 @@ _MOST_ROWS_FOR_MEAN = 20.0
 
 
 class LabTrainingRows(NamedTuple):
-    """Distinct rows in random order.
-
-    Attributes
-    ----------
-    cells : LabCells
-        Their standardised cells.
-    weight : array of shape (n_rows,)
-        How often each row counts.
-    version : int64 array of shape (n_rows,)
-        Version of the linear part by which each row is predicted: the row's fold.
-    """
+    """Distinct rows in random order, on the labs' scales."""
 
     cells: LabCells
-    weight: np.ndarray
-    version: np.ndarray
+    weight: np.ndarray  # (n_rows,)
+    version: np.ndarray  # (n_rows,): the row's fold, by whose version of the linear part it is read
 
 
 def training_rows(cells: LabCells, weight: np.ndarray) -> LabTrainingRows:
@@ -92,19 +82,6 @@ class _Parameters(NamedTuple):
     noise: np.ndarray  # (n_labs,)
 
 
-class _Moments(NamedTuple):
-    """Sums over rows that the maximisation step needs, with x = (f, 1)."""
-
-    second: np.ndarray  # (n_labs, r + 1, r + 1): E[x x'] over the rows where the lab was measured
-    first: np.ndarray  # (n_labs, r + 1): z E[x] over them
-
-    def plus(self, other: "_Moments") -> "_Moments":
-        return _Moments(self.second + other.second, self.first + other.first)
-
-    def minus(self, other: "_Moments") -> "_Moments":
-        return _Moments(self.second - other.second, self.first - other.first)
-
-
 class FactorAnalysis:
     r"""Expectation-maximisation for `FactorModel`, with a Gaussian prior on the loadings.
 
@@ -114,18 +91,8 @@ class FactorAnalysis:
     A full covariance matrix (Schafer 1997) does as well on 50 labs, but has 2 million entries for
     1,505; learning the loadings by gradients needs a learning rate and many more passes.
 
-    Parameters
-    ----------
-    cells : LabCells
-        Measured cells of rows in random order.
-    z : float array of shape (n_cells,)
-        What to model of each cell: its standardised value or its normal score.
-    weight : array of shape (n_rows,)
-        Weight of each row.
-    n_factors : int
-        Number of factors r.
-    start : FactorModel or None
-        Centre of the prior, and where the search begins.
+    Rows are in random order; `z` (n_cells,) is what is modelled of each cell, its standardised
+    value or its normal score. `start` is the centre of the prior, and where the search begins.
     """
 
     def __init__(self, cells, z, weight, n_factors, start=None):
@@ -175,9 +142,9 @@ class FactorAnalysis:
         of_fold = [
             self._moments(parameters, rows[fold[: len(rows)] == each]) for each in range(N_FOLDS)
         ]
-        total = reduce(_Moments.plus, of_fold)
+        total = reduce(np.add, of_fold)
         without = [
-            self._maximise(total.minus(part), parameters.noise, keep_noise=True) for part in of_fold
+            self._maximise(total - part, parameters.noise, keep_noise=True) for part in of_fold
         ]
         return [*without, parameters]
 
@@ -207,12 +174,17 @@ class FactorAnalysis:
         kept = slice(None, -min(self._n_factors, len(values)) - 1, -1)
         return np.maximum(values[kept], 0.0), vectors[:, kept]
 
-    def _moments(self, parameters: _Parameters, rows: np.ndarray) -> _Moments:
+    def _moments(self, parameters: _Parameters, rows: np.ndarray) -> np.ndarray:
+        """Sums over rows that the maximisation step needs, (n_labs, r + 1, r + 2).
+
+        With x = (f, 1) they are, over the rows in which the lab was measured, E[x x'] and, as the
+        last column, z E[x].
+        """
         # In blocks, as each row takes r^2 numbers.
         blocks = np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
-        return reduce(_Moments.plus, (self._moments_of(parameters, block) for block in blocks))
+        return reduce(np.add, (self._moments_of(parameters, block) for block in blocks))
 
-    def _moments_of(self, parameters: _Parameters, rows: np.ndarray) -> _Moments:
+    def _moments_of(self, parameters: _Parameters, rows: np.ndarray) -> np.ndarray:
         r = self._n_factors
         observed, z, weight = self._observed[rows], self._z[rows], self._weight[rows]
         scaled = parameters.loadings / parameters.noise[:, None]
@@ -227,20 +199,21 @@ class FactorAnalysis:
         second[:, :r, :r] += covariance
         second *= weight[:, None, None]
         second = observed.T @ second.reshape(len(rows), (r + 1) ** 2)
-        second = second.reshape(-1, r + 1, r + 1)
-        return _Moments(second, z.T @ (x * weight[:, None]))
+        first = z.T @ (x * weight[:, None])
+        return np.concatenate([second.reshape(-1, r + 1, r + 1), first[:, :, None]], axis=2)
 
     def _maximise(
-        self, moments: _Moments, noise: np.ndarray, keep_noise: bool = False
+        self, moments: np.ndarray, noise: np.ndarray, keep_noise: bool = False
     ) -> _Parameters:
         r = self._n_factors
+        second, first = moments[:, :, :-1].copy(), moments[:, :, -1].copy()
         of_loadings = np.minimum(self._evidence, _MOST_ROWS_FOR_LOADINGS)
         of_mean = np.minimum(self._evidence, _MOST_ROWS_FOR_MEAN)
         ridge = (_LOADING_PRECISION * noise + of_loadings)[:, None]
-        system = moments.second.copy()
+        system = second.copy()
         system[:, np.arange(r), np.arange(r)] += ridge
         system[:, r, r] += of_mean + 1e-6  # A lab that was never measured has mean 0.
-        target = moments.first.copy()
+        target = first.copy()
         target[:, :r] += ridge * self._centre.loadings
         target[:, r] += of_mean * self._centre.mean
         solution = np.linalg.solve(system, target[:, :, None])[:, :, 0]
@@ -249,8 +222,8 @@ class FactorAnalysis:
             return _Parameters(loadings, mean, noise)
         residual = (
             self._square
-            - 2 * (solution * moments.first).sum(axis=1)
-            + np.einsum("jr,jrs,js->j", solution, moments.second, solution)
+            - 2 * (solution * first).sum(axis=1)
+            + np.einsum("jr,jrs,js->j", solution, second, solution)
         )
         # One pseudo-observation of the lab's own variance, and a floor: no lab is known exactly.
         noise = residual + self._variance + of_loadings * self._centre.noise
@@ -293,20 +266,10 @@ def fill_factor_model(
 class MaskedTrainer:
     """Fit a `MaskedLabAutoencoder` by hiding observed cells and predicting them.
 
-    Parameters
-    ----------
-    module : MaskedLabAutoencoder
-        The net, on the device to train on.
-    generator : torch.Generator
-        Source of row order and masks.
-    mask_ratio : tuple of two floats
-        Lowest and highest share of a row's cells to hide.
-    mask_weight : array of shape (n_labs,) or None
-        Relative probability of hiding each lab; None hides all with equal probability.
-    batch_size, learning_rate, weight_decay, max_epochs, patience
-        See the parameters of `MaskedLabEncoder`; `patience` is its `n_iter_no_change`.
-    n_rows : int or None
-        Number of rows of `run`; None for a stream of unknown length.
+    The parameters are those of `MaskedLabEncoder`. `mask_ratio` has the lowest and the highest
+    share, `mask_weight` (n_labs,) the relative probability of hiding each lab (None: equal);
+    `n_rows` is the number of rows of `run`, or None for a stream of unknown length. Row order and
+    masks are drawn from `generator`.
     """
 
     def __init__(
@@ -492,24 +455,12 @@ def _alike(batch: LabBatch) -> list[torch.Tensor]:
 
 
 class HiddenCells(NamedTuple):
-    """Cells that were hidden to score a model, and their predictions.
-
-    Attributes
-    ----------
-    lab : int64 array of shape (n_hidden,)
-        Column of each cell.
-    true : float array of shape (n_hidden,)
-        Standardised value.
-    predicted : float array of shape (n_hidden,)
-        Expected value.
-    spread : float array of shape (n_hidden,)
-        Standard deviation of the prediction.
-    """
+    """Standardised values of cells that were hidden, and their predictions, (n_hidden,) each."""
 
     lab: np.ndarray
     true: np.ndarray
     predicted: np.ndarray
-    spread: np.ndarray
+    spread: np.ndarray  # Standard deviation of the prediction.
 
     def r2(self) -> float:
         """Share of the variance around the training means that is explained."""
