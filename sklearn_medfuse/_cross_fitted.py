@@ -1,4 +1,4 @@
-"""What encoders share that embed rows by logits of classifiers which have not seen them."""
+"""Cross-fitting: embed rows by logits of classifiers that have not seen them."""
 
 from abc import abstractmethod
 from numbers import Integral
@@ -7,28 +7,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import logit
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    column_or_1d,
+    has_fit_parameter,
+)
 
 from ._private_errors import no_values_in_errors
 from ._training import draw_seed
 
+# Minimum distance of a probability from 0 and 1: leaves of few rows are too certain.
+_MARGIN = 1e-4
 
-class CrossFittedLogitsMixin:
-    """Fit on all rows for new ones, and on the other folds for each row of fit.
 
-    A subclass has the parameters `cv`, `absent` and `random_state`. `_read_first` reads X,
-    `_fit_outputs` fits what `_logits` predicts with and `_keep` makes an attribute, and
-    `_fit_label` fits one label for `_fit_labels`. Rows are an array or a CSR matrix.
+class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Embed rows by the logits of one classifier per label, or of one for all classes.
+
+    `transform` uses classifiers fitted on all rows, `fit_transform` gives each row the logits of
+    classifiers fitted without its fold. A subclass has the parameters `cv`, `absent` and
+    `random_state`, reads X in `_read`, and gives its classifier by `_classifier` or fits it in
+    `_fit_classifier`. Rows are an array or a CSR matrix.
     """
 
     cv: Any
     absent: str
     random_state: Any
-    _validate_params: Any
 
     _parameter_constraints: dict = {
         "cv": ["cv_object"],
@@ -36,38 +45,108 @@ class CrossFittedLogitsMixin:
         "random_state": ["random_state"],
     }
 
-    def _cross_fit(self, X, y, sample_weight, groups) -> np.ndarray:
-        """Fit on all rows; give each the logits of a fit without it."""
+    _one_vs_rest = False  # Whether each of several classes is a label.
+    _learns_absent = True  # Whether a row without the modality teaches how frequent a label is.
+
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Fit the classifiers on all rows.
+
+        Parameters
+        ----------
+        X : array-like, Series or DataFrame with n_rows rows
+            Lab results (NaN means not measured) or notes (None, NaN and blank mean no note).
+        y : array-like of shape (n_rows,) or (n_rows, n_labels)
+            Classes, or a 0/1 matrix of labels in which NaN means that a label is not known.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weight of each row; rows of weight zero are left out.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Ignored; `fit_transform` reads it.
+
+        Returns
+        -------
+        object
+            The fitted encoder.
+        """
+        self._fit_all(X, y, sample_weight)
+        return self
+
+    def fit_transform(self, X, y, sample_weight=None, groups=None):
+        """Fit, and give each row the logits of classifiers fitted without it.
+
+        Parameters
+        ----------
+        X : array-like, Series or DataFrame with n_rows rows
+            Lab results (NaN means not measured) or notes (None, NaN and blank mean no note).
+        y : array-like of shape (n_rows,) or (n_rows, n_labels)
+            Classes, or a 0/1 matrix of labels in which NaN means that a label is not known.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weight of each row; rows of weight zero are not learned from.
+        groups : array-like of shape (n_rows,) or None, default=None
+            Patient of each row, for `cv`. In a Pipeline it comes by metadata routing,
+            ``set_fit_request(groups=True)``, and so do weights.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs)
+            One logit per label, or for the second of two classes; one column per class for
+            several.
+
+        Raises
+        ------
+        ValueError
+            If `cv` does not hold out each row exactly once.
+        """
         rows, absent, y, weight, seed = self._fit_all(X, y, sample_weight)
         if groups is not None:
             check_consistent_length(rows, groups)
         logits = np.zeros((len(absent), self._n_features_out))
         for kept, left in self._folds(rows, y, groups, seed):
-            self._check_some(weight[kept])
-            fitted = self._fit_outputs(rows[kept], y[kept], weight[kept], seed)
-            logits[left] = self._logits(rows[left], *fitted)
-        return self._without_absent(absent, logits)
+            fitted = self._fit_columns(rows[kept], y[kept], weight[kept], seed)
+            logits[left] = self._predict(rows[left], fitted)
+        return self._without_absent(logits, absent)
+
+    def transform(self, X):
+        """Give the logits of the classifiers fitted on all rows.
+
+        Parameters
+        ----------
+        X : array-like, Series or DataFrame with n_rows rows
+            Lab results or notes in the columns of fit.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs)
+            One logit per label, or for the second of two classes; one column per class for
+            several. A row without results or a note is NaN or zeros, as set by `absent`.
+        """
+        check_is_fitted(self)
+        rows, absent = self._read(X, first=False)
+        return self._without_absent(self._predict(self._choose(rows), self._fitted), absent)
+
+    # Steps of fit, in the order in which they are called
 
     def _fit_all(self, X, y, sample_weight):
         """Fit on all rows; return them, which are absent, encoded y, weights and a seed."""
         self._validate_params()
-        values, absent = self._read_first(X)
+        rows, absent = self._read(X, first=True)
         y = self._encode(y)
         check_consistent_length(absent, y)
         with no_values_in_errors():
             weight = _check_sample_weight(sample_weight, absent, ensure_non_negative=True)
-        self._check_some(weight)
-        rows, weight = self._learned_rows(values, absent, weight)
+        if not self._learns_absent:
+            weight = np.where(absent, 0.0, weight)
+        _refuse_no_weight(weight)
+        rows = self._choose(rows, weight)
         seed = draw_seed(check_random_state(self.random_state))
-        self._keep(*self._fit_outputs(rows, y, weight, seed))
+        self._fitted = self._fit_columns(rows, y, weight, seed)
         return rows, absent, y, weight, seed
 
     @abstractmethod
-    def _read_first(self, X) -> tuple[Any, np.ndarray]:
-        """Read X of fit and remember its columns; also say in which rows there is nothing."""
+    def _read(self, X, first: bool) -> tuple[Any, np.ndarray]:
+        """Check X, of fit if `first`; return its rows and which of them hold nothing."""
 
     def _encode(self, y) -> np.ndarray:
-        """Float labels with NaN, (n_rows, n_labels), or class numbers (n_rows,)."""
+        """Class numbers (n_rows,), or float labels with NaN (n_rows, n_labels)."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
@@ -83,41 +162,16 @@ class CrossFittedLogitsMixin:
             labels = np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
             are_labels = bool(np.isin(labels[~np.isnan(labels)], (0, 1)).all())
         except (TypeError, ValueError):
-            # which quotes what it found; told outside, so that it does not come along
+            # The error quotes values of y; ours is raised outside, so that it is not its context.
             are_labels = False
         if not are_labels:
-            raise ValueError("y has several columns, which must hold 0, 1 or NaN only.")
+            raise ValueError("y has several columns, which must hold only 0, 1 or NaN.")
         self.classes_ = np.array([0, 1])
         return labels
 
-    def _check_some(self, weight) -> None:
-        if not (weight > 0).any():
-            raise ValueError("sample_weight leaves no row to learn from; give some a weight.")
-
-    def _learned_rows(self, values, absent, weight):
-        """Make rows of what was read, and their weights."""
-        return values, weight
-
-    @abstractmethod
-    def _fit_outputs(self, rows, y, weight, seed) -> tuple:
-        """Fit all outputs; return what `_keep` and `_logits` take."""
-
-    @abstractmethod
-    def _keep(self, *fitted) -> None: ...
-
-    def _fit_labels(self, rows, labels, weight, seed) -> tuple[list, np.ndarray]:
-        """Fit each label on the rows where it is known; also give the logits without any fit."""
-        fitted, usual = [], []
-        for label in labels.T:
-            known = (weight > 0) & ~np.isnan(label)
-            target, counted = label[known].astype(int), weight[known]
-            fitted.append(self._fit_label(rows[known], target, counted, seed))
-            usual.append(logit((counted @ target + 1) / (counted.sum() + 2)))
-        return fitted, np.array(usual)
-
-    @abstractmethod
-    def _fit_label(self, rows, y, weight, seed) -> Any:
-        """Fit one label; None where it has one value only."""
+    def _choose(self, rows, weight=None):
+        """Make the classifiers' features; `weight` is that of the rows of fit."""
+        return rows
 
     def _folds(self, rows, y, groups, seed):
         n_rows = rows.shape[0]
@@ -136,7 +190,7 @@ class CrossFittedLogitsMixin:
         if groups is not None:
             n_splits = min(n_splits, len(np.unique(groups)))
             if n_splits < 2:
-                raise ValueError("groups has one group only, and cv needs two; leave groups out.")
+                raise ValueError("groups has only one group, and cv needs two; leave groups out.")
             return GroupKFold(n_splits, **options).split(rows, y, groups)
         if n_rows < 2:
             raise ValueError("X has 1 sample, and cross-fitting needs two rows or more.")
@@ -144,20 +198,83 @@ class CrossFittedLogitsMixin:
             return StratifiedKFold(n_splits, **options).split(rows, y)
         return KFold(min(n_splits, n_rows), **options).split(rows)
 
-    @abstractmethod
-    def _logits(self, rows, *fitted) -> np.ndarray:
-        """Logits (n_rows, n_outputs)."""
+    def _fit_columns(self, rows, y, weight, seed) -> list[tuple[Any, np.ndarray]]:
+        """Fit a classifier per column of targets, each with the logits that hold without it."""
+        _refuse_no_weight(weight)
+        n_classes = max(2, len(self.classes_))
+        if y.ndim == 1 and self._one_vs_rest and n_classes > 2:
+            y, n_classes = (y[:, None] == np.arange(n_classes)).astype(float), 2
+        fitted = []
+        for target in y.reshape(len(y), -1).T:
+            known = (weight > 0) & ~np.isnan(target)
+            target, counted = target[known].astype(int), weight[known]
+            if n_classes > 2:
+                share = np.bincount(target, counted, minlength=n_classes) + 1
+                usual = np.log(share / share.sum())
+            else:
+                usual = logit([(counted @ target + 1) / (counted.sum() + 2)])
+            # No classifier learns from a label that has only one value.
+            several = len(np.unique(target)) > 1
+            classifier = (
+                self._fit_classifier(rows[known], target, counted, seed) if several else None
+            )
+            fitted.append((classifier, usual))
+        return fitted
 
-    def _without_absent(self, absent, logits) -> np.ndarray:
-        nothing = np.nan if self.absent == "nan" else 0.0
-        return np.where(absent[:, None], nothing, logits)
+    def _fit_classifier(self, rows, target, weight, seed) -> Any:
+        """Fit one classifier; what it returns is for `_logits`."""
+        classifier = self._classifier(seed)
+        options = {}
+        if not (weight == 1).all():
+            if not has_fit_parameter(classifier, "sample_weight"):
+                raise TypeError(
+                    f"estimator={type(classifier).__name__} takes no sample_weight; leave it out, "
+                    "or give an estimator that does."
+                )
+            options["sample_weight"] = weight
+        return classifier.fit(rows, target, **options)
+
+    def _classifier(self, seed) -> Any:
+        """An unfitted classifier that has `predict_proba`."""
+        raise NotImplementedError
+
+    # Steps of transform
+
+    def _predict(self, rows, fitted) -> np.ndarray:
+        """Logits (n_rows, n_outputs)."""
+        columns = []
+        for classifier, usual in fitted:
+            logits = np.tile(usual, (rows.shape[0], 1))
+            if classifier is not None:
+                self._fill_logits(logits, classifier, rows)
+            columns.append(logits)
+        return np.hstack(columns)
+
+    def _fill_logits(self, logits, classifier, rows) -> None:
+        found = classifier.predict_proba(rows)
+        if logits.shape[1] > 1:
+            # A class that the fold lacks keeps its usual share.
+            logits[:, classifier.classes_] = np.log(found.clip(_MARGIN, 1))
+        else:
+            logits[:, 0] = logit(found[:, 1].clip(_MARGIN, 1 - _MARGIN))
+
+    def _without_absent(self, logits, absent) -> np.ndarray:
+        return np.where(absent[:, None], np.nan if self.absent == "nan" else 0.0, logits)
 
     @property
-    @abstractmethod
-    def _n_features_out(self) -> int: ...
+    def _n_features_out(self) -> int:
+        return sum(len(usual) for _, usual in self._fitted)
 
     def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()  # type: ignore[misc]  # BaseEstimator's
+        tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags
+
+
+def _refuse_no_weight(weight: np.ndarray) -> None:
+    if not (weight > 0).any():
+        raise ValueError(
+            "X and sample_weight leave no row to learn from; at least one row with content needs "
+            "a weight above zero."
+        )

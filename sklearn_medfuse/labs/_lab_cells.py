@@ -1,13 +1,25 @@
-"""The measured cells of a lab table, and each distinct row once."""
+"""The measured cells of a lab table, and the scales on which the model reads them."""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 
 from .._nn.lab_batch import LabBatch
 
+# Beyond this many standard deviations a value grows by its logarithm only.
+_LINEAR_RANGE = 4.0
+# A lab's curve from value to score has at most this many knots, spread over scores up to +-3.5.
+_N_KNOTS = 48
+SCORE_RANGE = 3.5
+# A kept number comes from at least this many rows, whatever they weigh: a mean, a knot or a limit
+# of fewer would be a patient's result.
+FEWEST_ROWS = 5
 
-class LabResults:
-    """Measured cells in the labs' own units, row after row, as in a CSR matrix.
+
+class LabCells:
+    """Measured cells, row after row, as in a CSR matrix.
 
     Parameters
     ----------
@@ -16,19 +28,22 @@ class LabResults:
     lab : int64 array of shape (n_cells,)
         Column of each cell, ascending within a row.
     value : float array of shape (n_cells,)
-        Value of each cell.
+        Value of each cell: in the lab's unit as read, standardised as `LabScale.cells` returns it.
     n_labs : int
         Number of columns.
+    score : float array of shape (n_cells,), default=None
+        Normal score of each cell; only where values are standardised.
     """
 
-    def __init__(self, row_start: np.ndarray, lab: np.ndarray, value: np.ndarray, n_labs: int):
+    def __init__(self, row_start, lab, value, n_labs, score=None):
         self.row_start = row_start
         self.lab = lab
         self.value = value
         self.n_labs = n_labs
+        self.score = score
 
     @classmethod
-    def from_table(cls, X) -> "LabResults":
+    def from_table(cls, X) -> "LabCells":
         """Take the cells of an array that are not NaN, or the entries of a CSR matrix."""
         if isinstance(X, np.ndarray):
             observed = ~np.isnan(X)
@@ -45,89 +60,46 @@ class LabResults:
         """Number of measured cells in each row, shape (n_rows,)."""
         return np.diff(self.row_start)
 
-    def take(self, rows: np.ndarray) -> "LabResults":
+    def take(self, rows: np.ndarray) -> "LabCells":
         """Return some rows, in the order asked for."""
-        cell, row_start = _cells_of(self.row_start, rows)
-        return LabResults(row_start, self.lab[cell], self.value[cell], self.n_labs)
+        cell, row_start = self._cells_of(rows)
+        score = None if self.score is None else self.score[cell]
+        return LabCells(row_start, self.lab[cell], self.value[cell], self.n_labs, score)
 
     def rows_per_lab(self, weight: np.ndarray) -> np.ndarray:
         """Count the rows of positive weight in which each lab was measured, shape (n_labs,)."""
         used = np.repeat(weight > 0, self.n_measured)
         return np.bincount(self.lab[used], minlength=self.n_labs)
 
-    def of_labs(self, kept: np.ndarray) -> "LabResults":
+    def of_labs(self, kept: np.ndarray) -> "LabCells":
         """Return the cells of some labs, bool array (n_labs,), as if no other was measured."""
         cell = kept[self.lab]
         row_start = np.concatenate([[0], cell.cumsum(dtype=np.int64)])[self.row_start]
-        return LabResults(row_start, self.lab[cell], self.value[cell], self.n_labs)
+        return LabCells(row_start, self.lab[cell], self.value[cell], self.n_labs)
 
-    def distinct(self, weight: np.ndarray | None) -> tuple["LabResults", np.ndarray]:
-        """Return each distinct row that has a cell once, with the sum of its weights.
-
-        Parameters
-        ----------
-        weight : array of shape (n_rows,) or None
-            Weight of each row; a row of weight zero is left out. None means 1 each.
-        """
-        weight = np.ones(len(self)) if weight is None else weight
+    def distinct(self, weight: np.ndarray) -> tuple["LabCells", np.ndarray]:
+        """Return each distinct row that has a cell and a weight, and the sum of its weights."""
         used = np.flatnonzero((self.n_measured > 0) & (weight > 0))
-        # adding 0.0 makes one zero of the two
-        key = _row_hash(self.row_start, self.lab, (self.value + 0.0).view(np.uint64))[used]
+        # Adding 0.0 makes one zero of the two.
+        key = self._row_hash((self.value + 0.0).view(np.uint64))[used]
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         return self.take(used[first]), np.bincount(inverse, weight[used], minlength=len(first))
 
-
-class LabCells:
-    """Measured cells on the scales that the model works on.
-
-    Parameters
-    ----------
-    row_start : int64 array of shape (n_rows + 1,)
-        Where each row's cells begin.
-    lab : int64 array of shape (n_cells,)
-        Column of each cell.
-    value : float array of shape (n_cells,)
-        Standardised value of each cell.
-    score : float array of shape (n_cells,)
-        Normal score of each cell.
-    """
-
-    def __init__(
-        self, row_start: np.ndarray, lab: np.ndarray, value: np.ndarray, score: np.ndarray
-    ):
-        self.row_start = row_start
-        self.lab = lab
-        self.value = value
-        self.score = score
-
-    def __len__(self) -> int:
-        return len(self.row_start) - 1
-
-    @property
-    def n_measured(self) -> np.ndarray:
-        """Number of measured cells in each row, shape (n_rows,)."""
-        return np.diff(self.row_start)
-
-    def take(self, rows: np.ndarray) -> "LabCells":
-        """Return some rows, in the order asked for."""
-        cell, row_start = _cells_of(self.row_start, rows)
-        return LabCells(row_start, self.lab[cell], self.value[cell], self.score[cell])
-
     def fixed_order(self) -> np.ndarray:
-        """Order of the rows that looks random and depends on what they hold alone.
+        """Order of the rows that looks random and depends only on what they hold.
 
         Training in this order does not depend on the order in which rows are given, nor, as
         values are standardised, on the labs' units.
         """
         rounded = np.rint(self.value * 1e6).astype(np.int64).view(np.uint64)
-        return np.argsort(_row_hash(self.row_start, self.lab, rounded), kind="stable")
+        return np.argsort(self._row_hash(rounded), kind="stable")
 
     def batch(self, rows: np.ndarray, dtype: torch.dtype, device: torch.device) -> LabBatch:
-        """Pack the cells of some rows into one padded batch."""
+        """Pack the standardised cells of some rows into one padded batch."""
         count = self.n_measured[rows]
         width = int(count.max()) if len(count) else 0
         measured = np.arange(width)[None] < count[:, None]
-        cell, _ = _cells_of(self.row_start, rows)
+        cell, _ = self._cells_of(rows)
         lab = np.zeros(measured.shape, dtype=np.int64)
         value = np.zeros(measured.shape)
         score = np.zeros(measured.shape)
@@ -141,23 +113,21 @@ class LabCells:
             torch.from_numpy(measured).to(device),
         )
 
+    def _cells_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the cells of some rows, and where each row begins among them."""
+        count = self.n_measured[rows]
+        new_start = np.concatenate([[0], count.cumsum()])
+        within = np.arange(new_start[-1]) - np.repeat(new_start[:-1], count)
+        return np.repeat(self.row_start[rows], count) + within, new_start
 
-def _cells_of(row_start: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the cells of some rows, and where each row begins among them."""
-    count = np.diff(row_start)[rows]
-    new_start = np.concatenate([[0], count.cumsum()])
-    within = np.arange(new_start[-1]) - np.repeat(new_start[:-1], count)
-    return np.repeat(row_start[rows], count) + within, new_start
+    def _row_hash(self, value: np.ndarray) -> np.ndarray:
+        """Hash each row's cells to 64 bits, given their values as uint64.
 
-
-def _row_hash(row_start: np.ndarray, lab: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Hash each row's cells to 64 bits, uint64 array of shape (n_rows,).
-
-    Two of a million different rows meet with a chance of one in ten million.
-    """
-    cell = _mix(value + _mix(lab.astype(np.uint64)))
-    total = np.concatenate([np.zeros(1, dtype=np.uint64), cell.cumsum(dtype=np.uint64)])
-    return _mix(total[row_start[1:]] - total[row_start[:-1]])
+        Two of a million different rows collide with a probability of one in ten million.
+        """
+        cell = _mix(value + _mix(self.lab.astype(np.uint64)))
+        total = np.concatenate([np.zeros(1, dtype=np.uint64), cell.cumsum(dtype=np.uint64)])
+        return _mix(total[self.row_start[1:]] - total[self.row_start[:-1]])
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -166,3 +136,148 @@ def _mix(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def compress(z: np.ndarray) -> np.ndarray:
+    """Leave values within four units unchanged; let larger ones grow logarithmically.
+
+    A typing error of 10,000 units must neither overflow nor drown the other labs. The map is
+    strictly increasing, continuously differentiable and inverted by `expand`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> z = np.array([-1e6, -1.0, 0.0, 2.5, 30.0])
+    >>> bool(np.allclose(expand(compress(z)), z))
+    True
+    """
+    excess = np.maximum(np.abs(z) - _LINEAR_RANGE, 0.0)
+    return np.clip(z, -_LINEAR_RANGE, _LINEAR_RANGE) + np.sign(z) * np.log1p(excess)
+
+
+def expand(z: np.ndarray) -> np.ndarray:
+    """Invert `compress`."""
+    excess = np.minimum(np.maximum(np.abs(z) - _LINEAR_RANGE, 0.0), 500.0)
+    return np.clip(z, -_LINEAR_RANGE, _LINEAR_RANGE) + np.sign(z) * np.expm1(excess)
+
+
+class LabScale(NamedTuple):
+    """How each lab's values are put on common scales."""
+
+    # (n_labs,): mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN for
+    # a lab that was never measured.
+    center: np.ndarray
+    # (n_labs,): standard deviation likewise; 1 for a constant or never measured lab.
+    scale: np.ndarray
+    # (n_labs, n_knots, 2): points (standardised value, normal score) of each lab's curve,
+    # ascending; the last one is repeated to fill the row.
+    knots: np.ndarray
+
+    @classmethod
+    def fit(cls, cells: LabCells, weight: np.ndarray) -> "LabScale":
+        """Learn the scales from distinct rows and their weights (n_rows,)."""
+        center = np.full(cells.n_labs, np.nan)
+        scale = np.ones(cells.n_labs)
+        knots = np.zeros((cells.n_labs, _N_KNOTS, 2))
+        cell_weight = np.repeat(weight, cells.n_measured)
+        for lab, of_lab in _by_lab(cells.lab):
+            value, weight_ = cells.value[of_lab], cell_weight[of_lab]
+            order = np.argsort(value, kind="stable")
+            value, weight_ = value[order], weight_[order]
+            center[lab], scale[lab] = _center_and_scale(value, weight_)
+            points = _knots(_standardise(value, center[lab], scale[lab]), weight_)
+            knots[lab] = points[np.minimum(np.arange(_N_KNOTS), len(points) - 1)]
+        return cls(center, scale, knots)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which labs have been measured, bool array of shape (n_labs,)."""
+        return np.isfinite(self.center)
+
+    def cells(self, cells: LabCells) -> LabCells:
+        """Put cells on the scales; a lab that was never measured in fit is left out."""
+        cells = cells.of_labs(self.known)
+        value = _standardise(cells.value, self.center[cells.lab], self.scale[cells.lab])
+        score = np.zeros(len(value))
+        for lab, of_lab in _by_lab(cells.lab):
+            score[of_lab] = np.interp(value[of_lab], *self.knots[lab].T)
+        return LabCells(cells.row_start, cells.lab, value, cells.n_labs, score)
+
+    def curves(self, n_points: int) -> np.ndarray:
+        """Standardised value of each lab at `n_points` scores from -3.5 to 3.5."""
+        at = np.linspace(-SCORE_RANGE, SCORE_RANGE, n_points)
+        return np.stack([np.interp(at, score, value) for value, score in self.knots.mT])
+
+    def variation(self) -> np.ndarray:
+        """Coefficient of variation of each lab against the median lab's, within 1/3 and 3."""
+        # Where 0 is no natural zero (a base excess) the coefficient means little, hence the limits.
+        center = np.where(self.known, np.abs(self.center), np.nan)
+        with np.errstate(divide="ignore"):
+            variation = self.scale / center
+        middle = np.nanmedian(variation) if self.known.any() else 1.0
+        return np.nan_to_num((variation / middle).clip(1 / 3, 3), nan=1.0)
+
+    def in_units(self, standard: np.ndarray, lab: np.ndarray) -> np.ndarray:
+        """Undo the standardisation of values of the labs `lab`; 0 for a lab never measured."""
+        value = self.center[lab] + expand(standard) * self.scale[lab]
+        return np.where(self.known[lab], value, 0.0)
+
+    def spread_in_units(self, standard, spread, lab) -> np.ndarray:
+        """Standard deviations in the labs' units, along the curve at standardised values."""
+        low, high = (self.in_units(standard + sign * spread / 2, lab) for sign in (-1, 1))
+        return high - low
+
+
+def _by_lab(lab: np.ndarray):
+    """Yield each lab that occurs and the positions of its cells."""
+    order = np.argsort(lab, kind="stable")
+    each, start = np.unique(lab[order], return_index=True)
+    yield from zip(each.tolist(), np.split(order, start[1:]), strict=False)
+
+
+def _standardise(value: np.ndarray, center, scale) -> np.ndarray:
+    # A huge value over a tiny scale overflows to infinity without the clip.
+    with np.errstate(over="ignore"):
+        return compress(np.clip((value - center) / scale, -1e300, 1e300))
+
+
+def _center_and_scale(value: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    # In units of a power of two, which is exact, the square of a huge value does not overflow.
+    exponent = np.frexp(np.abs(value).max())[1]
+    value = np.ldexp(value, -exponent)
+    share = weight.cumsum() / weight.sum()
+    ends = np.searchsorted(share, [0.005, 0.995]).clip(max=len(value) - 1)
+    kept = np.clip(value, *value[ends])
+    mean = np.average(kept, weights=weight)
+    deviation = np.sqrt(np.average((kept - mean) ** 2, weights=weight))
+    # A rounding error of a constant column is not a spread.
+    if deviation <= 1e-10 * max(abs(mean), np.finfo(float).tiny):
+        return np.ldexp(mean, exponent), 1.0
+    return np.ldexp(mean, exponent), np.ldexp(deviation, exponent)
+
+
+def _knots(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Points (value, score) of the curve through ascending values, each the mean of several."""
+    unique, first = np.unique(value, return_index=True)
+    mass = np.add.reduceat(weight, first)
+    rank = (mass.cumsum() - mass / 2) / mass.sum()
+    score = ndtri(rank)
+    piece = ((score + SCORE_RANGE) / (2 * SCORE_RANGE) * _N_KNOTS).clip(0, _N_KNOTS - 1).astype(int)
+    starts = _starts_of_pieces(piece, np.diff(first, append=len(value)))
+    mass_of_piece = np.add.reduceat(mass, starts)
+    points = [np.add.reduceat(mass * part, starts) / mass_of_piece for part in (unique, score)]
+    return np.stack(points, axis=1)
+
+
+def _starts_of_pieces(piece: np.ndarray, n_rows: np.ndarray) -> np.ndarray:
+    """Where pieces begin, once those of too few rows are joined to the one before."""
+    edges = np.flatnonzero(np.diff(piece, prepend=-1))
+    rows = np.add.reduceat(n_rows, edges)
+    left = rows[::-1].cumsum()[::-1]
+    starts, held = [0], rows[0]
+    for edge, size, rest in zip(edges[1:], rows[1:], left[1:], strict=True):
+        if min(held, rest) >= FEWEST_ROWS:
+            starts.append(int(edge))
+            held = 0
+        held += size
+    return np.array(starts)

@@ -4,30 +4,30 @@ from collections.abc import Mapping
 from numbers import Integral
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
-from ._lab_input import validate_labs
-from ._lab_results import FEWEST_ROWS, Levels
+from ._lab_cells import FEWEST_ROWS
+from ._lab_table import Levels, validate_dense_labs
 
-# outside of these magnitudes a number is written with an exponent
+# Outside these magnitudes a number is written with an exponent.
 _SMALLEST, _LARGEST = 1e-5, 1e9
-# of fewer results the five lowest are no tail
+# Of fewer results the five lowest are not a tail.
 _FEWEST_FOR_LIMITS = 20
+_MARKS = {-1: " (low)", 0: "", 1: " (high)"}
 
 
 class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, BaseEstimator):
     """Write each row's lab results as one text, by default the abnormal ones only.
 
     A row becomes "creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)". A result is abnormal
-    when it lies outside the lab's reference range, limits included in the range; a lab without
-    one is judged by quantiles of the values in fit, and not at all where these are fewer than 20.
-    A qualitative lab ("NEG", "TRACE") is judged by quantiles too, of its levels in their order.
-    What was not measured is not mentioned.
+    when it lies outside the lab's reference range; the limits belong to the range. A lab without
+    a range is judged by quantiles of the values in fit, if there are at least 20. A qualitative
+    lab ("NEG", "TRACE") is judged by quantiles of its ordered levels. Labs that were not measured
+    are not mentioned.
 
     Parameters
     ----------
@@ -35,28 +35,29 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
         Reference range of numeric labs by name, in the column's unit; None or NaN leaves a side
         open.
     abnormal_only : bool, default=True
-        Write abnormal results only; False writes every measured one, the abnormal ones marked.
+        Write only abnormal results; False writes every measured one and marks the abnormal ones.
     units : dict of str to str, or None, default=None
         Unit by lab name, written after the value.
     quantiles : tuple of two floats, default=(0.05, 0.95)
-        Shares of the training values that bound the normal range of a lab without reference
+        Quantiles of the training values that bound the normal range of a lab without a reference
         range. So that no limit is a patient's result, each is the mean of the five values around
-        the quantile; with (0, 1) of the five lowest and of the five highest.
+        the quantile; with (0, 1), of the five lowest and the five highest.
     significant_digits : int, default=4
-        Digits that a value is rounded to in the text, from 1 to 15.
+        Number of digits to which a value is rounded in the text, from 1 to 15.
     normal_text : str or None, default=None
-        Text of a row with measured labs none of which is to be written; None means no text. A
-        row without any measured lab never has a text.
+        Text of a row whose measured labs are all left out; None means no text. A row without any
+        measured lab never has a text.
     column_name : str, default="lab_text"
-        Name of the column of text. `LLMNoteEncoder` writes it above the text when it joins
-        several columns.
+        Name of the text column. `LLMNoteEncoder` writes it above the text when it joins several
+        columns.
 
     Attributes
     ----------
     n_features_in_ : int
         Number of lab columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names; only when X had string column names. Others are called "lab 0", "lab 1" …
+        Their names; only when X had string column names. Without names they are called "lab 0",
+        "lab 1" and so on.
     levels_ : list of (list of str, or None)
         Levels of each qualitative lab from low to high, None for a numeric one.
     low_ : ndarray of shape (`n_features_in_`,)
@@ -68,15 +69,15 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
     See Also
     --------
     LLMNoteEncoder : Embeds the text.
-    make_medfuse_pipeline : Joins it with the note by `lab_text=True`.
+    make_medfuse_pipeline : Joins the text with the note if `lab_text=True`.
 
     Notes
     -----
-    MEDFuse [1]_ gives abnormal labs as "name: value unit" to the language model beside the note.
+    MEDFuse [1]_ passes abnormal labs as "name: value unit" to the language model beside the note.
     The quantiles for labs without a reference range are this package's addition. The text holds
-    patients' values; the fitted serializer holds limits and levels. Of "<0.01" the number is
-    read, as in `MaskedLabEncoder`. As a step of a Pipeline with `memory`, a serializer has its
-    output written into that cache; within `make_medfuse_pipeline` it has not.
+    patients' values; the fitted serializer holds only limits and levels. A censored result such
+    as "<0.01" is read as its limit, as in `MaskedLabEncoder`. A Pipeline with `memory` writes the
+    output of a serializer step into its cache; `make_medfuse_pipeline` does not.
 
     References
     ----------
@@ -148,12 +149,12 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
         Raises
         ------
         ValueError
-            If `reference_ranges` or `units` name a lab that X does not have, or hold something
-            else than ranges of numeric labs and units.
+            If `reference_ranges` or `units` name a lab that is not in X, or hold anything other
+            than ranges of numeric labs, or units.
         """
         self._validate_params()
         quantiles = self._checked_quantiles()
-        X, self.levels_ = self._validate_labs(X)
+        X, self.levels_ = validate_dense_labs(self, X)
         names = self._lab_names()
         self._check_units(names)
         ranges = self._checked_ranges(names)
@@ -178,14 +179,17 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
             Texts; None where there is nothing to write.
         """
         check_is_fitted(self)
-        X, _ = self._validate_labs(X, self.levels_)
+        X, _ = validate_dense_labs(self, X, self.levels_)
         flags = self._flags(X)
         measured = ~np.isnan(X)
+        names, units = self._lab_names(), self.units or {}
+        ends = [f" {units[name]}" if units.get(name) else "" for name in names]
         entries: list[list[str]] = [[] for _ in X]
-        heads, tails = self._heads_and_tails()
         for row, lab in zip(*np.nonzero(flags if self.abnormal_only else measured), strict=True):
-            value = self._write(X[row, lab], lab)
-            entries[row].append(heads[lab] + value + tails[lab][flags[row, lab]])
+            value, levels = X[row, lab], self.levels_[lab]
+            digits = self.significant_digits
+            text = _format_number(value, digits) if levels is None else levels[int(value)]
+            entries[row].append(f"{names[lab]} {text}{ends[lab]}{_MARKS[flags[row, lab]]}")
         texts = np.full((len(X), 1), None, dtype=object)
         texts[measured.any(axis=1), 0] = self.normal_text
         for row, parts in enumerate(entries):
@@ -194,7 +198,7 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
         return texts
 
     def get_feature_names_out(self, input_features=None):
-        """Give the name of the column of text.
+        """Name of the text column.
 
         Parameters
         ----------
@@ -222,14 +226,6 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
                 "give for example (0.05, 0.95)."
             )
         return low, high
-
-    def _validate_labs(self, X, levels=None):
-        if sparse.issparse(X):
-            raise TypeError(
-                "Sparse data was passed for X, but LabTextSerializer needs dense data; use "
-                "X.toarray() or a DataFrame."
-            )
-        return validate_labs(self, X, levels)
 
     def _lab_names(self) -> list[str]:
         default = [f"lab {i}" for i in range(self.n_features_in_)]
@@ -270,26 +266,10 @@ class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, Bas
 
     def _flags(self, X: np.ndarray) -> np.ndarray:
         """-1 for low, 1 for high, 0 for normal, not measured or without limits."""
-        # in single precision, where 0.1 is not above a limit of 0.1 however it was stored
+        # In single precision, where 0.1 is not above a limit of 0.1 however it was stored
         with np.errstate(over="ignore"):
             X, low, high = (a.astype(np.float32) for a in (X, self.low_, self.high_))
         return np.greater(X, high).astype(np.int8) - np.less(X, low)
-
-    def _write(self, value: float, lab: int) -> str:
-        levels = self.levels_[lab]
-        if levels is None:
-            return _format_number(value, self.significant_digits)
-        return levels[int(value)]
-
-    def _heads_and_tails(self) -> tuple[list[str], list[dict[int, str]]]:
-        """What stands before and after each lab's value, by flag."""
-        units = self.units or {}
-        heads, tails = [], []
-        for name in self._lab_names():
-            unit = f" {units[name]}" if units.get(name) else ""
-            heads.append(f"{name} ")
-            tails.append({-1: f"{unit} (low)", 0: unit, 1: f"{unit} (high)"})
-        return heads, tails
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -314,10 +294,10 @@ def _is_open(limit) -> bool:
 def _training_limits(
     values: np.ndarray, quantiles: tuple[float, float], levels: Levels
 ) -> tuple[float, float]:
-    """Quantiles of the measured values; of numbers each is the mean of five, none a patient's."""
+    """Quantiles of the measured values, those of numbers as means of five patients' results."""
     measured = np.sort(values[~np.isnan(values)].astype(np.float64))
     if levels is not None and len(measured):
-        # positions in levels, which several rows share
+        # Positions in levels, which several rows share.
         low, high = np.quantile(measured, quantiles)
         return float(low), float(high)
     if len(measured) < _FEWEST_FOR_LIMITS:
@@ -329,11 +309,11 @@ def _training_limits(
 
 
 def _format_number(value: float, digits: int) -> str:
-    """Round to significant digits and leave out what says nothing: "2.1", "140", "152300"."""
+    """Round to significant digits, without trailing zeros: "2.1", "140", "152300"."""
     value = float(value)
     if value and not _SMALLEST <= abs(value) < _LARGEST:
         return f"{value:.{digits}g}"
-    # adding 0 makes -0 a 0
+    # Adding 0 makes -0 a 0.
     return np.format_float_positional(
         value + 0.0, precision=digits, unique=False, fractional=False, trim="-"
     )

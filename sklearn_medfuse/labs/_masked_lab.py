@@ -1,14 +1,16 @@
 """MaskedLabEncoder: masked lab-test modeling as a scikit-learn transformer."""
 
 import copy
+import warnings
 from contextlib import nullcontext
 from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -17,7 +19,7 @@ from .._checkpoint import Checkpoint
 from .._doc_link import DocLinkMixin
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._private_errors import no_values_in_errors
-from .._state import NetStateMixin, for_inference
+from .._state import NetStateMixin, for_inference, module_to_bytes
 from .._training import (
     check_heads,
     draw_seed,
@@ -26,29 +28,46 @@ from .._training import (
     torch_seed,
     with_gradients,
 )
-from ._factor_analysis import fit_prior
-from ._lab_cells import LabResults
-from ._lab_embedding import embed_labs, embed_rows
-from ._lab_input import validate_labs
-from ._lab_learning import (
-    attributes_now,
-    checkpoint_of,
-    knowledge_before,
-    plan_of,
-    rows_to_learn,
-    warn_of_rare_labs,
+from .._version import __version__
+from ._lab_cells import FEWEST_ROWS, LabCells, LabScale
+from ._lab_prediction import LabImputer, embed_labs, embed_rows
+from ._lab_table import fill_like, to_dense, validate_labs
+from ._masked_training import (
+    N_FOLDS,
+    LabTrainingRows,
+    MaskedTrainer,
+    calibrate_spread,
+    fit_prior,
+    predict_hidden,
+    split_rows,
+    training_rows,
 )
-from ._lab_predictions import LabPredictionsMixin
-from ._lab_scale import LabScale
-from ._lab_start import LabStart
-from ._masked_training import MaskedTrainer, calibrate_spread
-from ._pretrained import PretrainedMixin
-from ._training_rows import N_FOLDS, TrainingRows, split_rows, training_rows
+from ._pretrained import (
+    LabStart,
+    params_from_json,
+    params_to_json,
+    read_folder,
+    refuse_what_does_not_fit,
+    write_folder,
+)
+
+# Parameters that must agree with those of the encoder with which a fit begins.
+_ARCHITECTURE = ("d_model", "n_components", "n_layers", "n_decoder_layers", "n_factors")
+# Parameters without effect on the result; the seed is treated separately.
+_NOT_IN_FINGERPRINT = ("checkpoint_dir", "initial", "verbose", "absent", "output", "random_state")
+_ATTRIBUTES_IN_FOLDER = (
+    "n_features_in_",
+    "levels_",
+    "loss_curve_",
+    "validation_scores_",
+    "validation_score_",
+    "n_iter_",
+    "best_epoch_",
+)
+_ARRAYS_IN_FOLDER = ("center_", "scale_", "_knots")
 
 
 class MaskedLabEncoder(
-    LabPredictionsMixin,
-    PretrainedMixin,
     DocLinkMixin,
     NetStateMixin,
     CallbackSupportMixin,
@@ -58,31 +77,32 @@ class MaskedLabEncoder(
 ):
     """Embed lab tests with a masked autoencoder that takes missing values as they are.
 
-    Each measured lab test is a token, made of which lab it is and of its value. In training a
+    Each measured lab test is a token that encodes the lab and its value. In training a
     share of the *observed* tests of every row is hidden; a transformer encodes the visible
     ones only, and a shallow decoder predicts the hidden ones. A test that was not measured
     is in neither part and nothing is ever filled in for it. The encoder's summary token,
     projected to `n_components`, is the embedding of the row.
 
-    What linear dependence says of a hidden test comes from two factor models, of the tests'
-    values and of their ranks, fitted in closed form before the net, which learns the rest. So
-    tables of a few hundred rows are imputed well, and large ones gain from the net.
+    Two factor models, one of the tests' values and one of their ranks, are fitted in closed form
+    before the net. They predict hidden tests as far as linear dependence allows, and the net
+    learns the rest. So tables of a few hundred rows are imputed well, and large ones gain from
+    the net.
 
     Parameters
     ----------
     n_components : int, default=64
         Width of the embedding.
     mask_ratio : float or tuple of two floats, default=(0.1, 0.7)
-        Share of a row's observed tests that is hidden in training, within (0, 1); of a tuple
-        (low, high) each row draws its own share. At least one is hidden and, of two or more,
-        at least one stays visible.
+        Share of a row's observed tests that is hidden in training, within (0, 1). With a tuple
+        (low, high) each row draws its own share. At least one test is hidden and, of two or
+        more, at least one stays visible.
     masking : {"uniform", "variation"}, default="uniform"
-        Which tests are hidden: all alike, or sooner those with a large coefficient of variation
-        [4]_, up to three times as soon as the median test.
+        Which tests are hidden: all with equal probability, or those with a large coefficient of
+        variation [4]_ with a higher one, up to three times that of the median test.
     kinds : dict or None, default=None
-        By column name, of an X without names by position: "numeric" or "qualitative", for
-        columns whose kind is not that of most of their cells (see Notes). Of a numeric column
-        the words are lost; a qualitative one may hold 50 different results.
+        "numeric" or "qualitative" by column name (by position where X has no names), for
+        columns whose kind is not that of most of their cells (see Notes). A numeric column
+        loses its words; a qualitative one may hold 50 different results.
     d_model : int, default=64
         Width of a token; a multiple of `n_heads`.
     n_heads : int, default=4
@@ -96,41 +116,41 @@ class MaskedLabEncoder(
     dropout : float, default=0.1
         Dropout probability.
     max_epochs : int, default=15
-        Passes over the training rows at most.
+        Maximum number of passes over the training rows.
     batch_size : int, default=128
-        Rows per optimiser step. Where they do not fit into the device's memory, the gradients of
-        parts are added up, with one warning.
+        Rows per optimiser step. Where they do not fit into the device's memory, the step is
+        divided and the gradients are added up, with one warning.
     learning_rate : float, default=2e-3
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
     weight_decay : float, default=1e-2
         Weight decay of AdamW.
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their score has not risen for
-        `n_iter_no_change` epochs, and keep the best epoch's weights. Without effect when
+        `n_iter_no_change` epochs, and keep the best epoch's weights. It has no effect when
         fewer than ten rows would be held out.
     validation_fraction : float, default=0.1
         Share of the rows held out for early stopping.
     n_iter_no_change : int, default=10
         Epochs without a better validation score before training stops.
     warm_start : bool, default=False
-        Let a second fit begin with what the first has learned of the labs in both, as `initial`
-        does.
+        Let a second fit begin with what the first has learned about the labs in both, as with
+        `initial`.
     initial : MaskedLabEncoder, path or None, default=None
-        Encoder, or folder of `save_pretrained`, of another hospital to begin with. Labs of the
-        same name (and, if qualitative, the same levels) keep their scale and what was learned of
-        them, so they must be in the same unit; the others begin fresh. `d_model`, `n_components`,
-        `n_layers`, `n_decoder_layers` and `n_factors` must be the same.
+        Encoder of another hospital to begin with, or its `save_pretrained` folder. Labs of the
+        same name (and, if qualitative, the same levels) keep their scale and weights, so they
+        must be in the same unit; the others begin fresh. `d_model`, `n_components`, `n_layers`,
+        `n_decoder_layers` and `n_factors` must be the same.
     checkpoint_dir : path or None, default=None
-        Folder, for the owner alone, in which fit keeps its state after each epoch. After a crash
-        the same fit on the same data goes on from there, to the result that it would have had;
-        at its end the file is removed. It holds weights and a hash of the data, no row. A state
-        for which the disk has no room is warned of, and training goes on.
+        Folder in which fit keeps its state after each epoch, readable by its owner only. After a
+        crash the same fit on the same data resumes from there and gives the same result; at its
+        end the file is removed. It holds weights and a hash of the data, no row. If the disk is
+        full, fit warns and training goes on.
     output : {"pooled", "tokens"}, default="pooled"
-        What `transform` gives: one vector per row, or the encoded token of each lab, side by
+        Output of `transform`: one vector per row, or the encoded token of each lab, side by
         side.
     absent : {"nan", "zero"}, default="nan"
-        What `transform` gives for a row in which no lab was measured, and for the token of a
-        lab that was not: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
+        Output of `transform` for a row without any measured lab, and for the token of a lab that
+        was not measured: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
     device : str, default="auto"
         Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -145,8 +165,8 @@ class MaskedLabEncoder(
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only when X had string column names.
     levels_ : list of (list of str, or None)
-        For each lab its qualitative results from low to high, in the spelling most frequent in
-        fit; None for a numeric lab.
+        Results of each qualitative lab from low to high, in the spelling most frequent in fit;
+        None for a numeric lab.
     center_ : ndarray of shape (`n_features_in_`,)
         Mean of each lab in training, winsorised, in the lab's own unit or in positions in its
         levels; NaN where fewer than five rows had it measured.
@@ -157,7 +177,7 @@ class MaskedLabEncoder(
     validation_scores_ : list of float
         R² on hidden cells of the validation rows after each epoch; empty without early stopping.
     validation_score_ : float or None
-        The best of them.
+        The best validation score.
     n_iter_ : int
         Number of epochs run.
     best_epoch_ : int
@@ -169,32 +189,31 @@ class MaskedLabEncoder(
 
     Notes
     -----
-    The method is part 3 of MEDFuse [1]_ on the lines of masked autoencoders [2]_ and ReMasker
-    [3]_.
+    The method is part 3 of MEDFuse [1]_, after masked autoencoders [2]_ and ReMasker [3]_.
 
     A DataFrame, or an array or list of objects, may hold results as hospitals write them. Numbers
-    may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as its limit. No text with a
-    comma is a number, as 1,200 may mean 1.2. A column with more words than numbers, or one of which
-    `kinds` says so, is qualitative: its distinct results are levels, ordered as clinicians do where
-    the words are known (negative < trace < 1+, small < 2+, moderate < 3+, large < 4+; negative <
+    may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as its limit. Text with a comma
+    is never a number, as 1,200 may mean 1.2. A column is qualitative if it has more words than
+    numbers or if `kinds` says so. Its distinct results are levels, in clinical order where the
+    words are known (negative < trace < 1+, small < 2+, moderate < 3+, large < 4+; negative <
     positive; normal < abnormal; case and blanks do not matter), then by their first number ("30" <
-    "100"), then by the alphabet, and a level's position is standardised like a number. That keeps
-    one way of embedding for all labs and gives neighbouring levels similar tokens; the price is
-    equal steps between levels, and an arbitrary order of words without one, such as colours.
+    "100"), then by the alphabet. A level's position is standardised like a number. So all labs are
+    embedded in the same way and neighbouring levels have similar tokens; the price is equal steps
+    between levels, and an arbitrary order of words without one, such as colours.
 
-    A text in a numeric column, a level that fit did not see, and a word or number that fewer than
-    three rows of a qualitative column hold in fit (known grades apart) count as not measured; one
-    warning says how many there were and where, never what they were. Since `levels_` is
-    saved with the model, a column of more than 50 levels, of long texts, or of mostly different
-    ones is refused as free text.
+    Three kinds of result count as not measured: text in a numeric column, a level that fit did not
+    see, and a word or number in fewer than three rows of a qualitative column in fit, unless it is
+    a known grade. One warning says how many there are and where, never what they are. Since
+    `levels_` is saved with the model, a column of more than 50 levels, of long texts, or of mostly
+    different ones is refused as free text.
 
-    Nothing is learned of a lab that fewer than five rows of fit have measured, since its scale
-    would tell those patients' values: it is ignored, and `impute` fills it with 0.
+    A lab that fewer than five rows of fit have measured is ignored, since its scale would reveal
+    those patients' values; `impute` fills it with 0.
 
-    Fitting depends neither on the order of the rows nor on how often a row is repeated, other than
-    by its weight: each distinct row is taken once, in the order of a hash.
+    Fitting does not depend on the order of the rows, and a repeated row counts only by its weight:
+    each distinct row is taken once, in the order of a hash.
 
-    Sparse input is never made dense but by `impute`. An entry of 0 is a measured zero there.
+    Only `impute` makes sparse input dense. An entry of 0 in it is a measured zero.
 
     References
     ----------
@@ -336,32 +355,27 @@ class MaskedLabEncoder(
         Raises
         ------
         TypeError
-            Where a cell is neither a number nor a text.
+            If a cell is neither a number nor a text.
         ValueError
-            Where a column looks like free text, X holds infinity, or a sparse X cannot tell an
-            absent entry from a zero (BSR and DIA format) or holds a cell twice; where `initial`
+            If a column looks like free text, X holds infinity, or a sparse X cannot tell an
+            absent entry from a zero (BSR and DIA format) or holds a cell twice; if `initial`
             has another architecture or shares no lab with X.
         """
-        self._validate_params()
-        plan = plan_of(self)
-        before = knowledge_before(self)
-        results, weight = self._read_to_learn(X, sample_weight)
-        start = None if before is None else before.shared_with(self)
-        results, weight = self._set_scale(results, weight, start)
-        cells = self._scale.cells(results)
-        order = cells.fixed_order()
-        cells, weight = cells.take(order), weight[order]
-        checkpoint = checkpoint_of(self, cells, weight, start)
-        seed = self._seed(checkpoint)
+        mask_ratio = self._check_params()
+        start = self._find_start()
+        cells, weight = self._read(X, sample_weight)
+        cells, weight = self._learn_scale(cells, weight, start)
+        checkpoint = self._make_checkpoint(cells, weight, start)
+        seed = self._draw_seed(checkpoint)
         held_out = self.validation_fraction if self.early_stopping else 0.0
         train, validation = split_rows(cells, weight, held_out, seed)
         device = resolve_device(self.device)
         going_on = nullcontext() if checkpoint is None else checkpoint.going_on()
         with torch_seed(seed, device) as generator, with_gradients(), going_on:
             module = self._begin(train, start, device)
-            trainer = MaskedTrainer(module, plan, generator, len(train.cells), self._mask_weight())
+            trainer = self._make_trainer(module, generator, mask_ratio, len(train.cells))
             with epochs_of_fit(
-                self, X, y, self.max_epochs, lambda: attributes_now(trainer)
+                self, X, y, self.max_epochs, lambda: self._attributes_now(trainer)
             ) as after_epoch:
                 if len(train.cells):
                     trainer.run(
@@ -381,7 +395,7 @@ class MaskedLabEncoder(
         """Learn from one chunk of a table that is larger than memory: one pass over it.
 
         The first chunk sets levels, scales and the linear part, so it should be a fair sample.
-        After `fit`, or on a loaded encoder, learning goes on from what is known.
+        After `fit`, or on a loaded encoder, learning continues from the fitted state.
 
         Parameters
         ----------
@@ -397,33 +411,29 @@ class MaskedLabEncoder(
         MaskedLabEncoder
             The encoder.
         """
-        self._validate_params()
-        plan = plan_of(self)
+        mask_ratio = self._check_params()
         first = self._get_module() is None
-        before = knowledge_before(self) if first else None
-        results, weight = self._read_to_learn(X, sample_weight, reset=first)
-        start = None if before is None else before.shared_with(self)
+        start = self._find_start() if first else None
+        cells, weight = self._read(X, sample_weight, reset=first)
         if first:
-            results, weight = self._set_scale(results, weight, start)
+            cells, weight = self._learn_scale(cells, weight, start)
         else:
-            results, weight = results.distinct(weight)
-        cells = self._scale.cells(results)
-        order = cells.fixed_order()
-        rows = training_rows(cells.take(order), weight[order])
+            cells, weight = self._standardise(*cells.distinct(weight))
+        rows = training_rows(cells, weight)
         device = resolve_device(self.device)
-        # each chunk has its own draws
-        seed = draw_seed(check_random_state(self.random_state)) + getattr(self, "n_iter_", 0)
+        # Each chunk has its own draws.
+        seed = self._draw_seed() + getattr(self, "n_iter_", 0)
         with torch_seed(seed, device) as generator, with_gradients():
             if first:
-                self._stream = MaskedTrainer(
-                    self._begin(rows, start, device), plan, generator, None, self._mask_weight()
-                )
+                module = self._begin(rows, start, device)
+                trainer = self._make_trainer(module, generator, mask_ratio)
             else:
                 rows = rows._replace(version=np.zeros_like(rows.version))
-                self._stream = self._stream_so_far(plan, generator, device)
+                trainer = self._continued_trainer(generator, mask_ratio, device)
+            self._stream = trainer
             if len(rows.cells):
-                self._stream.one_pass(rows)
-            self._finish(self._stream, rows, keep=True)
+                trainer.one_pass(rows)
+            self._finish(trainer, rows, keep=True)
         return self
 
     def transform(self, X):
@@ -437,15 +447,125 @@ class MaskedLabEncoder(
         Returns
         -------
         ndarray of shape (n_rows, n_components) or (n_rows, n_labs * d_model)
-            One vector per row, or one per row and lab side by side, as `output` says. Where no
-            lab, or the token's lab, was not measured, NaN or zeros as `absent` says.
+            One vector per row, or one per row and lab side by side, as set by `output`. It is NaN
+            or zeros, as set by `absent`, where no lab, or the token's lab, was not measured.
         """
-        check_is_fitted(self)
-        cells = self._cells(validate_labs(self, X, self.levels_)[0])
+        cells = self._cells(X)
         absent = np.nan if self.absent == "nan" else 0.0
         if self.output == "pooled":
             return embed_rows(self._module, cells, self.n_components, absent)
-        return embed_labs(self._module, cells, self.n_features_in_, self.d_model, absent)
+        return embed_labs(self._module, cells, self.d_model, absent)
+
+    def impute(self, X, return_std=False, n_imputations=None):
+        """Fill what was not measured with what the model expects.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+            Lab results in the units of fit.
+        return_std : bool, default=False
+            Return standard deviations too.
+        n_imputations : int, default=None
+            Return this many tables for multiple imputation (Rubin 1987). Their missing cells are
+            drawn from the predictive distribution, a row's cells jointly; the draws come from
+            `random_state`. None returns one table of expected values.
+
+        Returns
+        -------
+        imputed : ndarray or DataFrame of shape (n_rows, n_labs), or a list of them
+            A copy of X, a DataFrame when X is one, a dense array when X is sparse. Observed cells
+            are unchanged, to the bit or the letter. A qualitative lab is filled with the nearest
+            of its levels, a column of numbers as texts with texts of six digits; a column of
+            integers with gaps becomes one of floats. A result that could not be read counts as
+            not measured and is replaced. A lab that fewer than five rows of fit have measured is
+            filled with 0.
+        std : ndarray of shape (n_rows, n_labs)
+            Only with `return_std`: standard deviation of each filled cell in the lab's unit, or
+            in positions in its levels; 0 where measured.
+        """
+        check_is_fitted(self)
+        values = to_dense(validate_labs(self, X, self.levels_)[0])
+        imputer = LabImputer(self._module, self._scale, values)
+        if n_imputations is None:
+            imputed = fill_like(X, values, imputer.expected(), self.levels_)
+        else:
+            check_scalar(n_imputations, "n_imputations", Integral, min_val=1)
+            drawn = imputer.draws(n_imputations, self._draw_seed())
+            imputed = [fill_like(X, values, filled, self.levels_) for filled in drawn]
+        return (imputed, imputer.spread()) if return_std else imputed
+
+    def score(self, X, y=None):
+        """Hide a fifth of the observed cells and score their prediction from the rest.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+            Lab results in the units of fit.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            R² over all hidden cells, each lab in its standard deviations, against predicting the
+            training mean: 1 is perfect, 0 no better than the mean. The same cells are hidden at
+            every call on the same X. NaN when nothing was measured.
+        """
+        cells = self._cells(X)
+        return predict_hidden(self._module, cells).r2() if len(cells.lab) else np.nan
+
+    def reconstruct(self, X):
+        """Hide a fifth of the observed cells, those of `score`, and predict them from the rest.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+            Lab results in the units of fit.
+
+        Returns
+        -------
+        DataFrame of shape (n_hidden, 4)
+            One row per hidden cell: its `lab`, by name, or by position where labs have no names;
+            its `true` and `predicted` value in the lab's unit, or in positions in its levels; and
+            the prediction's standard deviation `std` in the same unit.
+        """
+        cells = self._cells(X)
+        if not len(cells.lab):
+            return pd.DataFrame({"lab": [], "true": [], "predicted": [], "std": []})
+        hidden = predict_hidden(self._module, cells)
+        scale = self._scale
+        return pd.DataFrame(
+            {
+                "lab": self._lab_names()[hidden.lab],
+                "true": scale.in_units(hidden.true, hidden.lab),
+                "predicted": scale.in_units(hidden.predicted, hidden.lab),
+                "std": scale.spread_in_units(hidden.predicted, hidden.spread, hidden.lab),
+            }
+        )
+
+    def lab_correlation(self):
+        """Correlation of the labs' values, and of their ranks, that the linear part has learned.
+
+        Returns
+        -------
+        DataFrame of shape (n_labs, n_labs)
+            Mean of the two, by name, by position where labs have no names; NaN for a lab from
+            which nothing was learned.
+
+        Raises
+        ------
+        ValueError
+            If `n_factors` is 0, so that there is no linear part.
+        """
+        check_is_fitted(self)
+        prior = self._module.prior
+        if prior is None:
+            raise ValueError("lab_correlation needs the linear part; fit with n_factors above 0.")
+        both = [model.correlation() for model in (prior.of_values, prior.of_scores)]
+        correlation = ((both[0] + both[1]) / 2).cpu().numpy()
+        unknown = ~self._scale.known
+        correlation[unknown] = correlation[:, unknown] = np.nan
+        return pd.DataFrame(correlation, index=self._lab_names(), columns=self._lab_names())
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of `transform`.
@@ -463,17 +583,110 @@ class MaskedLabEncoder(
         if self.output == "pooled":
             return super().get_feature_names_out(input_features)
         check_is_fitted(self)
-        return np.array(
-            [
-                f"token{lab}_{component}"
-                for lab in range(self.n_features_in_)
-                for component in range(self.d_model)
-            ],
-            dtype=object,
-        )
+        labs, components = range(self.n_features_in_), range(self.d_model)
+        names = [f"token{lab}_{component}" for lab in labs for component in components]
+        return np.array(names, dtype=object)
 
-    def _read_to_learn(self, X, sample_weight, reset=True) -> tuple[LabResults, np.ndarray]:
-        """Read the results of X and the weight of each row."""
+    def save_pretrained(self, folder):
+        """Write the fitted encoder to a folder: weights as safetensors, the rest as json.
+
+        The files hold weights, scales and names of labs and levels, and no row of the data. The
+        json file holds the digests of both, so that a changed byte is found.
+
+        Parameters
+        ----------
+        folder : path
+            Made if absent; its files are replaced, each whole or not at all.
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        config = {
+            "params": params_to_json(self.get_params(deep=False)),
+            "attributes": {name: getattr(self, name) for name in _ATTRIBUTES_IN_FOLDER},
+            "feature_names_in_": None if names is None else [str(name) for name in names],
+        }
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS_IN_FOLDER}
+        arrays["weights"] = np.frombuffer(module_to_bytes(self._module), dtype=np.uint8)
+        write_folder(folder, config, arrays)
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        """Read an encoder that `save_pretrained` wrote, ready to transform, impute or train.
+
+        Nothing in the folder is run. A file that is a link to outside of it is refused.
+
+        Parameters
+        ----------
+        folder : path
+            The folder.
+
+        Returns
+        -------
+        MaskedLabEncoder
+            The fitted encoder. To learn another hospital's labs from there, pass the folder, or
+            this encoder, as `initial` of a new one.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file is missing.
+        ValueError
+            If a file is damaged, lies elsewhere or was not written by `save_pretrained`.
+        """
+        config, arrays = read_folder(folder)
+        encoder = cls()
+        with refuse_what_does_not_fit(folder, config):
+            encoder._take_folder(config, arrays)
+        return encoder
+
+    def _take_folder(self, config: dict, arrays: dict[str, np.ndarray]) -> None:
+        self.set_params(**params_from_json(config["params"]))
+        self._validate_params()
+        for name in _ATTRIBUTES_IN_FOLDER:
+            setattr(self, name, config["attributes"][name])
+        for name in _ARRAYS_IN_FOLDER:
+            setattr(self, name, arrays[name])
+        sizes = {len(self.levels_), *(len(arrays[name]) for name in _ARRAYS_IN_FOLDER)}
+        if sizes != {self.n_features_in_}:
+            raise ValueError("The parts are of different numbers of labs.")
+        if config["feature_names_in_"] is not None:
+            self.feature_names_in_ = np.array(config["feature_names_in_"], dtype=object)
+        self._fill_module(arrays["weights"].tobytes())
+
+    # Steps of fit, in the order in which they are called
+
+    def _check_params(self) -> tuple[float, float]:
+        """Check the parameters; return the lowest and highest mask ratio."""
+        self._validate_params()
+        check_heads(self.d_model, self.n_heads)
+        if isinstance(self.mask_ratio, Real):
+            return float(self.mask_ratio), float(self.mask_ratio)
+        bounds = tuple(self.mask_ratio)
+        numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
+        if not numbers or not 0 < bounds[0] <= bounds[1] < 1:
+            raise ValueError(
+                f"mask_ratio={self.mask_ratio!r} must be a number within (0, 1), or two of them, "
+                "the lower first."
+            )
+        return bounds
+
+    def _find_start(self) -> LabStart | None:
+        """What `warm_start` or `initial` offers, taken before X changes anything."""
+        if self.warm_start and self._get_module() is not None:
+            known = self
+        elif self.initial is None:
+            return None
+        elif isinstance(self.initial, type(self)):
+            known = self.initial
+        else:
+            known = self.from_pretrained(self.initial)
+        check_is_fitted(known)
+        names = getattr(known, "feature_names_in_", None)
+        architecture = {name: getattr(known, name) for name in _ARCHITECTURE}
+        return LabStart(known._module, known._scale, names, known.levels_, architecture)
+
+    def _read(self, X, sample_weight, reset=True) -> tuple[LabCells, np.ndarray]:
+        """Read the results of X, in their units, and the weight of each row."""
         X, levels = validate_labs(self, X, None if reset else self.levels_)
         weight = np.ones(X.shape[0])
         if sample_weight is not None:
@@ -484,42 +697,79 @@ class MaskedLabEncoder(
             # Scikit-learn before 1.9 accepts this.
             if not weight.any():
                 raise ValueError("sample_weight is zero in every row; give some row a weight.")
-            # weights that add up to 1, say, must not count as one row's worth of evidence
+            # Weights that add up to 1, say, must not count as the evidence of one row.
             weight = weight * max(1.0, (weight > 0).sum() / weight.sum())
         self.levels_: list = levels
-        return LabResults.from_table(X), weight
+        return LabCells.from_table(X), weight
 
-    def _set_scale(
-        self, results: LabResults, weight: np.ndarray, start: LabStart | None
-    ) -> tuple[LabResults, np.ndarray]:
-        """Set the labs' scales; return each distinct row of what is learned, and its weight."""
-        results, weight = rows_to_learn(results, weight, start)
-        scale = LabScale.fit(results, weight)
+    def _learn_scale(
+        self, cells: LabCells, weight: np.ndarray, start: LabStart | None
+    ) -> tuple[LabCells, np.ndarray]:
+        """Set the labs' scales; return each distinct row on these scales, and its weight."""
+        # A lab that too few rows have measured is left out: its mean would be a patient's result.
+        learned = cells.rows_per_lab(weight) >= FEWEST_ROWS
+        if start is not None:
+            names = getattr(self, "feature_names_in_", None)
+            start.match(names, self.levels_, {name: getattr(self, name) for name in _ARCHITECTURE})
+            learned[start.shared[:, 0]] = True
+        cells, weight = cells.of_labs(learned).distinct(weight)
+        scale = LabScale.fit(cells, weight)
         scale = scale if start is None else start.merge_scale(scale)
-        warn_of_rare_labs(scale)
-        # the net of an earlier fit does not go with these scales
+        rare = np.flatnonzero(~scale.known)
+        if len(rare):
+            warnings.warn(
+                f"{len(rare)} of {len(scale.known)} lab columns have fewer than {FEWEST_ROWS} "
+                f"measured values in fit, first at position {rare[0]}; nothing is learned from "
+                "them: transform ignores them and impute fills them with 0.",
+                UserWarning,
+                stacklevel=4,
+            )
+        # The net of an earlier fit does not go with these scales.
         self.__dict__.pop("_module", None)
         self.center_, self.scale_, self._knots = scale
-        return results, weight
+        return self._standardise(cells, weight)
 
-    def _build_module(self, n_versions: int = 1) -> MaskedLabAutoencoder:
-        check_heads(self.d_model, self.n_heads)
-        return MaskedLabAutoencoder(
-            self.n_features_in_,
-            n_components=self.n_components,
-            d_model=self.d_model,
-            n_heads=self.n_heads,
-            n_layers=self.n_layers,
-            n_decoder_layers=self.n_decoder_layers,
-            dropout=self.dropout,
-            n_factors=self.n_factors,
-            n_versions=n_versions,
+    def _standardise(self, cells: LabCells, weight: np.ndarray) -> tuple[LabCells, np.ndarray]:
+        """Put rows on the scales, in an order that does not depend on how they are given."""
+        cells = self._scale.cells(cells)
+        order = cells.fixed_order()
+        return cells.take(order), weight[order]
+
+    def _make_checkpoint(
+        self, cells: LabCells, weight: np.ndarray, start: LabStart | None
+    ) -> Checkpoint | None:
+        if self.checkpoint_dir is None:
+            return None
+        config = {
+            name: value if isinstance(value, int | float | None) else str(value)
+            for name, value in self.get_params(deep=False).items()
+            if name not in _NOT_IN_FINGERPRINT
+        }
+        data = (cells.row_start, cells.lab, cells.value, cells.score, weight)
+        before = b"" if start is None else module_to_bytes(start.module)
+        seed = self.random_state if isinstance(self.random_state, Integral) else "drawn"
+        return Checkpoint(
+            self.checkpoint_dir,
+            "labs",
+            [config, str(seed), __version__, before, *(part.tobytes() for part in data)],
         )
 
+    def _draw_seed(self, checkpoint: Checkpoint | None = None) -> int:
+        """Seed of all draws of fit, that of the interrupted fit where there was one."""
+        seed = draw_seed(check_random_state(self.random_state))
+        if checkpoint is not None and (saved := checkpoint.load()) is not None:
+            with checkpoint.restoring():
+                seed = int(saved["seed"])
+        return seed
+
+    def _build_module(self, n_versions: int = 1) -> MaskedLabAutoencoder:
+        options = {name: getattr(self, name) for name in (*_ARCHITECTURE, "n_heads", "dropout")}
+        return MaskedLabAutoencoder(self.n_features_in_, n_versions=n_versions, **options)
+
     def _begin(
-        self, rows: TrainingRows, start: LabStart | None, device: torch.device
+        self, rows: LabTrainingRows, start: LabStart | None, device: torch.device
     ) -> MaskedLabAutoencoder:
-        """Build the net, take over what is known and fit the linear part."""
+        """Build the net, copy what is known and fit the linear part."""
         module = self._build_module(N_FOLDS + 1).to(device)
         if start is not None:
             start.fill(module)
@@ -530,29 +780,41 @@ class MaskedLabEncoder(
                 fit_prior(module.prior, rows, start)
         return module
 
-    def _stream_so_far(self, plan, generator, device) -> MaskedTrainer:
+    def _make_trainer(self, module, generator, mask_ratio, n_rows=None) -> MaskedTrainer:
+        return MaskedTrainer(
+            module,
+            generator,
+            mask_ratio=mask_ratio,
+            mask_weight=None if self.masking == "uniform" else self._scale.variation(),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            max_epochs=self.max_epochs,
+            patience=self.n_iter_no_change,
+            n_rows=n_rows,
+        )
+
+    def _continued_trainer(self, generator, mask_ratio, device) -> MaskedTrainer:
         """Trainer of the chunk before; after fit or on a loaded encoder a new one."""
-        stream = getattr(self, "_stream", None)
-        if stream is not None:
-            stream.generator = generator
-            return stream
-        module = copy.deepcopy(self._module).float().requires_grad_(True).to(device)
-        trainer = MaskedTrainer(module, plan, generator, None, self._mask_weight())
-        trainer.loss_curve = list(self.loss_curve_)
+        trainer = getattr(self, "_stream", None)
+        if trainer is None:
+            module = copy.deepcopy(self._module).float().requires_grad_(True).to(device)
+            trainer = self._make_trainer(module, generator, mask_ratio)
+            trainer.loss_curve = list(self.loss_curve_)
+        trainer.generator = generator
         return trainer
 
-    def _mask_weight(self) -> np.ndarray | None:
-        return None if self.masking == "uniform" else self._scale.variation()
+    def _attributes_now(self, trainer: MaskedTrainer) -> dict:
+        """Fitted attributes in the middle of a fit, for callbacks."""
+        module = copy.deepcopy(trainer.module)
+        return {
+            "_module": for_inference(module, trainer.device),
+            "loss_curve_": list(trainer.loss_curve),
+            "validation_scores_": list(trainer.validation_scores),
+            "n_iter_": len(trainer.loss_curve),
+        }
 
-    def _seed(self, checkpoint: Checkpoint | None) -> int:
-        """Seed of all draws of fit: of the interrupted fit, where there was one."""
-        seed = draw_seed(check_random_state(self.random_state))
-        if checkpoint is not None and (saved := checkpoint.load()) is not None:
-            with checkpoint.restoring():
-                seed = int(saved["seed"])
-        return seed
-
-    def _finish(self, trainer: MaskedTrainer, rows: TrainingRows, keep: bool = False) -> None:
+    def _finish(self, trainer: MaskedTrainer, rows: LabTrainingRows, keep: bool = False) -> None:
         """Make the trained net ready to predict, and note how training went."""
         module = trainer.module
         if len(rows.cells):
@@ -560,12 +822,27 @@ class MaskedLabEncoder(
         if module.prior is not None:
             module.prior.keep_last_version()
         module = copy.deepcopy(module) if keep else module
-        self._module = for_inference(module, next(module.parameters()).device)
+        self._module = for_inference(module, trainer.device)
         self.loss_curve_ = list(trainer.loss_curve)
         self.validation_scores_ = trainer.validation_scores
         self.validation_score_ = max(trainer.validation_scores, default=None)
         self.n_iter_ = len(trainer.loss_curve)
         self.best_epoch_ = trainer.best_epoch
+
+    @property
+    def _scale(self) -> LabScale:
+        return LabScale(self.center_, self.scale_, self._knots)
+
+    def _lab_names(self) -> np.ndarray:
+        return getattr(self, "feature_names_in_", np.arange(self.n_features_in_))
+
+    def _cells(self, X) -> LabCells:
+        """Standardised cells of X."""
+        check_is_fitted(self)
+        values, _ = validate_labs(self, X, self.levels_)
+        return self._scale.cells(LabCells.from_table(values))
+
+    # State and tags
 
     @property
     def _n_features_out(self) -> int:
@@ -581,12 +858,12 @@ class MaskedLabEncoder(
         return self._module
 
     def __sklearn_is_fitted__(self):
-        # a fit that was broken off before the net began has set names and scales already
+        # A fit that was broken off before the net began has set names and scales already.
         return self._get_module() is not None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
-        # not `string`: to scikit-learn that means any object, a dict too, which is refused here
+        # Not `string`: to scikit-learn that means any object, even a dict, which is refused here.
         return tags

@@ -1,117 +1,345 @@
-"""Training and evaluation of the masked autoencoder on lab cells."""
+"""Training of the lab model: its linear part in closed form, its net by hiding cells."""
 
 import math
 import warnings
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from .._checkpoint import Checkpoint, load_optimizer
 from .._device_memory import FittingRows, rows_of_prediction, rows_of_training
 from .._generators import random_state, set_random_state
+from .._nn.factor_model import FactorModel, LabPrior
 from .._nn.lab_batch import LabBatch, random_masking
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._training import WARM_UP, BestWeights, progress_bar
 from ._lab_cells import LabCells
-from ._training_rows import TrainingRows
+from ._pretrained import LabStart
 
-# share of the observed cells hidden to score a model; imputation's usual protocol
-SCORED_SHARE = 0.2
-# steps in which the learning rate of `partial_fit` rises, before it falls with the inverse root
+# The linear part predicts a row from what the other folds have taught it.
+N_FOLDS = 5
+# A score of fewer rows says nothing.
+_MIN_VALIDATION_ROWS = 10
+# Share of the observed cells hidden to score a model; the usual protocol of imputation.
+_SCORED_SHARE = 0.2
+# Steps over which the learning rate of `partial_fit` rises, before it falls with the inverse root.
 _STREAM_WARM_UP = 100
-# cells, padding among them, of the rows of a batch that go through the net together
+# Cells, with padding, of the rows of a batch that go through the net together.
 _CELLS_TOGETHER = 1_536
 _ROWS_HIDDEN_TOGETHER = 512
+# Precision of the Gaussian prior on a loading: strong enough for 300 rows of 50 labs, without
+# effect on 5,000.
+_LOADING_PRECISION = 50.0
+_N_ITERATIONS = 15
+_PAIRS_OF_A_PRIOR = 5.0
+# More rows would change the loadings by less than the second digit.
+_MAX_ROWS = 10_000
+_ROWS_AT_ONCE = 1024
+_DENSE_ENOUGH = 0.3
+# What was learned elsewhere counts as at most so many rows: the dependence between labs differs
+# little between hospitals, their means differ more.
+_MOST_ROWS_FOR_LOADINGS = 1_000.0
+_MOST_ROWS_FOR_MEAN = 20.0
 
 
-class TrainingPlan(NamedTuple):
-    """How to train, see the parameters of `MaskedLabEncoder`."""
+class LabTrainingRows(NamedTuple):
+    """Distinct rows in random order, on the labs' scales."""
 
-    mask_ratio: tuple[float, float]
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    max_epochs: int
-    patience: int
+    cells: LabCells
+    weight: np.ndarray  # (n_rows,)
+    version: np.ndarray  # (n_rows,): the row's fold, by whose version of the linear part it is read
+
+
+def training_rows(cells: LabCells, weight: np.ndarray) -> LabTrainingRows:
+    """Put rows into folds."""
+    return LabTrainingRows(cells, weight, np.arange(len(cells)) % N_FOLDS)
+
+
+def split_rows(
+    cells: LabCells, weight: np.ndarray, held_out: float, seed: int
+) -> tuple[LabTrainingRows, LabCells | None]:
+    """Return the rows to learn from, and a share to validate on or None where that is too few."""
+    n_validation = round(held_out * len(cells))
+    if n_validation < _MIN_VALIDATION_ROWS:
+        return training_rows(cells, weight), None
+    order = np.random.default_rng(seed).permutation(len(cells))
+    train = np.sort(order[n_validation:])
+    validation = np.sort(order[:n_validation])
+    return training_rows(cells.take(train), weight[train]), cells.take(validation)
+
+
+# The linear part: factor analysis of partly observed rows
+
+
+class _Parameters(NamedTuple):
+    loadings: np.ndarray  # (n_labs, r)
+    mean: np.ndarray  # (n_labs,)
+    noise: np.ndarray  # (n_labs,)
+
+
+class FactorAnalysis:
+    r"""Expectation-maximisation for `FactorModel`, with a Gaussian prior on the loadings.
+
+    The prior is :math:`w_j \sim N(0, I/50)`. For labs learned elsewhere it is centred on the
+    loadings learned there, and the more rows these come from, the narrower it is.
+
+    A full covariance matrix (Schafer 1997) does as well on 50 labs, but has 2 million entries for
+    1,505; learning the loadings by gradients needs a learning rate and many more passes.
+
+    Rows are in random order; `z` (n_cells,) is what is modelled of each cell, its standardised
+    value or its normal score. `start` is the centre of the prior, and where the search begins.
+    """
+
+    def __init__(self, cells, z, weight, n_factors, start=None):
+        n_rows = min(len(cells), _MAX_ROWS)
+        row_start = cells.row_start[: n_rows + 1]
+        used, n_labs = slice(0, row_start[-1]), cells.n_labs
+        parts = [
+            sparse.csr_array((part, cells.lab[used], row_start), shape=(n_rows, n_labs))
+            for part in (np.ones(used.stop), z[used])
+        ]
+        if used.stop > _DENSE_ENOUGH * n_rows * n_labs:
+            parts = [part.toarray() for part in parts]
+        self._observed, self._z = parts
+        self._weight = weight[:n_rows]
+        count = self._weight @ self._observed
+        self._count = np.maximum(count, 1e-9)
+        self._square = self._weight @ (self._z * self._z)
+        self._variance = self._square / self._count + 1e-6
+        self._n_factors = n_factors
+        self._evidence = np.zeros(n_labs)
+        self._centre = _Parameters(np.zeros((n_labs, n_factors)), np.zeros(n_labs), np.ones(n_labs))
+        if start is not None:
+            learned = (start.loadings[-1], start.mean[-1], start.noise)
+            self._centre = _Parameters(*(part.double().cpu().numpy() for part in learned))
+            self._evidence = start.evidence.double().cpu().numpy()
+
+    def fit(self) -> _Parameters:
+        """Find the most probable loadings, means and noise."""
+        parameters = self._first_guess()
+        for _ in range(_N_ITERATIONS):
+            moments = self._moments(parameters, np.arange(len(self._weight)))
+            parameters = self._maximise(moments, parameters.noise)
+        return parameters
+
+    @property
+    def evidence(self) -> np.ndarray:
+        """Number of cells (n_labs,) that each lab was learned from, here and before."""
+        return self._count + self._evidence
+
+    def versions(self, parameters: _Parameters, fold: np.ndarray) -> list[_Parameters]:
+        """Parameters without what each fold (n_rows,) has taught, then those from all rows.
+
+        The rows of a fold are left out of the last maximisation step only, which costs one step
+        for all folds together; their influence on other rows' factors stays.
+        """
+        rows = np.arange(len(self._weight))
+        of_fold = [
+            self._moments(parameters, rows[fold[: len(rows)] == each]) for each in range(N_FOLDS)
+        ]
+        total = reduce(np.add, of_fold)
+        without = [
+            self._maximise(total - part, parameters.noise, keep_noise=True) for part in of_fold
+        ]
+        return [*without, parameters]
+
+    def _first_guess(self) -> _Parameters:
+        n_labs = self._z.shape[1]
+        if self._evidence.any():
+            known = self._evidence > 0
+            noise = np.where(known, self._centre.noise, self._variance)
+            return self._centre._replace(noise=noise)
+        loadings = np.zeros((n_labs, self._n_factors))
+        variance, direction = self._principal_axes()
+        loadings[:, : len(variance)] = direction * np.sqrt(variance)
+        left = self._variance - (loadings**2).sum(axis=1)
+        mean = (self._weight @ self._z) / self._count
+        return _Parameters(loadings, mean, np.maximum(left, 0.1 * self._variance))
+
+    def _principal_axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Largest eigenvalues, less the noise, and eigenvectors of the pairwise covariance."""
+        weighted = sparse.diags_array(self._weight)
+        pairs = self._observed.T @ (weighted @ self._observed)
+        products = self._z.T @ (weighted @ self._z)
+        if sparse.issparse(pairs):
+            pairs, products = pairs.toarray(), products.toarray()
+        # Little is known of labs that are seldom measured together.
+        covariance = products / (pairs + _PAIRS_OF_A_PRIOR)
+        values, vectors = np.linalg.eigh(covariance)
+        kept = slice(None, -min(self._n_factors, len(values)) - 1, -1)
+        return np.maximum(values[kept], 0.0), vectors[:, kept]
+
+    def _moments(self, parameters: _Parameters, rows: np.ndarray) -> np.ndarray:
+        """Sums over rows that the maximisation step needs, (n_labs, r + 1, r + 2).
+
+        With x = (f, 1) they are, over the rows in which the lab was measured, E[x x'] and, as the
+        last column, z E[x].
+        """
+        # In blocks, as each row takes r^2 numbers.
+        blocks = np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
+        return reduce(np.add, (self._moments_of(parameters, block) for block in blocks))
+
+    def _moments_of(self, parameters: _Parameters, rows: np.ndarray) -> np.ndarray:
+        r = self._n_factors
+        observed, z, weight = self._observed[rows], self._z[rows], self._weight[rows]
+        scaled = parameters.loadings / parameters.noise[:, None]
+        # The posterior of each row's factors, over its measured cells.
+        outer = (scaled[:, :, None] * parameters.loadings[:, None, :]).reshape(-1, r * r)
+        covariance = np.linalg.inv(np.eye(r) + (observed @ outer).reshape(-1, r, r))
+        projected = z @ scaled - observed @ (parameters.mean[:, None] * scaled)
+        factors = (covariance @ projected[:, :, None])[:, :, 0]
+
+        x = np.concatenate([factors, np.ones((len(rows), 1))], axis=1)
+        second = x[:, :, None] * x[:, None, :]
+        second[:, :r, :r] += covariance
+        second *= weight[:, None, None]
+        second = observed.T @ second.reshape(len(rows), (r + 1) ** 2)
+        first = z.T @ (x * weight[:, None])
+        return np.concatenate([second.reshape(-1, r + 1, r + 1), first[:, :, None]], axis=2)
+
+    def _maximise(
+        self, moments: np.ndarray, noise: np.ndarray, keep_noise: bool = False
+    ) -> _Parameters:
+        r = self._n_factors
+        second, first = moments[:, :, :-1].copy(), moments[:, :, -1].copy()
+        of_loadings = np.minimum(self._evidence, _MOST_ROWS_FOR_LOADINGS)
+        of_mean = np.minimum(self._evidence, _MOST_ROWS_FOR_MEAN)
+        ridge = (_LOADING_PRECISION * noise + of_loadings)[:, None]
+        system = second.copy()
+        system[:, np.arange(r), np.arange(r)] += ridge
+        system[:, r, r] += of_mean + 1e-6  # A lab that was never measured has mean 0.
+        target = first.copy()
+        target[:, :r] += ridge * self._centre.loadings
+        target[:, r] += of_mean * self._centre.mean
+        solution = np.linalg.solve(system, target[:, :, None])[:, :, 0]
+        loadings, mean = solution[:, :r], solution[:, r]
+        if keep_noise:
+            return _Parameters(loadings, mean, noise)
+        residual = (
+            self._square
+            - 2 * (solution * first).sum(axis=1)
+            + np.einsum("jr,jrs,js->j", solution, second, solution)
+        )
+        # One pseudo-observation of the lab's own variance, and a floor: no lab is known exactly.
+        noise = residual + self._variance + of_loadings * self._centre.noise
+        noise /= self._count + 1.0 + of_loadings
+        return _Parameters(loadings, mean, np.maximum(noise, 1e-3 * self._variance))
+
+
+def fit_prior(prior: LabPrior, rows: LabTrainingRows, start: LabStart | None) -> None:
+    """Fit the two factor models of a net, made for one version more than there are folds."""
+
+    def fit(part: str, z: np.ndarray) -> None:
+        model: FactorModel = getattr(prior, part)
+        n_factors = model.loadings.shape[-1]
+        known = None if start is None else start.factor_model(part)
+        analysis = FactorAnalysis(rows.cells, z, rows.weight, n_factors, known)
+        versions = analysis.versions(analysis.fit(), rows.version)
+        fill_factor_model(model, versions, analysis.evidence)
+
+    # LAPACK inverts small matrices on one core and lets other threads run.
+    with ThreadPoolExecutor(min(2, torch.get_num_threads())) as pool:
+        list(pool.map(fit, ("of_values", "of_scores"), (rows.cells.value, rows.cells.score)))
+
+
+def fill_factor_model(
+    model: FactorModel, versions: list[_Parameters], evidence: np.ndarray
+) -> None:
+    """Put fitted parameters into a model made for as many versions."""
+    for buffer, parts in (
+        (model.loadings, np.stack([part.loadings for part in versions])),
+        (model.mean, np.stack([part.mean for part in versions])),
+        (model.noise, versions[-1].noise),
+        (model.evidence, evidence),
+    ):
+        buffer.copy_(torch.from_numpy(parts).to(model.noise.device))
+
+
+# The net
 
 
 class MaskedTrainer:
     """Fit a `MaskedLabAutoencoder` by hiding observed cells and predicting them.
 
-    Parameters
-    ----------
-    module : MaskedLabAutoencoder
-        The net, on the device to train on.
-    plan : TrainingPlan
-        How to train.
-    generator : torch.Generator
-        Source of row order and masks.
-    n_rows : int, default=None
-        Number of rows of `run`; None for a stream of unknown length.
-    mask_weight : array of shape (n_labs,), default=None
-        How much sooner than others a lab is hidden; None treats all alike.
+    The parameters are those of `MaskedLabEncoder`. `mask_ratio` has the lowest and the highest
+    share, `mask_weight` (n_labs,) the relative probability of hiding each lab (None: equal);
+    `n_rows` is the number of rows of `run`, or None for a stream of unknown length. Row order and
+    masks are drawn from `generator`.
     """
 
     def __init__(
         self,
         module: MaskedLabAutoencoder,
-        plan: TrainingPlan,
         generator: torch.Generator,
-        n_rows: int | None = None,
-        mask_weight: np.ndarray | None = None,
+        *,
+        mask_ratio: tuple[float, float],
+        mask_weight: np.ndarray | None,
+        batch_size: int,
+        learning_rate: float,
+        weight_decay: float,
+        max_epochs: int,
+        patience: int,
+        n_rows: int | None,
     ):
         self.module = module
-        self.plan = plan
         self.generator = generator
         self.loss_curve: list[float] = []
         self.validation_scores: list[float] = []
-        self.best = BestWeights(plan.patience)
-        self.optimizer = torch.optim.AdamW(
-            module.parameters(), plan.learning_rate, weight_decay=plan.weight_decay, fused=True
-        )
-        self.schedule = self._make_schedule(n_rows)
         self.device = next(module.parameters()).device
         self.fitting_rows = rows_of_training(
             self.device, "batch_size={size}", "lower d_model or n_layers, give fewer labs"
         )
+        self._mask_ratio = mask_ratio
         self._mask_weight = (
             None if mask_weight is None else torch.from_numpy(mask_weight).float().to(self.device)
         )
+        self._batch_size = batch_size
+        self._max_epochs = max_epochs
+        self._patience = patience
+        self._best = BestWeights(patience)
+        self._optimizer = torch.optim.AdamW(
+            module.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+        )
+        self._schedule: torch.optim.lr_scheduler.LRScheduler
+        if n_rows is None:
+            self._schedule = torch.optim.lr_scheduler.LambdaLR(
+                self._optimizer,
+                lambda step: min(
+                    (step + 1) / _STREAM_WARM_UP, math.sqrt(_STREAM_WARM_UP / (step + 1))
+                ),
+            )
+        else:
+            steps = max(math.ceil(n_rows / batch_size), 1) * max_epochs
+            self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+                self._optimizer, learning_rate, total_steps=steps, pct_start=WARM_UP
+            )
 
     def run(
         self,
-        train: TrainingRows,
+        train: LabTrainingRows,
         validation: LabCells | None,
         *,
-        verbose: int = 0,
-        checkpoint: Checkpoint | None = None,
-        after_epoch: Callable[[], bool] = lambda: False,
+        verbose: int,
+        checkpoint: Checkpoint | None,
+        after_epoch: Callable[[], bool],
     ) -> None:
         """Train until `max_epochs` or, with validation rows, until their score stops rising.
 
-        Parameters
-        ----------
-        train : TrainingRows
-            Rows to learn from.
-        validation : LabCells or None
-            Rows to score after each epoch.
-        verbose : int, default=0
-            1 shows a progress bar.
-        checkpoint : Checkpoint, default=None
-            Where the state is kept after each epoch, and where an earlier run's is taken from.
-        after_epoch : callable, default=lambda: False
-            Called after each epoch; True means stop.
+        The state is kept in `checkpoint` after each epoch, and taken from there at the start.
+        `after_epoch` returns True to stop.
         """
         if checkpoint is not None and (state := checkpoint.load()) is not None:
             with checkpoint.restoring():
                 self._load_state(state)
         try:
-            with progress_bar(self.plan.max_epochs, "labs", "epoch", verbose) as bar:
+            with progress_bar(self._max_epochs, "labs", "epoch", verbose) as bar:
                 bar.update(len(self.loss_curve))
-                while len(self.loss_curve) < self.plan.max_epochs and not self._out_of_patience():
+                while len(self.loss_curve) < self._max_epochs and not self._out_of_patience():
                     self.one_pass(train)
                     bar.set_postfix(loss=f"{self.loss_curve[-1]:.4f}", refresh=False)
                     bar.update()
@@ -122,62 +350,48 @@ class MaskedTrainer:
                         break
         except KeyboardInterrupt:
             warnings.warn(
-                f"Training was interrupted after {len(self.loss_curve)} of "
-                f"{self.plan.max_epochs} epochs; the encoder keeps what it has learned.",
+                f"Training was interrupted after {len(self.loss_curve)} of {self._max_epochs} "
+                "epochs; the encoder keeps what it has learned.",
                 UserWarning,
                 stacklevel=4,
             )
-        self.best.restore(self.module)
+        self._best.restore(self.module)
 
     @property
     def best_epoch(self) -> int:
         """The epoch, counted from 1, whose weights were kept."""
-        return self.best.best_epoch if self.validation_scores else len(self.loss_curve)
+        return self._best.best_epoch if self.validation_scores else len(self.loss_curve)
 
-    def one_pass(self, rows: TrainingRows) -> None:
+    def one_pass(self, rows: LabTrainingRows) -> None:
         """Take one step per batch, over all rows once, in a new order."""
         self.module.train()
         order = torch.randperm(len(rows.cells), generator=self.generator).numpy()
         total = 0.0
-        for part in np.split(order, range(self.plan.batch_size, len(order), self.plan.batch_size)):
+        for part in np.split(order, range(self._batch_size, len(order), self._batch_size)):
             total += self._accumulate_gradient(rows, part) * len(part)
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-            self.optimizer.step()
-            self.schedule.step()
+            self._optimizer.step()
+            self._schedule.step()
         self.loss_curve.append(total / len(rows.cells))
 
-    def _make_schedule(self, n_rows: int | None):
-        rate = self.plan.learning_rate
-        if n_rows is None:
-            return torch.optim.lr_scheduler.LambdaLR(
-                self.optimizer,
-                lambda step: min(
-                    (step + 1) / _STREAM_WARM_UP, math.sqrt(_STREAM_WARM_UP / (step + 1))
-                ),
-            )
-        steps = max(math.ceil(n_rows / self.plan.batch_size), 1) * self.plan.max_epochs
-        return torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, rate, total_steps=steps, pct_start=WARM_UP
-        )
-
-    def _accumulate_gradient(self, rows: TrainingRows, part: np.ndarray) -> float:
+    def _accumulate_gradient(self, rows: LabTrainingRows, part: np.ndarray) -> float:
         """Leave the gradient of a batch's loss at the parameters, and return the loss."""
         parameter = next(self.module.parameters())
         batch = rows.cells.batch(part, parameter.dtype, parameter.device)
-        low, high = self.plan.mask_ratio
+        low, high = self._mask_ratio
         ratio = low + (high - low) * torch.rand(len(part), generator=self.generator)
         visible, hidden = random_masking(
             batch, ratio.to(parameter.device), self.generator, self._mask_weight
         )
         version = torch.from_numpy(rows.version[part]).to(parameter.device)
-        # relative to the mean, so that the learning rate means the same whatever the weights
+        # Relative to the mean, so that the learning rate means the same at any scale of weights.
         weight = torch.from_numpy(rows.weight[part] / rows.weight.mean())
         weight = weight.to(parameter)
         n_hidden = hidden.measured.sum().clamp(min=1)
         alike = _alike(visible)
 
         def add_gradients(size: int) -> float:
-            self.optimizer.zero_grad(set_to_none=True)
+            self._optimizer.zero_grad(set_to_none=True)
             loss = 0.0
             for piece in (each for together in alike for each in together.split(size)):
                 seen, asked = visible.rows(piece), hidden.rows(piece)
@@ -191,34 +405,33 @@ class MaskedTrainer:
 
     def _validate(self, validation: LabCells | None) -> None:
         if validation is not None:
-            self.validation_scores.append(
-                r2_hidden(self.module, validation, seed=0, fitting=self.fitting_rows)
-            )
-            self.best.update(len(self.loss_curve), self.validation_scores[-1], self.module)
+            hidden = predict_hidden(self.module, validation, fitting=self.fitting_rows)
+            self.validation_scores.append(hidden.r2())
+            self._best.update(len(self.loss_curve), self.validation_scores[-1], self.module)
 
     def _out_of_patience(self) -> bool:
-        waited = len(self.loss_curve) - self.best.best_epoch
-        return bool(self.validation_scores) and waited >= self.plan.patience
+        waited = len(self.loss_curve) - self._best.best_epoch
+        return bool(self.validation_scores) and waited >= self._patience
 
     def _state(self) -> dict:
         return {
             "seed": self.generator.initial_seed(),
             "layers": random_state(self.device),
             "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
             "generator": self.generator.get_state(),
             "loss_curve": self.loss_curve,
             "validation_scores": self.validation_scores,
-            "best": self.best.state_dict(),
+            "best": self._best.state_dict(),
         }
 
     def _load_state(self, state: dict) -> None:
-        # the best weights first, so that ones that do not fit are found now and not at the end
-        self.best.load_state_dict(state["best"])
-        self.best.restore(self.module)
+        # The best weights come first: where they do not fit, the fit fails now and not at its end.
+        self._best.load_state_dict(state["best"])
+        self._best.restore(self.module)
         self.module.load_state_dict(state["module"])
-        load_optimizer(self.optimizer, self.schedule, state)
+        load_optimizer(self._optimizer, self._schedule, state)
         self.loss_curve = [float(loss) for loss in state["loss_curve"]]
         self.validation_scores = [float(score) for score in state["validation_scores"]]
         set_random_state(state["layers"], self.device)
@@ -226,15 +439,15 @@ class MaskedTrainer:
 
 
 def _alike(batch: LabBatch) -> list[torch.Tensor]:
-    """Positions of rows, those with about as many cells together: little of them is padding."""
+    """Positions of rows, grouped by number of cells so that little is padding."""
     n_cells = batch.measured.sum(dim=1)
     order = n_cells.argsort(stable=True)
     if batch.lab.device.type != "cpu":
-        # a GPU waits for the number of its calls, not of its products
+        # On a GPU the number of calls costs time, not the size of the products.
         return [order]
     pieces, start = [], 0
     for stop, width in enumerate(n_cells[order].tolist()):
-        # with the summary token
+        # One more for the summary token.
         if stop > start and (stop - start + 1) * (width + 1) > _CELLS_TOGETHER:
             pieces.append(order[start:stop])
             start = stop
@@ -242,45 +455,38 @@ def _alike(batch: LabBatch) -> list[torch.Tensor]:
 
 
 class HiddenCells(NamedTuple):
-    """Cells that were hidden to score a model, and what it made of them.
-
-    Attributes
-    ----------
-    lab : int64 array of shape (n_hidden,)
-        Column of each cell.
-    true : float array of shape (n_hidden,)
-        Standardised value.
-    predicted : float array of shape (n_hidden,)
-        Expected value.
-    spread : float array of shape (n_hidden,)
-        Standard deviation of the prediction.
-    """
+    """Standardised values of cells that were hidden, and their predictions, (n_hidden,) each."""
 
     lab: np.ndarray
     true: np.ndarray
     predicted: np.ndarray
-    spread: np.ndarray
+    spread: np.ndarray  # Standard deviation of the prediction.
+
+    def r2(self) -> float:
+        """Share of the variance around the training means that is explained."""
+        total = (self.true**2).sum()
+        left = ((self.true - self.predicted) ** 2).sum()
+        return float(1.0 - left / total) if total > 0 else 0.0
 
 
 @torch.no_grad()
 def predict_hidden(
     module: MaskedLabAutoencoder,
     cells: LabCells,
-    seed: int,
     version: np.ndarray | None = None,
     fitting: FittingRows | None = None,
 ) -> HiddenCells:
-    """Hide a fifth of the observed cells and predict them from the rest."""
+    """Hide a fifth of the observed cells, the same at each call, and predict them from the rest."""
     module.eval()
     parameter = next(module.parameters())
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     fitting = fitting or rows_of_prediction(parameter.device)
     found = []
     for part in fitting.slices(len(cells), _ROWS_HIDDEN_TOGETHER):
         rows = np.arange(part.start, part.stop)
         batch = cells.batch(rows, parameter.dtype, parameter.device)
-        ratio = torch.full((len(rows),), SCORED_SHARE, device=parameter.device)
-        # for all of them: what is hidden does not depend on how many fit into the memory
+        ratio = torch.full((len(rows),), _SCORED_SHARE, device=parameter.device)
+        # For the whole part: what is hidden must not depend on how many rows fit into memory.
         visible, hidden = random_masking(batch, ratio, generator)
         by = None if version is None else torch.from_numpy(version[rows]).to(parameter.device)
         predict = partial(_predict, module, visible, hidden, by)
@@ -305,29 +511,19 @@ def _predict(
     return torch.stack([part[asked.measured].double() for part in parts]).cpu()
 
 
-def r2_hidden(
-    module: MaskedLabAutoencoder, cells: LabCells, seed: int, fitting: FittingRows | None = None
-) -> float:
-    """Share of the hidden cells' variance around the training means that is explained."""
-    hidden = predict_hidden(module, cells, seed, fitting=fitting)
-    total = (hidden.true**2).sum()
-    left = ((hidden.true - hidden.predicted) ** 2).sum()
-    return float(1.0 - left / total) if total > 0 else 0.0
-
-
 def calibrate_spread(
-    module: MaskedLabAutoencoder, rows: TrainingRows, fitting: FittingRows | None = None
+    module: MaskedLabAutoencoder, rows: LabTrainingRows, fitting: FittingRows
 ) -> None:
     """Scale each lab's predicted standard deviation to the errors on re-hidden cells.
 
     The linear part predicts a row by what other rows taught it. A lab with few cells borrows
     from the mean of all, which weighs as much as twenty cells.
     """
-    hidden = predict_hidden(module, rows.cells, 0, rows.version, fitting)
+    hidden = predict_hidden(module, rows.cells, rows.version, fitting)
     if not len(hidden.lab):
         return
     ratio = ((hidden.true - hidden.predicted) / hidden.spread) ** 2
-    # one wrong entry must not widen a lab's spread for good
+    # One wrong entry must not widen a lab's spread for good.
     ratio = np.minimum(ratio, 25.0)
     n_labs = len(module.spread_scale)
     count = np.bincount(hidden.lab, minlength=n_labs)

@@ -1,116 +1,72 @@
-"""A fitted lab encoder as a folder: weights as safetensors, the rest as json."""
+"""What an encoder has learned, carried to another fit: as a folder, and by the labs they share."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from sklearn.utils.validation import check_is_fitted
+import torch
+from torch import nn
 
+from .._nn.factor_model import FactorModel
+from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._private_files import write_private
 from .._sealed_folder import read_sealed, seal
-from .._state import module_to_bytes
 from .._version import __version__
+from ._lab_cells import LabScale
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _FORMAT = "sklearn-medfuse MaskedLabEncoder"
-_REMEDY = "Copy again the folder that MaskedLabEncoder.save_pretrained has written."
-
-
-# not of use elsewhere, or not for json
+# Parameters of no use elsewhere.
 _NOT_KEPT = ("initial", "checkpoint_dir", "verbose")
-_ATTRIBUTES = (
-    "n_features_in_",
-    "levels_",
-    "loss_curve_",
-    "validation_scores_",
-    "validation_score_",
-    "n_iter_",
-    "best_epoch_",
-)
-_SCALES = ("center_", "scale_", "_knots")
+_REMEDY = "Copy again the folder that MaskedLabEncoder.save_pretrained wrote."
 
 
-class PretrainedMixin:
-    """Folders that outlive the session, for `MaskedLabEncoder`."""
-
-    def save_pretrained(self, folder):
-        """Write the fitted encoder to a folder: weights as safetensors, the rest as json.
-
-        The files hold weights, scales and names of labs and levels, and no row of the data. The
-        json file holds the digests of both, so that a changed byte is found.
-
-        Parameters
-        ----------
-        folder : path
-            Made if absent; its files are replaced, each whole or not at all.
-        """
-        check_is_fitted(self)
-        write_pretrained(folder, self)
-
-    @classmethod
-    def from_pretrained(cls, folder):
-        """Read an encoder that `save_pretrained` wrote, ready to transform, impute or go on.
-
-        Nothing in the folder is run. A file that is a link to outside of it is refused.
-
-        Parameters
-        ----------
-        folder : path
-            The folder.
-
-        Returns
-        -------
-        MaskedLabEncoder
-            The fitted encoder. To learn another hospital's labs from there, name the folder, or
-            this encoder, as `initial` of a new one.
-
-        Raises
-        ------
-        FileNotFoundError
-            Where a file is not there.
-        ValueError
-            Where a file is damaged, lies elsewhere or is not what it should be.
-        """
-        return read_pretrained(cls, folder)
-
-
-def write_pretrained(folder, encoder) -> None:
-    """Write a fitted encoder: the weights first, the config that makes them valid last."""
+def write_folder(folder, config: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays as safetensors, then the json file that makes them valid."""
     folder = Path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(getattr(encoder, name)) for name in _SCALES}
-    weights = {"weights": np.frombuffer(module_to_bytes(encoder._module), dtype=np.uint8)}
-    write_private(folder / WEIGHTS_FILE, safetensors.numpy.save({**arrays, **weights}))
-    config = {
-        "format": _FORMAT,
-        "version": __version__,
-        "params": _params_for_json(encoder),
-        "attributes": {name: getattr(encoder, name) for name in _ATTRIBUTES},
-        "feature_names_in_": _names(encoder),
-    }
+    write_private(folder / WEIGHTS_FILE, safetensors.numpy.save(arrays))
+    config = {"format": _FORMAT, "version": __version__, **config}
     sealed = seal(config, folder, [WEIGHTS_FILE])
     write_private(folder / CONFIG_FILE, json.dumps(sealed, indent=2).encode())
 
 
-def read_pretrained(cls, folder):
-    """Read a fitted encoder of class `cls` from a folder that `write_pretrained` wrote."""
-    config, arrays = _read_files(Path(folder))
-    encoder = cls()
+def read_folder(folder) -> tuple[dict, dict[str, np.ndarray]]:
+    """Read what `write_folder` wrote, after its digests are checked."""
+    folder = Path(folder)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no {name}; pass a folder that MaskedLabEncoder.save_pretrained "
+                "wrote."
+            )
+    config = read_sealed(folder, CONFIG_FILE, _REMEDY)
+    arrays = None
+    if config.get("format") == _FORMAT and WEIGHTS_FILE in config["files"]:
+        try:
+            arrays = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
+        except (KeyError, TypeError, ValueError, MemoryError, safetensors.SafetensorError):
+            # Not one of our files; the error is raised below, without the file's content.
+            arrays = None
+    if arrays is None:
+        raise ValueError(
+            f"{folder / CONFIG_FILE} or {WEIGHTS_FILE} beside it was not written by "
+            f"MaskedLabEncoder.save_pretrained. {_REMEDY}"
+        )
+    return config, arrays
+
+
+@contextmanager
+def refuse_what_does_not_fit(folder, config: dict) -> Iterator[None]:
+    """Raise one ValueError for whatever an encoder cannot take from a folder."""
     try:
-        encoder.set_params(**{name: _as_given(value) for name, value in config["params"].items()})
-        encoder._validate_params()
-        for name in _ATTRIBUTES:
-            setattr(encoder, name, config["attributes"][name])
-        for name in _SCALES:
-            setattr(encoder, name, arrays[name])
-        _check_shapes(encoder)
-        if config["feature_names_in_"] is not None:
-            encoder.feature_names_in_ = np.array(config["feature_names_in_"], dtype=object)
-        encoder._fill_module(arrays["weights"].tobytes())
+        yield
     except (
         AttributeError,
         KeyError,
@@ -121,71 +77,121 @@ def read_pretrained(cls, folder):
         OverflowError,
         safetensors.SafetensorError,
     ):
-        problem = (
-            f"{folder} does not hold what this version of MaskedLabEncoder writes: "
-            f"{CONFIG_FILE} and {WEIGHTS_FILE} do not fit together, or are of version "
+        fits = False
+    else:
+        fits = True
+    # Outside the handler, whose error may quote the file.
+    if not fits:
+        raise ValueError(
+            f"{folder} does not hold what this version of MaskedLabEncoder writes: {CONFIG_FILE} "
+            f"and {WEIGHTS_FILE} do not fit together, or are of version "
             f"{str(config.get('version'))[:20]!r} while this is {__version__!r}."
         )
-    else:
-        return encoder
-    raise ValueError(problem)
 
 
-def _params_for_json(encoder) -> dict:
-    params = encoder.get_params(deep=False)
-    kept = {name: value for name, value in params.items() if name not in _NOT_KEPT}
+def params_to_json(params: dict) -> dict:
+    """Make parameters such as json can write, without those of no use elsewhere."""
+    kept = {name: _plain(each) for name, each in params.items() if name not in _NOT_KEPT}
     kept["device"] = str(kept["device"])
     if not isinstance(kept["random_state"], Integral | None):
         kept["random_state"] = None
-    return {name: _plain(value) for name, value in kept.items()}
+    return kept
 
 
 def _plain(value):
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        # json has no keys but texts, and positions are numbers
+        # Keys of a json object are texts, but positions are numbers.
         return {"pairs": [[_plain(key), each] for key, each in value.items()]}
     return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
-def _as_given(value):
-    if isinstance(value, dict):
-        return dict(value["pairs"])
-    # json knows no tuples; no parameter is a list
-    return tuple(value) if isinstance(value, list) else value
+def params_from_json(params: dict) -> dict:
+    """Undo `params_to_json`; no parameter is a list, so each list was a tuple."""
+    given = {name: dict(each["pairs"]) for name, each in params.items() if isinstance(each, dict)}
+    tuples = {name: tuple(each) for name, each in params.items() if isinstance(each, list)}
+    return params | given | tuples
 
 
-def _names(encoder) -> list[str] | None:
-    names = getattr(encoder, "feature_names_in_", None)
-    return None if names is None else [str(name) for name in names]
+class LabStart:
+    """What a fitted encoder knows, for another fit to begin with."""
 
+    shared: np.ndarray  # (n_shared, 2): positions (here, there) of the labs that both know
 
-def _check_shapes(encoder) -> None:
-    n_labs = encoder.n_features_in_
-    sizes = [len(encoder.levels_), *(len(getattr(encoder, name)) for name in _SCALES)]
-    if any(size != n_labs for size in sizes):
-        raise ValueError("The parts are of different numbers of labs.")
+    def __init__(
+        self, module: MaskedLabAutoencoder, scale: LabScale, names, levels: list, architecture: dict
+    ):
+        self.module = module
+        self._scale = scale
+        self._names = names
+        self._levels = levels
+        self._architecture = architecture
 
-
-def _read_files(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no {name}; name a folder that "
-                "MaskedLabEncoder.save_pretrained has written."
+    def match(self, names, levels: list, architecture: dict) -> None:
+        """Match the labs of a new fit by name, or by position where neither has names."""
+        for name, known in self._architecture.items():
+            if architecture[name] != known:
+                raise ValueError(
+                    f"{name}={architecture[name]!r} differs from the {name}={known!r} of the "
+                    "encoder to begin with; set it to that, or fit without initial and warm_start."
+                )
+        if (names is None) != (self._names is None) or (
+            names is None and len(levels) != len(self._levels)
+        ):
+            raise ValueError(
+                "Labs are matched by name: pass a DataFrame here and to the fit of the encoder to "
+                "begin with, or the same number of unnamed columns to both."
             )
-    config = read_sealed(folder, CONFIG_FILE, _REMEDY)
-    arrays = None
-    if config.get("format") == _FORMAT and WEIGHTS_FILE in config["files"]:
-        try:
-            arrays = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
-        except (KeyError, TypeError, ValueError, MemoryError, safetensors.SafetensorError):
-            # as of a file that is none of ours, told below
-            arrays = None
-    if arrays is None:
-        raise ValueError(
-            f"{folder / CONFIG_FILE} or {WEIGHTS_FILE} beside it was not written by "
-            f"MaskedLabEncoder.save_pretrained. {_REMEDY}"
-        )
-    return config, arrays
+        there = range(len(self._levels)) if names is None else self._names
+        position = {name: at for at, name in enumerate(there)}
+        shared = [
+            (at, position[name])
+            for at, name in enumerate(range(len(levels)) if names is None else names)
+            if name in position
+            and self._levels[position[name]] == levels[at]
+            and self._scale.known[position[name]]
+        ]
+        if not shared:
+            raise ValueError(
+                "X has no lab in common with the encoder to begin with: column names must be the "
+                "same, and levels where a lab is qualitative."
+            )
+        self.shared = np.array(shared)
+        self._n_labs = len(levels)
+
+    def merge_scale(self, fitted: LabScale) -> LabScale:
+        """Scales of the new labs as fitted, of the shared ones as they were learned there."""
+        merged = LabScale(*(part.copy() for part in fitted))
+        here, there = self.shared.T
+        for new, old in zip(merged, self._scale, strict=True):
+            new[here] = old[there]
+        return merged
+
+    def fill(self, module: MaskedLabAutoencoder) -> None:
+        """Copy the weights: those of a shared lab to its position, those of no lab unchanged."""
+        here, there = (torch.from_numpy(part) for part in self.shared.T)
+        learned = self.module.state_dict()
+        with torch.no_grad():
+            for name, new in module.state_dict().items():
+                if name.startswith("prior."):
+                    continue  # The linear part is fitted anew, see `factor_model`.
+                old = learned[name].to(new)
+                owner = module.get_submodule(name.rpartition(".")[0])
+                if isinstance(owner, nn.Embedding) or name == "spread_scale":
+                    new[here.to(new.device)] = old[there.to(new.device)]
+                else:
+                    new.copy_(old)
+
+    def factor_model(self, part: str) -> FactorModel | None:
+        """Factor model of the new labs to begin with, zero for labs that were not known."""
+        if self.module.prior is None:
+            return None
+        old = getattr(self.module.prior, part)
+        here, there = (torch.from_numpy(part) for part in self.shared.T)
+        new = FactorModel(self._n_labs, old.loadings.shape[-1]).to(old.loadings)
+        new.loadings[:, here] = old.loadings[-1:, there]
+        new.mean[:, here] = old.mean[-1:, there]
+        new.noise[here] = old.noise[there]
+        new.evidence[here] = old.evidence[there]
+        return new

@@ -6,8 +6,9 @@ from scipy import sparse
 from sklearn.decomposition import FactorAnalysis as CompleteFactorAnalysis
 
 from sklearn_medfuse._nn.factor_model import FactorModel
-from sklearn_medfuse.labs import _factor_analysis
-from sklearn_medfuse.labs._factor_analysis import FactorAnalysis
+from sklearn_medfuse.labs import _masked_training
+from sklearn_medfuse.labs._lab_cells import LabCells
+from sklearn_medfuse.labs._masked_training import FactorAnalysis, fill_factor_model
 
 
 def sample(n_rows, seed=0):
@@ -20,13 +21,10 @@ def sample(n_rows, seed=0):
     return X / deviation, true / np.outer(deviation, deviation)
 
 
-def analysis(X, weight=None, n_factors=2, **params):
-    observed = ~np.isnan(X)
-    row_start = np.concatenate([[0], observed.sum(axis=1).cumsum()])
+def analysis(X, weight=None, n_factors=2, start=None):
+    cells = LabCells.from_table(X)
     weight = np.ones(len(X)) if weight is None else weight
-    return FactorAnalysis(
-        row_start, np.nonzero(observed)[1], X[observed], weight, X.shape[1], n_factors, **params
-    )
+    return FactorAnalysis(cells, cells.value, weight, n_factors, start)
 
 
 def covariance(parameters):
@@ -63,7 +61,7 @@ def test_sparse_and_dense_give_the_same(monkeypatch):
     X, _ = sample(100)
     X[np.random.default_rng(1).random(X.shape) < 0.3] = np.nan
     dense = analysis(X).fit()
-    monkeypatch.setattr(_factor_analysis, "_DENSE_ENOUGH", 2.0)
+    monkeypatch.setattr(_masked_training, "_DENSE_ENOUGH", 2.0)
     thin = analysis(X)
     assert sparse.issparse(thin._z)
     np.testing.assert_allclose(covariance(thin.fit()), covariance(dense), atol=1e-8)
@@ -105,7 +103,7 @@ def learned(n_rows):
     X, _ = sample(2000)
     fitted = analysis(X)
     model = FactorModel(6, 2)
-    _factor_analysis.fill_factor_model(model, [fitted.fit()], np.full(6, float(n_rows)))
+    fill_factor_model(model, [fitted.fit()], np.full(6, float(n_rows)))
     return model
 
 

@@ -1,0 +1,503 @@
+"""Lab tables as hospitals write them ("<0.01", "NEG", 7.4, "1+"), read to numbers and filled in."""
+
+import re
+import warnings
+from collections import Counter
+from decimal import Decimal
+from numbers import Complex, Real
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from .._private_errors import no_values_in_errors
+
+# Levels of qualitative results from low to high; the words of one line are one level.
+_GRADES = (
+    ("low",),
+    ("negative", "neg", "none", "nil", "not detected", "absent", "nonreactive", "non-reactive"),
+    ("normal", "within normal limits", "wnl"),
+    ("borderline", "equivocal", "indeterminate"),
+    ("trace", "tr"),
+    ("abnormal",),
+    ("positive", "pos", "detected", "present", "reactive"),
+    ("rare",),
+    ("1+", "+1", "+", "small", "few", "occasional", "occ", "slight", "mild"),
+    ("2+", "+2", "++", "moderate", "mod"),
+    ("3+", "+3", "+++", "large", "many"),
+    ("4+", "+4", "++++"),
+    ("high",),
+)
+_GRADE_OF = {word: grade for grade, words in enumerate(_GRADES) for word in words}
+_NOT_MEASURED = {"", "nan", "na", "n/a", "<na>", "null", "nat"}
+_NUMBER = re.compile(
+    r"(?:[<>≤≥]=?|=[<>]?)?\s*([+\-\u2212]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+\-]?[0-9]+)?)"
+)
+_FIRST_NUMBER = re.compile(r"[<>≤≥=\s]*([0-9]+(?:\.[0-9]+)?)")
+# A comma may be a decimal sign or group thousands: 1,200 may be 1.2.
+_COMMA_NUMBER = re.compile(r"[<>≤≥=\s]*[+\-\u2212]?[0-9.]*(?:,[0-9.]+)+")
+
+# Beyond these limits a column of words is free text, which could name people.
+_MAX_LEVELS = 50
+_MAX_LEVEL_LENGTH = 40
+_FEW_WORDS = 4
+# A word or number of a qualitative column that stands in fewer cells is no level: it may be a
+# remark on one patient, who can have several stays, and the levels are saved with the model. Terms
+# of notes have the same limit.
+_MIN_CELLS_OF_A_LEVEL = 3
+
+Levels = list[str] | None
+NUMERIC, QUALITATIVE = "numeric", "qualitative"
+_AS_FLOATS: dict = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
+
+
+def validate_labs(estimator, X, levels: list[Levels] | None = None):
+    """Check X as scikit-learn does and read its results.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Its names and number of columns are checked, or set where `levels` is None.
+    X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+        Lab results.
+    levels : list of (list of str, or None), default=None
+        Levels of each lab as learned before; None learns them.
+
+    Returns
+    -------
+    values : float64 ndarray or csr_array of shape (n_rows, n_labs)
+        Numbers, or positions in the levels; NaN, or no entry, where not measured.
+    levels : list of (list of str, or None)
+        Levels of each qualitative lab, None for a numeric one.
+    """
+    reset = levels is None
+    kinds = _positions_of_kinds(getattr(estimator, "kinds", None), X) if reset else {}
+    # scikit-learn sums X before it refuses infinity: infinite cells of both signs give NaN.
+    with no_values_in_errors(), np.errstate(invalid="ignore"):
+        if sparse.issparse(X):
+            values = _validate_sparse(estimator, X, levels)
+            return values, levels or [None] * values.shape[1]
+        asked = QUALITATIVE in kinds.values()
+        table = _as_table(X, always=asked or _any_qualitative(levels))
+        if table is None:
+            values = validate_data(estimator, X, reset=reset, copy=False, **_AS_FLOATS)
+            return values, levels or [None] * values.shape[1]
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        values, levels, unread = read_results(table, levels, kinds)
+        values = check_array(values, input_name="X", estimator=estimator, **_AS_FLOATS)
+    if unread:
+        has_kinds = hasattr(estimator, "kinds")
+        warnings.warn(_describe_unread(unread, has_kinds), UserWarning, stacklevel=3)
+    return values, levels
+
+
+def validate_dense_labs(estimator, X, levels: list[Levels] | None = None):
+    """Do what `validate_labs` does, for an estimator that takes no sparse X."""
+    if sparse.issparse(X):
+        raise TypeError(
+            f"Sparse data was passed for X, but {type(estimator).__name__} needs dense data; use "
+            "X.toarray() or a DataFrame."
+        )
+    return validate_labs(estimator, X, levels)
+
+
+def _positions_of_kinds(kinds: dict | None, X) -> dict[int, str]:
+    """Kinds by position of the column; ValueError where `kinds` does not fit X."""
+    found: dict[int, str] = {}
+    if not kinds:
+        return found
+    n_columns = np.shape(X)[1] if np.ndim(X) == 2 else 0
+    columns = list(X.columns) if hasattr(X, "columns") else list(range(n_columns))
+    for name, kind in kinds.items():
+        if kind not in (NUMERIC, QUALITATIVE):
+            raise ValueError(f"kinds[{name!r}]={kind!r} must be 'numeric' or 'qualitative'.")
+        if name not in columns:
+            raise ValueError(
+                f"kinds names {name!r}, which is not a lab column of X; use the column names of a "
+                "DataFrame, the column positions of an array."
+            )
+        if kind == QUALITATIVE and sparse.issparse(X):
+            raise ValueError(
+                f"kinds[{name!r}]={kind!r} does not fit a sparse X, which holds only numbers. "
+                "Pass a DataFrame."
+            )
+        found |= {position: kind for position, each in enumerate(columns) if each == name}
+    return found
+
+
+def _any_qualitative(levels: list[Levels] | None) -> bool:
+    return levels is not None and any(known is not None for known in levels)
+
+
+def _as_table(X, *, always: bool) -> pd.DataFrame | None:
+    """X as a DataFrame where its cells have to be read one by one, or `always`; else None."""
+    if isinstance(X, pd.DataFrame):
+        plain = all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in X.dtypes)
+        return None if plain and not always else X
+    array = np.asarray(X)
+    text = array.dtype.kind in "OUT"
+    if array.ndim != 2 or not (text or always):
+        return None
+    if text and not hasattr(X, "dtype"):
+        # numpy turns a list of numbers and texts into texts.
+        array = np.array(X, dtype=object)
+    return pd.DataFrame(array, dtype=object if text else None)
+
+
+# Sparse tables: an entry is a measured cell, whatever its value
+
+
+def _validate_sparse(estimator, X, levels: list[Levels] | None) -> sparse.csr_array:
+    """CSR matrix whose entries are the measured cells, each once and in column order."""
+    if _any_qualitative(levels):
+        raise ValueError(
+            "Sparse X holds only numbers, but this encoder was fitted with qualitative columns "
+            "(see levels_). Pass a DataFrame."
+        )
+    if X.format in ("bsr", "dia"):
+        raise ValueError(
+            f"Sparse X in {X.format.upper()} format stores zeros for absent entries, so measured "
+            "zeros cannot be told from absent ones. Build X in CSR or COO format."
+        )
+    if X.format == "coo" and X.ndim == 2:
+        # Conversion sums repeated entries and leaves no trace of them.
+        _refuse_repeated(X.nnz - X.tocsr().nnz)
+    X = validate_data(estimator, X, reset=levels is None, accept_sparse="csr", **_AS_FLOATS)
+    X = sparse.csr_array(X)
+    if not X.has_sorted_indices:
+        X = X.sorted_indices()
+    row = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+    _refuse_repeated(int(((np.diff(row) == 0) & (np.diff(X.indices) == 0)).sum()))
+    measured = ~np.isnan(X.data)
+    if measured.all():
+        return X
+    row_start = np.concatenate([[0], measured.cumsum()])[X.indptr]
+    return sparse.csr_array((X.data[measured], X.indices[measured], row_start), shape=X.shape)
+
+
+def _refuse_repeated(n_cells: int) -> None:
+    if n_cells:
+        raise ValueError(
+            f"Sparse X holds {n_cells} cells more than once. Aggregate them first, for example to "
+            "the last value; scipy would take their sum, which no lab has measured."
+        )
+
+
+def to_dense(X) -> np.ndarray:
+    """Return a CSR matrix as an array with NaN where there is no entry, an array unchanged."""
+    if isinstance(X, np.ndarray):
+        return X
+    dense = np.full(X.shape, np.nan)
+    dense[np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)), X.indices] = X.data
+    return dense
+
+
+# Results: numbers, limits and levels
+
+
+def read_results(
+    table: pd.DataFrame, levels: list[Levels] | None = None, kinds: dict[int, str] | None = None
+) -> tuple[np.ndarray, list[Levels], dict[str, int]]:
+    """Read each column as numbers or as levels.
+
+    Parameters
+    ----------
+    table : DataFrame of shape (n_rows, n_labs)
+        Columns of any numeric, text, categorical or object dtype.
+    levels : list of (list of str, or None), default=None
+        Levels of each lab as learned before; None learns them from `table`.
+    kinds : dict of int to {"numeric", "qualitative"}, default=None
+        What columns, by position, are learned as. The others are what most of their cells are.
+
+    Returns
+    -------
+    values : float64 array of shape (n_rows, n_labs)
+        Numbers, positions in the levels for qualitative labs, NaN = not measured.
+    levels : list of (list of str, or None)
+        Levels of each qualitative lab from low to high, None for a numeric one.
+    unread : dict of str to int
+        Number of measured cells by column that could not be read; they are NaN in `values`.
+    """
+    values = np.empty(table.shape)
+    learned: list[Levels] = []
+    unread: dict[str, int] = {}
+    for position, name in enumerate(table.columns):
+        column = table.iloc[:, position]
+        where = f"column {name!r}" if isinstance(name, str) else f"column {position}"
+        kind = (kinds or {}).get(position)
+        is_numeric = kind != QUALITATIVE if levels is None else levels[position] is None
+        if is_numeric and _is_number_dtype(column.dtype):
+            values[:, position] = _numbers(column)
+            learned.append(None)
+            continue
+        code, distinct = _distinct_cells(column, where)
+        known = _learn_levels(code, distinct, where, kind) if levels is None else levels[position]
+        number = np.array([*_numbers_of(distinct, known), np.nan])
+        values[:, position] = number[code]
+        measured = np.array([not _is_missing(cell) for cell in distinct] + [False])
+        n_unread = int((measured & np.isnan(number))[code].sum())
+        if n_unread:
+            unread[where] = unread.get(where, 0) + n_unread
+        learned.append(known)
+    return values, learned, unread
+
+
+def _describe_unread(unread: dict[str, int], has_kinds: bool) -> str:
+    """Say how many results in which columns were not read, and nothing of their content."""
+    columns = [f"{where} ({n_cells})" for where, n_cells in unread.items()]
+    more = f" and {len(columns) - 5} more columns" if len(columns) > 5 else ""
+    remedy = " The parameter kinds tells fit how to read a column." if has_kinds else ""
+    return (
+        f"{sum(unread.values())} results could not be read and count as not measured: "
+        f"{', '.join(columns[:5])}{more}. They are texts in a numeric column, or not among the "
+        f"levels of a qualitative one (see levels_).{remedy}"
+    )
+
+
+def parse_number(text: str) -> float | None:
+    """Read a number, or the limit of a censored result; None where the text is neither.
+
+    Examples
+    --------
+    >>> parse_number(" 7.4 "), parse_number("<0.01"), parse_number("≥ 3"), parse_number("1e3")
+    (7.4, 0.01, 3.0, 1000.0)
+    >>> [parse_number(text) for text in ["1+", "NEG", "1,200", "7.4 mg/dL", "3-5"]]
+    [None, None, None, None, None]
+    """
+    match = _NUMBER.fullmatch(text.strip().lower())
+    return float(match[1].replace("\u2212", "-")) if match else None
+
+
+def level_key(text: str) -> str:
+    """Give all spellings of one level the same key.
+
+    Examples
+    --------
+    >>> {level_key(text) for text in ["NEG", "negative", " Negative "]}
+    {'negative'}
+    >>> level_key("30"), level_key("30.0"), level_key("Dark  Amber")
+    ('30.0', '30.0', 'dark amber')
+    """
+    word = " ".join(text.casefold().split())
+    if word in _GRADE_OF:
+        return _GRADES[_GRADE_OF[word]][0]
+    number = parse_number(word)
+    return word if number is None else repr(number)
+
+
+def _level_order(key: str) -> tuple[int, float, str]:
+    """Sort known grades first, then keys that begin with a number by it, then other words."""
+    if key in _GRADE_OF:
+        return 0, _GRADE_OF[key], key
+    number = _FIRST_NUMBER.match(key)
+    return (1, float(number[1]), key) if number else (2, 0.0, key)
+
+
+def _is_number_dtype(dtype) -> bool:
+    return pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise ValueError("Complex data not supported.")
+    if isinstance(column.dtype, pd.SparseDtype):
+        return np.asarray(column, dtype=np.float64)
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _distinct_cells(column: pd.Series, where: str) -> tuple[np.ndarray, list]:
+    """Code of each cell, -1 = not measured, and the cell that each code stands for."""
+    if column.dtype == object:
+        _check_types(set(map(type, column)), where)
+    code, distinct = pd.factorize(column)
+    cells = list(distinct)
+    _check_types(set(map(type, cells)), where)
+    return code, cells
+
+
+def _check_types(types: set[type], where: str) -> None:
+    readable = (str, Real, Decimal, np.bool_, type(None), type(pd.NA), type(pd.NaT))
+    for kind in types:
+        if issubclass(kind, readable):
+            continue
+        if issubclass(kind, Complex):
+            raise ValueError("Complex data not supported.")
+        raise TypeError(
+            f"Each cell's argument must be a string or a number, but {where} of X holds a "
+            f"{kind.__name__}. Leave the column out or convert it."
+        )
+
+
+def _is_missing(cell) -> bool:
+    return isinstance(cell, str) and cell.strip().lower() in _NOT_MEASURED
+
+
+def _is_word(cell) -> bool:
+    """Whether a cell may be a qualitative result: neither a number nor mere punctuation."""
+    return (
+        isinstance(cell, str)
+        and any(letter.isalnum() or letter == "+" for letter in cell)
+        and parse_number(cell) is None
+        and not _COMMA_NUMBER.fullmatch(cell.strip())
+        and not _is_missing(cell)
+    )
+
+
+def _as_float(cell) -> float:
+    if isinstance(cell, str):
+        number = parse_number(cell)
+        return np.nan if number is None else number
+    try:
+        return float(cell)
+    except OverflowError:
+        # An integer beyond float64; scikit-learn's check refuses infinity.
+        return np.inf
+
+
+def _numbers_of(cells: list, levels: Levels) -> list[float]:
+    if levels is None:
+        return [_as_float(cell) for cell in cells]
+    position = {level_key(level): float(i) for i, level in enumerate(levels)}
+    return [position.get(level_key(str(cell)), np.nan) for cell in cells]
+
+
+def _learn_levels(code: np.ndarray, distinct: list, where: str, kind: str | None) -> Levels:
+    """Ordered levels of a column of this kind, or with more words than numbers; else None."""
+    if kind == NUMERIC:
+        return None
+    count = np.bincount(code[code >= 0], minlength=len(distinct)).tolist()
+    is_number = [not np.isnan(_as_float(cell)) for cell in distinct]
+    is_word = [_is_word(cell) for cell in distinct]
+    if kind is None and np.dot(is_word, count) <= np.dot(is_number, count):
+        return None
+
+    cells_of_key: Counter[str] = Counter()
+    spellings: dict[str, Counter[str]] = {}
+    for cell, n, word, number in zip(distinct, count, is_word, is_number, strict=True):
+        if n and (word or number):
+            text = str(cell).strip()
+            cells_of_key[level_key(text)] += n
+            spellings.setdefault(level_key(text), Counter())[text] += n
+    if kind == QUALITATIVE and len(cells_of_key) > _MAX_LEVELS:
+        raise ValueError(
+            f"kinds says that {where} of X is qualitative, but it holds {len(cells_of_key)} "
+            f"different results and {_MAX_LEVELS} is the limit; let it be numeric, or map it to "
+            "fewer results."
+        )
+    _refuse_free_text(cells_of_key, where)
+
+    kept = [k for k, n in cells_of_key.items() if k in _GRADE_OF or n >= _MIN_CELLS_OF_A_LEVEL]
+    # The most frequent spelling stands for the level; of equally frequent ones the last by name.
+    most = {key: max((n, text) for text, n in spellings[key].items())[1] for key in kept}
+    return [most[key] for key in sorted(kept, key=_level_order)] or None
+
+
+def _refuse_free_text(cells_of_key: Counter[str], where: str) -> None:
+    words = {
+        key: n
+        for key, n in cells_of_key.items()
+        if key not in _GRADE_OF and parse_number(key) is None
+    }
+    n_cells = sum(words.values())
+    if (
+        len(cells_of_key) > _MAX_LEVELS
+        or any(len(key) > _MAX_LEVEL_LENGTH for key in words)
+        or (len(words) > _FEW_WORDS and 2 * len(words) > n_cells)
+    ):
+        raise ValueError(
+            f"{where[0].upper()}{where[1:]} of X looks like free text, which may name people and "
+            f"is never learned from: {len(words)} different texts in {n_cells} cells. A lab column "
+            f"holds numbers or up to {_MAX_LEVELS} short results such as NEG and POS. Leave the "
+            "column out, or map it to numbers or to fewer results."
+        )
+
+
+# Back to the table
+
+
+def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
+    """Return the filled numbers in the type of X, with its measured cells as X has them.
+
+    Parameters
+    ----------
+    X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
+        The input of `validate_labs`.
+    values : ndarray of shape (n_rows, n_labs)
+        Its output; NaN where not measured.
+    filled : ndarray of shape (n_rows, n_labs)
+        The same without NaN.
+    levels : list of (list of str, or None)
+        Levels of each lab.
+
+    Returns
+    -------
+    ndarray or DataFrame of shape (n_rows, n_labs)
+        A DataFrame where X is one; an array of objects where X is text; else one of floats.
+    """
+    if isinstance(X, pd.DataFrame):
+        return fill_in(X, values, filled, levels)
+    table = None if sparse.issparse(X) else _as_table(X, always=_any_qualitative(levels))
+    if table is None:
+        return filled.astype(_float_dtype(getattr(X, "dtype", None)), copy=False)
+    filled_table = fill_in(table, values, filled, levels)
+    if all(dtype.kind == "f" for dtype in filled_table.dtypes):
+        return filled_table.to_numpy(dtype=_float_dtype(getattr(X, "dtype", None)))
+    imputed = filled_table.to_numpy(dtype=object)
+    is_array_of_texts = isinstance(X, np.ndarray) and X.dtype.kind == "U"
+    return imputed.astype(str) if is_array_of_texts else imputed
+
+
+def fill_in(table: pd.DataFrame, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
+    """Copy a table with its missing cells filled, each column in its own notation.
+
+    Columns without a missing cell are unchanged. The parameters are those of `fill_like`.
+    """
+    copy = table.copy()
+    missing = np.isnan(values)
+    for position in np.flatnonzero(missing.any(axis=0)).tolist():
+        column, known = table.iloc[:, position], levels[position]
+        new = filled[missing[:, position], position]
+        numbers = [parse_number(level) for level in known or ()]
+        if _is_number_dtype(column.dtype) and None not in numbers:
+            cells = _numbers(column).copy()
+            cells[missing[:, position]] = (
+                new if known is None else np.array(numbers)[_nearest(new, known)]
+            )
+            copy.isetitem(position, pd.array(cells, dtype=_float_dtype(column.dtype)))
+        else:
+            copy.isetitem(position, _with_texts(column, missing[:, position], new, known))
+    return copy
+
+
+def _float_dtype(dtype):
+    """The dtype itself where it holds fractions, else its relative that does."""
+    if dtype is None or pd.api.types.is_float_dtype(dtype):
+        return np.dtype(np.float64) if dtype is None else dtype
+    if isinstance(dtype, pd.ArrowDtype):
+        return pd.Series([0.5], dtype="double[pyarrow]").dtype
+    is_nullable = pd.api.types.is_extension_array_dtype(dtype) and hasattr(dtype, "numpy_dtype")
+    return pd.Float64Dtype() if is_nullable else np.dtype(np.float64)
+
+
+def _nearest(new: np.ndarray, levels: list[str]) -> np.ndarray:
+    return np.clip(np.rint(new), 0, len(levels) - 1).astype(int)
+
+
+def _with_texts(column: pd.Series, missing: np.ndarray, new: np.ndarray, levels: Levels):
+    """Fill the missing cells of a column that does not only hold numbers."""
+    cells = column.astype(object).to_numpy(copy=True)
+    is_text_dtype = pd.api.types.is_string_dtype(column.dtype) and column.dtype != object
+    if levels is not None:
+        cells[missing] = np.array(levels, dtype=object)[_nearest(new, levels)]
+    elif is_text_dtype or any(isinstance(cell, str) for cell in cells):
+        cells[missing] = np.array([f"{number:.6g}" for number in new.tolist()], dtype=object)
+    else:
+        cells[missing] = np.array(new.tolist(), dtype=object)
+
+    if levels is not None and isinstance(column.dtype, pd.CategoricalDtype):
+        old = column.cat.categories.tolist()
+        more = [level for level in levels if level not in old and (cells == level).any()]
+        return pd.Categorical(cells, categories=old + more, ordered=column.dtype.ordered)
+    return pd.Series(cells, index=column.index, dtype=column.dtype if is_text_dtype else object)
