@@ -21,7 +21,7 @@ from fusion_common import medfuse
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_medfuse import MaskedLabEncoder, MEDFuseClassifier
-from sklearn_medfuse._nn.fusion_ensemble import FusionWithCritic
+from sklearn_medfuse._nn.fusion import FusionWithCritic
 from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 from sklearn_medfuse.persistence import PrivateMemory

@@ -21,9 +21,9 @@ from fusion_common import grouped_folds, medfuse
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_medfuse._nn import fusion_ensemble
+from sklearn_medfuse._nn.fusion import FusionWithCritic
 from sklearn_medfuse.datasets import load_eicu_demo
-from sklearn_medfuse.fusion import _fitting
+from sklearn_medfuse.fusion import _classifier
 from sklearn_medfuse.metrics import multilabel_report
 
 
@@ -58,7 +58,7 @@ class SharedMember(nn.Module):
         return torch.stack([v @ weight.T for v, weight in zip(vectors, weights, strict=True)])
 
 
-class SharedEnsemble(fusion_ensemble.FusionWithCritic):
+class SharedEnsemble(FusionWithCritic):
     """Members that share one fusion and one critic."""
 
     def __init__(self, n_members, widths, n_outputs, **options):
@@ -75,14 +75,14 @@ def main():
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 8, 16])
     options = parser.parse_args()
     cohort = load_eicu_demo()
-    kinds = {"nets of their own": fusion_ensemble.FusionWithCritic, "one shared": SharedEnsemble}
+    kinds = {"nets of their own": FusionWithCritic, "one shared": SharedEnsemble}
     scores, seconds, weights = {}, {}, {}
     for train, test in grouped_folds(cohort, cohort.hospitals, 5, options.seed):
         pipe = medfuse(cohort.lab_columns, cohort.note_column, options.seed, linear_weight=0.0)
         X_train = pipe["encode"].fit_transform(cohort.X.iloc[train])
         X_test = pipe["encode"].transform(cohort.X.iloc[test])
         for kind, module in kinds.items():
-            _fitting.FusionWithCritic = module
+            _classifier.FusionWithCritic = module
             for members in options.members:
                 key = (kind, members)
                 model = clone(pipe["medfuse"]).set_params(n_estimators=members)

@@ -26,7 +26,7 @@ from models import (
 from settings import folds, prediction_files
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from sklearn_medfuse.fusion._decisions import tune_threshold
+from sklearn_medfuse.fusion._model import tune_threshold
 from sklearn_medfuse.metrics import (
     calibration_report,
     multilabel_brier_score,

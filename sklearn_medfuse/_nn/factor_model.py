@@ -1,15 +1,50 @@
-"""The linear part of the lab model: Gaussian factors behind the labs, exact for any missingness."""
+"""Measured lab cells, and the linear part of the lab model: Gaussian factors behind the labs."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .lab_batch import LabBatch
-
 # Gauss-Hermite nodes for the mean and variance of a curve of a Gaussian; five are exact for
 # polynomials to the ninth degree
 _N_NODES = 5
+
+
+class LabBatch(NamedTuple):
+    """Measured cells of some rows, packed to the left: no column that was not measured is here.
+
+    Attributes
+    ----------
+    lab : int64 Tensor of shape (n, k)
+        Column of each cell; 0 in the padding.
+    value : Tensor of shape (n, k)
+        Standardised value of each cell; 0 in the padding.
+    score : Tensor of shape (n, k)
+        Normal score of each cell, its rank among the training values; 0 in the padding.
+    measured : bool Tensor of shape (n, k)
+        False in the padding.
+    """
+
+    lab: Tensor
+    value: Tensor
+    score: Tensor
+    measured: Tensor
+
+    def take(self, order: Tensor) -> "LabBatch":
+        """Reorder, and possibly drop, cells by position `order` (n, m)."""
+        return LabBatch(*(part.gather(1, order) for part in self))
+
+    def rows(self, index: Tensor) -> "LabBatch":
+        """Take rows by position (m,), as wide as the longest of them."""
+        width = int(self.measured[index].sum(dim=1).max()) if len(index) else 0
+        return LabBatch(*(part[index, :width] for part in self))
+
+    def clean(self) -> "LabBatch":
+        """Return the batch with zeros in the padding: no weight times NaN is NaN."""
+        return self._replace(
+            value=self.value.masked_fill(~self.measured, 0.0),
+            score=self.score.masked_fill(~self.measured, 0.0),
+        )
 
 
 class Factors(NamedTuple):

@@ -1,5 +1,6 @@
 """Masked lab-test modeling (MLTM): PAPER part 3, after MAE (He 2022) and ReMasker (Du 2024)."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -7,13 +8,110 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import AttentionBlock
-from .factor_model import Factors, LabPrior
-from .lab_batch import LabBatch
-from .tokens import LabTokens
+from .factor_model import Factors, LabBatch, LabPrior
 
 # residuals beyond this many standard deviations count linearly: near the mean, not the median, of
 # skewed labs, and yet safe from typing errors
 _HUBER_DELTA = 4.0
+
+
+def random_masking(
+    batch: LabBatch,
+    ratio: Tensor,
+    generator: torch.Generator,
+    weight: Tensor | None = None,
+) -> tuple[LabBatch, LabBatch]:
+    """Hide a random share of each row's measured cells.
+
+    Missing is not hidden: a cell that was not measured is in neither part.
+
+    Parameters
+    ----------
+    batch : LabBatch
+        Measured cells of n rows.
+    ratio : Tensor of shape (n,)
+        Share of its measured cells to hide in each row. At least one cell is hidden and, where a
+        row has two or more, at least one stays visible.
+    generator : torch.Generator
+        Source of the draw.
+    weight : Tensor of shape (n_labs,), default=None
+        How much sooner than others a lab is hidden, positive; None treats all alike.
+
+    Returns
+    -------
+    visible, hidden : LabBatch
+        The two parts, each packed to the left.
+    """
+    n_measured = batch.measured.sum(dim=1)
+    n_hidden = (ratio * n_measured).round().long()
+    n_hidden = n_hidden.clamp(min=1).minimum((n_measured - 1).clamp(min=1)).minimum(n_measured)
+    n_visible = n_measured - n_hidden
+
+    noise = torch.rand(batch.lab.shape, generator=generator).to(batch.value.device)
+    if weight is not None:
+        # the largest of u^(1/w) go first, so cells are drawn with chances in ratio to w
+        # (Efraimidis and Spirakis 2006)
+        noise = noise ** (1.0 / weight[batch.lab])
+    order = noise.masked_fill(~batch.measured, 2.0).argsort(dim=1)  # padding goes last
+    shuffled = batch.take(order)
+    position = torch.arange(batch.lab.shape[1], device=order.device)[None]
+
+    visible = shuffled._replace(measured=position < n_visible[:, None])
+    width = int(n_visible.max()) if len(n_visible) else 0
+    visible = LabBatch(*(part[:, :width] for part in visible))
+
+    hidden_order = (position + n_visible[:, None]).clamp(max=batch.lab.shape[1] - 1)
+    hidden = shuffled.take(hidden_order)._replace(measured=position < n_hidden[:, None])
+    width = int(n_hidden.max()) if len(n_hidden) else 0
+    return visible, LabBatch(*(part[:, :width] for part in hidden))
+
+
+class LabTokens(nn.Module):
+    """Embed (lab, value, score) triples.
+
+    A token is the sum of the lab's identity embedding, directions of the lab's own times the
+    value and times its normal score (the linear part, as in FT-Transformer, Gorishniy et al.
+    2021), and periodic features of the score with learned frequencies shared by all labs
+    (Gorishniy et al. 2022, "On embeddings for numerical features"), which let attention tell
+    ranges apart.
+
+    Parameters
+    ----------
+    n_labs : int
+        Number of lab tests.
+    d_model : int
+        Width of a token.
+    n_frequencies : int
+        Number of learned frequencies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> tokens = LabTokens(n_labs=5, d_model=8)
+    >>> value = torch.tensor([[0.5, -1.0]])
+    >>> tokens(torch.tensor([[0, 4]]), value, value).shape
+    torch.Size([1, 2, 8])
+    """
+
+    def __init__(self, n_labs: int, d_model: int, n_frequencies: int = 8):
+        super().__init__()
+        self.identity = nn.Embedding(n_labs, d_model)
+        self.direction = nn.Embedding(n_labs, d_model)
+        self.score_direction = nn.Embedding(n_labs, d_model)
+        for part in (self.identity, self.direction, self.score_direction):
+            nn.init.normal_(part.weight, std=d_model**-0.5)
+        # normal scores lie within a few units, so half a turn per unit resolves them
+        self.frequencies = nn.Parameter(torch.randn(n_frequencies) * 0.5)
+        self.periodic = nn.Linear(2 * n_frequencies, d_model)
+
+    def forward(self, lab: Tensor, value: Tensor, score: Tensor) -> Tensor:
+        """Embed labs (n, k) with their values and scores (n, k) as tokens (n, k, d_model)."""
+        angle = 2 * math.pi * score[..., None] * self.frequencies
+        waves = self.periodic(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        linear = value[..., None] * self.direction(lab) + score[..., None] * self.score_direction(
+            lab
+        )
+        return self.identity(lab) + linear + waves
 
 
 class EncodedLabs(NamedTuple):

@@ -8,7 +8,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from ..fusion import MEDFuseClassifier
-from ..fusion._differentiable import differentiable_logits
+from ..fusion._insight import differentiable_logits
 from ..notes import LLMNoteEncoder
 from ..notes._differentiable import DifferentiableNotes, Placed, TokenWindows
 from ._note_units import Span

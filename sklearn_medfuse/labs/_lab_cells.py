@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .._nn.lab_batch import LabBatch
+from .._nn.masked_autoencoder import LabBatch
 
 
 class LabResults:

@@ -12,8 +12,7 @@ import torch
 from .._checkpoint import Checkpoint, load_optimizer
 from .._device_memory import FittingRows, rows_of_prediction, rows_of_training
 from .._generators import random_state, set_random_state
-from .._nn.lab_batch import LabBatch, random_masking
-from .._nn.masked_autoencoder import MaskedLabAutoencoder
+from .._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
 from .._training import WARM_UP, BestWeights, progress_bar
 from ._lab_cells import LabCells
 from ._training_rows import TrainingRows

@@ -148,9 +148,22 @@ def test_targets_that_are_not_finite_are_refused(X, y, value, n_labels):
         make().fit(X, wrong)
 
 
-def test_continuous_targets_are_refused(X):
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.linspace(0, 1, 60),
+        np.linspace(0, 1, 120).reshape(60, 2),
+        np.arange(120).reshape(60, 2) % 4,
+    ],
+)
+def test_continuous_and_multioutput_targets_are_refused(X, y):
     with pytest.raises(ValueError, match="Unknown label type"):
-        make().fit(X, X[:, 0])
+        make().fit(X, y)
+
+
+def test_labels_of_other_numbers_than_0_and_1_are_refused(X, y):
+    with pytest.raises(ValueError, match="two numbers that are not 0 and 1"):
+        make().fit(X, y + 1)
 
 
 # one row
@@ -163,7 +176,9 @@ def test_one_row_with_labels(X):
 
 
 def test_one_row_of_one_class(X):
-    assert make().fit(X[:1], ["ill"]).predict(X).tolist() == ["ill"] * 60
+    fitted = make().fit(X[:1], ["ill"])
+    assert fitted.predict(X).tolist() == ["ill"] * 60
+    assert fitted.predict_proba(X).tolist() == [[1.0]] * 60
 
 
 def test_a_row_is_predicted_as_among_others(X, y):

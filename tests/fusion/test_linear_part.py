@@ -8,8 +8,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse.fusion._mixing import choose_linear_weight
-from sklearn_medfuse.fusion._targets import Targets
+from sklearn_medfuse.fusion._model import best_linear_weight
 
 SMALL = {
     "modalities": {"labs": 3, "notes": 4},
@@ -160,8 +159,8 @@ def test_temperatures_do_not_sway_the_weight():
     rng = np.random.default_rng(3)
     signal, noise = rng.normal(size=(2, 4000, 1))
     y = (rng.random((4000, 1)) < 1 / (1 + np.exp(-2 * signal))).astype(float)
-    targets, weight = Targets("multilabel-indicator", np.array([0]), np.array([np.nan])), y * 0 + 1
-    share = choose_linear_weight(targets, 5 * signal, 5 * (signal + noise), y, weight)
+    labels, weight = "multilabel-indicator", np.ones(y.shape)
+    share = best_linear_weight(labels, 5 * signal, 5 * (signal + noise), y, weight)
     assert share < 0.15
-    halves = choose_linear_weight(targets, signal + 0.5 * noise, signal - 0.5 * noise, y, weight)
+    halves = best_linear_weight(labels, signal + 0.5 * noise, signal - 0.5 * noise, y, weight)
     assert halves == pytest.approx(0.5, abs=0.1)

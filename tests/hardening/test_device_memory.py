@@ -14,9 +14,9 @@ import torch
 
 from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse._device_memory import FittingRows, in_fitting_batches
-from sklearn_medfuse._nn.fusion_ensemble import FusionWithCritic
+from sklearn_medfuse._nn.fusion import FusionWithCritic
 from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
-from sklearn_medfuse.fusion._net import FusionNet
+from sklearn_medfuse.fusion._training import FusionNet
 from sklearn_medfuse.notes import _workers
 from sklearn_medfuse.notes._backbone import Backbone
 from sklearn_medfuse.notes._embedding_cache import process_cache

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_medfuse._nn.factor_model import FactorModel, LabPrior
-from sklearn_medfuse._nn.lab_batch import LabBatch
+from sklearn_medfuse._nn.factor_model import FactorModel, LabBatch, LabPrior
 
 N_LABS, N_FACTORS = 5, 2
 

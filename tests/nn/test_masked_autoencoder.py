@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_medfuse._nn.lab_batch import LabBatch, random_masking
-from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
+from sklearn_medfuse._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
 
 
 def make_batch(counts, width=None):

@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from sklearn_medfuse._nn.disentangled_fusion import DisentangledFusion
-from sklearn_medfuse._nn.fusion_ensemble import FusionWithCritic
-from sklearn_medfuse._nn.fusion_parts import FusionParts
+from sklearn_medfuse._nn.fusion import DisentangledFusion, FusionParts, FusionWithCritic
 
 
 def make(widths=(3, 5), **options):
