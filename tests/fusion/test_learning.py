@@ -104,7 +104,7 @@ def test_every_bound_steers(estimator):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 7))
     y = (X[:, [0, 4]] > 0).astype(int)
-    options = {"mi_estimator": estimator, "max_epochs": 15, "batch_size": 64, "critic_steps": 2}
+    options = {"mi_estimator": estimator, "max_epochs": 8, "batch_size": 64, "critic_steps": 2}
     free, held = (
         make(mi_weight=weight, precision="float32", **options).fit(X, y).mutual_information(X)
         for weight in (1e-9, 30.0)
