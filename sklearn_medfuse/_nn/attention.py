@@ -89,21 +89,9 @@ class AttentionBlock(nn.Module):
     def forward(
         self, x: Tensor, context: Tensor | None = None, visible: Tensor | None = None
     ) -> Tensor:
-        """Attend from `x` (n, q, d_model) to itself or to `context` (n, k, d_model).
+        """Attend from tokens `x` (n, q, d_model) to themselves or to `context` (n, k, d_model).
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, q, d_model)
-            Query tokens.
-        context : Tensor of shape (n, k, d_model) or None
-            Key and value tokens; None means `x` itself.
-        visible : bool Tensor of shape (n, k) or None
-            True where a key may be attended to; every row needs at least one.
-
-        Returns
-        -------
-        Tensor of shape (n, q, d_model)
-            Updated query tokens.
+        `visible` (n, k) is True where a key may be attended to; every row needs one such key.
         """
         query = self.norm_query(x)
         source = query if context is None else self.norm_context(context)
@@ -122,20 +110,7 @@ class AttentionBlock(nn.Module):
 
 
 def masked_mean(x: Tensor, visible: Tensor) -> Tensor:
-    """Mean of the visible tokens, zero where a row has none.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, k, d)
-        Tokens.
-    visible : bool Tensor of shape (n, k)
-        True for the tokens that count.
-
-    Returns
-    -------
-    Tensor of shape (n, d)
-        One vector per row.
-    """
+    """Mean (n, d) of the tokens `x` (n, k, d) that are `visible` (n, k), zero where none is."""
     # Not a product: a hidden token may hold NaN or infinity
     kept = torch.where(visible[..., None], x, 0.0)
     return kept.sum(dim=1) / visible.sum(dim=1, keepdim=True).clamp(min=1).to(x.dtype)

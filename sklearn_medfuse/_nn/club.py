@@ -33,7 +33,7 @@ class GaussianCritic(nn.Module):
     def _conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(y | x), each (n, y_dim)."""
         hidden = self.body(x)
-        # tanh keeps the variance within [e^-4, e^4], so the bound cannot run off to infinity
+        # A tanh keeps the variance within [e^-4, e^4], so the bound cannot run off to infinity
         return self.mean(hidden), 4.0 * torch.tanh(self.log_variance(hidden) / 4.0)
 
     def negative_log_likelihood(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -96,7 +96,7 @@ class LeaveOneOut(GaussianCritic):
             return (y * 0.0).sum()
         mean, log_variance = self._conditional(x)
         precision = torch.exp(-log_variance)
-        # log q(yᵢ|xⱼ) of all pairs as matrix products, without what is the same in both terms
+        # Matrix products give log q(yᵢ|xⱼ) of all pairs, without what is the same in both terms
         of_x = (mean**2 * precision + log_variance).sum(dim=1)
         log_q = -0.5 * (y**2 @ precision.T - 2 * y @ (mean * precision).T + of_x)
         own = torch.eye(len(y), dtype=torch.bool, device=y.device)

@@ -22,18 +22,10 @@ from .club import GaussianCritic, LeaveOneOut, SampledCLUB, VariationalCLUB
 
 
 class FusionParts(NamedTuple):
-    """The parts of h, kept apart.
+    """The parts of h, kept apart, each of shape (n, d_model)."""
 
-    Attributes
-    ----------
-    specific : list of Tensor of shape (n, d_model)
-        f_A(S_A), f_B(S_B), …, one vector per modality; empty in a fusion without them.
-    shared : Tensor of shape (n, d_model) or None
-        S_C; None in a fusion without it.
-    """
-
-    specific: list[Tensor]
-    shared: Tensor | None
+    specific: list[Tensor]  # f_A(S_A), f_B(S_B), …; empty in a fusion without them
+    shared: Tensor | None  # S_C; None in a fusion without it
 
     def vectors(self) -> list[Tensor]:
         """All parts, the shared one last."""

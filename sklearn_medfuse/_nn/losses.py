@@ -8,17 +8,8 @@ from torch import Tensor
 def log_loss(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy: binary of each label, or over classes where y holds class numbers.
 
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_outputs)
-        Raw scores.
-    y : float Tensor of shape (n, n_outputs), or int64 Tensor of shape (n,)
-        Labels of 0 and 1, or class numbers.
-
-    Returns
-    -------
-    Tensor of shape (n, n_outputs) or (n, 1)
-        Loss of each cell, in nats.
+    `y` holds labels of 0 and 1 (n, n_outputs) or int64 class numbers (n,); the losses, in nats,
+    have shape (n, n_outputs) or (n, 1).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Masked lab-test modeling (MLTM): PAPER part 3, after MAE (He 2022) and ReMasker (Du 2024)."""
+"""Masked lab-test modeling (MLTM): part 3 of MEDFuse, after MAE (He 2022), ReMasker (Du 2024)."""
 
 import math
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from .attention import AttentionBlock
 from .factor_model import Factors, LabBatch, LabPrior
 
-# residuals beyond this many standard deviations count linearly: near the mean, not the median, of
-# skewed labs, and yet safe from typing errors
+# Residuals beyond this many standard deviations count linearly: predictions stay near the mean of
+# skewed labs, not the median, and typing errors do little harm
 _HUBER_DELTA = 4.0
 
 
@@ -30,12 +30,12 @@ def random_masking(
     batch : LabBatch
         Measured cells of n rows.
     ratio : Tensor of shape (n,)
-        Share of its measured cells to hide in each row. At least one cell is hidden and, where a
-        row has two or more, at least one stays visible.
+        Share of each row's measured cells to hide. At least one cell is hidden; of two or more, at
+        least one stays visible.
     generator : torch.Generator
         Source of the draw.
     weight : Tensor of shape (n_labs,), default=None
-        How much sooner than others a lab is hidden, positive; None treats all alike.
+        Relative probability of hiding each lab, positive; None treats all labs alike.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def random_masking(
 
     noise = torch.rand(batch.lab.shape, generator=generator).to(batch.value.device)
     if weight is not None:
-        # the largest of u^(1/w) go first, so cells are drawn with chances in ratio to w
+        # The largest u^(1/w) are hidden first, so the odds of being hidden are as w
         # (Efraimidis and Spirakis 2006)
         noise = noise ** (1.0 / weight[batch.lab])
     order = noise.masked_fill(~batch.measured, 2.0).argsort(dim=1)  # padding goes last
@@ -100,7 +100,7 @@ class LabTokens(nn.Module):
         self.score_direction = nn.Embedding(n_labs, d_model)
         for part in (self.identity, self.direction, self.score_direction):
             nn.init.normal_(part.weight, std=d_model**-0.5)
-        # normal scores lie within a few units, so half a turn per unit resolves them
+        # Normal scores lie within a few units, so half a turn per unit resolves them
         self.frequencies = nn.Parameter(torch.randn(n_frequencies) * 0.5)
         self.periodic = nn.Linear(2 * n_frequencies, d_model)
 
@@ -115,39 +115,26 @@ class LabTokens(nn.Module):
 
 
 class EncodedLabs(NamedTuple):
-    """What the encoder knows of some rows.
+    """Encoded rows; `factors` are those that the linear part, if any, infers from visible cells."""
 
-    Attributes
-    ----------
-    tokens : Tensor of shape (n, 1 + k, d_model)
-        The encoded summary token and visible cells.
-    seen : bool Tensor of shape (n, 1 + k)
-        False in the padding.
-    summary : Tensor of shape (n, n_components)
-        The embedding of each row.
-    factors : tuple of two Factors, or None
-        What the linear part infers from the visible cells; None without that part.
-    """
-
-    tokens: Tensor
-    seen: Tensor
-    summary: Tensor
+    tokens: Tensor  # (n, 1 + k, d_model): the encoded summary token and visible cells
+    seen: Tensor  # bool (n, 1 + k): False in the padding
+    summary: Tensor  # (n, n_components): the embedding of each row
     factors: tuple[Factors, Factors] | None
 
 
 class MaskedLabAutoencoder(nn.Module):
     """Encode the visible lab tests, reconstruct the hidden ones.
 
-    Three parts share the work. A linear one, two factor models, predicts a hidden lab as far as
-    linear dependence carries; hospital tables are small, and with few rows it does nearly all. The
-    deep encoder sees visible tokens and a summary token that knows the factors; a shallow
-    cross-attention decoder reads all encoded tokens and corrects the linear part. A bilinear
-    decoder reads nothing but the summary, so that the summary (the embedding of the stay) has to
-    carry what predicts the labs.
+    Three parts share the work. The linear part, two factor models, predicts a hidden lab as far as
+    linear dependence allows; in small hospital tables it does nearly all. The deep encoder reads
+    the visible tokens and a summary token that knows the factors; a shallow cross-attention decoder
+    reads all encoded tokens and corrects the linear part. A bilinear decoder reads only the
+    summary, so that the summary, the embedding of the stay, has to carry what predicts the labs.
 
-    NOTE[DIFF]: MAE and ReMasker decode the whole row with self-attention; here a hidden cell asks
-    for its value by its identity alone, so cost follows the number of cells, not of columns. The
-    linear and the bilinear part are ours.
+    NOTE[DIFF]: MAE and ReMasker decode the whole row with self-attention. Here a hidden cell
+    queries its value by its identity alone, so the cost grows with the number of cells, not of
+    columns. The linear and the bilinear part are ours.
 
     Parameters
     ----------
@@ -214,7 +201,7 @@ class MaskedLabAutoencoder(nn.Module):
             AttentionBlock(d_model, n_heads, dropout) for _ in range(n_decoder_layers)
         )
         to_value = nn.Linear(d_model, 1)
-        # training begins at what the other parts predict
+        # Training starts from the predictions of the other parts
         nn.init.zeros_(to_value.weight)
         nn.init.zeros_(to_value.bias)
         self.head = nn.Sequential(nn.LayerNorm(d_model), to_value)
@@ -222,7 +209,7 @@ class MaskedLabAutoencoder(nn.Module):
         nn.init.normal_(self.loadings.weight, std=n_components**-0.5)
         self.offset = nn.Embedding(n_labs, 1)
         nn.init.zeros_(self.offset.weight)
-        # set after training, from the errors on re-hidden cells
+        # Set after training, from the errors on re-hidden cells
         self.register_buffer("spread_scale", torch.ones(n_labs))
 
     def forward_encoder(self, visible: LabBatch, version: Tensor | None = None) -> EncodedLabs:
@@ -260,7 +247,7 @@ class MaskedLabAutoencoder(nn.Module):
         offset = self.offset(lab)[..., 0]
         from_summary = (self.loadings(lab) @ encoded.summary[..., None])[..., 0] + offset
         if self.prior is None or encoded.factors is None:
-            # with few rows the simple part does most
+            # With few rows the simple part does most
             return from_summary + self.head(query)[..., 0], from_summary
         return self.prior.predict(encoded.factors, lab) + self.head(query)[..., 0], from_summary
 

@@ -363,13 +363,14 @@ class MEDFuseClassifier(
             The fitted classifier.
         """
         self._validate_params()
-        # A, B, ... side by side in X; y encoded; weights of rows and labels; patients
+        # A, B, … side by side in X, y encoded, weights and patients
         rows = self._read_rows(X, y, sample_weight, groups)
         rng = check_random_state(self.random_state)
-        # A, B -> C, S_A, S_B, S_C -> h -> logits, with L = L_prediction + λ · L_MI
-        self.net_, model, held_out = self._train(rows, rng)
+        # C = A ⊗ B, S_A, S_B, S_C, h and logits, trained with L = L_prediction + λ · L_MI
+        net, model, held_out = self._train(rows, rng)
         # NOTE[DIFF]: w of the linear part, temperatures and thresholds are not in the paper
-        self._model = self._learn_decisions(rows, model, held_out, rng)
+        model = self._learn_decisions(rows, model, held_out, rng)
+        self.net_, self._model = net, model
         self._describe_training(validated=held_out is not None)
         added = self._model.contributions(rows.X, self.part_names_[:-1])
         self._mean_contributions = added.mean(axis=0)
@@ -634,36 +635,35 @@ class MEDFuseClassifier(
         """Train net and linear part on the rows, less those held out; return which these are."""
         holds_out = self.early_stopping or (self._decides() and self.decision_folds is None)
         split = rows.split(self.validation_fraction, rng) if holds_out else None
+        kept, held_out = split or (slice(None), None)
         columns = self.modalities_
         scaler = BlockScaler.fit(
             columns, self.n_input_tokens_, rows.X, rows.row_weight, self.input_scaling
         )
         scaled = scaler.transform(rows.X)
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
-        validation, held_out, kept, kept_scaled = None, None, rows, scaled
-        if split is not None:
-            kept, kept_scaled = rows.take(split[0]), scaled.take(split[0])
-            held_out = rows.take(split[1])
-            validation = to_dataset(columns, scaled.take(split[1]), held_out, dtype)
+        train, train_scaled = rows.take(kept), scaled.take(kept)
         # With "auto" one half, until rows held out tell the weight
         weight = 0.5 if self.linear_weight == "auto" else self.linear_weight
-        n_outputs = len(self._decisions.constant)
         linear = None
         if weight > 0:
-            linear = LinearPart.fit(scaler, kept_scaled, kept, n_outputs, self.linear_C)
-        score = None
-        if held_out is not None and self.early_stopping and self.scoring != "loss":
-            score = self._scorer(held_out, scaler, linear, weight)
+            n_outputs = len(self._decisions.constant)
+            linear = LinearPart.fit(scaler, train_scaled, train, n_outputs, self.linear_C)
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        validation, score = None, None
+        if held_out is not None:
+            left = rows.take(held_out)
+            validation = to_dataset(columns, scaled.take(held_out), left, dtype)
+            if self.early_stopping and self.scoring != "loss":
+                score = self._scorer(left, scaler, linear, weight)
         device = resolve_device(self.device)
         with torch_seed(draw_seed(rng), device), with_gradients():
             module = self._build_module().to(dtype)
-            net = self._build_net(module, device, len(kept.X), validation, score)
-            net.fit(to_dataset(columns, kept_scaled, kept, dtype), y=None)
+            net = self._build_net(module, device, len(train.X), validation, score)
+            net.fit(to_dataset(columns, train_scaled, train, dtype), y=None)
             net.forget_rows()
             # Weights are saved in float32: the model must predict now as it will once loaded
             for_inference(net.module_.float(), device)
-        model = FusedModel(net.module_, scaler, linear, weight)
-        return net, model, None if split is None else split[1]
+        return net, FusedModel(net.module_, scaler, linear, weight), held_out
 
     def _build_module(self) -> FusionWithCritic:
         """Untrained fusion of this classifier's modalities, with its critic."""
@@ -724,7 +724,7 @@ class MEDFuseClassifier(
             lr=self.learning_rate,
             optimizer__weight_decay=self.weight_decay,
             optimizer__fused=True,
-            # skorch refuses the settings of an optimiser that no parameter needs
+            # Skorch refuses settings of an optimiser without parameters
             **({"critic_optimizer__lr": self.learning_rate} if len(module.critic) else {}),
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
@@ -800,7 +800,7 @@ class MEDFuseClassifier(
             yield left, *model.both_logits(rows.X[left])
 
     def _describe_training(self, validated: bool) -> None:
-        """Set the attributes that tell of the training."""
+        """Set the attributes that describe the training."""
         history, fusion = self.net_.history, self.net_.module_.fusion[0]
         self.linear_weight_ = float(self._model.weight)
         self.part_names_ = [

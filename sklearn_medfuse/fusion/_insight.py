@@ -28,17 +28,7 @@ def mutual_information(model: FusedModel, X: np.ndarray) -> float:
 
 
 class ScoredModel(ClassifierMixin, BaseEstimator):
-    """Logits and decisions as the estimator that scikit-learn's scorers ask for; never fitted.
-
-    Parameters
-    ----------
-    decisions : Decisions
-        Turns logits into answers.
-    thresholds : array of shape (n_labels,) or (1,)
-        Thresholds of `predict`.
-    logits : callable
-        ``logits(X)`` gives logits of shape (n, n_outputs).
-    """
+    """Decisions on ``logits(X)`` as the estimator that scikit-learn's scorers ask for."""
 
     def __init__(self, decisions: Decisions, thresholds: np.ndarray, logits):
         self.decisions = decisions
@@ -47,7 +37,7 @@ class ScoredModel(ClassifierMixin, BaseEstimator):
 
     @property
     def classes_(self):
-        """The classes."""
+        """Return the classes."""
         return self.decisions.classes
 
     def fit(self, X, y):

@@ -26,18 +26,10 @@ _CERTAIN = np.finfo(np.float64).eps
 
 
 class ScaledInput(NamedTuple):
-    """Standardised rows, which net and linear part both read.
+    """Standardised rows, which net and linear part both read."""
 
-    Attributes
-    ----------
-    blocks : list of float array of shape (n, width) or (n, n_tokens, width)
-        One per modality; NaN where it is absent.
-    present : bool array of shape (n, n_modalities)
-        False where a row lacks a modality.
-    """
-
-    blocks: list[np.ndarray]
-    present: np.ndarray
+    blocks: list[np.ndarray]  # One per modality, (n, width) or (n, n_tokens, width); NaN if absent
+    present: np.ndarray  # bool (n, n_modalities): False where a row lacks a modality
 
     def take(self, rows) -> "ScaledInput":
         """Some of the rows."""
@@ -45,26 +37,15 @@ class ScaledInput(NamedTuple):
 
 
 class BlockScaler(NamedTuple):
-    """Splits a matrix into standardised blocks and finds absent modalities.
+    """Splits X into standardised blocks and finds absent modalities.
 
-    Attributes
-    ----------
-    columns : dict of str to int64 array
-        Columns of each modality.
-    n_tokens : dict of str to int
-        Tokens of each modality; 0 for a vector.
-    mean : float array of shape (n_features,)
-        Mean of each column over the rows, and tokens, that have its modality; 0 where fewer than
-        five rows have it.
-    scale : float array of shape (n_features,)
-        Standard deviation likewise; 1 for a constant column and where fewer than five rows have
-        the modality.
+    Mean and scale are 0 and 1 where fewer than five rows have the modality.
     """
 
-    columns: dict[str, np.ndarray]
-    n_tokens: dict[str, int]
-    mean: np.ndarray
-    scale: np.ndarray
+    columns: dict[str, np.ndarray]  # Of each modality
+    n_tokens: dict[str, int]  # Of each modality; 0 for a vector
+    mean: np.ndarray  # (n_features,): over the rows, and tokens, that have the modality
+    scale: np.ndarray  # (n_features,): standard deviation likewise; 1 for a constant column
 
     @classmethod
     def fit(cls, columns, n_tokens, X, weight, input_scaling: str | dict = "column"):
@@ -140,18 +121,10 @@ class LinearPart(NamedTuple):
     vectors err in different ways, so the mean of their logits errs less than either. Separate
     regressions rank and calibrate better on real stays than one on all modalities, as the
     modalities do not compete for the penalty.
-
-    Attributes
-    ----------
-    coef : float array of shape (n_features + n_modalities, n_outputs)
-        Of the standardised columns of X, each modality brought to length one, then of the
-        modalities' absence.
-    intercept : float array of shape (n_outputs,)
-        The usual logits.
     """
 
-    coef: np.ndarray
-    intercept: np.ndarray
+    coef: np.ndarray  # (n_features + n_modalities, n_outputs), of the columns of `_regressors`
+    intercept: np.ndarray  # (n_outputs,): the usual logits
 
     @classmethod
     def fit(
@@ -242,24 +215,12 @@ def _regression(C: float) -> LogisticRegression:
 
 
 class FusedModel(NamedTuple):
-    """From X to logits: those of the net and of the linear part, averaged.
-
-    Attributes
-    ----------
-    module : FusionWithCritic
-        The net.
-    scaler : BlockScaler
-        Standardises X for both.
-    linear : LinearPart or None
-        The linear part.
-    weight : float
-        w, the weight of the linear part's logits, from 0 to 1.
-    """
+    """From X to logits: (1 - w) · those of the net + w · those of the linear part."""
 
     module: FusionWithCritic
     scaler: BlockScaler
     linear: LinearPart | None
-    weight: float
+    weight: float  # w, from 0 to 1
 
     def logits(self, X: np.ndarray) -> np.ndarray:
         """Logits (n, n_outputs)."""
@@ -320,27 +281,13 @@ class FusedModel(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """From logits (n, n_outputs) to scikit-learn's probabilities and classes.
+    """From logits (n, n_outputs) to scikit-learn's probabilities and classes."""
 
-    Attributes
-    ----------
-    kind : {"binary", "multiclass", "multilabel-indicator"}
-        Kind of y, in the words of scikit-learn's `type_of_target`.
-    classes : ndarray
-        The classes; label numbers for multi-label targets.
-    constant : float array of shape (n_outputs,)
-        0 or 1 where a label had only that value in fit, else NaN.
-    temperatures : float array of shape (n_outputs,) or (1,), or None
-        Divisors of the logits.
-    isotonic : list of array of shape (2, k), or None
-        Steps of each output's isotonic regression.
-    """
-
-    kind: str
-    classes: np.ndarray
-    constant: np.ndarray
-    temperatures: np.ndarray | None = None
-    isotonic: list[np.ndarray] | None = None
+    kind: str  # "binary", "multiclass" or "multilabel-indicator"
+    classes: np.ndarray  # Label numbers for multi-label targets
+    constant: np.ndarray  # (n_outputs,): 0 or 1 where a label had only that value in fit, else NaN
+    temperatures: np.ndarray | None = None  # (n_outputs,) or (1,): divisors of the logits
+    isotonic: list[np.ndarray] | None = None  # (2, k): steps of each output's regression
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
         """Logits over the temperatures, in scikit-learn's shape; certain for constant labels."""
@@ -465,23 +412,9 @@ def best_linear_weight(kind: str, deep, linear, y, weight) -> float:
 
 
 def tune_threshold(probability, y, weight, false_negative_cost: float | None = None) -> float:
-    """Probability from which to predict 1 for the greatest F1 or the least cost.
+    """Probability from which to predict 1 for the greatest F1, or for the least cost if given one.
 
-    Parameters
-    ----------
-    probability : float array of shape (n,)
-        Probabilities of rows that were not trained on.
-    y : array of shape (n,)
-        0 or 1.
-    weight : float array of shape (n,)
-        Weights of rows.
-    false_negative_cost : float or None
-        Cost of a missed case where a false alarm costs 1; None maximises F1.
-
-    Returns
-    -------
-    float
-        A threshold halfway between two rows' probabilities; 0.5 where y has only one value.
+    It lies halfway between the probabilities of two rows; it is 0.5 where y has only one value.
 
     Examples
     --------

@@ -143,24 +143,15 @@ def take_out_missing(y):
 
 
 def encode_targets(y, observed) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    """Encode y as class numbers (n,), or as floats of 0 and 1 of shape (n, n_outputs).
+    """Return kind, classes and constant, as in `Decisions`, and y encoded.
 
-    Returns
-    -------
-    kind : {"binary", "multiclass", "multilabel-indicator"}
-        Kind of y.
-    classes : ndarray
-        The classes; label numbers for multi-label targets.
-    constant : float array of shape (n_outputs,)
-        0 or 1 where a label has only that value, else NaN.
-    encoded : array of shape (n,) or (n, n_outputs)
-        y.
+    That is class numbers (n,) of several classes, else floats of 0 and 1 of shape (n, n_outputs).
     """
     check_classification_targets(y)
     kind = type_of_target(y, input_name="y")
     if kind == "multilabel-indicator":
         y = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float64)
-        # scikit-learn takes a matrix of any two numbers for one of labels
+        # To scikit-learn a matrix of any two numbers is one of labels
         if not np.isin(y, (0, 1)).all():
             raise ValueError(
                 "y is a matrix of two numbers that are not 0 and 1. Code each label as 0 and 1, "
@@ -206,30 +197,14 @@ def warn_of_constant_labels(kind: str, constant: np.ndarray, names) -> None:
 
 
 class TrainingRows(NamedTuple):
-    """Inputs, targets, weights and patients of the same rows.
+    """Inputs, targets, weights and patients of the same rows."""
 
-    Attributes
-    ----------
-    X : float array of shape (n, n_features)
-        Vectors of all modalities side by side.
-    y : array of shape (n, n_outputs), or (n,) of class numbers
-        Encoded targets.
-    row_weight : float array of shape (n,)
-        Weights of rows, 1 on average.
-    cell_weight : float array of shape (n, 1) or (n, n_outputs)
-        Weights in the prediction loss, 1 on average; 0 where a label is missing.
-    groups : array of shape (n,) or None
-        Patients.
-    unit : float
-        Mean of the weights as given: how much evidence a row is.
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    row_weight: np.ndarray
-    cell_weight: np.ndarray
-    groups: np.ndarray | None
-    unit: float
+    X: np.ndarray  # (n, n_features): vectors of all modalities side by side
+    y: np.ndarray  # (n, n_outputs), or (n,) of class numbers
+    row_weight: np.ndarray  # (n,): 1 on average
+    cell_weight: np.ndarray  # (n, 1) or (n, n_outputs): 1 on average; 0 where a label is missing
+    groups: np.ndarray | None  # (n,): patients
+    unit: float  # Mean of the weights as given: how much evidence a row is
 
     @classmethod
     def weighted(

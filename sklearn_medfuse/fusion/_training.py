@@ -35,27 +35,13 @@ def to_dataset(names, scaled: ScaledInput, rows: TrainingRows, dtype: torch.dtyp
 
 
 class BatchPart(NamedTuple):
-    """Some rows of a batch: as many as fit into the device's memory.
+    """Some rows of a batch: as many as fit into the device's memory."""
 
-    Attributes
-    ----------
-    blocks : list of Tensor of shape (n, width)
-        The modalities.
-    X : dict of str to Tensor
-        "present", "row_weight" and "cell_weight" of each row.
-    y : Tensor of shape (n, n_outputs)
-        Targets.
-    share : float
-        Share of the batch's rows, by which a mean over rows counts.
-    weight_share : float or Tensor
-        Share of the weight of the batch's rows, by which a weighted mean counts.
-    """
-
-    blocks: list[Tensor]
-    X: dict[str, Tensor]
+    blocks: list[Tensor]  # A, B, …
+    X: dict[str, Tensor]  # "present", "row_weight" and "cell_weight" of each row
     y: Tensor
-    share: float
-    weight_share: Tensor | float
+    share: float  # Of the batch's rows, for means over rows
+    weight_share: Tensor | float  # Of the batch's weight, for weighted means
 
 
 def divide(blocks: list[Tensor], X: dict[str, Tensor], y: Tensor, size: int) -> list[BatchPart]:

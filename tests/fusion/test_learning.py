@@ -43,7 +43,7 @@ def y(X):
     return (X[:, [0, 4]] > 0).astype(int)
 
 
-# fusions
+# Fusions
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -120,7 +120,7 @@ def test_more_steps_of_the_critic_tell_more(X, y):
     assert many != few
 
 
-# weights
+# Weights
 
 
 def test_weights_are_repeated_rows_of_labels(X, y):
@@ -178,7 +178,7 @@ def test_balanced_weights_raise_the_probability_of_a_rare_label(X):
     assert balanced[:, 0].mean() > plain[:, 0].mean() + 0.1
 
 
-# missing labels
+# Missing labels
 
 
 @pytest.mark.parametrize("form", ["array", "frame", "nullable"])
@@ -190,7 +190,7 @@ def test_a_missing_label_counts_neither_as_0_nor_as_1(X, y, form):
     if form == "nullable":
         holes = pd.DataFrame(holes, columns=["CHF", "COPD"]).astype("Int64")
     model = make(max_epochs=40).fit(X, holes)
-    # the truth of the rows with a hole is predicted as well as that of others
+    # The truth of the rows with a hole is predicted as well as that of others
     assert roc_auc_score(y[::3, 0], model.predict_proba(X[::3])[:, 0]) > 0.9
 
 
@@ -211,7 +211,7 @@ def test_a_label_that_nobody_has_is_refused(X, y):
         make().fit(X, holes)
 
 
-# losses
+# Losses
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -242,7 +242,7 @@ def test_the_loss_of_labels_is_not_one_of_classes(X, y):
         make(loss="asymmetric").fit(X, y.sum(axis=1))
 
 
-# early stopping on a score
+# Early stopping on a score
 
 
 @pytest.mark.parametrize("scoring", ["roc_auc", get_scorer("macro_auprc")])
@@ -258,7 +258,7 @@ def test_early_stopping_keeps_the_epoch_of_the_best_score(scoring):
     assert not hasattr(model.set_params(scoring="loss").fit(X, y), "validation_scores_")
 
 
-# modality dropout
+# Modality dropout
 
 
 def test_modality_dropout_never_takes_the_last_modality():
@@ -287,13 +287,13 @@ def test_modality_dropout_readies_for_absence():
     assert scores[1] > scores[0] - 0.01
 
 
-# tokens
+# Tokens
 
 
 def test_tokens_are_read_and_absent_ones_are_not():
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(500, 6, 3))
-    # the label is in whichever token stands out; its place is another one in every row
+    # The label is in whichever token stands out; its place is another one in every row
     y = rng.integers(0, 2, size=(500, 2))
     place = rng.integers(0, 4, size=500)
     tokens[np.arange(500), place, 0] = 8
@@ -312,7 +312,7 @@ def test_tokens_are_read_and_absent_ones_are_not():
     assert np.isfinite(model.predict_proba(np.full((1, 20), np.nan))).all()
 
 
-# precision
+# Precision
 
 
 def test_mixed_precision_is_close_to_single(X, y):

@@ -86,7 +86,7 @@ def test_a_label_that_is_missing_is_not_learned_from(X, y):
     y[60:, 1] = np.nan
     found = linear_logits(make(), X, y)
     expected = linear_logits(make(), X[:60], y[:60].astype(int))
-    # scaled by other rows, but learned from the same ones
+    # Scaled by other rows, but learned from the same ones
     assert np.corrcoef(found[:60, 1], expected[:, 1])[0, 1] > 0.98
 
 
@@ -125,7 +125,7 @@ def test_the_best_weight_is_found_where_one_part_knows(X):
     X = rng.normal(size=(300, 7))
     linear = (X[:, 0] + 0.3 * rng.normal(size=300) > 0).astype(int)
     options = {"linear_weight": "auto", "linear_C": 10.0, "decision_folds": 2}
-    # a net of one step knows nothing, the regression all
+    # A net of one step knows nothing, the regression all
     assert make(**options).fit(X, linear).linear_weight_ == pytest.approx(1.0, abs=0.1)
     product = (X[:, 0] * X[:, 1] > 0).astype(int)
     learned = make(**options, max_epochs=20, dropout=0.0, batch_size=32, learning_rate=5e-3)

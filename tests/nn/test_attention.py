@@ -30,7 +30,7 @@ def test_share_and_mean(probability):
     torch.manual_seed(0)
     x = torch.ones(400_001, dtype=torch.float64)
     dropped = Dropout(probability)(x)
-    # five standard errors of a share, and the rounding to 1/65536
+    # Five standard errors of a share, and the rounding to 1/65536
     error = 5 * np.sqrt(probability * (1 - probability) / len(x)) + 1 / 65536
     assert (dropped == 0).double().mean() == pytest.approx(probability, abs=error)
     assert dropped.mean() == pytest.approx(1.0, abs=error / (1 - probability))
