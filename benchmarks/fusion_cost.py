@@ -18,7 +18,7 @@ from common import load_stays
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_medfuse import MaskedLabEncoder, MEDFuseClassifier, make_medfuse_pipeline
-from sklearn_medfuse._nn.fusion_ensemble import FusionWithCritic
+from sklearn_medfuse._nn.fusion import FusionWithCritic
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 from sklearn_medfuse.persistence import PrivateMemory
 

@@ -498,7 +498,7 @@ def test_the_classifier_learns_from_logits_of_rows_held_out(make, cohort):
     held_out = clone(pipe[0]).fit_transform(cohort.X, cohort.y).filter(like="boosted__")
     medfuse = pipe["medfuse"]
     place = medfuse.modalities_["boosted"]
-    np.testing.assert_allclose(medfuse._input_mean[place], held_out.mean())
+    np.testing.assert_allclose(medfuse._model.scaler.mean[place], held_out.mean())
     seen = pipe[0].transform(cohort.X).filter(like="boosted__")
     assert not np.allclose(seen.mean(), held_out.mean(), atol=1e-6)
 

@@ -1,17 +1,57 @@
-"""Pre-norm attention block: self-attention, or cross-attention when a context is given."""
+"""The transformer's layers: pre-norm attention, self or cross, and its dropout."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dropout import Dropout
+_DROPOUT_LEVELS = 2**16
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al. 2014) that is cheap on a CPU.
+
+    On a CPU torch draws one random number per entry, which takes longer than the matrix products
+    of a net this small. Sixteen random bits per entry are enough: each 64-bit number decides on
+    four entries, and `probability` is rounded to a multiple of 1/65536. Other devices use torch's
+    own dropout.
+
+    Parameters
+    ----------
+    probability : float
+        Probability that an entry becomes zero, in [0, 1); the others are divided by the
+        probability of staying.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Dropout(0.5)(torch.ones(10_000)).unique()
+    tensor([0., 2.])
+    >>> Dropout(0.5).eval()(torch.ones(3))
+    tensor([1., 1., 1.])
+    """
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values of the same shape, some of them zero in training."""
+        if not self.training or self.probability == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.probability)
+        n_dropped = min(round(self.probability * _DROPOUT_LEVELS), _DROPOUT_LEVELS - 1)
+        numbers = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        levels = numbers.view(torch.int16)[: x.numel()].view(x.shape)
+        kept = (levels >= n_dropped - _DROPOUT_LEVELS // 2).to(x.dtype)
+        return x * kept.mul_(_DROPOUT_LEVELS / (_DROPOUT_LEVELS - n_dropped))
 
 
 class AttentionBlock(nn.Module):
     """Multi-head attention and a feed-forward layer, each with a skip connection.
 
     Normalisation comes before each sub-layer (Xiong et al. 2020), which trains stably without a
-    long warm-up, what small hospital tables need.
+    long warm-up, as small hospital tables need.
 
     Parameters
     ----------
@@ -49,21 +89,9 @@ class AttentionBlock(nn.Module):
     def forward(
         self, x: Tensor, context: Tensor | None = None, visible: Tensor | None = None
     ) -> Tensor:
-        """Attend from `x` (n, q, d_model) to itself or to `context` (n, k, d_model).
+        """Attend from tokens `x` (n, q, d_model) to themselves or to `context` (n, k, d_model).
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, q, d_model)
-            Query tokens.
-        context : Tensor of shape (n, k, d_model) or None
-            Key and value tokens; None means `x` itself.
-        visible : bool Tensor of shape (n, k) or None
-            True where a key may be attended to; every row needs at least one.
-
-        Returns
-        -------
-        Tensor of shape (n, q, d_model)
-            Updated query tokens.
+        `visible` (n, k) is True where a key may be attended to; every row needs one such key.
         """
         query = self.norm_query(x)
         source = query if context is None else self.norm_context(context)
@@ -82,20 +110,7 @@ class AttentionBlock(nn.Module):
 
 
 def masked_mean(x: Tensor, visible: Tensor) -> Tensor:
-    """Mean of the visible tokens, zero where a row has none.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, k, d)
-        Tokens.
-    visible : bool Tensor of shape (n, k)
-        True for the tokens that count.
-
-    Returns
-    -------
-    Tensor of shape (n, d)
-        One vector per row.
-    """
-    # torch.where, not a product: a hidden token may hold NaN or infinity
+    """Mean (n, d) of the tokens `x` (n, k, d) that are `visible` (n, k), zero where none is."""
+    # Not a product: a hidden token may hold NaN or infinity
     kept = torch.where(visible[..., None], x, 0.0)
     return kept.sum(dim=1) / visible.sum(dim=1, keepdim=True).clamp(min=1).to(x.dtype)

@@ -1,4 +1,4 @@
-"""From token states to one vector per chunk, and from chunks to one vector per note."""
+"""Pooling: token states to one vector per chunk, chunks to one vector per note."""
 
 import torch
 from torch import Tensor, nn
@@ -83,17 +83,10 @@ def pool_chunks(chunks: Tensor, note: Tensor, n_notes: int, weight: Tensor, how:
 
 
 class ChunkAttention(nn.Module):
-    """Mean over a note's chunks whose weights are learned (Ilse et al. 2018, equation 8).
+    """Mean over a note's chunks with learned weights (Ilse et al. 2018, equation 8).
 
-    The weight of chunk h_k is the softmax over the note of wᵀ tanh(V h_k). w starts at zero, which
-    is the plain mean.
-
-    Parameters
-    ----------
-    width : int
-        Width d of a chunk's vector.
-    hidden : int
-        Rows of V.
+    The weight of chunk h_k, a vector of `width`, is the softmax over the note of wᵀ tanh(V h_k); V
+    has `hidden` rows. w starts at zero, which gives the plain mean.
 
     Examples
     --------
@@ -113,7 +106,7 @@ class ChunkAttention(nn.Module):
     def forward(self, chunks: Tensor, note: Tensor, n_notes: int) -> Tensor:
         """Pool chunks (n_chunks, d) of notes (n_chunks,) to (n_notes, d); NaN without chunks."""
         score = self.score(torch.tanh(self.hidden(chunks)))[:, 0]
-        # the largest score of each note is taken off, so that exp does not overflow
+        # Subtracting each note's largest score keeps exp from overflowing
         highest = score.new_zeros(n_notes).scatter_reduce(
             0, note, score.detach(), "amax", include_self=False
         )

@@ -1,8 +1,8 @@
-"""Upper bounds of mutual information with a variational Gaussian q(y | x).
+"""L_MI: upper bounds of mutual information with a variational Gaussian q(y | x), the critic.
 
-vCLUB and CLUBSample are of Cheng et al. 2020 (arXiv 2006.12013), the leave-one-out bound is of
-Poole et al. 2019 (arXiv 1905.06922). All hold when q is close to p(y | x), so q is fitted by
-maximum likelihood in a step of its own.
+In the fusion x = [S_A, S_B] and y = S_C. vCLUB and CLUBSample are by Cheng et al. 2020 (arXiv
+2006.12013), the leave-one-out bound by Poole et al. 2019 (arXiv 1905.06922). All hold when q is
+close to p(y | x), so q is fitted by maximum likelihood in a step of its own.
 """
 
 import math
@@ -12,16 +12,9 @@ from torch import Tensor, nn
 
 
 class GaussianCritic(nn.Module):
-    """The Gaussian q(y | x) of every bound here, its mean and variance one hidden layer of x.
+    """The Gaussian q(y | x) of every bound here: mean and variance by one hidden layer of x.
 
-    Parameters
-    ----------
-    x_dim : int
-        Width of x.
-    y_dim : int
-        Width of y.
-    hidden : int
-        Width of the hidden layer of q.
+    `x_dim` and `y_dim` are the widths of x and y, `hidden` that of the layer.
 
     Examples
     --------
@@ -40,20 +33,13 @@ class GaussianCritic(nn.Module):
     def _conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(y | x), each (n, y_dim)."""
         hidden = self.body(x)
-        # tanh keeps the variance within [e^-4, e^4]: the bound cannot run off to infinity
+        # A tanh keeps the variance within [e^-4, e^4], so the bound cannot run off to infinity
         return self.mean(hidden), 4.0 * torch.tanh(self.log_variance(hidden) / 4.0)
 
     def negative_log_likelihood(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Mean of -log q(y | x), what fits q; in nats.
+        """Mean of -log q(y | x) in nats over x (n, x_dim), y (n, y_dim): the loss that fits q.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, x_dim)
-            What is given.
-        y : Tensor of shape (n, y_dim)
-            What is told.
-        weight : Tensor of shape (n,) or None
-            Weight of each row; None weighs all alike.
+        `weight` (n,) weighs rows; None weighs all alike.
         """
         mean, log_variance = self._conditional(x)
         squared = (y - mean) ** 2 * torch.exp(-log_variance)
@@ -82,25 +68,17 @@ class VariationalCLUB(GaussianCritic):
         mean, log_variance = self._conditional(x)
         positive = (y - mean) ** 2
         negative = _mean(y**2, weight) - 2 * mean * _mean(y, weight) + mean**2
-        # the terms log σ² and log 2π are the same in both expectations
+        # The terms log σ² and log 2π are the same in both expectations
         return _mean(0.5 * ((negative - positive) * torch.exp(-log_variance)).sum(dim=1), weight)
 
 
 class SampledCLUB(GaussianCritic):
-    """CLUBSample: one other row per row stands for p(x) p(y); noisier, and no dearer.
-
-    Examples
-    --------
-    >>> import torch
-    >>> club = SampledCLUB(3, 2, 16)
-    >>> club(torch.zeros(10, 3), torch.zeros(10, 2)).shape
-    torch.Size([])
-    """
+    """CLUBSample: one other row per row stands for p(x) p(y); noisier than vCLUB."""
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Estimate of the bound on x (n, x_dim), y (n, y_dim), in nats."""
         mean, log_variance = self._conditional(x)
-        # a shift by some rows pairs no row with itself; drawn in training, fixed in evaluation
+        # A shift pairs no row with itself; it is drawn in training and fixed in evaluation
         shift = int(torch.randint(1, len(y), ())) if self.training and len(y) > 1 else len(y) // 2
         negative, positive = (torch.roll(y, shift, dims=0) - mean) ** 2, (y - mean) ** 2
         return _mean(0.5 * ((negative - positive) * torch.exp(-log_variance)).sum(dim=1), weight)
@@ -110,13 +88,6 @@ class LeaveOneOut(GaussianCritic):
     """L1Out: the mean of q(y | x) over the other rows' x stands for p(y).
 
     The bound is  E_i[log q(yᵢ|xᵢ) - log 1/(n-1) Σ_{j≠i} q(yᵢ|xⱼ)]  (Poole et al., eq. 13).
-
-    Examples
-    --------
-    >>> import torch
-    >>> bound = LeaveOneOut(3, 2, 16)
-    >>> bound(torch.zeros(10, 3), torch.zeros(10, 2)).shape
-    torch.Size([])
     """
 
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -125,7 +96,7 @@ class LeaveOneOut(GaussianCritic):
             return (y * 0.0).sum()
         mean, log_variance = self._conditional(x)
         precision = torch.exp(-log_variance)
-        # log q(yᵢ|xⱼ) of all pairs as matrix products; what is the same in both terms is left out
+        # Matrix products give log q(yᵢ|xⱼ) of all pairs, without what is the same in both terms
         of_x = (mean**2 * precision + log_variance).sum(dim=1)
         log_q = -0.5 * (y**2 @ precision.T - 2 * y @ (mean * precision).T + of_x)
         own = torch.eye(len(y), dtype=torch.bool, device=y.device)
@@ -137,5 +108,5 @@ def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
     """Mean over rows, weighted where a weight (n,) is given."""
     if weight is None:
         return values.mean(dim=0)
-    # autocast leaves values in bfloat16, and a mean needs the digits
+    # Autocast leaves values in bfloat16, and a mean needs the digits
     return torch.tensordot(weight / weight.sum(), values.to(weight.dtype), dims=1)

@@ -1,33 +1,49 @@
-"""The linear part of the lab model: Gaussian factors behind the labs, exact for any missingness."""
+"""Measured lab cells, and the linear part of the lab model: Gaussian factors behind the labs."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .lab_batch import LabBatch
-
-# Gauss-Hermite nodes for the mean and variance of a curve of a Gaussian; five are exact for
-# polynomials to the ninth degree
+# Gauss-Hermite nodes for the mean and variance of a function of a Gaussian; five are exact for
+# polynomials up to the ninth degree
 _N_NODES = 5
 
 
-class Factors(NamedTuple):
-    """Posterior of a row's factors, given its visible cells.
+class LabBatch(NamedTuple):
+    """Measured cells of some rows, packed to the left, without those that were not measured.
 
-    Attributes
-    ----------
-    mean : Tensor of shape (n, r)
-        Posterior mean.
-    cholesky : Tensor of shape (n, r, r)
-        Lower Cholesky factor of the posterior precision.
-    version : int64 Tensor of shape (n,)
-        Version of the parameters that each row uses.
+    All tensors have shape (n, k).
     """
 
-    mean: Tensor
-    cholesky: Tensor
-    version: Tensor
+    lab: Tensor  # int64: column of each cell; 0 in the padding
+    value: Tensor  # Standardised value; 0 in the padding
+    score: Tensor  # Normal score, from the rank among the training values; 0 in the padding
+    measured: Tensor  # bool: False in the padding
+
+    def take(self, order: Tensor) -> "LabBatch":
+        """Reorder, and possibly drop, cells by position `order` (n, m)."""
+        return LabBatch(*(part.gather(1, order) for part in self))
+
+    def rows(self, index: Tensor) -> "LabBatch":
+        """Take rows by position (m,), as wide as the longest of them."""
+        width = int(self.measured[index].sum(dim=1).max()) if len(index) else 0
+        return LabBatch(*(part[index, :width] for part in self))
+
+    def clean(self) -> "LabBatch":
+        """Return the batch with zeros in the padding: no weight times NaN is NaN."""
+        return self._replace(
+            value=self.value.masked_fill(~self.measured, 0.0),
+            score=self.score.masked_fill(~self.measured, 0.0),
+        )
+
+
+class Factors(NamedTuple):
+    """Posterior of a row's factors, given its visible cells."""
+
+    mean: Tensor  # (n, r)
+    cholesky: Tensor  # (n, r, r): lower Cholesky factor of the posterior precision
+    version: Tensor  # int64 (n,): version of the parameters that each row uses
 
 
 class FactorModel(nn.Module):
@@ -45,8 +61,8 @@ class FactorModel(nn.Module):
     n_factors : int
         Number of factors r.
     n_versions : int
-        Versions of loadings and means: each training row is predicted with one that did not learn
-        from it. The last version is the one that learned from all rows.
+        Versions of loadings and means. Training predicts each row with a version that did not
+        learn from it; the last version learned from all rows.
 
     Examples
     --------
@@ -66,15 +82,15 @@ class FactorModel(nn.Module):
 
     def __init__(self, n_labs: int, n_factors: int, n_versions: int = 1):
         super().__init__()
-        # fitted by expectation-maximisation, not by gradients
+        # Fitted by expectation-maximisation, not by gradients
         self.register_buffer("loadings", torch.zeros(n_versions, n_labs, n_factors))
         self.register_buffer("mean", torch.zeros(n_versions, n_labs))
         self.register_buffer("noise", torch.ones(n_labs))
-        # cells that each lab was learned from; another fit that begins here weighs them
+        # Number of cells that each lab was learned from, its weight if another fit starts here
         self.register_buffer("evidence", torch.zeros(n_labs))
 
     def keep_last_version(self) -> None:
-        """Forget the versions that only training needs."""
+        """Drop the versions that only training needs."""
         self.loadings = self.loadings[-1:].clone()
         self.mean = self.mean[-1:].clone()
 
@@ -114,7 +130,7 @@ class FactorModel(nn.Module):
         return mean, spread.square().sum(dim=1) + self.noise[lab]
 
     def sample(self, factors: Factors, lab: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw the values of the labs `lab` (n, q) jointly: what labs share they share here too."""
+        """Draw the values of the labs `lab` (n, q) jointly, each row from the same factors."""
         shape = factors.mean.shape
         noise = torch.randn(shape, generator=generator, dtype=self.noise.dtype)
         noise = noise.to(factors.mean.device)[..., None]
@@ -128,24 +144,20 @@ class FactorModel(nn.Module):
 
 
 class LabPrior(nn.Module):
-    """Two factor models of the same labs, of their values and of their normal scores.
+    """Two factor models of the same labs: of their values and of their normal scores.
 
-    The first takes labs as Gaussian, the second their ranks, as a Gaussian copula does: exact
+    The first models labs as Gaussian, the second their ranks, as a Gaussian copula does: exact
     sums and differences of labs are linear in values, skewed labs in ranks. The mean of the two
     predictions is better than either.
 
     Parameters
     ----------
-    n_labs : int
-        Number of lab tests.
-    n_factors : int
-        Number of factors of each model.
+    n_labs, n_factors, n_versions
+        As in `FactorModel`.
     score_range : float
-        The curves of `values_at` begin at minus this score and end at plus this score.
+        The curves of `values_at` run from minus this score to plus this score.
     n_points : int
         Points of each lab's curve from score to value.
-    n_versions : int
-        Versions of the factor models' parameters.
 
     Examples
     --------
@@ -176,7 +188,7 @@ class LabPrior(nn.Module):
         self._nodes = _gauss_hermite(_N_NODES)
 
     def keep_last_version(self) -> None:
-        """Forget the versions that only training needs."""
+        """Drop the versions that only training needs."""
         self.of_values.keep_last_version()
         self.of_scores.keep_last_version()
 
@@ -229,7 +241,7 @@ class LabPrior(nn.Module):
 
 def _gauss_hermite(n: int) -> list[tuple[float, float]]:
     """Nodes and weights for means over a standard Gaussian (Golub and Welsch 1969)."""
-    # numbers, also where a net is made of shapes alone
+    # On the CPU also where a net is built of shapes alone, on torch's meta device
     beside = torch.arange(1, n, dtype=torch.float64, device="cpu").sqrt()
     nodes, vectors = torch.linalg.eigh(beside.diag(1) + beside.diag(-1))
     return list(zip(nodes.tolist(), vectors[0].square().tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Losses of single cells, one per row and label, so that each can have a weight."""
+"""L_prediction: losses of single cells, one per row and label, so that each can have a weight."""
 
 import torch
 import torch.nn.functional as F
@@ -8,17 +8,8 @@ from torch import Tensor
 def log_loss(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy: binary of each label, or over classes where y holds class numbers.
 
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_outputs)
-        Raw scores.
-    y : float Tensor of shape (n, n_outputs), or int64 Tensor of shape (n,)
-        Labels of 0 and 1, or class numbers.
-
-    Returns
-    -------
-    Tensor of shape (n, n_outputs) or (n, 1)
-        Loss of each cell, in nats.
+    `y` holds labels of 0 and 1 (n, n_outputs) or int64 class numbers (n,); the losses, in nats,
+    have shape (n, n_outputs) or (n, 1).
 
     Examples
     --------
@@ -33,7 +24,7 @@ def log_loss(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def focal_loss(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy times (1 - p)^gamma of the true value: easy cells count less (Lin et al. 2017).
+    """Cross-entropy times (1 - p)^gamma of the true value: less weight to easy cells (Lin 2017).
 
     Examples
     --------
@@ -48,10 +39,10 @@ def focal_loss(logits: Tensor, y: Tensor, gamma: float = 2.0) -> Tensor:
 def asymmetric_loss(
     logits: Tensor, y: Tensor, gamma_negative: float = 4.0, margin: float = 0.05
 ) -> Tensor:
-    """Binary cross-entropy in which easy negatives count less (Ridnik et al. 2021).
+    """Binary cross-entropy with less weight to easy negatives (Ridnik et al. 2021).
 
     A positive costs -log p, a negative  -p_m^gamma log(1 - p_m)  with  p_m = max(p - margin, 0), so
-    negatives below the margin are left alone. Of labels only, not of classes.
+    negatives below the margin cost nothing. It is defined for labels, not for classes.
 
     Examples
     --------

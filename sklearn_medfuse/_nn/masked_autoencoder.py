@@ -1,5 +1,6 @@
-"""Masked lab-test modeling (MLTM): PAPER part 3, after MAE (He 2022) and ReMasker (Du 2024)."""
+"""Masked lab-test modeling (MLTM): part 3 of MEDFuse, after MAE (He 2022), ReMasker (Du 2024)."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -7,49 +8,133 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import AttentionBlock
-from .factor_model import Factors, LabPrior
-from .lab_batch import LabBatch
-from .tokens import LabTokens
+from .factor_model import Factors, LabBatch, LabPrior
 
-# residuals beyond this many standard deviations count linearly: near the mean, not the median, of
-# skewed labs, and yet safe from typing errors
+# Residuals beyond this many standard deviations count linearly: predictions stay near the mean of
+# skewed labs, not the median, and typing errors do little harm
 _HUBER_DELTA = 4.0
 
 
-class EncodedLabs(NamedTuple):
-    """What the encoder knows of some rows.
+def random_masking(
+    batch: LabBatch,
+    ratio: Tensor,
+    generator: torch.Generator,
+    weight: Tensor | None = None,
+) -> tuple[LabBatch, LabBatch]:
+    """Hide a random share of each row's measured cells.
 
-    Attributes
+    Missing is not hidden: a cell that was not measured is in neither part.
+
+    Parameters
     ----------
-    tokens : Tensor of shape (n, 1 + k, d_model)
-        The encoded summary token and visible cells.
-    seen : bool Tensor of shape (n, 1 + k)
-        False in the padding.
-    summary : Tensor of shape (n, n_components)
-        The embedding of each row.
-    factors : tuple of two Factors, or None
-        What the linear part infers from the visible cells; None without that part.
+    batch : LabBatch
+        Measured cells of n rows.
+    ratio : Tensor of shape (n,)
+        Share of each row's measured cells to hide. At least one cell is hidden; of two or more, at
+        least one stays visible.
+    generator : torch.Generator
+        Source of the draw.
+    weight : Tensor of shape (n_labs,), default=None
+        Relative probability of hiding each lab, positive; None treats all labs alike.
+
+    Returns
+    -------
+    visible, hidden : LabBatch
+        The two parts, each packed to the left.
+    """
+    n_measured = batch.measured.sum(dim=1)
+    n_hidden = (ratio * n_measured).round().long()
+    n_hidden = n_hidden.clamp(min=1).minimum((n_measured - 1).clamp(min=1)).minimum(n_measured)
+    n_visible = n_measured - n_hidden
+
+    noise = torch.rand(batch.lab.shape, generator=generator).to(batch.value.device)
+    if weight is not None:
+        # The largest u^(1/w) are hidden first, so the odds of being hidden are as w
+        # (Efraimidis and Spirakis 2006)
+        noise = noise ** (1.0 / weight[batch.lab])
+    order = noise.masked_fill(~batch.measured, 2.0).argsort(dim=1)  # padding goes last
+    shuffled = batch.take(order)
+    position = torch.arange(batch.lab.shape[1], device=order.device)[None]
+
+    visible = shuffled._replace(measured=position < n_visible[:, None])
+    width = int(n_visible.max()) if len(n_visible) else 0
+    visible = LabBatch(*(part[:, :width] for part in visible))
+
+    hidden_order = (position + n_visible[:, None]).clamp(max=batch.lab.shape[1] - 1)
+    hidden = shuffled.take(hidden_order)._replace(measured=position < n_hidden[:, None])
+    width = int(n_hidden.max()) if len(n_hidden) else 0
+    return visible, LabBatch(*(part[:, :width] for part in hidden))
+
+
+class LabTokens(nn.Module):
+    """Embed (lab, value, score) triples.
+
+    A token is the sum of the lab's identity embedding, directions of the lab's own times the
+    value and times its normal score (the linear part, as in FT-Transformer, Gorishniy et al.
+    2021), and periodic features of the score with learned frequencies shared by all labs
+    (Gorishniy et al. 2022, "On embeddings for numerical features"), which let attention tell
+    ranges apart.
+
+    Parameters
+    ----------
+    n_labs : int
+        Number of lab tests.
+    d_model : int
+        Width of a token.
+    n_frequencies : int
+        Number of learned frequencies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> tokens = LabTokens(n_labs=5, d_model=8)
+    >>> value = torch.tensor([[0.5, -1.0]])
+    >>> tokens(torch.tensor([[0, 4]]), value, value).shape
+    torch.Size([1, 2, 8])
     """
 
-    tokens: Tensor
-    seen: Tensor
-    summary: Tensor
+    def __init__(self, n_labs: int, d_model: int, n_frequencies: int = 8):
+        super().__init__()
+        self.identity = nn.Embedding(n_labs, d_model)
+        self.direction = nn.Embedding(n_labs, d_model)
+        self.score_direction = nn.Embedding(n_labs, d_model)
+        for part in (self.identity, self.direction, self.score_direction):
+            nn.init.normal_(part.weight, std=d_model**-0.5)
+        # Normal scores lie within a few units, so half a turn per unit resolves them
+        self.frequencies = nn.Parameter(torch.randn(n_frequencies) * 0.5)
+        self.periodic = nn.Linear(2 * n_frequencies, d_model)
+
+    def forward(self, lab: Tensor, value: Tensor, score: Tensor) -> Tensor:
+        """Embed labs (n, k) with their values and scores (n, k) as tokens (n, k, d_model)."""
+        angle = 2 * math.pi * score[..., None] * self.frequencies
+        waves = self.periodic(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        linear = value[..., None] * self.direction(lab) + score[..., None] * self.score_direction(
+            lab
+        )
+        return self.identity(lab) + linear + waves
+
+
+class EncodedLabs(NamedTuple):
+    """Encoded rows; `factors` are those that the linear part, if any, infers from visible cells."""
+
+    tokens: Tensor  # (n, 1 + k, d_model): the encoded summary token and visible cells
+    seen: Tensor  # bool (n, 1 + k): False in the padding
+    summary: Tensor  # (n, n_components): the embedding of each row
     factors: tuple[Factors, Factors] | None
 
 
 class MaskedLabAutoencoder(nn.Module):
     """Encode the visible lab tests, reconstruct the hidden ones.
 
-    Three parts share the work. A linear one, two factor models, predicts a hidden lab as far as
-    linear dependence carries; hospital tables are small, and with few rows it does nearly all. The
-    deep encoder sees visible tokens and a summary token that knows the factors; a shallow
-    cross-attention decoder reads all encoded tokens and corrects the linear part. A bilinear
-    decoder reads nothing but the summary, so that the summary (the embedding of the stay) has to
-    carry what predicts the labs.
+    Three parts share the work. The linear part, two factor models, predicts a hidden lab as far as
+    linear dependence allows; in small hospital tables it does nearly all. The deep encoder reads
+    the visible tokens and a summary token that knows the factors; a shallow cross-attention decoder
+    reads all encoded tokens and corrects the linear part. A bilinear decoder reads only the
+    summary, so that the summary, the embedding of the stay, has to carry what predicts the labs.
 
-    NOTE[DIFF]: MAE and ReMasker decode the whole row with self-attention; here a hidden cell asks
-    for its value by its identity alone, so cost follows the number of cells, not of columns. The
-    linear and the bilinear part are ours.
+    NOTE[DIFF]: MAE and ReMasker decode the whole row with self-attention. Here a hidden cell
+    queries its value by its identity alone, so the cost grows with the number of cells, not of
+    columns. The linear and the bilinear part are ours.
 
     Parameters
     ----------
@@ -116,7 +201,7 @@ class MaskedLabAutoencoder(nn.Module):
             AttentionBlock(d_model, n_heads, dropout) for _ in range(n_decoder_layers)
         )
         to_value = nn.Linear(d_model, 1)
-        # training begins at what the other parts predict
+        # Training starts from the predictions of the other parts
         nn.init.zeros_(to_value.weight)
         nn.init.zeros_(to_value.bias)
         self.head = nn.Sequential(nn.LayerNorm(d_model), to_value)
@@ -124,7 +209,7 @@ class MaskedLabAutoencoder(nn.Module):
         nn.init.normal_(self.loadings.weight, std=n_components**-0.5)
         self.offset = nn.Embedding(n_labs, 1)
         nn.init.zeros_(self.offset.weight)
-        # set after training, from the errors on re-hidden cells
+        # Set after training, from the errors on re-hidden cells
         self.register_buffer("spread_scale", torch.ones(n_labs))
 
     def forward_encoder(self, visible: LabBatch, version: Tensor | None = None) -> EncodedLabs:
@@ -162,7 +247,7 @@ class MaskedLabAutoencoder(nn.Module):
         offset = self.offset(lab)[..., 0]
         from_summary = (self.loadings(lab) @ encoded.summary[..., None])[..., 0] + offset
         if self.prior is None or encoded.factors is None:
-            # with few rows the simple part does most
+            # With few rows the simple part does most
             return from_summary + self.head(query)[..., 0], from_summary
         return self.prior.predict(encoded.factors, lab) + self.head(query)[..., 0], from_summary
 

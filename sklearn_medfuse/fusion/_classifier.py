@@ -1,11 +1,13 @@
 """MEDFuseClassifier: the disentangled transformer as a scikit-learn classifier."""
 
+from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.metrics import accuracy_score, check_scoring
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
@@ -13,40 +15,49 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
+from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.helper import predefined_split
+from skorch.utils import noop
 
 from .._doc_link import DocLinkMixin
-from .._nn.fusion_ensemble import FUSIONS, MI_ESTIMATORS
-from .._nn.fusion_parts import FusionParts
+from .._nn.fusion import FUSIONS, MI_ESTIMATORS, FusionWithCritic
 from .._nn.losses import LOSSES
 from .._private_errors import no_values_in_errors
-from . import _fitting
-from ._fitted_state import FittedStateMixin
-from ._insight import InsightMixin
-from ._modalities import (
+from .._state import NetStateMixin, for_inference
+from .._training import (
+    WARM_UP,
+    check_heads,
+    draw_seed,
+    resolve_device,
+    resolve_device_to_load,
+    torch_seed,
+    with_gradients,
+)
+from ._insight import ScoredModel, modality_importance, mutual_information
+from ._model import BlockScaler, Decisions, FusedModel, LinearPart, best_linear_weight
+from ._rows import (
+    TrainingRows,
     check_scaling,
-    only_modality,
+    decode_targets,
+    encode_targets,
     resolve_modalities,
     resolve_tokens,
+    take_out_missing,
+    warn_of_constant_labels,
 )
-from ._targets import Targets, take_out_missing
-from ._training_rows import TrainingRows
+from ._training import EpochBar, FusionNet, ValidationScore, to_dataset
 
 
 class MEDFuseClassifier(
-    InsightMixin,
-    DocLinkMixin,
-    FittedStateMixin,
-    ClassifierMixin,
-    TransformerMixin,
-    BaseEstimator,
+    DocLinkMixin, NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator
 ):
-    """Predict diseases from several modalities, keeping the shared and the specific apart.
+    """Predict diseases from several modalities, keeping apart what they share and what they do not.
 
-    Each modality's vector becomes a few tokens. Self-attention gives what is specific to a
-    modality, cross-attention from the Kronecker product of all modalities gives what they share,
-    and a bound of the mutual information between the two is minimised beside the prediction loss,
-    L = L_prediction + `mi_weight` · L_MI. An absent modality, a block of NaN, is represented by
-    learned tokens; nothing is imputed.
+    Each modality's vector becomes a few tokens. Self-attention yields what is specific to a
+    modality, cross-attention from the Kronecker product of all modalities what they share. Beside
+    the prediction loss, training minimises a bound of the mutual information between the two,
+    L = L_prediction + `mi_weight` · L_MI. Learned tokens represent an absent modality, a block of
+    NaN; nothing is imputed.
 
     Parameters
     ----------
@@ -55,10 +66,10 @@ class MEDFuseClassifier(
     fusion : str, default="disentangled"
         How the modalities meet. "disentangled" is the paper's module. "kronecker" keeps its
         specific parts and the product of the modalities, without attention; "late" averages the
-        logits of one net per modality; "concat" is one net over all side by side. None of the
-        three has a mutual information to minimise. A modality's name, such as "labs" or "notes",
-        fits a net on that modality alone, whatever others X has; where "auto" finds no names in
-        X, its one modality takes this one.
+        logits of one net per modality; "concat" is one net over all side by side. These three
+        have no mutual information to minimise. A modality's name, such as "labs" or "notes",
+        trains on that modality only and ignores the rest of X; if "auto" finds no names in X, all
+        columns form the modality of this name.
     mi_estimator : {"vclub", "club_sample", "l1out"}, default="vclub"
         Bound of the mutual information: vCLUB over all pairs of a batch, over one pair per row,
         or the leave-one-out bound.
@@ -70,15 +81,15 @@ class MEDFuseClassifier(
         gives numbers of columns in order, or slices. Any number of modalities from one works.
     input_tokens : "auto" or dict of str to int, default="auto"
         Modalities that come as several tokens of equal width, token by token in their columns;
-        a token that is NaN throughout is absent. "auto" knows them by names of columns that end
-        in ``token<i>_<j>``; a dict gives numbers of tokens.
+        a token of NaN only is absent. "auto" recognises them by column names that end in
+        ``token<i>_<j>``; a dict gives numbers of tokens, and modalities not listed are vectors.
     input_scaling : {"column", "block"} or dict of str to these, default="column"
-        Columns are standardised, or the columns of a modality centred and given one scale, which
-        keeps their sizes to each other, as components of an SVD need. A dict says it by modality;
-        who is not in it is standardised.
+        "column" standardises each column. "block" centres the columns of a modality and divides
+        them by one scale, which keeps their relative sizes, as components of an SVD need. A dict
+        chooses by modality; modalities not listed are standardised per column.
     modality_dropout : float, default=0.0
-        Probability with which training takes a modality of a row for absent, never its last one.
-        It readies the model for rows that lack a modality where few of the training rows do.
+        Probability with which training treats a modality of a row as absent, never its last one.
+        It prepares the model for rows without a modality if few training rows lack one.
     d_model : int, default=64
         Width of a token and of each disentangled part; a multiple of `n_heads`.
     n_heads : int, default=4
@@ -90,35 +101,35 @@ class MEDFuseClassifier(
     n_estimators : int, default=4
         Nets trained side by side from different initial weights, their logits averaged.
     linear_weight : float or "auto", default=0.5
-        Weight, below 1, that penalised logistic regressions, one on each modality, have in the
-        mean of the logits; 0 leaves them out, as the paper does. "auto" takes the weight, 0 to 1,
-        that predicts best the rows held out by `decision_folds`.
+        Weight, below 1, of penalised logistic regressions, one on each modality, in the mean of
+        the logits; 0 leaves them out, as the paper does. "auto" takes the weight from 0 to 1 that
+        best predicts the rows held out by `decision_folds`.
     linear_C : float, default=0.5
         Inverse strength of their penalty, as in scikit-learn, for modalities of length one.
     loss : {"log_loss", "focal", "asymmetric"}, default="log_loss"
-        Prediction loss. Focal (Lin et al. 2017, exponent 2) lets easy cells count less, asymmetric
-        (Ridnik et al. 2021, exponent 4, margin 0.05; not for several classes) easy negatives. Both
-        distort probabilities; `calibration` puts them right.
+        Prediction loss. Focal loss (Lin et al. 2017, exponent 2) gives less weight to easy cells,
+        asymmetric loss (Ridnik et al. 2021, exponent 4, margin 0.05; not for several classes) to
+        easy negatives. Both distort probabilities, which `calibration` corrects.
     class_weight : None, "balanced", dict or list of dict, default=None
-        Weights of classes, as in scikit-learn; of labels those of 0 and 1, "balanced" and a list
-        label by label. They too distort probabilities.
+        Weights of classes, as in scikit-learn. For labels a dict weighs 0 and 1; "balanced" and a
+        list work label by label. They distort probabilities too.
     threshold : float or "tune", default=0.5
-        Probability from which `predict` says 1, of each label or of the second class. "tune"
-        chooses one per label on held-out predictions. Several classes know no threshold.
+        Probability from which `predict` says 1, for each label or for the second of two classes.
+        "tune" chooses one per label on held-out predictions. Several classes have no threshold.
     false_negative_cost : float or None, default=None
-        What a missed case costs where a false alarm costs 1, for threshold="tune"; None maximises
+        Cost of a missed case, where a false alarm costs 1, for threshold="tune"; None maximises
         F1.
     calibration : {"temperature", "isotonic"} or None, default=None
         Calibrate probabilities, label by label, on held-out predictions.
     decision_folds : int or None, default=3
         For `threshold`, `calibration` and linear_weight="auto": number of folds to predict out of
-        fold, each with a net of its own; None uses the `validation_fraction` that one net is not
-        trained on.
-        Whole groups are held out when `groups` are given to fit.
+        fold, each with its own net; None uses the `validation_fraction` that the net is not
+        trained on. Folds keep groups together when `groups` are given to fit.
     max_epochs : int, default=12
-        Passes over the training rows at most. Twelve suit a thousand rows; fewer rows need more.
+        Maximal number of passes over the training rows. Twelve suit a thousand rows; fewer rows
+        need more.
     batch_size : int, default=128
-        Rows per optimiser step. Where they do not fit into the device's memory, the gradients of
+        Rows per optimiser step. If they do not fit into the device's memory, the gradients of
         parts are added up, with one warning; `mi_weight` then weighs the parts' own bounds.
     learning_rate : float, default=1e-3
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
@@ -126,24 +137,24 @@ class MEDFuseClassifier(
         Weight decay of AdamW.
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their score has not improved for
-        `n_iter_no_change` epochs, and keep the best epoch's weights. Whole groups are held out
-        when `groups` are given to fit. Without effect when fewer than ten rows would be held out.
+        `n_iter_no_change` epochs, and keep the best epoch's weights. Groups are held out as a
+        whole when `groups` are given to fit. No effect if fewer than ten rows would be held out.
     scoring : str or callable, default="loss"
-        What early stopping watches: the prediction loss, or a score of scikit-learn by its name,
-        or any scorer.
+        What early stopping watches: the prediction loss, a scikit-learn score by name, or a
+        scorer.
     validation_fraction : float, default=0.1
         Share of the rows, or groups, held out for early stopping.
     n_iter_no_change : int, default=10
         Epochs without a better validation score before training stops.
     precision : {"float32", "bfloat16", "float64", "auto"}, default="float32"
         Arithmetic of training. "bfloat16" computes forward passes in mixed precision; "auto" does
-        so on a GPU that can. "float64" makes training repeat to the last digits. Prediction is in
-        float64 always.
+        so on a GPU that supports it. "float64" makes training repeat to the last digits.
+        Prediction is always in float64.
     callbacks : list of skorch.callbacks.Callback or None, default=None
         Further callbacks of the net. They take part in fit and are not saved with a fitted
         estimator.
     device : str, default="auto"
-        Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
+        Torch device; "auto" takes a CUDA GPU if there is one, otherwise the CPU.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, row order, dropout and the validation split.
     verbose : int, default=0
@@ -156,13 +167,13 @@ class MEDFuseClassifier(
     target_names_ : ndarray of shape (n_labels,)
         Column names of y; only when y was a DataFrame.
     modalities_ : dict of str to int64 ndarray
-        Columns of each modality that is read.
+        Columns of each modality that the classifier reads.
     n_input_tokens_ : dict of str to int
         Tokens of each modality; 0 for a vector.
     part_names_ : list of str
-        What `contributions` tells apart: the modalities, "shared" and "baseline".
+        Parts that `contributions` distinguishes: the modalities, "shared" and "baseline".
     linear_weight_ : float
-        Weight that the linear part has.
+        Weight of the linear part.
     thresholds_ : ndarray of shape (n_labels,) or (1,)
         Probability from which each label, or the second class, is predicted.
     temperatures_ : ndarray of shape (n_labels,) or (1,)
@@ -176,11 +187,11 @@ class MEDFuseClassifier(
     loss_curve_ : list of float
         Training prediction loss of each epoch.
     validation_losses_ : list of float
-        Prediction loss of each epoch on the rows held out; empty where none are.
+        Prediction loss of each epoch on the rows held out; empty if none are.
     validation_scores_ : list of float
-        Validation score of each epoch; only with early stopping on another score than the loss.
+        Validation score of each epoch; only with early stopping on a score other than the loss.
     net_ : skorch.NeuralNet
-        The trained net. After loading from a file it can predict, not go on training.
+        The trained net. Once loaded from a file, it can predict but not resume training.
 
     See Also
     --------
@@ -190,12 +201,11 @@ class MEDFuseClassifier(
 
     Notes
     -----
-    The method is part 4 of MEDFuse [1]_, the bound that of CLUB [2]_. Where the code had to
-    choose, its docstrings say NOTE[DIFF].
+    The method is part 4 of MEDFuse [1]_, the bound that of CLUB [2]_. NOTE[DIFF] in the code marks
+    where it departs from the paper.
 
-    Integer weights equal repeated rows, and weights of zero rows left out, as far as training does
-    not depend on their number: exactly where one batch holds all rows and `dropout` is 0, on
-    average else.
+    An integer weight equals repeating the row, and a weight of zero leaving it out: exactly if one
+    batch holds all rows and `dropout` is 0, otherwise on average.
 
     References
     ----------
@@ -254,7 +264,7 @@ class MEDFuseClassifier(
         "verbose": ["verbose"],
     }
 
-    _transient = ("net_",)
+    _transient = ("net_", "_model", "_decisions")
     _n_parts = ("n_estimators",)
 
     def __init__(
@@ -339,13 +349,13 @@ class MEDFuseClassifier(
             Vectors of all modalities side by side. A modality that a row lacks is NaN in all its
             columns.
         y : array-like of shape (n_rows,) or (n_rows, n_labels)
-            Classes, or a 0/1 matrix of labels, in a DataFrame or array of which NaN says that a
-            label is not known.
+            Classes, or a 0/1 matrix of labels; NaN in a DataFrame or array of labels is a label
+            that is not known.
         sample_weight : array-like of shape (n_rows,) or None, default=None
-            Weights of rows; those of zero are left out.
+            Weights of rows; rows of weight zero are left out.
         groups : array-like of shape (n_rows,) or None, default=None
-            Patient of each row; what is held out then keeps patients together. In a Pipeline
-            it comes by metadata routing, `set_fit_request(groups=True)`, and so do weights.
+            Patient of each row; every split inside then keeps patients together. In a Pipeline
+            groups come by metadata routing, `set_fit_request(groups=True)`, and so do weights.
 
         Returns
         -------
@@ -353,26 +363,17 @@ class MEDFuseClassifier(
             The fitted classifier.
         """
         self._validate_params()
-        names = np.asarray(y.columns) if isinstance(y, pd.DataFrame) else None
-        columns_of = X
-        y, observed = take_out_missing(y)
-        with no_values_in_errors():
-            X, y = validate_data(
-                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", multi_output=True
-            )
-            targets, encoded = Targets.fit(y, observed)
-        self._resolve_columns(columns_of)
-        self._remember_targets(targets, names)
-        rows = TrainingRows.counted(
-            X, encoded, observed, targets, sample_weight, self.class_weight, groups
-        )
-
+        # A, B, … side by side in X, y encoded, weights and patients
+        rows = self._read_rows(X, y, sample_weight, groups)
         rng = check_random_state(self.random_state)
-        fitted = _fitting.train(self, rows, targets, self.modalities_, self.n_input_tokens_, rng)
-        model, decisions = _fitting.learn_decisions(self, rows, targets, fitted, rng)
-        self._remember_model(fitted, model)
-        self._remember_decisions(decisions)
-        self._mean_contributions = self._contributions(rows.X).mean(axis=0)
+        # C = A ⊗ B, S_A, S_B, S_C, h and logits, trained with L = L_prediction + λ · L_MI
+        net, model, held_out = self._train(rows, rng)
+        # NOTE[DIFF]: w of the linear part, temperatures and thresholds are not in the paper
+        model = self._learn_decisions(rows, model, held_out, rng)
+        self.net_, self._model = net, model
+        self._describe_training(validated=held_out is not None)
+        added = self._model.contributions(rows.X, self.part_names_[:-1])
+        self._mean_contributions = added.mean(axis=0)
         return self
 
     def predict(self, X):
@@ -389,7 +390,7 @@ class MEDFuseClassifier(
             Classes, or 0/1 where a label's probability reaches its threshold.
         """
         logits = self._logits(X)
-        return self._decisions().predict(logits)
+        return self._decisions.predict(logits, self.thresholds_)
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -405,7 +406,7 @@ class MEDFuseClassifier(
             Probability of each class, or of each label being 1.
         """
         logits = self._logits(X)
-        return self._decisions().probabilities(logits)
+        return self._decisions.probabilities(logits)
 
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.
@@ -434,10 +435,11 @@ class MEDFuseClassifier(
         Returns
         -------
         ndarray of shape (n_rows,), (n_rows, n_classes) or (n_rows, n_labels)
-            Logits, over the temperatures where there are any; isotonic calibration leaves them.
+            Logits, divided by the temperatures if there are any; isotonic calibration does not
+            change them.
         """
         logits = self._logits(X)
-        return self._decisions().logits(logits)
+        return self._decisions.logits(logits)
 
     def transform(self, X):
         """Return the disentangled parts.
@@ -450,11 +452,15 @@ class MEDFuseClassifier(
         Returns
         -------
         ndarray of shape (n_rows, n_parts * n_estimators * d_model)
-            What is specific to each modality, then what is shared, as far as the fusion has them;
-            `get_feature_names_out` names the columns.
+            The part specific to each modality, then the shared part, as far as the fusion has
+            them; `get_feature_names_out` names the columns.
         """
         X = self._validate_input(X)
-        batches = [_part_matrix(parts).cpu().numpy() for parts in self._model().parts(X)]
+        batches = []
+        for members in self._model.parts(X):
+            by_part = zip(*(member.vectors() for member in members), strict=True)
+            side_by_side = torch.cat([vector for part in by_part for vector in part], dim=1)
+            batches.append(side_by_side.cpu().numpy())
         return np.concatenate(batches)
 
     def get_feature_names_out(self, input_features=None):
@@ -477,15 +483,337 @@ class MEDFuseClassifier(
         stems = [part if part == "shared" else f"{part}_specific" for part in parts]
         return np.array([f"{stem}{i}" for stem in stems for i in range(width)], dtype=object)
 
-    def _resolve_columns(self, X) -> None:
-        """Find the modalities of X and how each of them comes."""
-        one = None if self.fusion in FUSIONS else self.fusion
-        columns = resolve_modalities(
-            self.modalities, X, self.n_features_in_, unnamed=one or "features"
+    def contributions(self, X):
+        """Return what each part adds to the logits of each row.
+
+        A contribution is relative to its mean over the training rows, so that 0 means "as usual";
+        the baseline is the mean logit of the training rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Vectors in the columns of fit.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_parts + 1, n_outputs)
+            Contributions of the parts of `part_names_`, the baseline last. Their sum over the
+            parts is `decision_function`, except for labels that had one value in fit. With two
+            classes the one output is that of the second.
+        """
+        check_is_fitted(self)
+        added = self._model.contributions(self._validate_input(X), self.part_names_[:-1])
+        centred = added - self._mean_contributions
+        # The bias, last, is the same in every row; the baseline is the bias plus all means
+        centred[:, -1] = self._mean_contributions.sum(axis=0)
+        return centred / getattr(self, "temperatures_", 1.0)
+
+    def modality_importance(self, X, y, *, scoring=None, n_repeats=5, random_state=None):
+        """Measure how much a score falls when a modality is shuffled among the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Vectors in the columns of fit, preferably of rows that were not trained on.
+        y : array-like of shape (n_rows,) or (n_rows, n_labels)
+            Targets.
+        scoring : str, callable or None, default=None
+            Score, as in scikit-learn; None is "average_precision", or "neg_log_loss" for several
+            classes.
+        n_repeats : int, default=5
+            Shuffles of each modality.
+        random_state : int, RandomState instance or None, default=None
+            Source of the shuffles.
+
+        Returns
+        -------
+        Bunch
+            `modalities`, names; `importances_mean` and `importances_std` of shape
+            (n_modalities,); `importances` of shape (n_modalities, n_repeats); `score`, the score
+            of X unshuffled.
+        """
+        check_is_fitted(self)
+        if scoring is None:
+            several = self._target_kind == "multiclass"
+            scoring = "neg_log_loss" if several else "average_precision"
+        X = self._validate_input(X)
+        # The names of X are checked; its shuffled copies are arrays and scored as such
+        model = ScoredModel(self._decisions, self.thresholds_, self._model.logits)
+        with no_values_in_errors():
+            return modality_importance(
+                model, self.modalities_, X, y, scoring, n_repeats, random_state
+            )
+
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy; for labels, the share of rows with every label right.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Vectors in the columns of fit.
+        y : array-like of shape (n_rows,) or (n_rows, n_labels)
+            Classes or labels.
+        sample_weight : array-like of shape (n_rows,) or None, default=None
+            Weights of rows.
+
+        Returns
+        -------
+        float
+            The accuracy.
+        """
+        with no_values_in_errors():
+            return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+
+    def mutual_information(self, X):
+        """Estimate the mutual information between the specific parts and the shared one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Vectors in the columns of fit; a hundred rows or more give a steady estimate.
+
+        Returns
+        -------
+        float
+            Bound of I([S_A, S_B]; S_C) in nats by `mi_estimator`, averaged over the nets. It is a
+            bound as far as the critic fits. Only `mi_weight` > 0 in fit trains the critic.
+        """
+        check_is_fitted(self)
+        if self.fusion != "disentangled":
+            raise ValueError(
+                f"mutual_information needs fusion='disentangled'; fusion={self.fusion!r} has "
+                "no critic."
+            )
+        if self.mi_weight == 0:
+            raise ValueError(
+                "mutual_information needs the critic, which mi_weight=0 leaves untrained; fit with "
+                "a small positive mi_weight such as 1e-6 to measure without steering."
+            )
+        return mutual_information(self._model, self._validate_input(X))
+
+    def _read_rows(self, X, y, sample_weight, groups) -> TrainingRows:
+        """Validate X and y, find the modalities, encode the targets and weigh them."""
+        names = np.asarray(y.columns) if isinstance(y, pd.DataFrame) else None
+        given = X
+        y, observed = take_out_missing(y)
+        with no_values_in_errors():
+            X, y = validate_data(
+                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", multi_output=True
+            )
+            kind, classes, constant, y = encode_targets(y, observed)
+        self._find_modalities(given)
+        if kind == "multiclass" and self.loss == "asymmetric":
+            raise ValueError(
+                "loss='asymmetric' needs labels, and y has several classes; use 'log_loss' or "
+                "'focal'."
+            )
+        for name in ("target_names_", "temperatures_", "validation_scores_"):
+            self.__dict__.pop(name, None)
+        self.classes_, self._target_kind = classes, kind
+        self._decisions = Decisions(kind, classes, constant)
+        if names is not None:
+            self.target_names_ = names
+        warn_of_constant_labels(kind, constant, names)
+        return TrainingRows.weighted(
+            X, y, kind, classes, observed, sample_weight, self.class_weight, groups
         )
-        self.modalities_ = columns if one is None else only_modality(columns, one)
-        self.n_input_tokens_ = resolve_tokens(self.input_tokens, self.modalities_, X)
+
+    def _find_modalities(self, X) -> None:
+        """Find the columns and tokens of each modality; a modality's name as `fusion` keeps one."""
+        one = None if self.fusion in FUSIONS else self.fusion
+        columns = resolve_modalities(self.modalities, X, self.n_features_in_, one)
         check_scaling(self.input_scaling, columns)
+        if one is not None and one not in columns:
+            raise ValueError(
+                f"fusion={one!r} reads the modality of that name alone, but the modalities of X "
+                f"are {list(columns)}."
+            )
+        self.modalities_ = columns if one is None else {one: columns[one]}
+        self.n_input_tokens_ = resolve_tokens(self.input_tokens, self.modalities_, X)
+
+    def _train(self, rows: TrainingRows, rng) -> tuple[FusionNet, FusedModel, np.ndarray | None]:
+        """Train net and linear part on the rows, less those held out; return which these are."""
+        holds_out = self.early_stopping or (self._decides() and self.decision_folds is None)
+        split = rows.split(self.validation_fraction, rng) if holds_out else None
+        kept, held_out = split or (slice(None), None)
+        columns = self.modalities_
+        scaler = BlockScaler.fit(
+            columns, self.n_input_tokens_, rows.X, rows.row_weight, self.input_scaling
+        )
+        scaled = scaler.transform(rows.X)
+        train, train_scaled = rows.take(kept), scaled.take(kept)
+        # With "auto" one half, until rows held out tell the weight
+        weight = 0.5 if self.linear_weight == "auto" else self.linear_weight
+        linear = None
+        if weight > 0:
+            n_outputs = len(self._decisions.constant)
+            linear = LinearPart.fit(scaler, train_scaled, train, n_outputs, self.linear_C)
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        validation, score = None, None
+        if held_out is not None:
+            left = rows.take(held_out)
+            validation = to_dataset(columns, scaled.take(held_out), left, dtype)
+            if self.early_stopping and self.scoring != "loss":
+                score = self._scorer(left, scaler, linear, weight)
+        device = resolve_device(self.device)
+        with torch_seed(draw_seed(rng), device), with_gradients():
+            module = self._build_module().to(dtype)
+            net = self._build_net(module, device, len(train.X), validation, score)
+            net.fit(to_dataset(columns, train_scaled, train, dtype), y=None)
+            net.forget_rows()
+            # Weights are saved in float32: the model must predict now as it will once loaded
+            for_inference(net.module_.float(), device)
+        return net, FusedModel(net.module_, scaler, linear, weight), held_out
+
+    def _build_module(self) -> FusionWithCritic:
+        """Untrained fusion of this classifier's modalities, with its critic."""
+        check_heads(self.d_model, self.n_heads)
+        tokens = self.n_input_tokens_
+        return FusionWithCritic(
+            self.n_estimators,
+            [len(block) // max(1, tokens[name]) for name, block in self.modalities_.items()],
+            len(self._decisions.constant),
+            d_model=self.d_model,
+            # A modality's name asks for that modality alone: late fusion of one
+            fusion=self.fusion if self.fusion in FUSIONS else "late",
+            mi_estimator=self.mi_estimator,
+            n_heads=self.n_heads,
+            n_tokens=self.n_tokens,
+            dropout=self.dropout,
+            n_input_tokens=[tokens[name] for name in self.modalities_],
+        )
+
+    def _build_net(self, module, device, n_train: int, validation=None, score=None) -> FusionNet:
+        """Untrained skorch net around a module; `score` replaces the loss in early stopping."""
+        steps = -(-n_train // self.batch_size) * self.max_epochs
+        callbacks = [
+            LRScheduler(
+                policy=torch.optim.lr_scheduler.OneCycleLR,
+                max_lr=self.learning_rate,
+                total_steps=steps + 1,
+                pct_start=WARM_UP,
+                step_every="batch",
+            ),
+            *([] if score is None else [ValidationScore(score)]),
+            EpochBar(self.verbose),
+            *(self.callbacks or []),
+        ]
+        if validation is not None and self.early_stopping:
+            stop = EarlyStopping(
+                monitor="valid_loss" if score is None else "valid_score",
+                lower_is_better=score is None,
+                threshold_mode="rel" if score is None else "abs",
+                patience=self.n_iter_no_change,
+                load_best=True,
+                sink=noop,
+            )
+            callbacks.append(stop)
+        autocast = self.precision == "bfloat16"
+        if self.precision == "auto":
+            # On a CPU, nets this small lose more to casting than they gain
+            autocast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return FusionNet(
+            module,
+            criterion=torch.nn.BCEWithLogitsLoss,
+            mi_weight=self.mi_weight,
+            loss=self.loss,
+            critic_steps=self.critic_steps,
+            modality_dropout=self.modality_dropout,
+            autocast=autocast,
+            optimizer=torch.optim.AdamW,
+            lr=self.learning_rate,
+            optimizer__weight_decay=self.weight_decay,
+            optimizer__fused=True,
+            # Skorch refuses settings of an optimiser without parameters
+            **({"critic_optimizer__lr": self.learning_rate} if len(module.critic) else {}),
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            iterator_train__shuffle=True,
+            train_split=None if validation is None else predefined_split(validation),
+            callbacks=callbacks,
+            device=str(device),
+            verbose=0,
+        )
+
+    def _scorer(self, held_out: TrainingRows, scaler, linear, weight) -> Callable:
+        """Function from a module in training to its score on the rows held out."""
+        # Scorers do not handle missing labels
+        complete = (held_out.cell_weight > 0).all(axis=1)
+        X = held_out.X[complete]
+        y = decode_targets(self._target_kind, self.classes_, held_out.y[complete])
+
+        def score(module):
+            logits = FusedModel(module.eval(), scaler, linear, weight).logits
+            model = ScoredModel(self._decisions, np.array([0.5]), logits)
+            return check_scoring(model, self.scoring)(model, X, y)
+
+        return score
+
+    def _decides(self) -> bool:
+        """Whether decisions are learned on rows held out of the training."""
+        tuned = self.threshold == "tune" or self.linear_weight == "auto"
+        return tuned or self.calibration is not None
+
+    def _learn_decisions(self, rows: TrainingRows, model: FusedModel, held_out, rng) -> FusedModel:
+        """Weigh the linear part, calibrate and tune thresholds on rows held out of training."""
+        decisions = self._decisions
+        labels = decisions.kind == "multilabel-indicator"
+        tune = self.threshold == "tune"
+        start = 0.5 if tune else float(self.threshold)
+        self.thresholds_ = np.full(len(decisions.constant) if labels else 1, start)
+        if not self._decides():
+            return model
+        if self.decision_folds is not None:
+            predictions = self._predict_folds(rows, rng)
+        elif held_out is not None:
+            rows = rows.take(held_out)
+            predictions = iter([(np.arange(len(rows.X)), *model.both_logits(rows.X))])
+        else:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of {len(rows.X)} rows is too "
+                "little to tune decisions on; hold out more, or set decision_folds."
+            )
+        deep, linear = np.zeros((2, len(rows.X), len(decisions.constant)))
+        for left, of_net, of_linear in predictions:
+            deep[left] = of_net
+            if of_linear is not None:
+                linear[left] = of_linear
+        # Class weights would distort probabilities; missing labels still do not count
+        weight = rows.row_weight[:, None] * (rows.cell_weight > 0)
+        if self.linear_weight == "auto":
+            best = best_linear_weight(decisions.kind, deep, linear, rows.y, weight)
+            model = model._replace(weight=best)
+        logits = model.mix(deep, None if model.linear is None else linear)
+        self._decisions = decisions.calibrated(self.calibration, logits, rows.y, weight)
+        if self._decisions.temperatures is not None:
+            self.temperatures_ = self._decisions.temperatures
+        if tune:
+            self.thresholds_ = self._decisions.tuned_thresholds(
+                logits, rows.y, weight, self.false_negative_cost
+            )
+        return model
+
+    def _predict_folds(self, rows: TrainingRows, rng) -> Iterator[tuple]:
+        """Yield the rows of each fold and their logits from a model trained on all others."""
+        for kept, left in rows.folds(self.decision_folds, rng):
+            _, model, _ = self._train(rows.take(kept), rng)
+            yield left, *model.both_logits(rows.X[left])
+
+    def _describe_training(self, validated: bool) -> None:
+        """Set the attributes that describe the training."""
+        history, fusion = self.net_.history, self.net_.module_.fusion[0]
+        self.linear_weight_ = float(self._model.weight)
+        self.part_names_ = [
+            *(self.modalities_ if fusion.has_specific else []),
+            *(["shared"] if fusion.has_shared else []),
+            "baseline",
+        ]
+        self.n_iter_ = len(history)
+        self.loss_curve_ = [float(loss) for loss in history[:, "train_loss"]]
+        losses = history[:, "valid_loss"] if validated else []
+        self.validation_losses_ = [float(loss) for loss in losses]
+        if "valid_score" in history[-1]:
+            self.validation_scores_ = [float(score) for score in history[:, "valid_score"]]
 
     def _validate_input(self, X) -> np.ndarray:
         check_is_fitted(self)
@@ -496,24 +824,54 @@ class MEDFuseClassifier(
 
     def _logits(self, X) -> np.ndarray:
         X = self._validate_input(X)
-        return self._model().logits(X)
+        return self._model.logits(X)
+
+    def _get_module(self):
+        return self.net_.module_ if hasattr(self, "net_") else None
+
+    def _restore_module(self) -> FusionWithCritic:
+        device = resolve_device_to_load(self.device)
+        self.net_ = self._build_net(self._build_module(), device, 1).initialize()
+        return for_inference(self.net_.module_, device)
 
     def __getstate__(self):
-        """Return the state; a fitted estimator leaves its callbacks behind."""
+        """Flatten the fitted parts to arrays; a fitted estimator leaves its callbacks behind."""
         state = super().__getstate__()
-        if self._get_module() is not None:
+        if "_model" in vars(self):
+            _, scaler, linear, _ = self._model
             state["callbacks"] = None
+            state["_fitted_parts"] = {
+                "mean": scaler.mean,
+                "scale": scaler.scale,
+                "linear": None if linear is None else list(linear),
+                "constant": self._decisions.constant,
+                "isotonic": self._decisions.isotonic,
+            }
         return state
+
+    def __setstate__(self, state):
+        """Rebuild the fitted parts around the net that was saved."""
+        state = dict(state)
+        parts = state.pop("_fitted_parts", None)
+        if parts is not None:
+            state["_decisions"] = Decisions(
+                state["_target_kind"],
+                state["classes_"],
+                parts["constant"],
+                state.get("temperatures_"),
+                parts["isotonic"],
+            )
+        super().__setstate__(state)
+        if parts is not None:
+            scaler = BlockScaler(
+                self.modalities_, self.n_input_tokens_, parts["mean"], parts["scale"]
+            )
+            linear = None if parts["linear"] is None else LinearPart(*parts["linear"])
+            self._model = FusedModel(self.net_.module_, scaler, linear, self.linear_weight_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # NaN stands for an absent modality only; a single missing value is refused
+        # NaN only stands for an absent modality; a single missing value is refused
         tags.input_tags.allow_nan = False
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _part_matrix(members: list[FusionParts]) -> torch.Tensor:
-    """Parts of all nets side by side: each modality's own, then the shared one."""
-    by_part = zip(*(member.vectors() for member in members), strict=True)
-    return torch.cat([vector for part in by_part for vector in part], dim=1)

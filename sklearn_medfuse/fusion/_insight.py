@@ -1,152 +1,132 @@
-"""What a fitted MEDFuseClassifier tells of itself: contributions, importances, information."""
+"""What a fitted classifier tells of itself: importances, information, gradients."""
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import check_scoring
+from sklearn.utils import Bunch, check_random_state
+from torch import Tensor
 
-from .._nn.fusion_parts import FusionParts
-from .._private_errors import no_values_in_errors
-from ._importance import permute_modalities
-from ._scored_model import ScoredModel
-
-
-class InsightMixin:
-    """Methods of a MEDFuseClassifier that explain its predictions."""
-
-    # what the classifier brings
-    fusion: str
-    mi_weight: float
-    modalities_: dict[str, np.ndarray]
-    net_: Any
-    _target_kind: str
-    _mean_contributions: np.ndarray
-    _validate_input: Any
-    _decisions: Any
-    _model: Any
-    predict: Any
-    part_names_: list[str]
-
-    def contributions(self, X):
-        """Say what each part adds to the logits of each row.
-
-        A part's contribution is counted from its mean over the training rows, so that 0 means
-        "as usual"; the baseline is the mean logit of the training rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Vectors in the columns of fit.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_parts + 1, n_outputs)
-            Contributions of the parts of `part_names_`, the baseline last. Their sum over
-            the parts is `decision_function`, but for labels that had one value in fit. With two
-            classes there is one output, that of the second.
-        """
-        check_is_fitted(self)
-        added = self._contributions(self._validate_input(X))
-        centred = added - self._mean_contributions
-        # the bias, the last one, is the same in every row; the baseline is it and all the means
-        centred[:, -1] = self._mean_contributions.sum(axis=0)
-        return centred / getattr(self, "temperatures_", 1.0)
-
-    def modality_importance(self, X, y, *, scoring=None, n_repeats=5, random_state=None):
-        """Measure how much a score falls when a modality is shuffled among the rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Vectors in the columns of fit, best of rows that were not trained on.
-        y : array-like of shape (n_rows,) or (n_rows, n_labels)
-            Targets.
-        scoring : str, callable or None, default=None
-            Score, as in scikit-learn; None is "average_precision", or "neg_log_loss" of several
-            classes.
-        n_repeats : int, default=5
-            Shuffles of each modality.
-        random_state : int, RandomState instance or None, default=None
-            Source of the shuffles.
-
-        Returns
-        -------
-        Bunch
-            `modalities`, names; `importances_mean` and `importances_std` of shape
-            (n_modalities,); `importances` of shape (n_modalities, n_repeats); `score`, the score
-            of X as it is.
-        """
-        check_is_fitted(self)
-        if scoring is None:
-            several = self._target_kind == "multiclass"
-            scoring = "neg_log_loss" if several else "average_precision"
-        X = self._validate_input(X)
-        # the names of X were checked just now; its shuffled copies are arrays, scored as such
-        model = ScoredModel(self._decisions(), self._model().logits)
-        with no_values_in_errors():
-            return permute_modalities(
-                model, self.modalities_, X, y, scoring, n_repeats, random_state
-            )
-
-    def score(self, X, y, sample_weight=None):
-        """Accuracy, of labels the share of rows with all of them right.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Vectors in the columns of fit.
-        y : array-like of shape (n_rows,) or (n_rows, n_labels)
-            Classes or labels.
-        sample_weight : array-like of shape (n_rows,) or None, default=None
-            Weights of rows.
-
-        Returns
-        -------
-        float
-            The accuracy.
-        """
-        with no_values_in_errors():
-            return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
-
-    def mutual_information(self, X):
-        """Estimate how much the shared part tells of the specific ones.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Vectors in the columns of fit; a hundred rows or more give a steady estimate.
-
-        Returns
-        -------
-        float
-            Bound of I([S_A, S_B]; S_C) in nats by `mi_estimator`, averaged over the nets. It is a
-            bound as far as the critic fits, and needs `mi_weight` > 0 in fit, which trains the
-            critic.
-        """
-        check_is_fitted(self)
-        if self.fusion != "disentangled":
-            raise ValueError(
-                f"mutual_information needs fusion='disentangled'; fusion={self.fusion!r} presses "
-                "no parts apart."
-            )
-        if self.mi_weight == 0:
-            raise ValueError(
-                "mutual_information needs the critic, which mi_weight=0 leaves untrained; fit with "
-                "a small positive mi_weight such as 1e-6 to measure without steering."
-            )
-        X = self._validate_input(X)
-        batches = list(self._model().parts(X))
-        parts = [_concatenate(members) for members in zip(*batches, strict=True)]
-        with torch.inference_mode():
-            return float(self.net_.module_.mutual_information(parts).mean())
-
-    def _contributions(self, X: np.ndarray) -> np.ndarray:
-        """Raw contributions (n, n_parts + 1, n_outputs), the bias last."""
-        return self._model().contributions(X, self.part_names_[:-1])
+from .._nn.fusion import FusionParts
+from ._model import BlockScaler, Decisions, FusedModel, LinearPart
 
 
-def _concatenate(batches: tuple[FusionParts, ...]) -> FusionParts:
-    specific = [torch.cat(vectors) for vectors in zip(*(b.specific for b in batches), strict=True)]
-    return FusionParts(specific, torch.cat([cast(torch.Tensor, b.shared) for b in batches]))
+def mutual_information(model: FusedModel, X: np.ndarray) -> float:
+    """Bound of I([S_A, S_B]; S_C) in nats, averaged over the members of the net."""
+    members = zip(*model.parts(X), strict=True)
+    parts = [
+        FusionParts(
+            [torch.cat(own) for own in zip(*(batch.specific for batch in batches), strict=True)],
+            torch.cat([cast(Tensor, batch.shared) for batch in batches]),
+        )
+        for batches in members
+    ]
+    with torch.inference_mode():
+        return float(model.module.mutual_information(parts).mean())
+
+
+class ScoredModel(ClassifierMixin, BaseEstimator):
+    """Decisions on ``logits(X)`` as the estimator that scikit-learn's scorers ask for."""
+
+    def __init__(self, decisions: Decisions, thresholds: np.ndarray, logits):
+        self.decisions = decisions
+        self.thresholds = thresholds
+        self.logits = logits
+
+    @property
+    def classes_(self):
+        """Return the classes."""
+        return self.decisions.classes
+
+    def fit(self, X, y):
+        """Refuse; scikit-learn recognises estimators by this method."""
+        raise NotImplementedError("The classifier that owns the net fits it.")
+
+    def decision_function(self, X):
+        """Logits in scikit-learn's shape."""
+        return self.decisions.logits(self.logits(X))
+
+    def predict_proba(self, X):
+        """Probabilities in scikit-learn's shape."""
+        return self.decisions.probabilities(self.logits(X))
+
+    def predict(self, X):
+        """Classes, or a 0/1 matrix."""
+        return self.decisions.predict(self.logits(X), self.thresholds)
+
+
+def modality_importance(
+    model: ScoredModel, modalities, X: np.ndarray, y, scoring, n_repeats: int, random_state
+) -> Bunch:
+    """Fall of a score when the rows of one modality are shuffled as a whole, absences included."""
+    rng = check_random_state(random_state)
+    score = check_scoring(model, scoring)
+    whole = score(model, X, y)
+    falls = np.empty((len(modalities), n_repeats))
+    for position, block in enumerate(modalities.values()):
+        for repeat in range(n_repeats):
+            shuffled = X.copy()
+            shuffled[:, block] = X[rng.permutation(len(X))][:, block]
+            falls[position, repeat] = whole - score(model, shuffled, y)
+    return Bunch(
+        modalities=list(modalities),
+        importances_mean=falls.mean(axis=1),
+        importances_std=falls.std(axis=1),
+        importances=falls,
+        score=whole,
+    )
+
+
+def differentiable_logits(classifier, X: Tensor) -> Tensor:
+    """Logits over the temperatures, before isotonic calibration, as torch can differentiate them.
+
+    Parameters
+    ----------
+    classifier : MEDFuseClassifier
+        Fitted classifier.
+    X : float64 Tensor of shape (n_rows, n_features)
+        Vectors in the columns of fit; NaN where a modality is absent.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_outputs)
+        Logits of the labels, of the classes, or of the second of two classes.
+    """
+    module, scaler, linear, weight = classifier._model
+    parameter = next(module.parameters())
+    present = torch.from_numpy(scaler.presence(X.detach().cpu().numpy()))
+    scaled = (X - X.new_tensor(scaler.mean)) / X.new_tensor(scaler.scale)
+    parts = module.forward_parts(
+        _blocks(scaler, scaled.to(parameter)), present.to(parameter.device)
+    )
+    logits = module.forward_logits(parts).mean(dim=0).to(X)
+    if linear is not None:
+        own = _linear_logits(linear, scaler, scaled, present)
+        logits = (1 - weight) * logits + weight * own
+    temperatures = classifier._decisions.temperatures
+    return logits if temperatures is None else logits / X.new_tensor(temperatures)
+
+
+def _blocks(scaler: BlockScaler, scaled: Tensor) -> list[Tensor]:
+    blocks = []
+    for name, columns in scaler.columns.items():
+        block = scaled[:, torch.from_numpy(columns).to(scaled.device)]
+        count = scaler.n_tokens[name]
+        blocks.append(block.unflatten(1, (count, -1)) if count else block)
+    return blocks
+
+
+def _linear_logits(
+    linear: LinearPart, scaler: BlockScaler, scaled: Tensor, present: Tensor
+) -> Tensor:
+    """Logits as those of `LinearPart.logits`."""
+    coef = scaled.new_tensor(linear.coef)
+    absence = (~present).to(scaled)
+    logits = scaled.new_tensor(linear.intercept) + absence @ coef[scaled.shape[1] :]
+    for columns in scaler.columns.values():
+        place = torch.from_numpy(columns).to(scaled.device)
+        block = torch.where(scaled[:, place].isnan(), 0.0, scaled[:, place])
+        logits = logits + block @ coef[place] / np.sqrt(len(columns))
+    return logits

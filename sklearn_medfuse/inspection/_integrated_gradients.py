@@ -12,7 +12,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from ..fusion import MEDFuseClassifier
-from ..fusion._differentiable import differentiable_logits
+from ..fusion._insight import differentiable_logits
 from ..notes import LLMNoteEncoder
 from ..notes._language_model.gradients import Placed, TokenWindows
 from ._note_attributions import Span

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from .._nn.lab_batch import LabBatch
+from .._nn.masked_autoencoder import LabBatch
 
 # Beyond this many standard deviations a value grows by its logarithm only.
 _LINEAR_RANGE = 4.0

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from .._device_memory import rows_of_prediction
-from .._nn.lab_batch import LabBatch
-from .._nn.masked_autoencoder import MaskedLabAutoencoder
+from .._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder
 from ._lab_cells import LabCells, LabScale
 
 Result = TypeVar("Result")

@@ -15,8 +15,7 @@ from .._checkpoint import Checkpoint, load_optimizer
 from .._device_memory import FittingRows, rows_of_prediction, rows_of_training
 from .._generators import random_state, set_random_state
 from .._nn.factor_model import FactorModel, LabPrior
-from .._nn.lab_batch import LabBatch, random_masking
-from .._nn.masked_autoencoder import MaskedLabAutoencoder
+from .._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
 from .._training import WARM_UP, BestWeights, progress_bar
 from ._lab_cells import LabCells
 from ._pretrained import LabStart

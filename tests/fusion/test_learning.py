@@ -7,10 +7,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from sklearn_medfuse import MEDFuseClassifier
+from sklearn_medfuse._nn.fusion import drop_modalities
 from sklearn_medfuse._nn.losses import LOSSES, asymmetric_loss, focal_loss, log_loss
-from sklearn_medfuse._nn.modality_dropout import drop_modalities
-from sklearn_medfuse.fusion._targets import Targets
-from sklearn_medfuse.fusion._weights import cell_weights
+from sklearn_medfuse.fusion._rows import cell_weights
 from sklearn_medfuse.metrics import get_scorer
 
 FUSIONS = ["disentangled", "concat", "late", "kronecker", "labs", "notes"]
@@ -44,7 +43,7 @@ def y(X):
     return (X[:, [0, 4]] > 0).astype(int)
 
 
-# fusions
+# Fusions
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -105,7 +104,7 @@ def test_every_bound_steers(estimator):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 7))
     y = (X[:, [0, 4]] > 0).astype(int)
-    options = {"mi_estimator": estimator, "max_epochs": 15, "batch_size": 64, "critic_steps": 2}
+    options = {"mi_estimator": estimator, "max_epochs": 8, "batch_size": 64, "critic_steps": 2}
     free, held = (
         make(mi_weight=weight, precision="float32", **options).fit(X, y).mutual_information(X)
         for weight in (1e-9, 30.0)
@@ -121,7 +120,7 @@ def test_more_steps_of_the_critic_tell_more(X, y):
     assert many != few
 
 
-# weights
+# Weights
 
 
 def test_weights_are_repeated_rows_of_labels(X, y):
@@ -147,11 +146,16 @@ def test_weights_of_zero_or_less_are_refused(X, y):
         make().fit(X, y, sample_weight=np.r_[-1, np.ones(59)])
 
 
+def weigh(y, class_weight, observed=None):
+    """Weights of labels, without any of rows."""
+    labels = "multilabel-indicator"
+    return cell_weights(labels, np.arange(2), y, observed, np.ones(len(y)), class_weight)
+
+
 def test_balanced_labels_weigh_their_positives_and_negatives_alike():
     rng = np.random.default_rng(0)
     y = (rng.random((200, 2)) < [0.1, 0.4]).astype(int)
-    targets, encoded = Targets.fit(y)
-    weight = cell_weights(targets, encoded, None, np.ones(200), "balanced")
+    weight = weigh(y, "balanced")
     for label in range(2):
         positive = y[:, label] == 1
         assert weight[positive, label].sum() == pytest.approx(weight[~positive, label].sum())
@@ -160,17 +164,12 @@ def test_balanced_labels_weigh_their_positives_and_negatives_alike():
 
 def test_class_weights_by_label_and_for_all():
     y = np.array([[0, 1], [1, 0], [1, 1], [0, 0]])
-    targets, encoded = Targets.fit(y)
-
-    def weigh(class_weight):
-        return cell_weights(targets, encoded, None, np.ones(4), class_weight)
-
-    by_label = weigh([{0: 1, 1: 3}, {0: 1, 1: 1}])
+    by_label = weigh(y, [{0: 1, 1: 3}, {0: 1, 1: 1}])
     np.testing.assert_allclose(by_label[1, 0] / by_label[0, 0], 3)
     np.testing.assert_allclose(by_label[0, 1], by_label[1, 1])
-    np.testing.assert_allclose(weigh({0: 1, 1: 3}), weigh([{0: 1, 1: 3}] * 2))
+    np.testing.assert_allclose(weigh(y, {0: 1, 1: 3}), weigh(y, [{0: 1, 1: 3}] * 2))
     with pytest.raises(ValueError, match="list of 1 dicts"):
-        weigh([{0: 1, 1: 3}])
+        weigh(y, [{0: 1, 1: 3}])
 
 
 def test_balanced_weights_raise_the_probability_of_a_rare_label(X):
@@ -179,7 +178,7 @@ def test_balanced_weights_raise_the_probability_of_a_rare_label(X):
     assert balanced[:, 0].mean() > plain[:, 0].mean() + 0.1
 
 
-# missing labels
+# Missing labels
 
 
 @pytest.mark.parametrize("form", ["array", "frame", "nullable"])
@@ -191,7 +190,7 @@ def test_a_missing_label_counts_neither_as_0_nor_as_1(X, y, form):
     if form == "nullable":
         holes = pd.DataFrame(holes, columns=["CHF", "COPD"]).astype("Int64")
     model = make(max_epochs=40).fit(X, holes)
-    # the truth of the rows with a hole is predicted as well as that of others
+    # The truth of the rows with a hole is predicted as well as that of others
     assert roc_auc_score(y[::3, 0], model.predict_proba(X[::3])[:, 0]) > 0.9
 
 
@@ -199,11 +198,8 @@ def test_a_missing_label_counts_neither_as_0_nor_as_1(X, y, form):
 def test_what_stands_under_a_missing_label_does_not_matter(y, class_weight):
     observed = np.ones(y.shape, dtype=bool)
     observed[::3, 0] = False
-    weights = []
-    for value in (0.0, 1.0):
-        targets, encoded = Targets.fit(np.where(observed, y, value), observed)
-        weights.append(cell_weights(targets, encoded, observed, np.ones(60), class_weight))
-        np.testing.assert_array_equal(np.isnan(targets.constant), True)
+    filled = (np.where(observed, y, value) for value in (0.0, 1.0))
+    weights = [weigh(each, class_weight, observed) for each in filled]
     np.testing.assert_allclose(*weights)
     np.testing.assert_array_equal(weights[0] > 0, observed)
 
@@ -215,7 +211,7 @@ def test_a_label_that_nobody_has_is_refused(X, y):
         make().fit(X, holes)
 
 
-# losses
+# Losses
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -242,11 +238,11 @@ def test_every_loss_learns(X, y, loss):
 
 
 def test_the_loss_of_labels_is_not_one_of_classes(X, y):
-    with pytest.raises(ValueError, match="loss='asymmetric' is one of labels"):
+    with pytest.raises(ValueError, match="loss='asymmetric' needs labels"):
         make(loss="asymmetric").fit(X, y.sum(axis=1))
 
 
-# early stopping on a score
+# Early stopping on a score
 
 
 @pytest.mark.parametrize("scoring", ["roc_auc", get_scorer("macro_auprc")])
@@ -262,7 +258,7 @@ def test_early_stopping_keeps_the_epoch_of_the_best_score(scoring):
     assert not hasattr(model.set_params(scoring="loss").fit(X, y), "validation_scores_")
 
 
-# modality dropout
+# Modality dropout
 
 
 def test_modality_dropout_never_takes_the_last_modality():
@@ -291,13 +287,13 @@ def test_modality_dropout_readies_for_absence():
     assert scores[1] > scores[0] - 0.01
 
 
-# tokens
+# Tokens
 
 
 def test_tokens_are_read_and_absent_ones_are_not():
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(500, 6, 3))
-    # the label is in whichever token stands out; its place is another one in every row
+    # The label is in whichever token stands out; its place is another one in every row
     y = rng.integers(0, 2, size=(500, 2))
     place = rng.integers(0, 4, size=500)
     tokens[np.arange(500), place, 0] = 8
@@ -316,7 +312,7 @@ def test_tokens_are_read_and_absent_ones_are_not():
     assert np.isfinite(model.predict_proba(np.full((1, 20), np.nan))).all()
 
 
-# precision
+# Precision
 
 
 def test_mixed_precision_is_close_to_single(X, y):

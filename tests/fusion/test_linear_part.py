@@ -8,8 +8,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse.fusion._mixing import choose_linear_weight
-from sklearn_medfuse.fusion._targets import Targets
+from sklearn_medfuse.fusion._model import best_linear_weight
 
 SMALL = {
     "modalities": {"labs": 3, "notes": 4},
@@ -87,7 +86,7 @@ def test_a_label_that_is_missing_is_not_learned_from(X, y):
     y[60:, 1] = np.nan
     found = linear_logits(make(), X, y)
     expected = linear_logits(make(), X[:60], y[:60].astype(int))
-    # scaled by other rows, but learned from the same ones
+    # Scaled by other rows, but learned from the same ones
     assert np.corrcoef(found[:60, 1], expected[:, 1])[0, 1] > 0.98
 
 
@@ -126,7 +125,7 @@ def test_the_best_weight_is_found_where_one_part_knows(X):
     X = rng.normal(size=(300, 7))
     linear = (X[:, 0] + 0.3 * rng.normal(size=300) > 0).astype(int)
     options = {"linear_weight": "auto", "linear_C": 10.0, "decision_folds": 2}
-    # a net of one step knows nothing, the regression all
+    # A net of one step knows nothing, the regression all
     assert make(**options).fit(X, linear).linear_weight_ == pytest.approx(1.0, abs=0.1)
     product = (X[:, 0] * X[:, 1] > 0).astype(int)
     learned = make(**options, max_epochs=20, dropout=0.0, batch_size=32, learning_rate=5e-3)
@@ -160,8 +159,8 @@ def test_temperatures_do_not_sway_the_weight():
     rng = np.random.default_rng(3)
     signal, noise = rng.normal(size=(2, 4000, 1))
     y = (rng.random((4000, 1)) < 1 / (1 + np.exp(-2 * signal))).astype(float)
-    targets, weight = Targets("multilabel-indicator", np.array([0]), np.array([np.nan])), y * 0 + 1
-    share = choose_linear_weight(targets, 5 * signal, 5 * (signal + noise), y, weight)
+    labels, weight = "multilabel-indicator", np.ones(y.shape)
+    share = best_linear_weight(labels, 5 * signal, 5 * (signal + noise), y, weight)
     assert share < 0.15
-    halves = choose_linear_weight(targets, signal + 0.5 * noise, signal - 0.5 * noise, y, weight)
+    halves = best_linear_weight(labels, signal + 0.5 * noise, signal - 0.5 * noise, y, weight)
     assert halves == pytest.approx(0.5, abs=0.1)

@@ -90,7 +90,7 @@ def test_a_grid_fits_the_encoders_once_per_fold(pipe, data, folder, n_jobs):
         refit=False,
         n_jobs=n_jobs,
         error_score="raise",
-        # with two workers, a fold's first candidates may meet before one of them is written
+        # With two workers, a fold's first candidates may meet before one of them is written
         pre_dispatch=1 if n_jobs == 2 else "2*n_jobs",
     )
     search.fit(X, y, groups=groups)

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
-from sklearn_medfuse.fusion._differentiable import differentiable_logits
+from sklearn_medfuse.fusion._insight import differentiable_logits
 from sklearn_medfuse.inspection import deletion_curve, note_attributions
 from sklearn_medfuse.inspection._note_attributions import split_units, without_units
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from sklearn_medfuse._nn.attention import AttentionBlock, masked_mean
 from sklearn_medfuse._nn.chunk_pooling import ChunkAttention, pool_chunks, pool_tokens
 
 
@@ -55,12 +54,6 @@ def test_large_scores_do_not_overflow(attention):
     assert attention(torch.randn(6, 2), torch.tensor([0, 0, 0, 1, 1, 1]), 2).isfinite().all()
 
 
-def test_mean_of_nothing_is_zero():
-    assert masked_mean(torch.ones(1, 2, 3), torch.zeros(1, 2, dtype=torch.bool)).tolist() == [
-        [0.0, 0.0, 0.0]
-    ]
-
-
 @pytest.mark.parametrize("how", ["mean", "weighted", "max"])
 def test_each_note_is_pooled_for_itself(how):
     chunks = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
@@ -78,15 +71,3 @@ def test_one_chunk_is_the_note(how):
     chunk = torch.tensor([[1.0, -2.0]])
     note = pool_chunks(chunk, torch.tensor([0]), 1, torch.tensor([7.0]), how)
     torch.testing.assert_close(note, chunk)
-
-
-def test_attention_ignores_what_is_not_visible():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        block = AttentionBlock(8, 2, 0.0).eval()
-        x = torch.randn(2, 3, 8)
-    visible = torch.tensor([[True, True, False], [True, False, False]])
-    changed = x.masked_fill(~visible[..., None], 50.0)
-    torch.testing.assert_close(
-        block(changed, visible=visible)[visible], block(x, visible=visible)[visible]
-    )

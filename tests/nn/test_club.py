@@ -17,12 +17,12 @@ def seeded():
         yield
 
 
-def correlated_gaussians(correlation, n=2000, dim=2):
+def correlated_gaussians(correlation, n=1000, dim=2):
     x, noise = torch.randn(2, n, dim)
     return x, correlation * x + math.sqrt(1 - correlation**2) * noise
 
 
-def fitted(x, y, steps=300, bound=VariationalCLUB):
+def fitted(x, y, steps=200, bound=VariationalCLUB):
     club = bound(x.shape[1], y.shape[1], 16)
     optimizer = torch.optim.Adam(club.parameters(), 1e-2)
     for _ in range(steps):
@@ -82,7 +82,7 @@ def test_huge_features_do_not_overflow():
 
 @pytest.mark.parametrize("bound", [VariationalCLUB, SampledCLUB, LeaveOneOut])
 def test_every_bound_is_above_the_truth_and_tracks_it(bound):
-    correlations = [0.0, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8]
+    correlations = [0.0, 0.3, 0.5, 0.65, 0.8]
     truth = np.array([-math.log(1 - correlation**2) for correlation in correlations])
     found = []
     for correlation in correlations:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_medfuse._nn.factor_model import FactorModel, LabPrior
-from sklearn_medfuse._nn.lab_batch import LabBatch
+from sklearn_medfuse._nn.factor_model import FactorModel, LabBatch, LabPrior
 
 N_LABS, N_FACTORS = 5, 2
 
@@ -88,7 +87,7 @@ def batch_of(values):
 
 
 def test_of_gaussian_labs_both_views_say_the_same(prior):
-    # the curve from score to value is the identity
+    # The curve from score to value is the identity
     prior.values_at.copy_(torch.linspace(-3.5, 3.5, 57).expand(N_LABS, -1))
     factors = prior(batch_of([0.1, -0.2]))
     lab = torch.tensor([[2, 4]])
@@ -99,7 +98,7 @@ def test_of_gaussian_labs_both_views_say_the_same(prior):
 
 def test_the_mean_of_a_curved_lab_is_that_of_its_draws(prior):
     prior.values_at.copy_(torch.linspace(-3.5, 3.5, 57).exp().expand(N_LABS, -1))
-    # a hundred rows alike, two hundred draws of each
+    # A hundred rows alike, two hundred draws of each
     factors = prior(LabBatch(*(part.expand(100, -1) for part in batch_of([0.1, -0.2]))))
     lab = torch.tensor([[2, 4]]).expand(100, -1)
     generator = torch.Generator().manual_seed(0)

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_medfuse._nn.lab_batch import LabBatch, random_masking
-from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
+from sklearn_medfuse._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
 
 
 def make_batch(counts, width=None):
@@ -92,7 +91,7 @@ def test_a_lab_of_more_weight_is_hidden_sooner():
         batch, torch.full((4000,), 0.1), torch.Generator().manual_seed(0), weight
     )
     share = torch.bincount(hidden.lab[hidden.measured], minlength=10) / 4000
-    # one cell a row is hidden, and the chances are 3 to 9 times 1
+    # One cell a row is hidden, and the chances are 3 to 9 times 1
     assert share[3] == pytest.approx(3 / 12, abs=0.02)
     assert float(share.sum()) == pytest.approx(1)
 
@@ -130,7 +129,7 @@ def test_loss_and_gradients_never_see_an_unobserved_cell(net, garbage):
         net.zero_grad()
         loss = net(*batches)
         loss.backward()
-        # identity embeddings of padding cells get zero, not NaN
+        # Identity embeddings of padding cells get zero, not NaN
         return [loss.detach()] + [p.grad.clone() for p in net.parameters() if p.grad is not None]
 
     clean = gradients(visible, hidden)

@@ -1,10 +1,28 @@
-"""Dropout with four draws to a random number against its definition."""
+"""The transformer's layers: hidden tokens are ignored, and dropout meets its definition."""
 
 import numpy as np
 import pytest
 import torch
 
-from sklearn_medfuse._nn.dropout import Dropout
+from sklearn_medfuse._nn.attention import AttentionBlock, Dropout, masked_mean
+
+
+def test_attention_ignores_what_is_not_visible():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        block = AttentionBlock(8, 2, 0.0).eval()
+        x = torch.randn(2, 3, 8)
+    visible = torch.tensor([[True, True, False], [True, False, False]])
+    changed = x.masked_fill(~visible[..., None], 50.0)
+    torch.testing.assert_close(
+        block(changed, visible=visible)[visible], block(x, visible=visible)[visible]
+    )
+
+
+def test_mean_of_nothing_is_zero():
+    assert masked_mean(torch.ones(1, 2, 3), torch.zeros(1, 2, dtype=torch.bool)).tolist() == [
+        [0.0, 0.0, 0.0]
+    ]
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.3, 0.9])
@@ -12,7 +30,7 @@ def test_share_and_mean(probability):
     torch.manual_seed(0)
     x = torch.ones(400_001, dtype=torch.float64)
     dropped = Dropout(probability)(x)
-    # five standard errors of a share, and the rounding to 1/65536
+    # Five standard errors of a share, and the rounding to 1/65536
     error = 5 * np.sqrt(probability * (1 - probability) / len(x)) + 1 / 65536
     assert (dropped == 0).double().mean() == pytest.approx(probability, abs=error)
     assert dropped.mean() == pytest.approx(1.0, abs=error / (1 - probability))

@@ -1,44 +1,86 @@
-"""The skorch net that trains the fusion module and, in a step of its own, its critic."""
+"""The skorch net that trains the fusion with L = L_prediction + λ · L_MI."""
 
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
-from skorch.dataset import unpack_data
+from skorch.dataset import Dataset, unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
-from .._device_memory import rows_of_training
+from .._device_memory import FittingRows, rows_of_training
+from .._nn.fusion import drop_modalities, information_loss
 from .._nn.losses import LOSSES
-from .._nn.modality_dropout import drop_modalities
 from .._training import TensorBatches, progress_bar
-from ._batch_parts import BatchPart, divide
+from ._model import ScaledInput
+from ._rows import TrainingRows
 
-# tensors of a batch beside the modalities' blocks, which have names of another form
-NOT_BLOCKS = ("present", "row_weight", "cell_weight")
+# Tensors of a batch beside the modalities' blocks, whose names have another form
+_NOT_BLOCKS = ("present", "row_weight", "cell_weight")
+
+
+def to_dataset(names, scaled: ScaledInput, rows: TrainingRows, dtype: torch.dtype) -> Dataset:
+    """Tensors as the net takes them, a block per modality."""
+    tensors = {
+        f"block of {name}": torch.from_numpy(block).to(dtype)
+        for name, block in zip(names, scaled.blocks, strict=True)
+    }
+    tensors["present"] = torch.from_numpy(scaled.present)
+    tensors["row_weight"] = torch.from_numpy(rows.row_weight).to(dtype)
+    tensors["cell_weight"] = torch.from_numpy(rows.cell_weight).to(dtype)
+    target = torch.from_numpy(rows.y)
+    return Dataset(tensors, target if target.dtype == torch.int64 else target.to(dtype))
+
+
+class BatchPart(NamedTuple):
+    """Some rows of a batch: as many as fit into the device's memory."""
+
+    blocks: list[Tensor]  # A, B, …
+    X: dict[str, Tensor]  # "present", "row_weight" and "cell_weight" of each row
+    y: Tensor
+    share: float  # Of the batch's rows, for means over rows
+    weight_share: Tensor | float  # Of the batch's weight, for weighted means
+
+
+def divide(blocks: list[Tensor], X: dict[str, Tensor], y: Tensor, size: int) -> list[BatchPart]:
+    """Divide a batch into parts of `size` rows at most; the batch itself where it is no larger."""
+    if size >= len(y):
+        return [BatchPart(blocks, X, y, 1.0, 1.0)]
+    weight = X["row_weight"]
+    return [
+        BatchPart(
+            [block[rows] for block in blocks],
+            {name: tensor[rows] for name, tensor in X.items()},
+            y[rows],
+            len(y[rows]) / len(y),
+            weight[rows].sum() / weight.sum(),
+        )
+        for rows in FittingRows.slices(len(y), size)
+    ]
 
 
 class FusionNet(NeuralNet):
-    """Train with  L = L_prediction + mi_weight · L_MI.
+    """Train a `FusionWithCritic` with L = L_prediction + λ · L_MI.
 
     The critic q(S_C | S_A, S_B) is fitted by maximum likelihood on detached features, with its own
-    optimiser, before each step of the main loss.
+    optimiser, before each step of L.
 
     Parameters
     ----------
     *args, **kwargs
-        Of `skorch.NeuralNet`.
+        Parameters of `skorch.NeuralNet`.
     mi_weight : float
-        λ, the weight of the bound of mutual information.
+        λ.
     loss : str
-        Prediction loss, one of `LOSSES`.
+        L_prediction, one of `LOSSES`.
     critic_steps : int
         Steps of the critic before each step of the fusion.
     modality_dropout : float
-        Probability with which a modality is taken for absent in training.
+        Probability with which training treats a modality as absent.
     autocast : bool
-        Compute the forward passes in bfloat16 where torch deems it safe.
+        Whether to compute forward passes in bfloat16 where torch deems it safe.
     critic_optimizer : type
         Optimiser of the critic.
     """
@@ -80,19 +122,19 @@ class FusionNet(NeuralNet):
         return self
 
     def forget_rows(self):
-        """Let go of the rows held out, which are patients' data, once training is done."""
+        """Drop the rows held out, which are patients' data, once training is done."""
         self.train_split = None
         for _, callback in self.callbacks_:
             if isinstance(callback, ValidationScore):
                 callback.score = None
 
     def train_step(self, batch, **fit_params):
-        """Fit the critic on the batch, then the fusion; in parts where the batch does not fit."""
+        """Fit the critic on the batch, then the fusion; in parts where memory is too small."""
         self._set_training(True)
         blocks, X, y = self._unpack(batch)
         if self.modality_dropout > 0:
             X = X | {"present": drop_modalities(X["present"], self.modality_dropout)}
-        # a step that the critic has made is not made again where the fusion's does not fit
+        # If the fusion's step runs out of memory, the critic's steps are not repeated
         self._critic_steps_left = self.critic_steps if self._steers_information() else 0
         result = self._fitting_rows.run(
             len(y), lambda size: self._add_gradients(divide(blocks, X, y, size))
@@ -104,10 +146,10 @@ class FusionNet(NeuralNet):
     def _add_gradients(self, batch: list[BatchPart]) -> dict[str, Tensor]:
         """Fit the critic, and leave the gradient of the main loss at the fusion's parameters.
 
-        NOTE[DIFF]: of a batch in several parts the bound of mutual information is the mean of the
-        parts' own bounds, as its pairs are those of rows that are there together.
+        NOTE[DIFF]: for a batch in several parts, L_MI is the mean of the parts' own bounds, since
+        the bound pairs rows that are in memory together.
         """
-        # of a batch that is whole the critic and the fusion see the same parts
+        # In a batch that is whole, the critic and the fusion see the same S_A, S_B, S_C
         whole = self._forward_parts(batch[0]) if len(batch) == 1 else None
         while self._critic_steps_left:
             self._fit_critic(batch, whole)
@@ -119,17 +161,18 @@ class FusionNet(NeuralNet):
             with self._precision():
                 logits = self.module_.forward_logits(parts)
             logits = _at_least_single(logits)
-            # summed, not averaged: each member learns as it would alone
-            own_losses = [
-                self._prediction_loss(own, part.y, part.X["cell_weight"]) for own in logits
-            ]
-            loss = torch.stack(own_losses).sum() * part.share
-            total = loss
+            # Summed, not averaged: each member learns as it would alone
+            own = [self._prediction_loss(each, part.y, part.X["cell_weight"]) for each in logits]
+            prediction = torch.stack(own).sum() * part.share
+            loss = prediction
             if self._steers_information():
-                information = self._information(parts, part.X["row_weight"])
-                total = loss + self.mi_weight * part.weight_share * information
-            total.backward()
-            losses.append(loss.detach() / len(logits))
+                # L = L_prediction + λ · L_MI
+                with self._precision():
+                    bounds = self.module_.mutual_information(parts, part.X["row_weight"])
+                information = information_loss(bounds, parts[0].shared.shape[1])
+                loss = prediction + self.mi_weight * part.weight_share * information
+            loss.backward()
+            losses.append(prediction.detach() / len(logits))
             predicted.append(logits.detach().mean(dim=0))
         return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(predicted)}
 
@@ -156,7 +199,7 @@ class FusionNet(NeuralNet):
             return self.module_.forward_parts(part.blocks, part.X["present"])
 
     def _fit_critic(self, batch: list[BatchPart], whole) -> None:
-        """Make one step of the critic."""
+        """Make one step of the critic's maximum likelihood."""
         self.critic_optimizer_.zero_grad(set_to_none=True)
         for part in batch:
             parts = whole or self._forward_parts(part)
@@ -164,13 +207,6 @@ class FusionNet(NeuralNet):
                 loss = self.module_.critic_loss(parts, part.X["row_weight"])
             (loss * part.weight_share).backward()
         self.critic_optimizer_.step()
-
-    def _information(self, parts, row_weight: Tensor) -> Tensor:
-        # NOTE[DIFF]: per shared dimension, so that one mi_weight suits any d_model; and a bound
-        # below zero only says that the critic lags behind
-        with self._precision():
-            information = self.module_.mutual_information(parts, row_weight)
-        return information.clamp(min=0.0).sum() / parts[0].shared.shape[1]
 
     def _precision(self):
         """Context of a forward pass."""
@@ -181,7 +217,7 @@ class FusionNet(NeuralNet):
     def _unpack(self, batch) -> tuple[list[Tensor], dict[str, Tensor], Tensor]:
         X, y = unpack_data(batch)
         X, y = to_device(X, self.device), to_device(y, self.device)
-        return [X[name] for name in X if name not in NOT_BLOCKS], X, y
+        return [X[name] for name in X if name not in _NOT_BLOCKS], X, y
 
     def _prediction_loss(self, logits: Tensor, y: Tensor, cell_weight: Tensor) -> Tensor:
         return (LOSSES[self.loss](logits, y) * cell_weight).mean()
@@ -193,23 +229,15 @@ def _at_least_single(logits: Tensor) -> Tensor:
 
 
 class EpochBar(Callback):
-    """Progress bar over epochs, with the losses.
-
-    Parameters
-    ----------
-    verbose : int
-        0 shows nothing.
-    """
+    """Progress bar over epochs, with the losses; silent with verbose=0."""
 
     def __init__(self, verbose):
         self.verbose = verbose
 
     def on_train_begin(self, net, **kwargs):
-        """Open the bar."""
         self.bar_ = progress_bar(net.max_epochs, "fusion", "epoch", self.verbose)
 
     def on_epoch_end(self, net, **kwargs):
-        """Advance it."""
         losses = {
             name: f"{net.history[-1, name]:.4f}"
             for name in ("train_loss", "valid_loss")
@@ -219,23 +247,15 @@ class EpochBar(Callback):
         self.bar_.update()
 
     def on_train_end(self, net, **kwargs):
-        """Close it."""
         self.bar_.close()
 
 
 class ValidationScore(Callback):
-    """Score the rows held out after each epoch.
-
-    Parameters
-    ----------
-    score : callable
-        ``score(module)`` gives a float, greater is better; None scores nothing.
-    """
+    """Score the rows held out after each epoch by ``score(module)``, greater is better."""
 
     def __init__(self, score):
         self.score = score
 
     def on_epoch_end(self, net, **kwargs):
-        """Record the score."""
         if self.score is not None:
             net.history.record("valid_score", float(self.score(net.module_)))

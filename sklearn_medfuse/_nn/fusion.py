@@ -1,0 +1,479 @@
+"""The disentangled transformer of MEDFuse (part 4 of the paper), and three simpler fusions.
+
+With A the labs' vector and B the note's, in the paper's symbols:
+
+    C   = A ⊗ B                                        joint distribution, `KroneckerTokens`
+    S_A = SelfAttn(A),  S_B = SelfAttn(B)              specific to one modality
+    S_C = CrossAttn(query = C, key/value = S_A + S_B)  shared, `DisentangledFusion`
+    h   = [f_A(S_A), S_C, f_B(S_B)]                    f is `SpecificPart`; logits = W h + b
+    L   = L_prediction + λ · L_MI                      L_MI is `information_loss` of vCLUB (club.py)
+
+The code takes any number of modalities. NOTE[DIFF] marks each departure from the paper.
+"""
+
+from itertools import combinations
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from .attention import AttentionBlock, Dropout
+from .club import GaussianCritic, LeaveOneOut, SampledCLUB, VariationalCLUB
+
+
+class FusionParts(NamedTuple):
+    """The parts of h, kept apart, each of shape (n, d_model)."""
+
+    specific: list[Tensor]  # f_A(S_A), f_B(S_B), …; empty in a fusion without them
+    shared: Tensor | None  # S_C; None in a fusion without it
+
+    def vectors(self) -> list[Tensor]:
+        """All parts, the shared one last."""
+        return [*self.specific, *([] if self.shared is None else [self.shared])]
+
+
+class Fusion(nn.Module):
+    """Modalities → parts → logits: what all fusions have in common.
+
+    A subclass adds its layers and makes the parts.
+
+    NOTE[DIFF]: each vector is projected to `n_tokens` tokens, since one vector is too little to
+    attend over. The head is linear, so a logit is its bias plus one contribution per part.
+
+    Parameters
+    ----------
+    widths : list of int
+        Width of each modality's vector, or of each of its tokens.
+    n_outputs : int
+        Number of logits.
+    d_model : int
+        Width of a token.
+    n_heads : int
+        Number of attention heads; divides `d_model`.
+    n_tokens : int
+        Tokens per modality inside the net.
+    rank : int
+        Width of the projections whose Kronecker product is taken.
+    dropout : float
+        Dropout probability, also of the input.
+    n_input_tokens : list of int or None
+        Number of tokens in which each modality comes, 0 for a vector; None means vectors.
+    """
+
+    has_specific = True
+    has_shared = True
+    # Whether a bound of their mutual information keeps specific and shared parts apart
+    has_information = False
+
+    def __init__(
+        self,
+        widths: list[int],
+        n_outputs: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_tokens: int = 4,
+        rank: int = 16,
+        dropout: float = 0.3,
+        n_input_tokens: list[int] | None = None,
+    ):
+        super().__init__()
+        self.d_model, self.n_heads, self.n_tokens, self.rank = d_model, n_heads, n_tokens, rank
+        self.dropout = Dropout(dropout)
+        counts = n_input_tokens or [0] * len(widths)
+        self.modalities = nn.ModuleList(
+            ModalityTokens(width, d_model, n_heads, n_tokens, dropout, count)
+            for width, count in zip(widths, counts, strict=True)
+        )
+        n_parts = self.has_specific * len(widths) + self.has_shared
+        self.head = nn.Linear(n_parts * d_model, n_outputs)
+        self.add_layers()
+
+    def add_layers(self) -> None:
+        """Add the subclass's own layers."""
+        raise NotImplementedError
+
+    def attention(self) -> AttentionBlock:
+        """Make an attention block of the fusion's size."""
+        return AttentionBlock(self.d_model, self.n_heads, self.dropout.probability)
+
+    def self_attentions(self) -> nn.ModuleList:
+        """Make SelfAttn of each modality."""
+        return nn.ModuleList(self.attention() for _ in self.modalities)
+
+    def specific_parts(self) -> nn.ModuleList:
+        """Make f of each modality."""
+        return nn.ModuleList(SpecificPart(self.d_model, self.n_tokens) for _ in self.modalities)
+
+    def forward_tokens(self, blocks: list[Tensor], present: Tensor) -> list[Tensor]:
+        """Tokens (n, n_tokens, d_model) of every modality: A, B, …."""
+        return [
+            modality(block, present[:, m])
+            for m, (modality, block) in enumerate(zip(self.modalities, blocks, strict=True))
+        ]
+
+    def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
+        """Compute the parts.
+
+        Parameters
+        ----------
+        blocks : list of Tensor of shape (n, width) or (n, n_input_tokens, width)
+            One vector, or tokens, per modality. Values of an absent modality and of a token that
+            is NaN are never read.
+        present : bool Tensor of shape (n, n_modalities)
+            False where a row lacks a modality.
+        """
+        raise NotImplementedError
+
+    def forward_head(self, parts: FusionParts) -> Tensor:
+        """Logits (n, n_outputs) of h, the parts side by side."""
+        return self.head(self.dropout(torch.cat(parts.vectors(), dim=1)))
+
+    def forward_contributions(self, parts: FusionParts) -> Tensor:
+        """What each part adds to the logits beside the bias, shape (n_parts, n, n_outputs)."""
+        vectors = parts.vectors()
+        weights = self.head.weight.chunk(len(vectors), dim=1)
+        return torch.stack([v @ weight.T for v, weight in zip(vectors, weights, strict=True)])
+
+
+class DisentangledFusion(Fusion):
+    """The paper's module: what is specific to each modality, and what they share.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fusion = DisentangledFusion([5, 7], n_outputs=3, d_model=8, n_heads=2, n_tokens=2)
+    >>> blocks = [torch.zeros(4, 5), torch.zeros(4, 7)]
+    >>> present = torch.ones(4, 2, dtype=torch.bool)
+    >>> parts = fusion.forward_parts(blocks, present)
+    >>> parts.shared.shape, fusion.forward_head(parts).shape
+    (torch.Size([4, 8]), torch.Size([4, 3]))
+    """
+
+    has_information = True
+
+    def add_layers(self) -> None:
+        """Add self-attention, the Kronecker product, cross-attention and f."""
+        self.self_attention = self.self_attentions()
+        self.kronecker = KroneckerTokens(
+            len(self.modalities), self.d_model, self.n_tokens, self.rank
+        )
+        self.cross_attention = self.attention()
+        self.specific = self.specific_parts()
+        self.norm_shared = nn.LayerNorm(self.d_model)
+
+    def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
+        """f_A(S_A), f_B(S_B), … and S_C."""
+        A = self.forward_tokens(blocks, present)  # one entry per modality: A, B, …
+        S = _each(self.self_attention, A)  # S_A = SelfAttn(A), S_B = SelfAttn(B)
+        C = self.kronecker(A)  # C = A ⊗ B
+        # S_C = CrossAttn(query = C, key/value = S_A + S_B)
+        S_C = self.cross_attention(C, context=self._sum_present(S, present))
+        return FusionParts(_each(self.specific, A, S), self.norm_shared(S_C.mean(dim=1)))
+
+    @staticmethod
+    def _sum_present(S: list[Tensor], present: Tensor) -> Tensor:
+        """S_A + S_B. NOTE[DIFF]: over the modalities that a row has."""
+        stacked = torch.stack(S, dim=1)
+        return (stacked * _counted(present)[:, :, None, None].to(stacked.dtype)).sum(dim=1)
+
+
+class KroneckerFusion(Fusion):
+    """f_A(A), f_B(B) and C = A ⊗ B, without attention and mutual information.
+
+    A tensor fusion (Zadeh et al. 2017, arXiv 1707.07250).
+    """
+
+    def add_layers(self) -> None:
+        """Add the Kronecker product and the dense layers."""
+        self.kronecker = KroneckerTokens(
+            len(self.modalities), self.d_model, self.n_tokens, self.rank
+        )
+        self.specific = self.specific_parts()
+        self.shared = SpecificPart(self.d_model, self.n_tokens)
+
+    def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
+        """f_A(A), f_B(B), … and f(C)."""
+        A = self.forward_tokens(blocks, present)
+        C = self.kronecker(A)
+        return FusionParts(_each(self.specific, A, A), self.shared(C, C))
+
+
+class LateFusion(Fusion):
+    """One net per modality, and the mean of the logits of the modalities that a row has.
+
+    The part of an absent modality is zero; a row without any modality is predicted from the
+    learned tokens of all. With one modality this is the single-modality net.
+    """
+
+    has_shared = False
+
+    def add_layers(self) -> None:
+        """Add self-attention and f."""
+        self.self_attention = self.self_attentions()
+        self.specific = self.specific_parts()
+
+    def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
+        """f_A(S_A), f_B(S_B), …, each divided by the number of modalities that a row has."""
+        A = self.forward_tokens(blocks, present)
+        vectors = _each(self.specific, A, _each(self.self_attention, A))
+        share = _counted(present).to(vectors[0].dtype)
+        share = share / share.sum(dim=1, keepdim=True)
+        return FusionParts([v * share[:, [m]] for m, v in enumerate(vectors)], None)
+
+
+class ConcatFusion(Fusion):
+    """All tokens side by side through one dense layer with a skip connection: one shared part."""
+
+    has_specific = False
+
+    def add_layers(self) -> None:
+        """Add the dense layer."""
+        self.shared = SpecificPart(self.d_model, len(self.modalities) * self.n_tokens)
+
+    def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
+        """The shared vector alone."""
+        tokens = torch.cat(self.forward_tokens(blocks, present), dim=1)
+        return FusionParts([], self.shared(tokens, tokens))
+
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "concat": ConcatFusion,
+    "disentangled": DisentangledFusion,
+    "kronecker": KroneckerFusion,
+    "late": LateFusion,
+}
+MI_ESTIMATORS: dict[str, type[GaussianCritic]] = {
+    "club_sample": SampledCLUB,
+    "l1out": LeaveOneOut,
+    "vclub": VariationalCLUB,
+}
+
+
+class ModalityTokens(nn.Module):
+    """A modality as `n_tokens` tokens: projected, pooled from tokens, or learned where absent.
+
+    With `n_input_tokens` above 0, attention of learned queries pools that many input tokens of
+    `width`; with 0 the input is one vector.
+
+    Examples
+    --------
+    >>> import torch
+    >>> labs = ModalityTokens(5, d_model=8, n_heads=2, n_tokens=3, dropout=0.0)
+    >>> labs(torch.zeros(4, 5), torch.ones(4, dtype=torch.bool)).shape
+    torch.Size([4, 3, 8])
+    >>> notes = ModalityTokens(5, 8, 2, n_tokens=3, dropout=0.0, n_input_tokens=10)
+    >>> notes(torch.zeros(4, 10, 5), torch.ones(4, dtype=torch.bool)).shape
+    torch.Size([4, 3, 8])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        d_model: int,
+        n_heads: int,
+        n_tokens: int,
+        dropout: float,
+        n_input_tokens: int = 0,
+    ):
+        super().__init__()
+        self.n_tokens = n_tokens
+        self.n_input_tokens = n_input_tokens
+        self.dropout = Dropout(dropout)
+        self.absent = nn.Parameter(torch.randn(n_tokens, d_model) * 0.02)
+        if n_input_tokens:
+            self.project = nn.Linear(width, d_model)
+            self.position = nn.Parameter(torch.randn(n_input_tokens, d_model) * 0.02)
+            self.queries = nn.Parameter(torch.randn(n_tokens, d_model) * 0.02)
+            self.pool = AttentionBlock(d_model, n_heads, dropout)
+        else:
+            self.project = nn.Linear(width, n_tokens * d_model)
+
+    def forward(self, block: Tensor, present: Tensor) -> Tensor:
+        """Tokens (n, n_tokens, d_model) of a block, learned ones where `present` (n,) is False."""
+        # The block of an absent modality is NaN, and NaN times zero is NaN: replace it first
+        if self.n_input_tokens:
+            visible = present[:, None] & ~block.isnan().any(dim=2)
+            tokens = self._pool(torch.where(visible[..., None], block, 0.0), visible)
+        else:
+            block = torch.where(present[:, None], block, 0.0)
+            tokens = self.project(self.dropout(block)).unflatten(1, (self.n_tokens, -1))
+        return torch.where(present[:, None, None], tokens, self.absent.to(tokens.dtype))
+
+    def _pool(self, block: Tensor, visible: Tensor) -> Tensor:
+        tokens = self.project(self.dropout(block)) + self.position
+        # Attention needs a key in every row; its result for an absent modality is not used
+        visible = visible | ~visible.any(dim=1, keepdim=True)
+        queries = self.queries.expand(len(block), -1, -1)
+        return self.pool(queries, context=tokens, visible=visible)
+
+
+class KroneckerTokens(nn.Module):
+    """C = A ⊗ B of projections of width `rank`, as tokens.
+
+    NOTE[DIFF]: the product is taken of projections, because that of the full vectors has 25,000
+    entries. With more than two modalities C holds the product of every pair, so its size grows
+    with the square of their number; with one modality it holds the product with itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> joint = KroneckerTokens(3, d_model=8, n_tokens=2, rank=4)
+    >>> joint([torch.zeros(5, 2, 8)] * 3).shape
+    torch.Size([5, 2, 8])
+    """
+
+    def __init__(self, n_modalities: int, d_model: int, n_tokens: int, rank: int):
+        super().__init__()
+        self.pairs = list(combinations(range(n_modalities), 2)) or [(0, 0)]
+        self.n_tokens = n_tokens
+        self.project = nn.ModuleList(
+            nn.Linear(n_tokens * d_model, rank) for _ in range(n_modalities)
+        )
+        self.joint = nn.Linear(len(self.pairs) * rank * rank, n_tokens * d_model)
+
+    def forward(self, tokens: list[Tensor]) -> Tensor:
+        """Tokens (n, n_tokens, d_model) of the product."""
+        vectors = _each(self.project, [t.flatten(1) for t in tokens])
+        products = [
+            torch.einsum("ni,nj->nij", vectors[a], vectors[b]).flatten(1) for a, b in self.pairs
+        ]
+        return self.joint(torch.cat(products, dim=1)).unflatten(1, (self.n_tokens, -1))
+
+
+class SpecificPart(nn.Module):
+    """f: attended tokens through a dense layer, with a skip connection from the tokens."""
+
+    def __init__(self, d_model: int, n_tokens: int):
+        super().__init__()
+        self.dense = nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, d_model), nn.GELU())
+        self.skip = nn.Linear(n_tokens * d_model, d_model)
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        """Part (n, d_model) of tokens and attended tokens, each (n, n_tokens, d_model)."""
+        return self.norm(self.dense(attended.mean(dim=1)) + self.skip(tokens.flatten(1)))
+
+
+class FusionWithCritic(nn.Module):
+    """An ensemble of fusions, each with the critic q(S_C | S_A, S_B) of its mutual information.
+
+    NOTE[DIFF]: the paper trains one net. Members share nothing but the batches; their logits are
+    averaged, so a prediction stays a sum over the parts.
+
+    Parameters
+    ----------
+    n_members : int
+        Number of members.
+    widths, n_outputs, d_model
+        As in `Fusion`.
+    fusion : str
+        One of `FUSIONS`; those without mutual information have no critic.
+    mi_estimator : str
+        One of `MI_ESTIMATORS`.
+    **options : dict
+        Further parameters of `Fusion`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = FusionWithCritic(2, [5, 7], 3, d_model=8, n_heads=2)
+    >>> net([torch.zeros(4, 5), torch.zeros(4, 7)], torch.ones(4, 2, dtype=torch.bool)).shape
+    torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        n_members: int,
+        widths: list[int],
+        n_outputs: int,
+        d_model: int = 64,
+        fusion: str = "disentangled",
+        mi_estimator: str = "vclub",
+        **options,
+    ):
+        super().__init__()
+        members = [FUSIONS[fusion](widths, n_outputs, d_model, **options) for _ in range(n_members)]
+        self.fusion = nn.ModuleList(members)
+        self.critic = nn.ModuleList(
+            MI_ESTIMATORS[mi_estimator](len(widths) * d_model, d_model)
+            for member in members
+            if member.has_information
+        )
+
+    def forward(self, blocks: list[Tensor], present: Tensor) -> Tensor:
+        """Logits averaged over members, shape (n, n_outputs)."""
+        return self.forward_logits(self.forward_parts(blocks, present)).mean(dim=0)
+
+    def forward_parts(self, blocks: list[Tensor], present: Tensor) -> list[FusionParts]:
+        """Parts of every member."""
+        return [member.forward_parts(blocks, present) for member in self._members()]
+
+    def forward_logits(self, parts: list[FusionParts]) -> Tensor:
+        """Logits of every member, shape (n_members, n, n_outputs)."""
+        members = zip(self._members(), parts, strict=True)
+        return torch.stack([member.forward_head(own) for member, own in members])
+
+    def forward_contributions(self, parts: list[FusionParts]) -> tuple[Tensor, Tensor]:
+        """Mean over members of what each part adds, (n_parts, n, n_outputs), and of the bias."""
+        members = list(zip(self._members(), parts, strict=True))
+        added = torch.stack([member.forward_contributions(own) for member, own in members])
+        bias = torch.stack([member.head.bias for member, _ in members])
+        return added.mean(dim=0), bias.mean(dim=0)
+
+    def critic_loss(self, parts: list[FusionParts], weight: Tensor | None = None) -> Tensor:
+        """-log q(S_C | S_A, S_B), summed over members, on detached features."""
+        losses = []
+        for critic, own in zip(self._critics(), parts, strict=True):
+            specific, shared = _specific_and_shared(own)
+            loss = critic.negative_log_likelihood(specific.detach(), shared.detach(), weight)
+            losses.append(loss)
+        return torch.stack(losses).sum()
+
+    def mutual_information(self, parts: list[FusionParts], weight: Tensor | None = None) -> Tensor:
+        """Bound of I([S_A, S_B]; S_C) of every member, in nats, shape (n_members,)."""
+        members = zip(self._critics(), parts, strict=True)
+        return torch.stack([critic(*_specific_and_shared(own), weight) for critic, own in members])
+
+    def _members(self) -> list[Fusion]:
+        return cast(list[Fusion], list(self.fusion))
+
+    def _critics(self) -> list[GaussianCritic]:
+        return cast(list[GaussianCritic], list(self.critic))
+
+
+def information_loss(bounds: Tensor, d_model: int) -> Tensor:
+    """L_MI of L = L_prediction + λ · L_MI, from the members' bounds in nats.
+
+    NOTE[DIFF]: per shared dimension, so that one λ suits any `d_model`; and not below zero, where
+    a bound only shows that the critic lags behind.
+    """
+    return bounds.clamp(min=0.0).sum() / d_model
+
+
+def drop_modalities(present: Tensor, probability: float) -> Tensor:
+    """Modality dropout: take away modalities (n, n_modalities) at random.
+
+    A row that would lose all keeps all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> drop_modalities(torch.tensor([[True, False]]), 0.9)
+    tensor([[ True, False]])
+    """
+    kept = present & (torch.rand(present.shape, device=present.device) >= probability)
+    return torch.where(kept.any(dim=1, keepdim=True), kept, present)
+
+
+def _each(layers: nn.ModuleList, *inputs: list[Tensor]) -> list[Tensor]:
+    """Each modality's layer on that modality's inputs."""
+    return [layer(*own) for layer, *own in zip(layers, *inputs, strict=True)]
+
+
+def _counted(present: Tensor) -> Tensor:
+    """Which modalities count: those that a row has, all of them where it has none."""
+    return present | ~present.any(dim=1, keepdim=True)
+
+
+def _specific_and_shared(parts: FusionParts) -> tuple[Tensor, Tensor]:
+    return torch.cat(parts.specific, dim=1), cast(Tensor, parts.shared)

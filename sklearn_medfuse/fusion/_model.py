@@ -1,0 +1,447 @@
+"""What predicts: inputs scaled once, the net, the linear part, and decisions on logits."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, logit, softmax
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from .._device_memory import in_fitting_batches
+from .._nn.fusion import FusionParts, FusionWithCritic
+from ._rows import TrainingRows
+
+Result = TypeVar("Result")
+
+_PREDICTION_BATCH = 4096
+# The mean of fewer rows would tell what a patient's vector was
+_FEWEST_ROWS = 5
+_TEMPERATURES = (0.05, 20.0)
+_LINEAR_WEIGHTS = np.linspace(0.0, 1.0, 21)
+# Logit of a label that had one value in fit: as sure as a float64 can be short of infinity
+_CERTAIN = np.finfo(np.float64).eps
+
+
+class ScaledInput(NamedTuple):
+    """Standardised rows, which net and linear part both read."""
+
+    blocks: list[np.ndarray]  # One per modality, (n, width) or (n, n_tokens, width); NaN if absent
+    present: np.ndarray  # bool (n, n_modalities): False where a row lacks a modality
+
+    def take(self, rows) -> "ScaledInput":
+        """Some of the rows."""
+        return ScaledInput([block[rows] for block in self.blocks], self.present[rows])
+
+
+class BlockScaler(NamedTuple):
+    """Splits X into standardised blocks and finds absent modalities.
+
+    Mean and scale are 0 and 1 where fewer than five rows have the modality.
+    """
+
+    columns: dict[str, np.ndarray]  # Of each modality
+    n_tokens: dict[str, int]  # Of each modality; 0 for a vector
+    mean: np.ndarray  # (n_features,): over the rows, and tokens, that have the modality
+    scale: np.ndarray  # (n_features,): standard deviation likewise; 1 for a constant column
+
+    @classmethod
+    def fit(cls, columns, n_tokens, X, weight, input_scaling: str | dict = "column"):
+        """Learn mean and scale from the rows that have a modality, by the rows' weights.
+
+        `input_scaling`, for all modalities or by name, is "column", or "block" for one scale of
+        all columns, the root of their mean variance.
+        """
+        by_name = input_scaling if isinstance(input_scaling, dict) else {}
+        default = "column" if isinstance(input_scaling, dict) else input_scaling
+        mean, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        for name, block in columns.items():
+            repeats = max(1, n_tokens[name])
+            # One row per token: tokens of a modality are scaled alike, wherever they stand
+            values = X[:, block].reshape(len(X) * repeats, -1)
+            there = ~np.isnan(values).any(axis=1)
+            if there.reshape(len(X), repeats).any(axis=1).sum() < _FEWEST_ROWS:
+                continue
+            weights = np.repeat(weight, repeats)[there]
+            centre = np.average(values[there], axis=0, weights=weights)
+            variance = np.average((values[there] - centre) ** 2, axis=0, weights=weights)
+            if by_name.get(name, default) == "block":
+                variance = np.full_like(variance, variance.mean())
+            deviation = np.sqrt(variance)
+            constant = deviation <= 1e-10 * np.abs(centre)
+            deviation = np.where(constant | (deviation == 0), 1.0, deviation)
+            mean[block], scale[block] = np.tile(centre, repeats), np.tile(deviation, repeats)
+        return cls(columns, n_tokens, mean, scale)
+
+    def transform(self, X: np.ndarray) -> ScaledInput:
+        """Standardise rows (n, n_features)."""
+        present = self.presence(X)
+        scaled = (X - self.mean) / self.scale
+        blocks = []
+        for name, block in self.columns.items():
+            count = self.n_tokens[name]
+            shape = (len(X), count, len(block) // count) if count else (len(X), len(block))
+            blocks.append(scaled[:, block].reshape(shape))
+        return ScaledInput(blocks, present)
+
+    def presence(self, X: np.ndarray) -> np.ndarray:
+        """Which rows have which modality (n, n_modalities).
+
+        A modality is absent where its whole block is NaN; a vector or token that is NaN in part is
+        an error.
+        """
+        missing = np.isnan(X)
+        present = np.ones((len(X), len(self.columns)), dtype=bool)
+        for position, (name, block) in enumerate(self.columns.items()):
+            width = len(block) // max(1, self.n_tokens[name])
+            share = missing[:, block].reshape(len(X), -1, width).mean(axis=2)
+            partial = ((share > 0) & (share < 1)).any(axis=1)
+            if partial.any():
+                raise ValueError(
+                    f"{partial.sum()} rows of X, first at position {np.flatnonzero(partial)[0]}, "
+                    f"have NaN in some but not all of the {width} columns of the modality {name!r}"
+                    f"{' in a token' if self.n_tokens[name] else ''}. A modality, or a token of "
+                    "it, is absent when its whole block is NaN; MaskedLabEncoder takes single "
+                    "missing values. If several modalities ended up in this block, give "
+                    "modalities={'labs': n_columns, 'notes': n_columns}, or let the "
+                    "ColumnTransformer return a DataFrame with set_output(transform='pandas'), "
+                    "whose prefixes name the modalities."
+                )
+            present[:, position] = (share == 0).any(axis=1)
+        return present
+
+
+class LinearPart(NamedTuple):
+    """Penalised logistic regressions, one on each modality.
+
+    A logit is the usual one plus what each modality, taken alone, adds to it. NOTE[DIFF]: the
+    paper has no such part. A net that learns from a thousand stays and linear models of the same
+    vectors err in different ways, so the mean of their logits errs less than either. Separate
+    regressions rank and calibrate better on real stays than one on all modalities, as the
+    modalities do not compete for the penalty.
+    """
+
+    coef: np.ndarray  # (n_features + n_modalities, n_outputs), of the columns of `_regressors`
+    intercept: np.ndarray  # (n_outputs,): the usual logits
+
+    @classmethod
+    def fit(
+        cls, scaler: BlockScaler, scaled: ScaledInput, rows: TrainingRows, n_outputs: int, C: float
+    ) -> "LinearPart":
+        """Fit by maximum likelihood with penalty ||coef||² / (2 C), modality by modality."""
+        Z = _regressors(scaler, scaled)
+        usual = _usual_logits(rows, n_outputs)
+        coef, intercept = np.zeros((Z.shape[1], n_outputs)), usual.copy()
+        fit = _fit_classes if rows.y.ndim == 1 else _fit_labels
+        for columns in _regressors_of(scaler).values():
+            coef[columns], own = fit(Z[:, columns], rows, usual, C)
+            intercept += own - usual
+        return cls(coef, intercept)
+
+    def logits(self, scaler: BlockScaler, scaled: ScaledInput) -> np.ndarray:
+        """Logits (n, n_outputs)."""
+        return _regressors(scaler, scaled) @ self.coef + self.intercept
+
+    def contributions(self, scaler: BlockScaler, scaled: ScaledInput) -> dict[str, np.ndarray]:
+        """What each modality adds to the logits (n, n_outputs) beside the intercept."""
+        Z = _regressors(scaler, scaled)
+        return {
+            name: Z[:, columns] @ self.coef[columns]
+            for name, columns in _regressors_of(scaler).items()
+        }
+
+
+def _regressors(scaler: BlockScaler, scaled: ScaledInput) -> np.ndarray:
+    """Standardised columns in the order of X, 0 where absent, then flags of absence."""
+    n_rows, n_features = len(scaled.present), len(scaler.mean)
+    Z = np.zeros((n_rows, n_features + len(scaled.blocks)))
+    for block, columns in zip(scaled.blocks, scaler.columns.values(), strict=True):
+        # The root lets one C suit a modality of ten columns and one of a thousand
+        Z[:, columns] = np.nan_to_num(block.reshape(n_rows, -1)) / np.sqrt(len(columns))
+    Z[:, n_features:] = ~scaled.present
+    return Z
+
+
+def _regressors_of(scaler: BlockScaler) -> dict[str, np.ndarray]:
+    """Columns of each modality and of its absence in `_regressors`."""
+    return {
+        name: np.append(block, len(scaler.mean) + m)
+        for m, (name, block) in enumerate(scaler.columns.items())
+    }
+
+
+def _usual_logits(rows: TrainingRows, n_outputs: int) -> np.ndarray:
+    """Logits of the outputs' weighted shares; a pseudo-case of each kind keeps them finite."""
+    several = rows.y.ndim == 1
+    hit = np.eye(n_outputs)[rows.y] if several else rows.y
+    weight = np.broadcast_to(rows.cell_weight * rows.unit, hit.shape)
+    share = ((weight * hit).sum(axis=0) + 1) / (weight.sum(axis=0) + (n_outputs if several else 2))
+    return np.log(share) if several else np.log(share / (1 - share))
+
+
+def _fit_labels(Z, rows: TrainingRows, usual, C: float) -> tuple[np.ndarray, np.ndarray]:
+    coef, intercept = np.zeros((Z.shape[1], len(usual))), usual.copy()
+    for j in range(len(usual)):
+        weight = rows.cell_weight[:, j] * rows.unit
+        counted = weight > 0
+        y = rows.y[counted, j]
+        if len(np.unique(y)) == 2:
+            model = _regression(C).fit(Z[counted], y, sample_weight=weight[counted])
+            coef[:, j], intercept[j] = model.coef_[0], model.intercept_[0]
+    return coef, intercept
+
+
+def _fit_classes(Z, rows: TrainingRows, usual, C: float) -> tuple[np.ndarray, np.ndarray]:
+    coef, intercept = np.zeros((Z.shape[1], len(usual))), usual.copy()
+    seen = np.unique(rows.y)
+    if len(seen) < 2:
+        return coef, intercept
+    model = _regression(C).fit(Z, rows.y, sample_weight=rows.cell_weight[:, 0] * rows.unit)
+    if len(seen) == 2:
+        # Of two classes scikit-learn gives the difference only
+        coef[:, seen] = np.outer(model.coef_[0], [-0.5, 0.5])
+        intercept[seen] = model.intercept_[0] * np.array([-0.5, 0.5]) + usual[seen].mean()
+    else:
+        coef[:, seen] = model.coef_.T
+        # Logits of classes are known up to a constant: take that of the usual ones
+        intercept[seen] = model.intercept_ - model.intercept_.mean() + usual[seen].mean()
+    return coef, intercept
+
+
+def _regression(C: float) -> LogisticRegression:
+    return LogisticRegression(C=C, max_iter=1000)
+
+
+class FusedModel(NamedTuple):
+    """From X to logits: (1 - w) · those of the net + w · those of the linear part."""
+
+    module: FusionWithCritic
+    scaler: BlockScaler
+    linear: LinearPart | None
+    weight: float  # w, from 0 to 1
+
+    def logits(self, X: np.ndarray) -> np.ndarray:
+        """Logits (n, n_outputs)."""
+        return self.mix(*self.both_logits(X))
+
+    def both_logits(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits of the net, averaged over its members, and of the linear part, if any."""
+        scaled = self.scaler.transform(X)
+        forward = self.module.forward_logits
+        batches = list(self._run(scaled, lambda parts: forward(parts).mean(dim=0).cpu().numpy()))
+        linear = None if self.linear is None else self.linear.logits(self.scaler, scaled)
+        return np.concatenate(batches), linear
+
+    def mix(self, deep: np.ndarray, linear: np.ndarray | None) -> np.ndarray:
+        """(1 - w) · net + w · linear part."""
+        return deep if linear is None else (1 - self.weight) * deep + self.weight * linear
+
+    def parts(self, X: np.ndarray) -> Iterator[list[FusionParts]]:
+        """Yield the parts of every member of the net, a batch of rows at a time."""
+        return self._run(self.scaler.transform(X), lambda parts: parts)
+
+    def contributions(self, X: np.ndarray, part_names: list[str]) -> np.ndarray:
+        """What each part adds to the logits, (n, n_parts + 1, n_outputs), the bias last.
+
+        The linear part's share of a modality counts with what is specific to it, or with the only
+        part of a fusion that has no specific ones.
+        """
+
+        def contribute(parts):
+            added, bias = self.module.forward_contributions(parts)
+            whole = torch.cat([added, bias.expand(1, *added.shape[1:])])
+            return whole.transpose(0, 1).cpu().numpy()
+
+        scaled = self.scaler.transform(X)
+        total = np.concatenate(list(self._run(scaled, contribute)))
+        if self.linear is None:
+            return total
+        total *= 1 - self.weight
+        for name, own in self.linear.contributions(self.scaler, scaled).items():
+            place = part_names.index(name) if name in part_names else 0
+            total[:, place] += self.weight * own
+        total[:, -1] += self.weight * self.linear.intercept
+        return total
+
+    def _run(
+        self, scaled: ScaledInput, run: Callable[[list[FusionParts]], Result]
+    ) -> Iterator[Result]:
+        parameter = next(self.module.parameters())
+
+        @torch.inference_mode()
+        def run_rows(rows: slice) -> Result:
+            batch = [torch.from_numpy(block[rows]).to(parameter) for block in scaled.blocks]
+            there = torch.from_numpy(scaled.present[rows]).to(parameter.device)
+            return run(self.module.forward_parts(batch, there))
+
+        n_rows = len(scaled.present)
+        return in_fitting_batches(n_rows, _PREDICTION_BATCH, run_rows, parameter.device)
+
+
+class Decisions(NamedTuple):
+    """From logits (n, n_outputs) to scikit-learn's probabilities and classes."""
+
+    kind: str  # "binary", "multiclass" or "multilabel-indicator"
+    classes: np.ndarray  # Label numbers for multi-label targets
+    constant: np.ndarray  # (n_outputs,): 0 or 1 where a label had only that value in fit, else NaN
+    temperatures: np.ndarray | None = None  # (n_outputs,) or (1,): divisors of the logits
+    isotonic: list[np.ndarray] | None = None  # (2, k): steps of each output's regression
+
+    def logits(self, logits: np.ndarray) -> np.ndarray:
+        """Logits over the temperatures, in scikit-learn's shape; certain for constant labels."""
+        logits = self._cooled(logits)
+        if self.kind == "multiclass":
+            return logits
+        certain = logit(np.clip(self.constant, _CERTAIN, 1 - _CERTAIN))
+        logits = np.where(np.isnan(self.constant), logits, certain)
+        return logits[:, 0] if self.kind == "binary" else logits
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities in scikit-learn's shape."""
+        several = self.kind == "multiclass"
+        if self.isotonic is None:
+            logits = self._cooled(logits)
+            if several:
+                return softmax(logits, axis=1)
+            positive = expit(logits)
+        else:
+            columns = [np.interp(logits[:, j], *steps) for j, steps in enumerate(self.isotonic)]
+            positive = np.stack(columns, axis=1)
+            if several:
+                total = positive.sum(axis=1, keepdims=True)
+                share = positive / np.where(total > 0, total, 1)
+                return np.where(total > 0, share, 1 / len(self.classes))
+        positive = np.where(np.isnan(self.constant), positive, self.constant)
+        if self.kind == "multilabel-indicator":
+            return positive
+        if len(self.classes) == 1:
+            return np.ones_like(positive)
+        return np.hstack([1 - positive, positive])
+
+    def predict(self, logits: np.ndarray, thresholds) -> np.ndarray:
+        """Classes, or a 0/1 matrix, where a probability reaches its threshold."""
+        probabilities = self.probabilities(logits)
+        if self.kind == "multilabel-indicator":
+            return (probabilities >= thresholds).astype(np.int64)
+        if self.kind == "binary" and len(self.classes) == 2:
+            return self.classes[(probabilities[:, 1] >= thresholds).astype(np.intp)]
+        return self.classes[probabilities.argmax(axis=1)]
+
+    def calibrated(self, calibration: str | None, logits, y, weight) -> "Decisions":
+        """These decisions with probabilities fitted to rows that were not trained on."""
+        if calibration == "temperature":
+            return self._replace(temperatures=_fit_temperatures(self.kind, logits, y, weight))
+        if calibration == "isotonic":
+            return self._replace(isotonic=_fit_isotonic(self.kind, logits, y, weight))
+        return self
+
+    def tuned_thresholds(self, logits, y, weight, false_negative_cost) -> np.ndarray:
+        """Best threshold of each label, or of the second of two classes."""
+        if self.kind == "multiclass" or len(self.classes) == 1:
+            return np.array([0.5])
+        probabilities = self.probabilities(logits)
+        if self.kind == "binary":
+            probabilities = probabilities[:, [1]]
+        columns = zip(probabilities.T, y.T, weight.T, strict=True)
+        return np.array([tune_threshold(*column, false_negative_cost) for column in columns])
+
+    def _cooled(self, logits: np.ndarray) -> np.ndarray:
+        return logits if self.temperatures is None else logits / self.temperatures
+
+
+def _fit_temperatures(kind: str, logits, y, weight) -> np.ndarray:
+    """Temperature of each label, or one of all classes, by maximum likelihood (Guo et al. 2017).
+
+    It is 1 where a label has only one value.
+    """
+    if kind == "multiclass":
+        return np.array([_best_temperature(kind, logits, y, weight)[0]])
+    return np.array(
+        [
+            _best_temperature(kind, logits[:, [j]], y[:, [j]], weight[:, [j]])[0]
+            if _has_both(y[:, j], weight[:, j])
+            else 1
+            for j in range(logits.shape[1])
+        ],
+        dtype=np.float64,
+    )
+
+
+def _best_temperature(kind: str, logits, y, weight) -> tuple[float, float]:
+    """One temperature of all outputs, and the weighted sum of log losses that it leaves."""
+
+    def loss(log_temperature):
+        z = logits / np.exp(log_temperature)
+        if kind == "multiclass":
+            return -(weight[:, 0] * log_softmax(z, axis=1)[np.arange(len(y)), y]).sum()
+        return (weight * (np.logaddexp(0, z) - y * z)).sum()
+
+    found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
+    return float(np.exp(found.x)), float(found.fun)
+
+
+def _fit_isotonic(kind: str, logits, y, weight) -> list[np.ndarray]:
+    """Steps of an isotonic regression of each output on its logit, as arrays of shape (2, k).
+
+    Probabilities stay 1 / (n + 2) away from 0 and 1, since n rows cannot prove certainty.
+    """
+    steps = []
+    for j in range(logits.shape[1]):
+        hit = (y == j) if kind == "multiclass" else y[:, j]
+        own = weight[:, min(j, weight.shape[1] - 1)]
+        counted = own > 0
+        margin = 1 / (counted.sum() + 2)
+        regression = IsotonicRegression(y_min=margin, y_max=1 - margin, out_of_bounds="clip")
+        regression.fit(logits[counted, j], hit[counted], sample_weight=own[counted])
+        steps.append(np.stack([regression.X_thresholds_, regression.y_thresholds_]))
+    return steps
+
+
+def best_linear_weight(kind: str, deep, linear, y, weight) -> float:
+    """w with which the mean of the logits predicts best, one of 0, 0.05, …, 1.
+
+    Each w is judged by the log loss under its best temperature: otherwise a net that is merely too
+    sure of itself would be mixed away.
+    """
+    losses = [
+        _best_temperature(kind, (1 - w) * deep + w * linear, y, weight)[1] for w in _LINEAR_WEIGHTS
+    ]
+    return float(_LINEAR_WEIGHTS[np.argmin(losses)])
+
+
+def tune_threshold(probability, y, weight, false_negative_cost: float | None = None) -> float:
+    """Probability from which to predict 1 for the greatest F1, or for the least cost if given one.
+
+    It lies halfway between the probabilities of two rows; it is 0.5 where y has only one value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tune_threshold(np.array([0.1, 0.2, 0.3]), np.array([0, 1, 1]), np.ones(3))
+    0.15...
+    """
+    if not _has_both(y, weight):
+        return 0.5
+    order = np.argsort(-probability, kind="stable")
+    sorted_p = probability[order]
+    hits = np.cumsum((weight * y)[order])
+    alarms = np.cumsum((weight * (1 - y))[order])
+    misses = hits[-1] - hits
+    if false_negative_cost is None:
+        value = 2 * hits / (2 * hits + alarms + misses)
+    else:
+        value = -(alarms + false_negative_cost * misses)
+    # Rows of equal probability are predicted 1 together
+    last = np.append(np.flatnonzero(np.diff(sorted_p)), len(sorted_p) - 1)
+    best = last[np.argmax(value[last])]
+    if false_negative_cost is not None and -value[best] >= false_negative_cost * hits[-1]:
+        return 1.0 if sorted_p[0] < 1 else float(np.nextafter(1.0, 2.0))
+    below = sorted_p[best + 1] if best + 1 < len(sorted_p) else 0.0
+    return float((sorted_p[best] + below) / 2)
+
+
+def _has_both(y, weight) -> bool:
+    seen = y[weight > 0]
+    return bool(len(seen)) and 0 < seen.mean() < 1
