@@ -1,4 +1,4 @@
-"""Is anything lost when fit, fine-tuning, cohort building or cache writing is killed at any moment?
+"""Is anything lost when fit, fine-tuning or cache writing is killed at any moment?
 
 Each job is killed (SIGKILL) at moments drawn uniformly over the time that it takes undisturbed,
 each time in a new folder, and then run again. The second run has to give the bits of an
@@ -13,7 +13,6 @@ Exits with 1 if anything was lost.
 
 import argparse
 import hashlib
-import json
 import os
 import signal
 import sqlite3
@@ -37,8 +36,6 @@ from hardening_common import save_tiny_bert
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import _DIGEST_BYTES
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort, write_ehr_tables
-from sklearn_medfuse.datasets._step_cache import _digest
 from sklearn_medfuse.notes._embedding_cache import process_cache
 
 _LONGEST_SECONDS = 300
@@ -108,12 +105,6 @@ def embed_notes(model, notes, folder):
     return encoder.transform(notes).tobytes()
 
 
-def build_cohort(tables, folder):
-    """Build a cohort that keeps its steps."""
-    cohort = load_mimic3(tables, cache=folder, min_coverage=0.0, n_labels=None, n_jobs=1)
-    return cohort.X, cohort.y, np.asarray(cohort.groups), str(cohort.report())
-
-
 def torn_checkpoints(folder):
     """Count the states that cannot be read."""
     torn = 0
@@ -124,15 +115,6 @@ def torn_checkpoints(folder):
             torn += hashlib.sha256(state).digest() != digest
         except OSError:
             torn += 1
-    return torn
-
-
-def torn_steps(folder):
-    """Count the indices that name no file with the digest that they give."""
-    torn = 0
-    for file in folder.glob("*.json"):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        torn += _digest(folder / told["file"], told["told"]) != told["digest"]
     return torn
 
 
@@ -159,8 +141,6 @@ def make_jobs(folder):
     notes = [f"{'zzz' if a else 'aaa'} and {'qqq' if b else 'bbb'}" for a, b in y]
     sections = [f"Seen in clinic {i}.\n\n{'Denies pain. ' * (i % 5)}" for i in range(40)]
     model = save_tiny_bert(folder / "model")
-    cohort = make_ehr_cohort(40, n_labels=2, random_state=0)
-    write_ehr_tables(cohort, folder / "mimic3", "mimic3", suffix=".csv", random_state=0)
     return {
         "labs": Job("MaskedLabEncoder.fit, checkpoint_dir", partial(fit_labs, X), torn_checkpoints),
         "notes": Job(
@@ -168,7 +148,6 @@ def make_jobs(folder):
             partial(fine_tune_notes, model, notes, y),
             torn_checkpoints,
         ),
-        "cohort": Job("load_mimic3, cache", partial(build_cohort, folder / "mimic3"), torn_steps),
         "cache": Job(
             "LLMNoteEncoder.fit and transform, cache",
             partial(embed_notes, model, sections),
@@ -272,7 +251,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", nargs="+", choices=["labs", "notes", "cohort", "cache"])
+    parser.add_argument("--jobs", nargs="+", choices=["labs", "notes", "cache"])
     options = parser.parse_args()
     # a process that has started threads must not be forked
     torch.set_num_threads(1)
@@ -283,9 +262,8 @@ def main():
         for job_name in options.jobs or jobs:
             job = jobs[job_name]
             folder = Path(name) / job_name
-            if job_name != "cohort":
-                # imports what is imported late; DuckDB would start threads
-                job.run(folder / "warm")
+            # Imports what is imported late.
+            job.run(folder / "warm")
             rows.append(summarise(job, shoot(job, folder, options.times, rng)))
             print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
     table = pd.DataFrame(rows)

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import transformers
 from hardening_common import save_tiny_bert, save_tiny_gguf
 from packaging.version import Version
@@ -21,7 +20,6 @@ from sklearn_medfuse import (
 )
 from sklearn_medfuse._sealed_folder import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
-from sklearn_medfuse.datasets._step_cache import StepCache
 from sklearn_medfuse.labs import _masked_lab
 from sklearn_medfuse.notes import _fine_tuning, _folder_cache, _model_files
 from sklearn_medfuse.notes._adapter import load_tuned_backbone
@@ -373,28 +371,6 @@ class CohortFolder(Target):
         return _reseal_json(folder / "cohort.json")
 
 
-class StepEntry(Target):
-    """An entry of the cache of cohort building."""
-
-    name = "cohort cache entry"
-    share = 2
-
-    def write(self, folder, beside):
-        """Put an entry."""
-        frame = pd.DataFrame({"stay": np.arange(50), "value": np.linspace(0, 1, 50)})
-        StepCache(folder, None).put(
-            "labs", "k", frame.to_parquet, {"counts": {"labs rows read": 50}}
-        )
-
-    def read(self, folder, beside):
-        """Find it; without one the step is done again, with the same result."""
-        with StepCache(folder, None).find("labs", "k") as entry:
-            if entry is None:
-                return np.r_[np.linspace(0, 1, 50), 50.0]
-            told = float(entry.told["counts"]["labs rows read"])
-            return np.r_[pd.read_parquet(entry.file)["value"].to_numpy(), told]
-
-
 def double(X):
     """What is cached."""
     return 2 * X
@@ -428,7 +404,6 @@ TARGETS = [
     LabCheckpoint(),
     TuningCheckpoint(),
     CohortFolder(),
-    StepEntry(),
     MemoryStore(),
 ]
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from ._ehr_layouts import NO_GROUP, Numbers, Tables, codes_of_stays, make_table
 from ._ehr_rows import Events, Stays
-from ._eicu_labs import DAY_1, MINUTES_OF_DAY_1, NOT_MEASURED
+from ._loaders.eicu import DAY_1, MINUTES_OF_DAY_1, NOT_MEASURED
 
 _NOTE_MENU = "notes/Progress Notes/Comments"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")

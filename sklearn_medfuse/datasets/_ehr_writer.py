@@ -10,10 +10,11 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from .._private_files import make_private_folder
 from . import phenotypes
-from ._cohort import Cohort, parse_hours
+from ._cohort import Cohort
 from ._ehr_eicu_layout import Eicu
 from ._ehr_layouts import Mimic3, Mimic4
 from ._ehr_rows import events_of, stays_of
+from ._options import parse_hours
 from ._table_files import SUFFIXES, TableFiles
 
 _FORMATS: dict[str, type[Mimic3] | type[Eicu]] = {"mimic3": Mimic3, "mimic4": Mimic4, "eicu": Eicu}

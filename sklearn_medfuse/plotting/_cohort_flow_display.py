@@ -67,7 +67,7 @@ class CohortFlowDisplay:
             This object.
         """
         # who has counts has imported the loaders; the other displays do without
-        from ..datasets._cohort_flow import draw_flow
+        from ..datasets._flow import draw_flow
 
         self.ax_ = draw_flow(self.counts, ax)
         self.figure_ = self.ax_.figure

@@ -22,4 +22,4 @@ def test_killed_work_loses_nothing():
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line and line.split()[-1] == "0"]
     # each job once when it is done, and in the table
-    assert len(rows) == 2 * 4
+    assert len(rows) == 2 * 3

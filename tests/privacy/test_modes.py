@@ -8,10 +8,8 @@ from sklearn.base import clone
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse.datasets import load_mimic3, write_ehr_tables
+from sklearn_medfuse.datasets import write_ehr_tables
 from sklearn_medfuse.persistence import PrivateMemory, model_card
-
-from .calls_of_data import write_source
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
 
@@ -50,11 +48,6 @@ def tables_as_parquet(w, f, folder):
     write_ehr_tables(w.numeric_cohort, folder, "eicu", suffix=".parquet", random_state=0)
 
 
-def steps(w, f, folder):
-    source = write_source("load_mimic3", folder.parent)
-    load_mimic3(**source, cache=folder)
-
-
 def memory(w, f, folder):
     folder.mkdir(mode=0o700)
     clone(w.pipe).set_params(memory=PrivateMemory(folder)).fit(w.X, w.y)
@@ -65,7 +58,7 @@ def card(w, f, folder):
 
 
 WRITERS = [vectors, epochs_of_labs, epochs_of_notes, pretrained, cohort, tables]
-WRITERS += [tables_as_parquet, steps, memory, card]
+WRITERS += [tables_as_parquet, memory, card]
 
 
 @pytest.mark.filterwarnings("ignore")
