@@ -3,8 +3,8 @@
     python benchmarks/gpu_check.py PAGE.md                 # at most 9 minutes on a CUDA GPU
     python benchmarks/gpu_check.py PAGE.md --tiny          # tiny sizes, on any machine
 
-Each section runs in a process of its own, which is timed and stopped at its limit: one that fails is
-reported with its error, and the others go on. A section that needs what is not there (a GPU,
+Each section runs in a process of its own, which is timed and stopped at its limit: one that fails
+is reported with its error, and the others go on. A section that needs what is not there (a GPU,
 accelerate, bitsandbytes) says so. Exit status: 1 if a section failed, else 0.
 
 No network is asked. Python 3.12, torch 2.11, transformers, peft, scikit-learn, scipy, pandas and

@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sklearn_medfuse.datasets._eicu import BUNDLED, DATASET, TABLES, URL
-from sklearn_medfuse.datasets._sources import Source
+from sklearn_medfuse.datasets._loaders.eicu import BUNDLED, DATASET, TABLES, URL
+from sklearn_medfuse.datasets._tables.source import Source
 
 WHOLE, NUMBER = ("id", "minutes"), ("number",)
 

@@ -1,16 +1,35 @@
-"""The `Cohort` every loader returns, and the steps the loaders share."""
+"""The `Cohort` that every loader returns: split it, keep it, describe it, draw its flow."""
 
-from collections.abc import Sequence
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
 from html import escape
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import Bunch
+from sklearn.model_selection import GroupShuffleSplit
+from sklearn.utils import Bunch, check_random_state
 
-from ._cohort_tools import CohortTools
+from .._sealed_folder import read_sealed, seal
+from .._version import __version__
+from ._flow import draw_flow
+
+_FORMAT = "sklearn-medfuse Cohort"
+# Made cohorts alone have factors.
+_TABLES = ("X", "y", "subgroups", "factors")
+_COLUMNS = ("groups", "hospitals", "index_times")
+_META = "cohort.json"
+_REMEDY = "Write the cohort again by Cohort.to_parquet."
+# In table 1, values of fewer stays are not listed one by one.
+_FEWEST = 5
 
 
-class Cohort(CohortTools, Bunch):
+class Cohort(Bunch):
     """Stays with labs, notes and labels.
 
     A scikit-learn `Bunch`: its fields are keys and attributes. All tables have one row per stay,
@@ -31,17 +50,17 @@ class Cohort(CohortTools, Bunch):
     groups : Series of shape (n_stays,)
         Patient of each stay: split by it, or by `hospitals`, never by stay.
     hospitals : Series of shape (n_stays,) or None
-        Hospital of each stay, where the source tells.
+        Hospital of each stay, if the source has it.
     subgroups : DataFrame of shape (n_stays, n_subgroup_columns)
-        What results are broken down by, such as sex and age. Not part of `X`.
+        Columns to break results down by, such as sex and age. Not part of `X`.
     lab_columns : list of str
         The lab columns of `X`.
     note_column : str
         The note column of `X`.
     units : dict of str to str
-        Unit of each lab, "" if it has none or the source tells none.
+        Unit of each lab, "" if it has none or the source gives none.
     reference_ranges : dict of str to (float, float)
-        Normal range of each lab, empty where the source gives none.
+        Normal range of each lab for which the source gives one.
     target_names : list of str
         The columns of `y`.
     stay_ids : ndarray of shape (n_stays,)
@@ -65,7 +84,7 @@ class Cohort(CohortTools, Bunch):
     """
 
     def report(self) -> dict[str, int]:
-        """Say what was read, kept and dropped, and why.
+        """Report what was read, kept and dropped, and why.
 
         Returns
         -------
@@ -79,6 +98,268 @@ class Cohort(CohortTools, Bunch):
         1470
         """
         return dict(self["counts"])
+
+    def select(self, rows):
+        """Select stays.
+
+        Parameters
+        ----------
+        rows : array-like of int, or of bool of shape (n_stays,)
+            Positions of the stays, or True for each stay to select.
+
+        Returns
+        -------
+        Cohort
+            These stays, in the order of `rows`, with the `counts` of the whole cohort.
+
+        Raises
+        ------
+        ValueError
+            If `rows` are neither positions nor booleans.
+        """
+        fields = dict(self.items())
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or (rows.dtype.kind not in "iub" and rows.size):
+            raise ValueError("rows must be positions, or True and False, of shape (n_rows,).")
+        rows = rows if rows.size else rows.astype(int)
+        for name in (*_TABLES, *_COLUMNS):
+            if fields.get(name) is not None:
+                fields[name] = fields[name].iloc[rows]
+        fields["stay_ids"] = np.asarray(fields["stay_ids"])[rows]
+        return type(self)(**fields)
+
+    def train_test_split(
+        self,
+        by: Literal["patient", "hospital", "time"] = "patient",
+        *,
+        test_size=0.25,
+        random_state=None,
+    ):
+        """Split into training and test stays, with no patient in both.
+
+        Parameters
+        ----------
+        by : {"patient", "hospital", "time"}, default="patient"
+            Hold out whole patients, whole hospitals, or the stays with the latest index times.
+            With hospitals and times, test stays of patients in the training part are left out.
+        test_size : float, default=0.25
+            Share of the patients, hospitals or stays to hold out, within (0, 1).
+        random_state : int, RandomState instance or None, default=None
+            Selects the patients or hospitals.
+
+        Returns
+        -------
+        train, test : Cohort
+            The two parts. The `counts` of `test` include the number of stays left out.
+
+        Raises
+        ------
+        ValueError
+            If the source has no hospitals or times, or fewer than two patients or hospitals.
+        """
+        if not 0 < test_size < 1:
+            raise ValueError(f"test_size must be within (0, 1), got {test_size}.")
+        if by == "time":
+            held_out = self._latest(test_size)
+        elif by in ("patient", "hospital"):
+            held_out = self._whole_groups(by, test_size, random_state)
+        else:
+            raise ValueError(f"by must be 'patient', 'hospital' or 'time', got {by!r}.")
+        groups = self["groups"]
+        again = held_out & groups.isin(groups[~held_out]).to_numpy()
+        train, test = self.select(~held_out), self.select(held_out & ~again)
+        left_out = {"stays left out: of patients who are learned from": int(again.sum())}
+        test["counts"] = {**test["counts"], **left_out}
+        if not len(train["X"]) or not len(test["X"]):
+            raise ValueError(f"Splitting by {by} with test_size={test_size} leaves a part empty.")
+        return train, test
+
+    def _whole_groups(self, by: str, test_size: float, random_state) -> np.ndarray:
+        groups = self["groups" if by == "patient" else "hospitals"]
+        if groups is None:
+            raise ValueError("by='hospital' needs hospitals, which the source lacks.")
+        if groups.nunique() < 2:
+            raise ValueError(f"by={by!r} needs at least two of them, got {groups.nunique()}.")
+        splitter = GroupShuffleSplit(
+            1, test_size=test_size, random_state=check_random_state(random_state)
+        )
+        codes = pd.factorize(groups)[0]
+        _, test = next(splitter.split(codes, groups=codes))
+        return np.isin(np.arange(len(codes)), test)
+
+    def _latest(self, test_size: float) -> np.ndarray:
+        times = self.get("index_times")
+        if times is None:
+            raise ValueError(
+                "by='time' needs index times, which the source lacks; split by patient or hospital."
+            )
+        return (times > times.quantile(1 - test_size)).to_numpy()
+
+    def to_parquet(self, folder) -> None:
+        """Write the cohort to a folder for its owner alone, as a whole or not at all.
+
+        The files hold notes, lab values and labels of patients: keep them as you keep the source.
+
+        Parameters
+        ----------
+        folder : path-like
+            Created if absent. A cohort in it is replaced; a folder with other files is refused.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / _META).is_file() and any(folder.iterdir()):
+            raise ValueError(f"'{folder}' holds other files than a cohort's; name a new folder.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # The folders of mkdtemp have mode 0700.
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            self._write(beside)
+            _replace(folder, beside)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+    def _write(self, folder: Path) -> None:
+        fields: dict[str, Any] = dict(self.items())
+        names = {}
+        for name in (*_TABLES, *_COLUMNS):
+            value = fields.get(name)
+            if value is None:
+                continue
+            del fields[name]
+            if isinstance(value, pd.Series):
+                names[name] = value.name
+                value = value.to_frame(name)
+            value.to_parquet(folder / f"{name}.parquet")
+        del fields["stay_ids"]
+        meta = {"format": _FORMAT, "version": __version__, "names": names, "fields": fields}
+        plain = json.loads(json.dumps(meta, default=_plain))
+        sealed = seal(plain, folder, sorted(file.name for file in folder.iterdir()))
+        (folder / _META).write_text(json.dumps(sealed, indent=1), encoding="utf-8")
+        for file in folder.iterdir():
+            # Nobody else could open the folder until here.
+            file.chmod(0o600)
+
+    @classmethod
+    def from_parquet(cls, folder):
+        """Read a cohort written by `to_parquet`.
+
+        Parameters
+        ----------
+        folder : path-like
+            The folder.
+
+        Returns
+        -------
+        Cohort
+            Equal to the one that was written.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no cohort.
+        ValueError
+            If a file is damaged: the folder holds a digest of each.
+        """
+        folder = Path(folder)
+        if not (folder / _META).is_file():
+            raise FileNotFoundError(
+                f"'{folder}' holds no {_META}; name a folder written by Cohort.to_parquet."
+            )
+        meta = read_sealed(folder, _META, _REMEDY)
+        damaged = False
+        try:
+            fields = _read_fields(folder, meta)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError):
+            # Messages of pyarrow may quote the content.
+            damaged = True
+        if damaged:
+            raise ValueError(f"'{folder}' is damaged: its parts do not fit together. {_REMEDY}")
+        return cls(**fields)
+
+    def describe(self, by: str | None = None) -> pd.DataFrame:
+        """Make table 1: the patients, their labs, and how many have each label.
+
+        Parameters
+        ----------
+        by : str or None, default=None
+            A label, or a column of `subgroups`: the table gets one column per value.
+
+        Returns
+        -------
+        DataFrame
+            Median, quartiles and number missing of numeric columns, counts and percentages of the
+            others, made by the package tableone. Numeric columns with fewer than five values are
+            left out; categories with fewer than five stays are merged into "others".
+
+        Raises
+        ------
+        ImportError
+            If tableone is not installed.
+        ValueError
+            If `by` is neither a label nor a subgroup.
+        """
+        try:
+            from tableone import TableOne
+        except ImportError as error:
+            raise ImportError(
+                "describe needs tableone: pip install 'sklearn-medfuse[table1]'."
+            ) from error
+        table, numbers = self._characteristics()
+        if by is not None and by not in table:
+            raise ValueError(f"by={by!r} is neither a label nor one of the subgroups.")
+        columns = [name for name in table if name != by]
+        with warnings.catch_warnings():
+            # tableone 0.9 uses features that pandas 4 removes.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            made = TableOne(
+                table,
+                columns=columns,
+                categorical=[name for name in columns if name not in numbers],
+                nonnormal=[name for name in columns if name in numbers],
+                groupby=by,
+            )
+        return made.tableone
+
+    def _characteristics(self) -> tuple[pd.DataFrame, list[str]]:
+        """One row per stay, and the names of the numeric columns."""
+        fields: dict[str, Any] = dict(self.items())
+        X, notes = fields["X"], fields["X"][fields["note_column"]]
+        subgroups = fields.get("subgroups")
+        parts = [] if subgroups is None else [subgroups]
+        words = notes.str.split().str.len().astype(float)
+        parts.append(pd.DataFrame({"words of notes": words}))
+        parts.append(X[fields["lab_columns"]])
+        parts.append(fields["y"].astype(int))
+        table = pd.concat(parts, axis=1).reset_index(drop=True)
+        table = table.loc[:, ~table.columns.duplicated()]
+        labels = set(fields["target_names"])
+        numbers = [
+            name
+            for name, column in table.items()
+            if pd.api.types.is_float_dtype(column) and name not in labels
+        ]
+        told = [
+            name
+            for name in table
+            if (table[name].count() >= _FEWEST if name in numbers else table[name].nunique() <= 20)
+        ]
+        numbers = [name for name in numbers if name in told]
+        return table[told].apply(_without_rare_words), numbers
+
+    def flow(self, *, ax=None):
+        """Draw the inclusion diagram (CONSORT): stays read, dropped by reason, and kept.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on. None makes a figure.
+
+        Returns
+        -------
+        matplotlib Axes
+            The drawing.
+        """
+        return draw_flow(self["counts"], ax)
 
     def __repr__(self) -> str:
         """Counts only: the fields of a Bunch would print patients' values."""
@@ -103,123 +384,49 @@ def _cohort_from_dict(cls, fields):
     return cls(**fields)
 
 
-def choose_labels(labels: pd.DataFrame, n_labels: int | Sequence[str] | None) -> pd.DataFrame:
-    """The most prevalent labels, or those named.
-
-    Parameters
-    ----------
-    labels : DataFrame of shape (n_stays, n_all_labels)
-        0 or 1.
-    n_labels : int, sequence of str or None
-        Number of labels (of equal prevalence, those first in `labels`), or their names, or None
-        for all.
-
-    Returns
-    -------
-    DataFrame of shape (n_stays, n_labels)
-        The chosen columns: by falling prevalence, or in the order named.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer labels than wanted, or none of a name.
-    """
-    if n_labels is None:
-        return labels
-    if isinstance(n_labels, int | np.integer):
-        if not 1 <= n_labels <= labels.shape[1]:
-            raise ValueError(f"n_labels must be from 1 to {labels.shape[1]}, got {n_labels}.")
-        by_prevalence = labels.sum().sort_values(ascending=False, kind="stable")
-        return labels[by_prevalence.index[:n_labels]]
-    names = [n_labels] if isinstance(n_labels, str) else list(n_labels)
-    unknown = [name for name in names if name not in labels.columns]
-    if unknown or not names:
-        raise ValueError(
-            f"n_labels names no label {unknown}. Known are: {', '.join(map(str, labels.columns))}."
-        )
-    return labels[names]
+def _without_rare_words(column: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    rare = column.map(column.value_counts()).lt(_FEWEST) & column.notna()
+    return column.astype(object).mask(rare.astype(bool), "others")
 
 
-def parse_hours(duration: str | float, parameter: str) -> float:
-    """A duration such as ``"24h"``, ``"2 days"`` or ``24`` (hours), in minutes.
-
-    Parameters
-    ----------
-    duration : str or float
-        The duration; a number means hours.
-    parameter : str
-        Name of the parameter, for the error.
-
-    Returns
-    -------
-    float
-        Minutes.
-
-    Raises
-    ------
-    ValueError
-        If it is not a duration, or negative.
-    """
-    try:
-        hours = float(duration) if not isinstance(duration, str) else _to_hours(duration)
-    except (ValueError, TypeError):
-        hours = float("nan")
-    if not 0 <= hours < float("inf"):
-        raise ValueError(
-            f"{parameter} must be a duration such as '24h' or a number of hours, got {duration!r}."
-        )
-    return hours * 60
+def _plain(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"A field of type {type(value).__name__} cannot be written.")
 
 
-def _to_hours(duration: str) -> float:
-    return pd.Timedelta(duration) / pd.Timedelta(hours=1)
+def _replace(folder: Path, new: Path) -> None:
+    """Put a finished folder in the place of an older one."""
+    old = None
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-"))
+        os.replace(folder, old)
+    os.replace(new, folder)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def check_require(require: str | Sequence[str]) -> list[str]:
-    """Modalities that a stay must have.
-
-    Parameters
-    ----------
-    require : str or sequence of str
-        "labs", "notes", both or none.
-
-    Returns
-    -------
-    list of str
-        The modalities.
-
-    Raises
-    ------
-    ValueError
-        If one is unknown.
-    """
-    wanted = [require] if isinstance(require, str) else list(require)
-    if not set(wanted) <= {"labs", "notes"}:
-        raise ValueError(f"require may name 'labs' and 'notes', got {require!r}.")
-    return wanted
-
-
-def drop_stays(
-    stays: pd.DataFrame, reasons: dict[str, pd.Series], counts: dict[str, int]
-) -> pd.DataFrame:
-    """Stays that no reason speaks against; each dropped stay is counted under the first that does.
-
-    Parameters
-    ----------
-    stays : DataFrame
-        One row per stay.
-    reasons : dict of str to Series of bool
-        Reason -> which stays it drops, indexed as `stays`.
-    counts : dict
-        Gets the numbers of stays.
-
-    Returns
-    -------
-    DataFrame
-        The kept rows.
-    """
-    keep = pd.Series(True, index=stays.index)
-    for reason, dropped in reasons.items():
-        counts[f"stays dropped: {reason}"] = int((dropped & keep).sum())
-        keep &= ~dropped
-    return stays[keep]
+def _read_fields(folder: Path, meta: Mapping) -> dict[str, Any]:
+    if meta["format"] != _FORMAT:
+        raise ValueError("not a cohort")
+    fields: dict[str, Any] = dict(meta["fields"])
+    for name in (*_TABLES, *_COLUMNS):
+        if f"{name}.parquet" in meta["files"]:
+            frame = pd.read_parquet(folder / f"{name}.parquet")
+            fields[name] = frame if name in _TABLES else frame[name].rename(meta["names"][name])
+        elif name in ("X", "y", *meta["names"]):
+            raise ValueError("incomplete")
+    ranges = fields.get("reference_ranges") or {}
+    fields["reference_ranges"] = {lab: tuple(ends) for lab, ends in ranges.items()}
+    fields["stay_ids"] = fields["X"].index.to_numpy()
+    if any(
+        len(fields[name]) != len(fields["X"])
+        for name in (*_TABLES, *meta["names"])
+        if name in fields
+    ):
+        raise ValueError("of different numbers of stays")
+    return fields

@@ -1,4 +1,4 @@
-"""Made stays with labs, notes and labels whose shared and specific factors are known."""
+"""Synthetic stays with labs, notes and labels whose shared and specific factors are known."""
 
 from numbers import Integral, Real
 
@@ -9,8 +9,8 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from ._cohort import Cohort
 
-# name, unit, usual value, spread (of the logarithm where skewed), skewed, normal range; labs of a
-# panel stand together and are ordered together
+# Name, unit, usual value, spread (of the logarithm if skewed), skewed, normal range. Labs of one
+# panel stand together and are ordered together.
 _LABS = (
     ("sodium", "mmol/L", 139.0, 4.0, False, (135.0, 145.0)),
     ("potassium", "mmol/L", 4.1, 0.5, False, (3.5, 5.1)),
@@ -38,7 +38,7 @@ _LABS = (
     ("troponin T", "ng/mL", 0.02, 1.0, True, (0.0, 0.01)),
 )
 _PANELS = (8, 5, 5, 2, 2, 1, 1)
-# how often a panel is ordered for a patient who is as ill as most, in logits
+# Logit of the probability that a panel is ordered for a patient of average severity.
 _ORDERED = (3.0, 2.7, 0.2, 0.6, -0.6, -0.9, -0.8)
 FINDINGS = (
     ("shortness of breath", "crackles at both bases", "swelling of the legs"),
@@ -61,10 +61,10 @@ FILLER = (
 _N_FACTORS = 2
 _PARTS = ("shared", "labs", "notes")
 
-DESCR = """Made stays
-==========
+DESCR = """Synthetic stays
+===============
 
-By make_ehr_cohort: no patient stands behind them, and no result on them says anything of patients.
+Made by make_ehr_cohort: they describe no patient, and results on them say nothing about patients.
 """
 
 
@@ -88,21 +88,20 @@ def make_ehr_cohort(
     share_without_notes=0.05,
     random_state=None,
 ):
-    """Make stays whose labs, notes and labels come from known factors.
+    """Make synthetic stays whose labs, notes and labels come from known factors.
 
-    Six factors are drawn for each stay, independent and Gaussian; a patient's stays share half of
-    their variance. Two of them act on labs and notes (`shared`), two on labs alone, two on notes
-    alone. Each lab is a mixture of the shared and the labs' factors, of a shift of the hospital and
-    of noise, on its clinical scale, half of the labs log-normal. Panels of labs are ordered
-    together, the rarer ones sooner for the very ill, and single results are lost besides. A
-    note names findings that go with a high factor, negates those of a low one, is silent on
-    others, and has filler and copied sentences. The logit of each label is a sum of one shared,
-    one labs' and one notes' factor.
+    Each stay has six independent Gaussian factors; a patient's stays share half of their variance.
+    Two factors act on labs and notes (`shared`), two on labs alone, two on notes alone. Each lab is
+    a mixture of the shared and the labs' factors, a shift of the hospital and noise, on its
+    clinical scale; half of the labs are log-normal. Panels of labs are ordered together, rarer ones
+    more often for severely ill patients, and single results are lost at random. A note names
+    findings of high factors, negates those of low ones, omits others, and has filler and copied
+    sentences. The logit of each label is a sum of one shared, one labs' and one notes' factor.
 
     Parameters
     ----------
     n_stays : int, default=1000
-        Number of stays, of about three quarters as many patients.
+        Number of stays, from about three quarters as many patients.
     n_labels : int, default=5
         Number of labels; their prevalence falls from about 0.35 to 0.1.
     n_hospitals : int, default=10
@@ -110,19 +109,19 @@ def make_ehr_cohort(
     share_without_labs : float, default=0.03
         Share of stays without any lab.
     share_without_notes : float, default=0.05
-        Share of stays without a note; no stay lacks both.
+        Share of stays without a note. No stay lacks both.
     random_state : int, RandomState instance or None, default=None
-        Source of all draws.
+        Seed of all random draws.
 
     Returns
     -------
     Cohort
-        With 24 labs, and one more field, `factors`: a DataFrame of shape (n_stays, 6) with the
-        columns "shared 0" to "notes 1".
+        The stays, with 24 labs and one more field, `factors`: a DataFrame of shape (n_stays, 6)
+        with the columns "shared 0" to "notes 1".
 
     See Also
     --------
-    load_eicu_demo : Real stays that come with the package.
+    load_eicu_demo : Real stays bundled with the package.
 
     Examples
     --------
@@ -176,8 +175,8 @@ def make_ehr_cohort(
 
 
 def _make_labs(rng, factors, hospital, n_hospitals) -> np.ndarray:
-    """Values (n, n_labs) with the gaps of what was not ordered."""
-    # the same loadings whatever the seed: what labs mean does not change between hospitals
+    """Values (n, n_labs), NaN where not ordered."""
+    # The loadings do not depend on the seed: labs mean the same in all hospitals.
     loadings = np.random.default_rng(7).normal(size=(factors.shape[1], len(_LABS)))
     loadings /= np.linalg.norm(loadings, axis=0)
     shift = 0.2 * rng.normal(size=(n_hospitals, len(_LABS)))
@@ -198,9 +197,9 @@ def _make_labs(rng, factors, hospital, n_hospitals) -> np.ndarray:
 
 
 def _make_notes(rng, factors) -> np.ndarray:
-    """Texts (n,), in which a factor shows by its findings, named or negated."""
+    """Texts (n,) in which factors show as findings, named or negated."""
     n = len(factors)
-    # the last factors' findings are the notes' own
+    # The findings of the last factors occur in notes alone.
     findings = (*FINDINGS[:_N_FACTORS], *FINDINGS[2 : 2 + factors.shape[1] - _N_FACTORS])
     sentences = np.empty((n, 3 * len(findings) + 3), dtype=object)
     column = 0

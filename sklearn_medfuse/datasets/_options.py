@@ -3,17 +3,16 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 
 from .._note_sections import section_name
-from ._cohort import check_require, parse_hours
 
 Aggregate = Literal["last", "first", "mean", "min", "max", "slope", "count"]
 
-# what discharge summaries, above all those of MIMIC, call the sections that sum the stay up
+# Headings under which discharge summaries, above all those of MIMIC, sum up the stay.
 _OUTCOME_SECTIONS = (
     "Diagnoses",
     "Diagnosis",
@@ -37,54 +36,52 @@ _OUTCOME = re.compile(r"mortality|(readmission|length_of_stay)_(\d+)d")
 
 @dataclass(frozen=True, kw_only=True)
 class CohortOptions:
-    """What becomes of the tables: the choices that every loader offers.
+    """How tables become a cohort: the choices that every loader offers.
 
     A loader takes them as keywords, ``load_mimic3(path, index_time="48h", aggregate=["last"])``,
-    and hands them on to this class.
+    and passes them to this class.
 
     Parameters
     ----------
     index_time : str or float, default="24h"
-        Time of prediction. A duration after the start of the stay ("24h", "2 days", or a number of
-        hours), "discharge", "discharge + 24h", or the name of a column of the table of stays that
-        holds a time. Nothing that happened or was entered later reaches `X`.
+        Time of prediction: a duration after the start of the stay ("24h", "2 days", or a number of
+        hours), "discharge", "discharge + 24h", or the name of a time column in the table of stays.
+        Nothing that happened or was entered later reaches `X`.
     lookback : str or float, default="24h"
-        How long before the start of the stay lab results count. Notes of the stay count however
-        early.
+        How long before the start of the stay lab results count. Notes of the stay always count,
+        however early.
     aggregate : str or sequence of str, default="last"
-        What a stay's results of one lab become: "last", "first", "mean", "min", "max", "slope"
-        (least squares, unit per hour; NaN where all were taken at one time) or "count". Several
-        make several columns, named "Sodium: last" and so on.
+        How several results of one lab are combined: "last", "first", "mean", "min", "max", "slope"
+        (least squares, unit per hour; NaN if all have the same time) or "count". Several
+        aggregates make several columns, named "Sodium: last" and so on.
     min_coverage : float, default=0.1
-        Share of the stays in which a lab must be measured to become a column, from 0 to 1.
+        Share of the stays, from 0 to 1, in which a lab must be measured to become a column.
     lab_names : sequence of str or None, default=None
-        Names of the labs to make columns of, whatever their coverage; None goes by coverage.
+        Labs to make columns of, whatever their coverage. None chooses by coverage.
     units : mapping of str to str or None, default=None
-        Lab -> unit wanted; the most frequent unit of the lab where it is not named. Results in
-        other units are converted, or dropped and counted if that cannot be done.
+        Lab -> unit of its column. A lab that is not listed keeps its most frequent unit. Results in
+        other units are converted, or dropped and counted if no conversion is known.
     note_types : sequence of str or None, default=None
-        Types of notes to use, whatever their case; None for all.
+        Types of notes to use, in any case. None uses all.
     note_order : {"oldest_first", "newest_first"}, default="oldest_first"
         Order of a stay's notes in its text.
     max_note_chars : int or None, default=None
-        Characters of notes that a stay gets: the newest notes are taken first, and the one with
-        which it is exceeded is cut at its end. None for no limit.
+        Maximum number of characters of a stay's notes. The newest notes are taken first, and the
+        last one taken is cut at its end. None sets no limit.
     drop_note_sections : "outcome" or sequence of str, default=()
-        Headings of sections to take out of the notes, whatever their case: those that state what
-        is to be predicted, as "Discharge diagnosis" does of codes given at discharge. "outcome"
-        takes out diagnosis and diagnoses of any kind (discharge, final, primary, principal,
-        secondary), discharge condition, discharge disposition and ICD codes.
+        Headings of sections to remove from the notes, in any case: those that state what is to be
+        predicted. "outcome" removes diagnosis and diagnoses of any kind (discharge, final, primary,
+        principal, secondary), discharge condition, discharge disposition and ICD codes.
     without_stored_time : {"keep", "drop"}, default="keep"
-        What becomes of results and notes that have a time at which they happened and none at
-        which they were entered, in tables that have such a column: kept, if they happened before
-        the index time, or dropped. Either is counted.
+        Results and notes whose time of entry is missing, in tables that have such a column, are
+        kept if they happened before the index time, or dropped. Both are counted.
     phenotypes : "elixhauser", mapping or None, default="elixhauser"
-        Labels from the diagnosis codes: the Elixhauser groups, or name -> ICD code prefixes, with
-        or without points; a mapping {9: prefixes, 10: prefixes} says the version, else their form
-        tells it. None for none.
+        Labels from the diagnosis codes: the Elixhauser groups, or name -> prefixes of ICD codes,
+        with or without points. A mapping {9: prefixes, 10: prefixes} gives the version, which is
+        otherwise inferred from the form of each prefix. None makes no such labels.
     n_labels : int, sequence of str or None, default=10
-        Number of most prevalent groups among the kept stays, or their names, or None for all.
-        With own `phenotypes`, a number above theirs means all of them.
+        Number of groups, the most prevalent ones among the kept stays, or their names. None keeps
+        all. With your own `phenotypes`, a number above theirs keeps all.
     outcomes : sequence of str, default=()
         Further labels: "mortality" (death in the stay), "readmission_30d" (the patient's next stay
         begins within 30 days of the end; any number of days), "length_of_stay_7d" (longer than 7
@@ -92,26 +89,16 @@ class CohortOptions:
     require : {"labs", "notes"}, or sequence of them, default=()
         What a stay must have to be kept. Stays with neither are always dropped.
     min_age : float or None, default=None
-        Age in years below which, or without which, a stay is dropped; 18 keeps adults.
+        Minimum age in years; stays without an age are dropped too. 18 keeps adults.
     first_stay : bool, default=False
-        Whether only the first stay of each patient is used.
+        Use only the first stay of each patient.
     memory_limit : str, default="2GB"
-        Memory for reading tables, before temporary files are used. The cohort itself comes on top.
+        Memory for reading tables; beyond it, temporary files are used. The cohort itself comes on
+        top.
     n_jobs : int, default=1
-        Threads for reading tables.
-    cache : path-like or None, default=None
-        Folder, for its owner alone, in which the result of each table is kept as parquet beside a
-        fingerprint of all that it was made of: name, size and time of change of the files (of data
-        frames the content), the stays, the options, and the version of this package. What is found
-        there is not made again, so that a run that was broken off goes on after the last finished
-        table, and other labels or another `min_coverage` cost seconds. It holds notes and results
-        of patients: keep it as you keep the source. A server's tables cannot be kept. Where the
-        disk is full or read-only, a warning says which table was not kept, and work goes on.
-    cache_max_bytes : int or None, default=20_000_000_000
-        Size that the folder of `cache` may have. Where it is larger, the results that were used
-        longest ago are removed, and one that is too large by itself is not kept. None for any size.
+        Number of threads for reading tables.
     verbose : bool, default=False
-        Whether bars show how much of each table has been read.
+        Show a progress bar for each table.
 
     Raises
     ------
@@ -149,8 +136,6 @@ class CohortOptions:
     first_stay: bool = False
     memory_limit: str = "2GB"
     n_jobs: int = 1
-    cache: str | PathLike[str] | None = None
-    cache_max_bytes: int | None = 20_000_000_000
     verbose: bool = False
 
     def __post_init__(self):
@@ -166,7 +151,7 @@ class CohortOptions:
             )
         self._one_of("note_order", ("oldest_first", "newest_first"))
         self._one_of("without_stored_time", ("keep", "drop"))
-        for name in ("max_note_chars", "n_jobs", "cache_max_bytes"):
+        for name in ("max_note_chars", "n_jobs"):
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
             if value is not None and not (whole and value >= 1):
@@ -211,7 +196,7 @@ class CohortOptions:
         return [self.aggregate] if isinstance(self.aggregate, str) else list(self.aggregate)
 
     def index_rule(self, columns: Sequence[str]) -> tuple[str, float]:
-        """What the index time is counted from.
+        """Say from which time the index time is counted, and how long after it.
 
         Parameters
         ----------
@@ -223,7 +208,7 @@ class CohortOptions:
         column : str
             "start", "end" or one of `columns`.
         minutes : float
-            How long after it.
+            Minutes after that time.
         """
         if isinstance(self.index_time, str):
             if self.index_time in columns:
@@ -235,20 +220,41 @@ class CohortOptions:
 
 
 def parse_outcome(name: str) -> tuple[str, float]:
-    """``"readmission_30d"`` -> ``("readmission", 30.0)``; mortality has no days.
-
-    Parameters
-    ----------
-    name : str
-        Name of an outcome.
-
-    Returns
-    -------
-    kind : {"mortality", "readmission", "length_of_stay"}
-        What is to be predicted.
-    days : float
-        Its number of days.
-    """
+    """``"readmission_30d"`` -> ``("readmission", 30.0)``; mortality has no days."""
     found = _OUTCOME.fullmatch(name)
     assert found is not None
     return found[1] or "mortality", float(found[2] or 0)
+
+
+def parse_hours(duration: str | float, parameter: str) -> float:
+    """A duration such as ``"24h"``, ``"2 days"`` or ``24`` (hours), in minutes."""
+    try:
+        hours = float(duration) if not isinstance(duration, str) else _to_hours(duration)
+    except (ValueError, TypeError):
+        hours = float("nan")
+    if not 0 <= hours < float("inf"):
+        raise ValueError(
+            f"{parameter} must be a duration such as '24h' or a number of hours, got {duration!r}."
+        )
+    return hours * 60
+
+
+def _to_hours(duration: str) -> float:
+    return pd.Timedelta(duration) / pd.Timedelta(hours=1)
+
+
+def check_require(require: str | Sequence[str]) -> list[str]:
+    """Modalities that a stay must have, as a list."""
+    wanted = [require] if isinstance(require, str) else list(require)
+    if not set(wanted) <= {"labs", "notes"}:
+        raise ValueError(f"require may name 'labs' and 'notes', got {require!r}.")
+    return wanted
+
+
+def make_options(options: dict[str, Any]) -> CohortOptions:
+    """The choices in the keywords of a loader."""
+    fields = CohortOptions.__dataclass_fields__
+    unknown = sorted(set(options) - set(fields))
+    if unknown:
+        raise TypeError(f"There is no option {', '.join(unknown)}. Known are: {', '.join(fields)}.")
+    return CohortOptions(**options)

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from ..fusion import MEDFuseClassifier
 from ..fusion._insight import differentiable_logits
 from ..notes import LLMNoteEncoder
-from ..notes._language_model.gradients import Placed, TokenWindows
+from ..notes._language_model.gradients import TokenWindows
 from ._note_attributions import Span
 from ._variants import VariantModel, column_names
 

@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import duckdb
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from sklearn_medfuse.datasets._eicu_labs import DAY_1
+from sklearn_medfuse.datasets._loaders.eicu import DAY_1
 
 SHARED = Path(os.environ.get("MEDFUSE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 HISTORY = "notes/Progress Notes/Past History"
@@ -32,6 +34,8 @@ def entry_of(menu, choice, text=None):
 
 def make_tables():
     """The published tables by name."""
+    options, systems = f"{HISTORY}/Past History Obtain Options", f"{HISTORY}/Organ Systems"
+    heart, saving = f"{systems}/Cardiovascular (R)", "notes/Shared/View and Save/Save Options"
     return {
         "patient": _table(
             "patientunitstayid uniquepid hospitalid gender age ethnicity apacheadmissiondx "
@@ -78,67 +82,19 @@ def make_tables():
         "pastHistory": _table(
             "pasthistoryid patientunitstayid pasthistoryoffset pasthistoryenteredoffset "
             "pasthistorypath pasthistoryvalue pasthistoryvaluetext",
-            (1, 1, 5, 9, *entry_of(f"{HISTORY}/Past History Obtain Options", "Performed")),
-            (
-                2,
-                1,
-                5,
-                9,
-                *entry_of(f"{HISTORY}/Organ Systems/Pulmonary/COPD", "COPD  - moderate"),
-            ),
-            (
-                3,
-                1,
-                5,
-                9,
-                *entry_of(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AS"),
-            ),
-            (
-                4,
-                1,
-                5,
-                9,
-                *entry_of(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AR"),
-            ),
-            (
-                5,
-                1,
-                7,
-                8,
-                *entry_of(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Valve disease", "AR"),
-            ),
-            (
-                6,
-                1,
-                5,
-                9,
-                *entry_of(f"{HISTORY}/Organ Systems/Cardiovascular (R)/Angina", "angina"),
-            ),
-            (7, 1, 5, 1441, *entry_of(f"{HISTORY}/Organ Systems/Pulmonary/Asthma", "asthma")),
-            (
-                8,
-                5,
-                -3000,
-                1440,
-                *entry_of(f"{HISTORY}/Past History Obtain Options", "Not Obtainable"),
-            ),
+            (1, 1, 5, 9, *entry_of(options, "Performed")),
+            (2, 1, 5, 9, *entry_of(f"{systems}/Pulmonary/COPD", "COPD  - moderate")),
+            (3, 1, 5, 9, *entry_of(f"{heart}/Valve disease", "AS")),
+            (4, 1, 5, 9, *entry_of(f"{heart}/Valve disease", "AR")),
+            (5, 1, 7, 8, *entry_of(f"{heart}/Valve disease", "AR")),
+            (6, 1, 5, 9, *entry_of(f"{heart}/Angina", "angina")),
+            (7, 1, 5, 1441, *entry_of(f"{systems}/Pulmonary/Asthma", "asthma")),
+            (8, 5, -3000, 1440, *entry_of(options, "Not Obtainable")),
         ),
         "note": _table(
             "noteid patientunitstayid noteoffset noteenteredoffset notepath notevalue notetext",
-            (
-                1,
-                1,
-                5,
-                9,
-                *entry_of("notes/Shared/View and Save/Save Options/Print/Copies", "Copies", "1"),
-            ),
-            (
-                2,
-                1,
-                5,
-                9,
-                *entry_of(f"{FAMILY}/Social History/Social History/Ethanol Use", "none"),
-            ),
+            (1, 1, 5, 9, *entry_of(f"{saving}/Print/Copies", "Copies", "1")),
+            (2, 1, 5, 9, *entry_of(f"{FAMILY}/Social History/Social History/Ethanol Use", "none")),
             (3, 5, 1441, 1441, *entry_of(f"{FAMILY}/Family History/Family History/CAD", "CAD")),
         ),
         "physicalExam": _table(
@@ -155,17 +111,54 @@ def make_tables():
     }
 
 
-def write_tables(folder, tables, suffix=".csv", upper=False):
+def write_tables(folder, tables, suffix=".csv"):
     """Write tables as they are published; returns the folder."""
     folder.mkdir(exist_ok=True, parents=True)
     for name, frame in tables.items():
-        frame = frame.rename(columns=str.upper) if upper else frame
-        file = folder / f"{name.upper() if upper else name}{suffix}"
+        file = folder / f"{name}{suffix}"
         if suffix == ".parquet":
             frame.to_parquet(file, index=False)
-        else:
+        elif suffix == ".csv":
             frame.to_csv(file, index=False)
+        else:
+            write_csv(frame, file)
     return folder
+
+
+def write_csv(frame, file):
+    """Write csv, compressed as the suffix says."""
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix, "none")
+    with duckdb.connect() as connection:
+        connection.register("frame", frame)
+        connection.execute(
+            f"COPY frame TO '{file}' (FORMAT csv, HEADER, COMPRESSION {compression})"
+        )
+
+
+def write_duckdb(file, schemas):
+    """The same tables as a DuckDB file."""
+    with duckdb.connect(str(file)) as connection:
+        for schema, frames in schemas.items():
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            for table, frame in frames.items():
+                connection.register("frame", pa.Table.from_pandas(frame, preserve_index=False))
+                parts = ", ".join(
+                    f'"{name}"'
+                    if not pd.isna(frame[name]).all()
+                    else f'"{name}"::VARCHAR AS "{name}"'
+                    for name in frame.columns
+                )
+                connection.execute(f"CREATE TABLE {schema}.{table} AS SELECT {parts} FROM frame")
+    return file
+
+
+def write_in_form(folder, tables, suffix, *, upper):
+    """Write tables as files or a DuckDB file, with names in lower or upper case."""
+    if upper:
+        tables = {name.upper(): frame.rename(columns=str.upper) for name, frame in tables.items()}
+    if suffix == ".duckdb":
+        return write_duckdb(folder / "tables.duckdb", {"published": tables})
+    return write_tables(folder / "files", tables, suffix=suffix)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from sklearn_medfuse.datasets._eicu_labs import DAY_1
+from sklearn_medfuse.datasets._loaders.eicu import DAY_1
 
 from .long_tables import make_tables
 

@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -138,22 +137,3 @@ def _fill_table(cursor, schema, table, frame):
     ]
     cursor.execute(f'CREATE TABLE "{schema}"."{table}" AS SELECT {", ".join(parts)} FROM incoming')
     cursor.execute("DROP TABLE incoming")
-
-
-def write_duckdb(file, schemas):
-    """The same tables as a DuckDB file."""
-    import duckdb
-
-    with duckdb.connect(str(file)) as connection:
-        for schema, frames in schemas.items():
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-            for table, frame in frames.items():
-                connection.register("frame", pa.Table.from_pandas(frame, preserve_index=False))
-                parts = ", ".join(
-                    f'"{name}"'
-                    if not pd.isna(frame[name]).all()
-                    else f'"{name}"::VARCHAR AS "{name}"'
-                    for name in frame.columns
-                )
-                connection.execute(f"CREATE TABLE {schema}.{table} AS SELECT {parts} FROM frame")
-    return file

@@ -18,9 +18,9 @@ from sklearn_medfuse.datasets import (
     load_omop,
     load_tables,
 )
-from sklearn_medfuse.datasets._sources import Source
+from sklearn_medfuse.datasets._tables.source import Source
 
-from .conftest import make_tables, write_tables
+from .conftest import make_tables, write_duckdb, write_tables
 from .formats import (
     as_clif,
     as_eicu,
@@ -33,7 +33,6 @@ from .formats import (
     with_icd9,
     write_meds,
 )
-from .postgres_server import write_duckdb
 from .test_long_tables import assert_same
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -416,9 +415,9 @@ def test_other_errors_show_no_password(server, places, tmp_path):
         ),
         (lambda: load_mimic4(url, tmp_path), ValueError, "stands alone"),
         (lambda: load_mimic4(tmp_path, url), ValueError, "stands alone"),
-        (lambda: load_mimic3(Path(url)), TypeError, "must be a str"),
+        (lambda: load_mimic3(Path(url)), TypeError, "as a str: pathlib"),
         (lambda: load_tables(url, None, None, url), ValueError, "as `database`"),
-        (lambda: load_eicu(Path(url)), TypeError, "must be a str"),
+        (lambda: load_eicu(Path(url)), TypeError, "as a str: pathlib"),
     ):
         with pytest.raises(error, match=match) as raised:
             call()

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from sklearn_medfuse.datasets import load_eicu, load_eicu_demo
-from sklearn_medfuse.datasets._eicu import BUNDLED, TABLES
-from sklearn_medfuse.datasets._eicu_labs import DAY_1
+from sklearn_medfuse.datasets._loaders.eicu import BUNDLED, DAY_1, TABLES
 
 TOOL = Path(__file__).parents[2] / "tools" / "make_eicu_demo.py"
 

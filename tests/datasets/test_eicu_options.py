@@ -5,15 +5,19 @@ import pandas as pd
 import pytest
 
 from sklearn_medfuse.datasets import load_eicu, load_tables
-from sklearn_medfuse.datasets._eicu_stays import read_stays
-from sklearn_medfuse.datasets._eicu_text import SECTIONS, compose, newest_first, within_budget
-from sklearn_medfuse.datasets._sources import Source
+from sklearn_medfuse.datasets._loaders.eicu import read_stays
+from sklearn_medfuse.datasets._loaders.eicu_forms import (
+    SECTIONS,
+    compose,
+    newest_first,
+    within_budget,
+)
+from sklearn_medfuse.datasets._tables.source import Source
 
-from .conftest import EXAM, HISTORY, entry_of, make_tables, write_tables
+from .conftest import EXAM, HISTORY, entry_of, make_tables, write_in_form, write_tables
 from .formats import as_eicu, expected_of_eicu, long_tables
 from .long_tables import known_in_time
-from .postgres_server import write_duckdb
-from .test_long_tables import assert_same, write_csv
+from .test_long_tables import assert_same
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
 OUTCOMES = ["mortality", "readmission_30d", "length_of_stay_3d"]
@@ -29,6 +33,12 @@ def tables():
 def folder(tables, tmp_path_factory):
     """The same as eICU."""
     return write_tables(tmp_path_factory.mktemp("eicu") / "files", as_eicu(tables), ".parquet")
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """The cohort of these tables; not to be changed."""
+    return load_eicu(folder, **ALL)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +134,7 @@ def test_types_of_notes_are_the_tables(name, types, tables, folder):
 
 
 @pytest.mark.parametrize("budget", [1, 40, 90, 10_000])
-def test_a_budget_is_kept_and_spent_on_the_newest(budget, tables, folder):
-    whole = load_eicu(folder, **ALL)
+def test_a_budget_is_kept_and_spent_on_the_newest(budget, tables, folder, whole):
     cohort = load_eicu(folder, max_note_chars=budget, **ALL)
     notes = cohort.X["note"].reindex(whole.stay_ids)
     assert notes.fillna("").str.len().max() <= budget
@@ -173,23 +182,19 @@ def test_budget_and_order_of_random_entries(seed):
 
 @pytest.mark.parametrize(
     ("suffix", "upper"),
-    [(".csv", True), (".csv.gz", False), (".csv.zst", True), (".duckdb", False), (".duckdb", True)],
+    [
+        (".csv", True),
+        (".csv.gz", False),
+        (".csv.zst", True),
+        (".parquet", True),
+        (".duckdb", False),
+        (".duckdb", True),
+    ],
 )
-def test_form_and_case_of_the_tables_do_not_matter(suffix, upper, tables, folder, tmp_path):
-    frames = {
-        table.upper() if upper else table: frame.rename(columns=str.upper) if upper else frame
-        for table, frame in as_eicu(tables).items()
-    }
-    if suffix == ".duckdb":
-        path = write_duckdb(tmp_path / "eicu.duckdb", {"eicu_crd": frames})
-    else:
-        path = tmp_path / "files"
-        path.mkdir()
-        for table, frame in frames.items():
-            write_csv(frame, path / f"{table}{suffix}")
-    cohort, expected = load_eicu(path, **ALL), load_eicu(folder, **ALL)
-    assert_same(cohort, expected)
-    assert cohort.report() == expected.report()
+def test_form_and_case_of_the_tables_do_not_matter(suffix, upper, tables, whole, tmp_path):
+    cohort = load_eicu(write_in_form(tmp_path, as_eicu(tables), suffix, upper=upper), **ALL)
+    assert_same(cohort, whole)
+    assert cohort.report() == whole.report()
 
 
 # by hand

@@ -1,6 +1,6 @@
 import pytest
 
-from sklearn_medfuse.datasets._eicu_paths import menu_of, read_finding, read_measurement
+from sklearn_medfuse.datasets._loaders.eicu_forms import menu_of, read_finding, read_measurement
 
 HISTORY = "notes/Progress Notes/Past History"
 SYSTEMS = f"{HISTORY}/Organ Systems"

@@ -13,16 +13,16 @@ from sklearn_medfuse.datasets import (
     load_tables,
 )
 
+from .conftest import write_tables
 from .formats import as_clif, as_eicu, as_mimic3, as_mimic4, as_omop, long_tables, with_icd9
 
 HOURS = 36
-LABELS = [
-    {"n_labels": None},
-    {"phenotypes": {"heart": {9: ["428"], 10: ["I50"]}}},
-    {"phenotypes": None, "outcomes": ["mortality"]},
-    {"phenotypes": None, "outcomes": ["readmission_30d"]},
-    {"phenotypes": None, "outcomes": ["length_of_stay_3d"]},
-]
+OUTCOMES = ["mortality", "readmission_30d", "length_of_stay_3d"]
+LABELS = {
+    "groups": {"n_labels": None},
+    "own": {"phenotypes": {"heart": {9: ["428"], 10: ["I50"]}}},
+    "outcomes": {"phenotypes": None, "outcomes": OUTCOMES},
+}
 
 
 def as_is(tables):
@@ -152,21 +152,33 @@ def with_changed_future(frames, events, stays):
     return changed, n_changed
 
 
-@pytest.mark.parametrize("labels", LABELS, ids=lambda chosen: "-".join(map(str, chosen.values())))
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Format -> folder of its tables, and of those with another future."""
+    made = {}
+    for name, (_, lay_out, events, stays) in FORMATS.items():
+        frames = lay_out(long_tables(2))
+        changed, n_changed = with_changed_future(frames, events, stays)
+        assert n_changed > 100
+        folder = tmp_path_factory.mktemp(name)
+        made[name] = [
+            write_tables(folder / part, tables, suffix=".parquet")
+            for part, tables in (("before", frames), ("after", changed))
+        ]
+    return made
+
+
+@pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_future_changes_no_feature(name, labels, write):
-    load, lay_out, events, stays = FORMATS[name]
-    frames = lay_out(long_tables(2))
-    changed, n_changed = with_changed_future(frames, events, stays)
-    assert n_changed > 100
+def test_the_future_changes_no_feature(name, labels, folders):
+    load = FORMATS[name][0]
     options = {
         "index_time": HOURS,
         "aggregate": ["last", "first", "mean", "min", "max", "slope", "count"],
         "min_coverage": 0.2,
-        **labels,
+        **LABELS[labels],
     }
-    before = load(write(frames, suffix=".parquet"), **options)
-    after = load(write(changed, suffix=".parquet"), **options)
+    before, after = (load(folder, **options) for folder in folders[name])
     pd.testing.assert_frame_equal(before.X, after.X, check_exact=True)
     pd.testing.assert_frame_equal(before.y, after.y)
     assert (before.units, before.reference_ranges) == (after.units, after.reference_ranges)

@@ -1,16 +1,15 @@
+import stat
+
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_medfuse.datasets import load_tables, phenotypes
+from sklearn_medfuse.datasets import CohortOptions, load_tables, phenotypes
+from sklearn_medfuse.datasets._tables.source import Source
 
-from .long_tables import (
-    NOTE_TYPES,
-    expected_labs,
-    expected_last,
-    known_in_time,
-    make_tables,
-)
+from .conftest import write_csv
+from .long_tables import expected_labs, expected_last, known_in_time, make_tables
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
 
@@ -280,7 +279,6 @@ def test_order_of_rows_does_not_matter(tables):
 def test_every_source_gives_the_same_cohort(tables, tmp_path, suffix):
     expected = load(tables, **ALL)
     if suffix == ".duckdb":
-        duckdb = pytest.importorskip("duckdb")
         with duckdb.connect(str(tmp_path / "all.duckdb")) as connection:
             for name, frame in tables.items():
                 connection.register("frame", frame)
@@ -318,18 +316,6 @@ def test_timestamps_of_every_precision_are_read(tables, tmp_path, unit, zone):
     assert_same(load(timed, index_time=24, **ALL), expected)
     files = {name: tmp_path / f"{name}.parquet" for name in tables}
     assert_same(load(files, index_time=24, **ALL), expected)
-
-
-def write_csv(frame, file):
-    """Write csv, compressed as the suffix says."""
-    import duckdb
-
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix, "none")
-    with duckdb.connect() as connection:
-        connection.register("frame", frame)
-        connection.execute(
-            f"COPY frame TO '{file}' (FORMAT csv, HEADER, COMPRESSION {compression})"
-        )
 
 
 def test_labs_or_notes_alone(tables):
@@ -374,8 +360,6 @@ def test_text_results_count_where_they_are_numbers():
         ("outcomes", ["death"]),
         ("require", "images"),
         ("n_jobs", 0),
-        ("cache_max_bytes", 0),
-        ("cache_max_bytes", 1e9),
         ("memory_limit", "lots"),
     ],
 )
@@ -398,5 +382,49 @@ def test_unknown_roles_and_tables_are_named(tables):
         load(tables, columns={"notes": {"type": "ward"}})
 
 
-def test_note_types_of_the_miniature(tables):
-    assert set(tables["notes"]["type"]) == set(NOTE_TYPES)
+@pytest.mark.parametrize("n_labels", [-1, 32, ["obesity", "gout"], [], "gout"])
+def test_labels_that_are_not_there_are_refused(tables, n_labels):
+    with pytest.raises(ValueError, match="n_labels"):
+        load(tables, n_labels=n_labels)
+
+
+def test_labels_by_prevalence_or_name(tables):
+    counts = load(tables, **ALL).y.sum().sort_values(ascending=False, kind="stable")
+    names = list(counts.index)
+    assert load(tables, n_labels=2).target_names == names[:2]
+    assert load(tables, n_labels=np.int64(3)).target_names == names[:3]
+    assert load(tables, n_labels=[names[3], names[0]]).target_names == [names[3], names[0]]
+    assert load(tables, n_labels=names[1]).target_names == [names[1]]
+
+
+def test_durations_in_words_or_hours(tables):
+    expected = load(tables, index_time=48, lookback=0.5, **ALL)
+    assert_same(load(tables, index_time="2 days", lookback="30min", **ALL), expected)
+    for wrong in ["soon", -1, "-3h", None, float("nan"), [24]]:
+        with pytest.raises(ValueError, match="lookback must be a duration"):
+            load(tables, lookback=wrong)
+
+
+def test_a_dropped_stay_counts_once(tables):
+    report = load(tables, first_stay=True, min_age=40, require="labs", **ALL).report()
+    dropped = [n for what, n in report.items() if what.startswith("stays dropped: ")]
+    assert sum(n > 0 for n in dropped) >= 3
+    assert report["stays read"] == sum(dropped) + report["stays kept"]
+
+
+def test_what_memory_cannot_hold_goes_to_disk_encrypted_for_the_owner_alone():
+    rows = np.arange(1_000_000)
+    frame = pd.DataFrame({"id": rows, "text": [f"a patient's note {i}" for i in rows]})
+    options = CohortOptions(memory_limit="24MB")
+    with Source({"notes": frame}, "tables", options=options) as source:
+        scan = source.scan("notes", ["id", "text"])
+        source.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {scan}", "notes")
+        folder = source._spill
+        files = [file for file in folder.iterdir() if file.stat().st_size]
+        assert sum(file.stat().st_size for file in files) > 1_000_000
+        assert not any(b"a patient's note" in file.read_bytes() for file in files)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        total = source.query("SELECT sum(id) AS n, max(text) AS text FROM kept", "notes")
+    assert total["n"].iloc[0] == rows.sum()
+    assert total["text"].iloc[0] == frame["text"].max()
+    assert not folder.exists()

@@ -1,3 +1,4 @@
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,7 +48,6 @@ def test_cohort_is_that_of_the_same_long_tables(options, tables, tmp_path):
 
 
 def test_folder_and_database_give_the_same(tables, tmp_path):
-    duckdb = pytest.importorskip("duckdb")
     frames = as_meds(tables)
     with duckdb.connect(str(tmp_path / "meds.duckdb")) as connection:
         for name, frame in frames.items():
@@ -156,9 +156,9 @@ def with_readmissions(frames, gaps):
     return {**frames, "data": data.astype({"time": "datetime64[us]"})}
 
 
-@pytest.mark.parametrize("labels", LABELS, ids=lambda chosen: "-".join(map(str, chosen.values())))
+@pytest.mark.parametrize("labels", LABELS)
 def test_what_happens_after_the_index_time_changes_no_feature(labels, tables, tmp_path):
-    options = {"min_coverage": 0.0, "index_time": "36h", **labels}
+    options = {"min_coverage": 0.0, "index_time": "36h", **LABELS[labels]}
     frames = as_meds(tables)
     subjects = np.sort(tables["stays"]["stay_id"])
     gaps = pd.Series(np.random.default_rng(0).uniform(5, 60, len(subjects)), index=subjects)

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 
 from sklearn_medfuse.datasets import load_mimic3, load_mimic4, load_tables
+from sklearn_medfuse.datasets._tables.source import Source
 
-from .conftest import write_tables
+from .conftest import write_in_form, write_tables
 from .formats import (
     as_mimic3,
     as_mimic4,
@@ -13,7 +14,7 @@ from .formats import (
     long_tables,
     with_icd9,
 )
-from .test_long_tables import assert_same, write_csv
+from .test_long_tables import assert_same
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
 OUTCOMES = ["mortality", "readmission_30d", "length_of_stay_3d"]
@@ -37,7 +38,6 @@ def tables():
 
 
 @pytest.mark.parametrize("name", LOADERS)
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "options",
     [
@@ -48,9 +48,9 @@ def tables():
         {"without_stored_time": "drop", "phenotypes": {"renal": ["585"]}},
     ],
 )
-def test_cohort_is_that_of_the_same_long_tables(name, seed, options, write):
+def test_cohort_is_that_of_the_same_long_tables(name, options, write):
     load, lay_out, as_long = LOADERS[name]
-    tables = long_tables(seed)
+    tables = long_tables()
     if name == "mimic3":
         tables = with_icd9(tables)
     folder = write(lay_out(tables), suffix=".parquet")
@@ -66,35 +66,35 @@ def test_cohort_is_that_of_the_same_long_tables(name, seed, options, write):
     assert cohort.report()["labevents rows kept"] == expected.report()["labs rows kept"]
 
 
-@pytest.mark.parametrize("name", LOADERS)
-@pytest.mark.parametrize("upper", [False, True])
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".csv.zst", ".parquet", ".duckdb"])
-def test_form_and_case_of_the_tables_do_not_matter(name, upper, suffix, tables, tmp_path):
-    duckdb = pytest.importorskip("duckdb")
-    load, lay_out, _ = LOADERS[name]
-    frames = lay_out(tables)
-    expected = load(write_tables(tmp_path / "plain", frames, suffix=".parquet"), **ALL)
-    path = tmp_path / f"other{suffix}"
-    frames = {
-        table.upper() if upper else table: frame.rename(columns=str.upper) if upper else frame
-        for table, frame in frames.items()
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Format -> the cohort of its tables in parquet files; not to be changed."""
+    return {
+        name: load(write_tables(tmp_path_factory.mktemp(name), frames, suffix=".parquet"), **ALL)
+        for name, (load, lay_out, _) in LOADERS.items()
+        for frames in [lay_out(with_icd9(long_tables()))]
     }
-    if suffix == ".duckdb":
-        with duckdb.connect(str(path)) as connection:
-            for table, frame in frames.items():
-                connection.register("frame", frame)
-                connection.execute(f"CREATE TABLE {table} AS SELECT * FROM frame")
-    else:
-        path.mkdir()
-        for table, frame in frames.items():
-            file = path / f"{table}{suffix}"
-            if suffix == ".parquet":
-                frame.to_parquet(file)
-            else:
-                write_csv(frame, file)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize(
+    ("suffix", "upper"),
+    [
+        (".csv", False),
+        (".csv", True),
+        (".csv.gz", True),
+        (".csv.zst", False),
+        (".parquet", True),
+        (".duckdb", False),
+        (".duckdb", True),
+    ],
+)
+def test_form_and_case_of_the_tables_do_not_matter(name, suffix, upper, expected, tables, tmp_path):
+    load, lay_out, _ = LOADERS[name]
+    path = write_in_form(tmp_path, lay_out(tables), suffix, upper=upper)
     cohort = load(path, **ALL)
-    assert_same(cohort, expected)
-    assert cohort.report() == expected.report()
+    assert_same(cohort, expected[name])
+    assert cohort.report() == expected[name].report()
 
 
 def test_mimic4_folders_of_the_modules(tables, tmp_path):
@@ -229,3 +229,39 @@ def test_death_before_the_index_time_is_no_prediction(tables, write):
     cohort = load_mimic3(write(frames), phenotypes=None, outcomes=["mortality"])
     assert set(cohort.stay_ids) <= set(admissions["hadm_id"][:10])
     assert cohort.report()["stays dropped: mortality decided at the index time"] == 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The tables of MIMIC-III; not to be changed."""
+    tables = as_mimic3(with_icd9(long_tables()))
+    return write_tables(tmp_path_factory.mktemp("mimic3") / "files", tables)
+
+
+def test_bars_name_tables_and_come_to_their_end(folder, capsys):
+    load_mimic3(folder, verbose=True, **ALL)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for table in ("diagnoses_icd", "labevents", "noteevents"):
+        assert f"{table}: 100%" in shown.err
+    load_mimic3(folder, **ALL)
+    assert capsys.readouterr().err == ""
+
+
+def test_each_table_is_read_once(folder, monkeypatch):
+    tables = ("labevents", "noteevents", "diagnoses_icd", "admissions", "patients", "d_labitems")
+    scanned = []
+    execute, query = Source.execute, Source.query
+
+    def noting(run):
+        def noted(self, sql, *args):
+            if not sql.startswith("DESCRIBE"):
+                scanned.extend(name for name in tables if f"/{name}.csv" in sql)
+            return run(self, sql, *args)
+
+        return noted
+
+    monkeypatch.setattr(Source, "execute", noting(execute))
+    monkeypatch.setattr(Source, "query", noting(query))
+    load_mimic3(folder, **ALL)
+    assert sorted(scanned) == sorted(tables)

@@ -1,3 +1,4 @@
+import duckdb
 import pandas as pd
 import pytest
 
@@ -41,7 +42,6 @@ def test_cohort_is_that_of_the_same_long_tables(options, suffix, tables, write):
 
 
 def test_tables_of_a_database_without_regard_to_case(tables, tmp_path):
-    duckdb = pytest.importorskip("duckdb")
     file = tmp_path / "omop.duckdb"
     with duckdb.connect(str(file)) as connection:
         connection.execute("CREATE SCHEMA cdm")

@@ -1,4 +1,4 @@
-"""Kill fit, fine-tuning, cohort building or cache writing at any moment, and run it again.
+"""Kill fit, fine-tuning or cache writing at any moment, and run it again.
 
 Each job is killed (SIGKILL) at moments drawn uniformly over the time that it takes undisturbed,
 each time in a new folder, and then run again. The second run has to give the bits of an undisturbed
@@ -6,12 +6,11 @@ one; no file under its final name may be torn; nothing half-written may be left.
 after the job's end is drawn again. Jobs are forked, so this is a process of its own, without other
 threads, which has imported everything. They are small: what counts is where the kill falls.
 
-    python -m tests.hardening.kills --model FOLDER [--times 50] [--jobs labs notes cohort cache]
+    python -m tests.hardening.kills --model FOLDER [--times 50] [--jobs labs notes cache]
 """
 
 import argparse
 import hashlib
-import json
 import os
 import signal
 import sqlite3
@@ -31,14 +30,10 @@ import duckdb  # noqa: F401, a job must not wait for it
 import joblib
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.notes._language_model.cache import process_cache
-
-from ..ehr_tables import write_ehr_tables
 
 _LONGEST_SECONDS = 300
 
@@ -95,28 +90,10 @@ def embed_notes(model, notes, folder):
     return encoder.transform(notes).tobytes()
 
 
-def build_cohort(tables, folder):
-    """Build a cohort that keeps its steps."""
-    cohort = load_mimic3(tables, cache=folder, min_coverage=0.0, n_labels=None, n_jobs=1)
-    return cohort.X, cohort.y, np.asarray(cohort.groups), str(cohort.report())
-
-
 def is_torn_checkpoint(file):
     """Whether a state is not the one of the digest before it."""
     content = file.read_bytes()
     return file.suffix == ".pt" and hashlib.sha256(content[32:]).digest() != content[:32]
-
-
-def is_torn_step(file):
-    """Whether a table or its description cannot be read."""
-    try:
-        if file.suffix == ".json":
-            json.loads(file.read_text(encoding="utf-8"))
-        elif file.suffix == ".parquet":
-            pq.read_table(file)
-    except (ValueError, OSError):
-        return True
-    return False
 
 
 def is_torn_database(file):
@@ -143,8 +120,6 @@ def make_jobs(model, folder):
     y = rng.integers(0, 2, (48, 2))
     notes = [f"{'zzz' if a else 'aaa'} and {'qqq' if b else 'bbb'}" for a, b in y]
     sections = [f"Seen in clinic {i}.\n\n{'Denies pain. ' * (i % 5)}" for i in range(40)]
-    cohort = make_ehr_cohort(40, n_labels=2, random_state=0)
-    write_ehr_tables(cohort, folder / "mimic3", "mimic3", suffix=".csv")
     runs = {
         "labs": (
             "MaskedLabEncoder.fit, checkpoint_dir",
@@ -156,7 +131,6 @@ def make_jobs(model, folder):
             partial(fine_tune_notes, model, notes, y),
             is_torn_checkpoint,
         ),
-        "cohort": ("load_mimic3, cache", partial(build_cohort, folder / "mimic3"), is_torn_step),
         "cache": (
             "LLMNoteEncoder.fit and transform, cache",
             partial(embed_notes, model, sections),
@@ -251,7 +225,7 @@ def main():
     parser.add_argument("--model", required=True, help="folder of a tiny note model")
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", nargs="+", default=["labs", "notes", "cohort", "cache"])
+    parser.add_argument("--jobs", nargs="+", default=["labs", "notes", "cache"])
     options = parser.parse_args()
     # A process that has started threads must not be forked.
     torch.set_num_threads(1)
@@ -261,9 +235,8 @@ def main():
         jobs = make_jobs(options.model, Path(name))
         for job_name in options.jobs:
             job, folder = jobs[job_name], Path(name) / job_name
-            if job_name != "cohort":
-                # Imports what is imported late; DuckDB would start threads.
-                job.run(folder / "warm")
+            # Imports what is imported late.
+            job.run(folder / "warm")
             rows.append(shoot(job, folder, options.times, rng))
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))

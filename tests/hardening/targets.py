@@ -22,11 +22,9 @@ from sklearn_medfuse import (
 )
 from sklearn_medfuse._checkpoint import Checkpoint
 from sklearn_medfuse._sealed_folder import seal
-from sklearn_medfuse.datasets import Cohort, load_eicu_demo, load_mimic3, make_ehr_cohort
+from sklearn_medfuse.datasets import Cohort, load_eicu_demo
 from sklearn_medfuse.notes._language_model.cache import process_cache
 from sklearn_medfuse.persistence import PrivateMemory, load_model, save_model
-
-from ..ehr_tables import write_ehr_tables
 
 CANARY_TEXT = "Zebulon Quixote"
 LABS = {"d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "device": "cpu"}
@@ -147,15 +145,6 @@ def make_targets(save_bert, save_gguf) -> dict[str, Target]:
         digest = hashlib.sha256(content.encode() + repr(rest).encode()).digest()
         return np.frombuffer(digest, np.uint8)
 
-    def build(folder, beside):
-        built = load_mimic3(beside / "mimic3", cache=folder, min_coverage=0.0, n_labels=None)
-        return built.X[built.lab_columns].to_numpy()
-
-    def write_steps(folder, beside):
-        made = make_ehr_cohort(12, n_labels=2, random_state=0)
-        write_ehr_tables(made, beside / "mimic3", "mimic3", suffix=".parquet")
-        build(folder, beside)
-
     def double_from_memory(folder, beside):
         return PrivateMemory(folder).cache(double)(labs.to_numpy())
 
@@ -206,7 +195,6 @@ def make_targets(save_bert, save_gguf) -> dict[str, Target]:
             lambda folder: _reseal_json(folder / "cohort.json"),
             share=3,
         ),
-        Target("cohort cache", write_steps, build),
         Target("PrivateMemory store", double_from_memory, double_from_memory),
     ]
     if READS_GGUF:

@@ -7,16 +7,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.labs._masked_training import MaskedTrainer
 from sklearn_medfuse.notes._language_model.cache import FolderCache, process_cache
 from sklearn_medfuse.persistence import PrivateMemory
 
-from ..ehr_tables import write_ehr_tables
-
 LAB_NAMES = ["a", "b", "c"]
-
-ALL = {"min_coverage": 0.0, "n_labels": None}
 
 
 def half_written(folder):
@@ -101,25 +96,6 @@ def test_entries_come_again_once_there_is_room(small_disk, fill, monkeypatch):
     ballast.unlink()
     cache.put_many({b"b": b"2"})
     assert cache.get_many([b"a", b"b"]) == {b"a": b"1", b"b": b"2"}
-
-
-def test_a_cohort_is_built_without_its_cache(small_disk, fill, tmp_path):
-    made = make_ehr_cohort(40, n_labels=2, random_state=0)
-    write_ehr_tables(made, tmp_path / "mimic3", "mimic3", suffix=".csv", random_state=0)
-    expected = load_mimic3(tmp_path / "mimic3", **ALL)
-    kept = small_disk / "kept"
-    kept.mkdir()
-    ballast = fill(small_disk)
-    with pytest.warns(UserWarning, match="could not be kept in cache") as caught:
-        cohort = load_mimic3(tmp_path / "mimic3", cache=kept, **ALL)
-    assert len(caught) == 3
-    assert cohort.X.equals(expected.X)
-    assert cohort.y.equals(expected.y)
-    assert list(kept.iterdir()) == []
-    ballast.unlink()
-    # With room again, it is kept: no warning, which would be an error
-    assert load_mimic3(tmp_path / "mimic3", cache=kept, **ALL).X.equals(expected.X)
-    assert len(list(kept.glob("*.parquet"))) == 3
 
 
 def test_a_pipeline_is_fitted_without_its_memory(

@@ -10,7 +10,6 @@ from functools import partial
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 import safetensors.numpy
 import skops.io
@@ -22,7 +21,6 @@ from sklearn_medfuse._checkpoint import Checkpoint
 from sklearn_medfuse._sealed_folder import _digest as digest_of
 from sklearn_medfuse._sealed_folder import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
-from sklearn_medfuse.datasets._step_cache import StepCache, _digest
 from sklearn_medfuse.notes._language_model.backbone import load_backbone
 from sklearn_medfuse.notes._language_model.cache import FolderCache
 from sklearn_medfuse.persistence import load_model, save_model
@@ -506,32 +504,6 @@ def test_an_entry_under_another_key_or_a_view_is_not_used(tmp_path):
         )
     cache._close()
     assert cache.get_many([b"k" * 32]) == {}
-
-
-@pytest.mark.parametrize("name", ["../outside.parquet", "absolute", "link.parquet"])
-def test_an_entry_of_a_cohort_cache_stays_in_its_folder(tmp_path, name):
-    cache = StepCache(tmp_path / "cache", None)
-    outside = tmp_path / "outside.parquet"
-    pd.DataFrame({"a": [1]}).to_parquet(outside)
-    (tmp_path / "cache/link.parquet").symlink_to(outside)
-    told = {"counts": {}}
-    index = {"file": str(outside) if name == "absolute" else name, "told": told}
-    index["digest"] = _digest(outside, told)
-    cache._index("labs", "k").write_text(json.dumps(index))
-    with cache.find("labs", "k") as entry:
-        assert entry is None
-
-
-def test_what_a_step_told_is_part_of_its_digest(tmp_path):
-    cache = StepCache(tmp_path, None)
-    frame = pd.DataFrame({"a": [1]})
-    cache.put("labs", "k", frame.to_parquet, {"counts": {"rows": 10}})
-    with cache.find("labs", "k") as entry:
-        assert entry.told == {"counts": {"rows": 10}}
-    index = cache._index("labs", "k")
-    index.write_text(index.read_text().replace("10", "11"))
-    with cache.find("labs", "k") as entry:
-        assert entry is None
 
 
 def test_a_cohort_of_one_changed_byte_is_refused(tmp_path):

@@ -35,5 +35,5 @@ def test_a_killed_fit_loses_nothing(tiny_bert):
 
 @pytest.mark.slow
 def test_killed_work_loses_nothing(tiny_bert):
-    jobs = ["labs", "notes", "cohort", "cache"]
+    jobs = ["labs", "notes", "cache"]
     assert len(kill(tiny_bert, jobs, 3 * SCALE)) == len(jobs)

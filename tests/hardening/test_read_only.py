@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from sklearn_medfuse.notes._language_model import cache as _cache
 from sklearn_medfuse.notes._language_model.backbone import Backbone
 from sklearn_medfuse.notes._language_model.cache import (
@@ -12,10 +11,7 @@ from sklearn_medfuse.notes._language_model.cache import (
     process_cache,
 )
 
-from ..ehr_tables import write_ehr_tables
-
 LAB_NAMES = ["a", "b", "c"]
-ALL = {"min_coverage": 0.0, "n_labels": None}
 
 
 def test_a_checkpoint_folder_is_refused_before_training(
@@ -75,27 +71,3 @@ def test_an_empty_read_only_cache_is_done_without(note_encoder, notes, place, ma
         np.testing.assert_array_equal(encoder.fit_transform(notes), expected)
     np.testing.assert_array_equal(encoder.transform(notes), expected)
     assert len(caught) == 1
-
-
-@pytest.fixture(scope="module")
-def mimic3(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made") / "mimic3"
-    cohort = make_ehr_cohort(40, n_labels=2, random_state=0)
-    write_ehr_tables(cohort, folder, "mimic3", suffix=".csv", random_state=0)
-    return folder
-
-
-def test_a_cohort_is_taken_from_a_read_only_cache(mimic3, place, make_read_only):
-    expected = load_mimic3(mimic3, cache=place / "kept", **ALL)
-    make_read_only(place / "kept")
-    # No warning, which would be an error: nothing was to be written
-    assert load_mimic3(mimic3, cache=place / "kept", **ALL).X.equals(expected.X)
-    with pytest.warns(UserWarning, match=r"table 'labevents' could not be kept in cache"):
-        changed = load_mimic3(mimic3, cache=place / "kept", aggregate=["max"], **ALL)
-    assert changed.X.equals(load_mimic3(mimic3, aggregate=["max"], **ALL).X)
-
-
-def test_a_cohort_cache_that_cannot_be_made_is_refused(mimic3, place, make_read_only):
-    make_read_only(place / "closed")
-    with pytest.raises(ValueError, match=r"cache=.* cannot be made a folder"):
-        load_mimic3(mimic3, cache=place / "closed" / "kept", **ALL)

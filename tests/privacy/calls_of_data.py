@@ -73,8 +73,7 @@ CALLS = {
     f"datasets.{name}": Call(
         lambda *_, name=name: getattr(datasets, name),
         lambda w, f, folder, name=name: (
-            write_source(name, folder)
-            | ({} if name == "load_eicu" else {"cache": folder / "steps", "verbose": True})
+            write_source(name, folder) | ({} if name == "load_eicu" else {"verbose": True})
         ),
     )
     for name in LOADERS

@@ -8,10 +8,7 @@ from sklearn.base import clone
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse.datasets import load_mimic3
 from sklearn_medfuse.persistence import PrivateMemory, model_card
-
-from .calls_of_data import write_source
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
 
@@ -42,11 +39,6 @@ def cohort(w, f, folder):
     w.cohort.to_parquet(folder)
 
 
-def steps(w, f, folder):
-    source = write_source("load_mimic3", folder.parent)
-    load_mimic3(**source, cache=folder)
-
-
 def memory(w, f, folder):
     folder.mkdir(mode=0o700)
     clone(w.pipe).set_params(memory=PrivateMemory(folder)).fit(w.X, w.y)
@@ -56,8 +48,7 @@ def card(w, f, folder):
     model_card(f.pipe, w.evaluated, folder, n_bootstraps=2, min_count=3, random_state=0)
 
 
-WRITERS = [vectors, epochs_of_labs, epochs_of_notes, pretrained, cohort]
-WRITERS += [steps, memory, card]
+WRITERS = [vectors, epochs_of_labs, epochs_of_notes, pretrained, cohort, memory, card]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -6,7 +6,7 @@ thing, "U" is an enzyme's, and between mass and amount stands the molar mass of 
 
 import re
 
-# Numerator -> (dimension, size in that dimension's base: gram, mole, cell, enzyme unit).
+# Numerator -> (dimension, size in the base of that dimension: gram, mole, cell, enzyme unit).
 _PREFIXES = {"": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15, "k": 1e3}
 _AMOUNTS: dict[str, tuple[str, float]] = {
     **{f"{prefix}g": ("mass", size) for prefix, size in _PREFIXES.items()},
@@ -104,42 +104,21 @@ _NOT_A_SUBSTANCE = re.compile(
 def unit_key(unit: str) -> str:
     """One spelling for all spellings of a unit.
 
-    Parameters
-    ----------
-    unit : str
-        A unit as written.
-
-    Returns
-    -------
-    str
-        Lower case, without spaces, "u" for micro, "^" before powers of ten.
+    It is in lower case, without spaces, with "u" for micro and "^" before powers of ten.
     """
     key = re.sub(r"\s+", "", unit).lower().replace("µ", "u").replace("μ", "u")
     key = key.replace("°", "").replace("&#176;", "").replace("mcg", "ug").replace("mcmol", "umol")
     key = key.replace("units", "u").replace("unit", "u").replace("*", "^").replace("mcl", "ul")
-    # UCUM's annotations and brackets: {cells}, m[IU]/L
+    # Annotations and brackets of UCUM: {cells}, m[IU]/L.
     key = re.sub(r"\{[^{}]*\}", "", key).replace("[iu]", "iu")
     key = re.sub(r"^x?10e\^?(?=\d)", "10^", key)
     return re.sub(r"^x?10(?=[369]/|12/)", "10^", key)
 
 
 def conversion(unit: str, target: str, lab: str) -> tuple[float, float] | None:
-    """How to convert a result.
+    """Factor f and offset o that convert a result: ``value * f + o``; None if there is no way.
 
-    Parameters
-    ----------
-    unit : str
-        Its unit.
-    target : str
-        The unit wanted.
-    lab : str
-        Name of the lab, which tells the molar mass.
-
-    Returns
-    -------
-    (float, float) or None
-        Factor f and offset o, so that the converted value is ``value * f + o``; None if there is
-        no way.
+    The name of the lab gives the molar mass.
     """
     here, there = unit_key(unit), unit_key(target)
     if here == there:
@@ -179,7 +158,7 @@ def _bridge(dimension: str, wanted: str, lab: str) -> float | None:
         return None
     for beginning, molar_mass, charges in _SUBSTANCES:
         if re.search(rf"\b{beginning}", name):
-            # mass = amount * molar mass; charge = amount * charges
+            # Mass is amount times molar mass, charge is amount times charges.
             per_mole = {"mass per litre": molar_mass, "amount per litre": 1.0}
             if charges:
                 per_mole["charge per litre"] = float(charges)

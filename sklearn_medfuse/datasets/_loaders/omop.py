@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from ._build import build_cohort, make_options, open_source
-from ._cohort import Cohort
-from ._layout import EventTable, Layout
-from ._small_tables import age_at, left_join, unique_names
-from ._sources import Source
+from .._build.cohort_builder import age_at, build_cohort, left_join, unique_names
+from .._build.events import EventTable, Layout
+from .._cohort import Cohort
+from .._options import make_options
+from .._tables.source import Source
 
 DATASET = "the OMOP Common Data Model 5.3 or 5.4"
 URL = "https://ohdsi.github.io/CommonDataModel/"
@@ -24,8 +24,8 @@ DESCR = """OMOP Common Data Model
 
 One row per visit of visit_occurrence. Results of measurement under the names of their concepts, and
 in the units of their unit concepts (UCUM); notes of note; labels from the ICD codes behind
-condition_occurrence. The model does not tell when an event was entered. Events with a date and no
-time count from the end of that day.
+condition_occurrence. The model has no time of entry. Events with a date and no time count from the
+end of that day.
 """
 
 _LABS = EventTable(
@@ -76,15 +76,14 @@ def load_omop(
     ----------
     path : path-like or str
         Folder with visit_occurrence, person, measurement, condition_occurrence and concept, and
-        where there are note and death, as .csv, .csv.gz, .csv.zst or .parquet, in any case; a
-        DuckDB file with them; or the URL of a PostgreSQL database, see :func:`load_tables`, with
-        ``?schema=cdm,vocabulary`` if they are in such schemas and others have tables of these
-        names.
+        optionally note and death, as .csv, .csv.gz, .csv.zst or .parquet, in any case; a DuckDB
+        file with them; or the URL of a PostgreSQL database, see :func:`load_tables`, with
+        ``?schema=cdm,vocabulary`` if other schemas have tables with the same names.
     visit_concepts : sequence of int or None, default=(9201, 262)
-        `visit_concept_id` of the visits to use: inpatient ones, also those that began in the
-        emergency room. None for all visits.
+        `visit_concept_id` of the visits to use: inpatient visits, also those that began in the
+        emergency room. None uses all visits.
     **options : dict
-        What becomes of the tables, see :class:`CohortOptions`. The type of a note is its title.
+        How the tables become a cohort, see :class:`CohortOptions`. The type of a note is its title.
 
     Returns
     -------
@@ -94,9 +93,9 @@ def load_omop(
     Raises
     ------
     ConnectionError
-        If the server of a database cannot be reached, or does not accept the user.
+        If the server of a database cannot be reached or refuses the user.
     FileNotFoundError
-        If the folder or a table is not there.
+        If the folder or a table does not exist.
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
@@ -107,10 +106,11 @@ def load_omop(
 
     Notes
     -----
-    Diagnosis codes are those of `condition_source_concept_id` where this is a concept of ICD9CM,
-    ICD10CM or ICD10, else `condition_source_value`, whose form tells the version. A visit without
-    a time begins with its first day and ends with its last. Who has a date of death from the first
-    to the last day of a visit died in it. Conditions and measurements of no visit are not used.
+    Diagnosis codes are those of `condition_source_concept_id` if it is a concept of ICD9CM, ICD10CM
+    or ICD10, else `condition_source_value`, whose form gives the version. A visit without a time
+    begins with its first day and ends with its last. Patients with a date of death between the
+    first and the last day of a visit died in it. Conditions and measurements without a visit are
+    not used.
 
     References
     ----------
@@ -128,7 +128,7 @@ def load_omop(
     chosen = make_options(options)
     if isinstance(visit_concepts, int | str):
         raise ValueError(f"visit_concepts must be a list of numbers, got {visit_concepts!r}.")
-    with open_source(path, DATASET, URL, chosen) as source:
+    with Source(path, DATASET, URL, chosen) as source:
         layout = Layout(
             describe=DESCR,
             stays=lambda source: _read_stays(source, visit_concepts),
@@ -169,7 +169,7 @@ def _define_joins(source: Source) -> None:
     source.define(
         _LABS.table,
         "SELECT m.*, coalesce(k.concept_code, CAST(m.unit_source_value AS VARCHAR)) AS unit "
-        # Concept 0 stands for no unit known.
+        # Concept 0 means that no unit is known.
         f"FROM {measurement} m LEFT JOIN {units} k ON {key} <> 0 "
         f"AND {key} = TRY_CAST(m.unit_concept_id AS BIGINT)",
         rows_of=measurement,
@@ -190,7 +190,7 @@ def _define_joins(source: Source) -> None:
 
 
 def _read_items(source: Source) -> pd.DataFrame:
-    """Concepts of measurements, with a name of its own for each."""
+    """Concepts of measurements, with a unique name for each."""
     concepts = source.fetch(
         "concept",
         {
@@ -247,7 +247,7 @@ def _read_persons(source: Source) -> pd.DataFrame:
         },
         optional=("month", "day"),
     )
-    # The middle of what is not told.
+    # A missing month or day is taken as the middle of its range.
     dates = persons[["year", "month", "day"]].fillna({"month": 7, "day": 1})
     persons["birth"] = pd.to_datetime(dates, errors="coerce").astype("datetime64[us]")
     persons["sex"] = persons["sex"].map(_SEXES)

@@ -1,20 +1,17 @@
 """Notes of the stays as one text per stay."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 
 import pandas as pd
 import pyarrow as pa
 
-from .._note_sections import without_sections
-from ._cells import TIMES, literal
-from ._layout import EventTable, Layout
-from ._options import CohortOptions
-from ._sources import TEXT_DTYPE, Source
-from ._steps import Steps
-from ._window import Condition, classified, count_rows, note_zones, zone_counts
+from ..._note_sections import without_sections
+from .._options import CohortOptions
+from .._tables.columns import TEXT_DTYPE, literal
+from .._tables.source import Source
+from .events import Condition, EventTable, Layout, classify, count_rows
 
 BETWEEN_NOTES = "\n\n"
 _STAYS_IN_BLOCK = 5000
@@ -24,69 +21,65 @@ def build_notes(
     source: Source,
     layout: Layout,
     options: CohortOptions,
-    steps: Steps,
     n_stays: int,
     counts: dict[str, int],
 ) -> pd.Series:
-    """One text per registered stay, of the notes known at the index time.
-
-    Parameters
-    ----------
-    source : Source
-        With the registered stays.
-    layout : Layout
-        Says where the notes are.
-    options : CohortOptions
-        Says which of them are used, and in which order.
-    steps : Steps
-        Runs the reading of each table.
-    n_stays : int
-        Number of registered stays.
-    counts : dict
-        Gets the numbers of rows.
-
-    Returns
-    -------
-    Series of str of shape (n_stays,)
-        NaN where there is no note.
-    """
+    """One text per registered stay, of the notes known at the index time; NaN without a note."""
     source.execute(
         "CREATE OR REPLACE TEMP TABLE note_events "
         "(stay BIGINT, happened BIGINT, type VARCHAR, text VARCHAR)",
         "notes",
     )
     for notes in layout.notes:
-        steps.run(
-            "notes",
-            notes.table,
-            "used_notes",
-            partial(_collect, source, notes, options),
-            counts,
-            notes,
-        )
-        source.execute("INSERT INTO note_events SELECT * FROM used_notes", notes.table)
-        source.execute("DROP TABLE used_notes", notes.table)
+        with source.progress_bar(notes.table):
+            _collect(source, notes, options, counts)
     composed = _compose_without_sections if options.dropped_sections else _compose
     texts = as_series(composed(source, options, counts), n_stays)
     source.execute("DROP TABLE note_events", "notes")
     return texts
 
 
+def _collect(
+    source: Source, notes: EventTable, options: CohortOptions, counts: dict[str, int]
+) -> None:
+    """Put the usable notes of one table into `note_events`."""
+    typed = "type" in notes.columns
+    reasons = {"without a text": Condition("nullif(trim(e.text), '') IS NULL")}
+    if options.note_types is not None:
+        kind = "e.type" if typed else literal(notes.table)
+        reasons["of other types"] = _of_other_types(kind, options.note_types)
+    events = classify(source, notes, options, reasons)
+    # More than the budget is never needed of a note: long ones are cut on the way in.
+    # With sections to drop it is not known yet how much of a note is left.
+    whole = options.max_note_chars is None or bool(options.dropped_sections)
+    used = {
+        "stay": "stay_number",
+        "happened": "since_start",
+        "type": "type" if typed else literal(notes.table),
+        "text": "trim(text)" if whole else f"left(trim(text), {options.max_note_chars})",
+    }
+    source.execute(
+        f"CREATE OR REPLACE TEMP TABLE read_notes AS SELECT * FROM {events.used(used)}", notes.table
+    )
+    count_rows(source, events, "read_notes", counts)
+    source.execute(
+        "INSERT INTO note_events SELECT stay, happened, type, text FROM read_notes "
+        "WHERE reason = 0",
+        notes.table,
+    )
+    source.execute("DROP TABLE read_notes", notes.table)
+
+
+def _of_other_types(kind: str, wanted: Sequence[str]) -> Condition:
+    """Notes of no wanted type, in whatever case."""
+    names = ", ".join(literal(name.strip().lower()) for name in wanted) or "NULL"
+    # In other collations the lower case of I need not be i.
+    kind = f'lower({kind} COLLATE "C")'
+    return Condition(f"coalesce({kind} NOT IN ({names}), true)", portable=True)
+
+
 def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:
-    """Put texts into a Series without ever holding all of them twice.
-
-    Parameters
-    ----------
-    texts : iterator of (int, str or None)
-        Number of the stay, rising, and its text.
-    n_stays : int
-        Number of stays.
-
-    Returns
-    -------
-    Series of str of shape (n_stays,)
-        NaN where there is no text.
-    """
+    """Put texts, by rising number of the stay, into a Series without ever holding all twice."""
     blocks: list[pa.Array] = []
     ahead = next(texts, None)
     for first in range(0, n_stays, _STAYS_IN_BLOCK):
@@ -99,61 +92,6 @@ def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Serie
     if isinstance(TEXT_DTYPE, pd.StringDtype):
         return pd.Series(TEXT_DTYPE.__from_arrow__(whole))  # type: ignore[attr-defined]  # stubs
     return whole.to_pandas()
-
-
-def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
-    """The usable notes of one table in the table `used_notes`."""
-    kind = "e.type" if "type" in notes.columns else literal(notes.table)
-    reasons = {"without a text": Condition("nullif(trim(e.text), '') IS NULL")}
-    if options.note_types is not None:
-        reasons["of other types"] = _of_other_types(kind, options.note_types)
-    events = classified(source, notes, options, reasons)
-    note_type = "type" if "type" in notes.columns else literal(notes.table)
-    # More than the budget is never needed of a note: long ones are cut on the way in.
-    # With sections to drop it is not known yet how much of a note is left.
-    whole = options.max_note_chars is None or bool(options.dropped_sections)
-    text = "trim(text)" if whole else f"left(trim(text), {options.max_note_chars})"
-    zoned = [f"{role}_zoned" for role, (_, kind) in notes.columns.items() if kind in TIMES]
-    source.execute(
-        "CREATE OR REPLACE TEMP TABLE read_notes AS SELECT reason, dated, unstored, "
-        "CASE WHEN reason = 0 THEN stay_number END AS stay, "
-        "CASE WHEN reason = 0 THEN since_start END AS happened, "
-        f"CASE WHEN reason = 0 THEN {note_type} END AS type, "
-        f"CASE WHEN reason = 0 THEN {text} END AS text, {', '.join(zoned)} FROM {events.sql}",
-        notes.table,
-    )
-    totals = source.query(
-        "SELECT reason, count(*) AS n, count(*) FILTER (WHERE dated) AS n_dated, "
-        f"count(*) FILTER (WHERE unstored) AS n_unstored, {', '.join(zone_counts(notes.columns))} "
-        "FROM read_notes GROUP BY reason",
-        notes.table,
-    ).set_index("reason")
-    note_zones(source, notes, totals.sum())
-    count_rows(counts, notes.table, events, totals["n"].astype(int).to_dict())
-    for column, what in {
-        "n_dated": "with a date only, taken as the end of that day",
-        "n_unstored": "without a stored time, judged by the other",
-    }.items():
-        if n := int(totals[column].get(0, 0)):
-            counts[f"{notes.table} rows kept: {what}"] = n
-    source.execute(
-        "CREATE OR REPLACE TEMP TABLE used_notes AS SELECT stay, happened, type, text "
-        "FROM read_notes WHERE reason = 0",
-        notes.table,
-    )
-    source.execute("DROP TABLE read_notes", notes.table)
-
-
-def _of_other_types(kind: str, wanted: Sequence[str]) -> Condition:
-    """Notes of no wanted type, in whatever case."""
-    names = ", ".join(literal(name.strip().lower()) for name in wanted) or "NULL"
-    # What a server takes for the lower case of other letters depends on its locale: of types that
-    # have such letters it leaves nothing back.
-    plain = f"({kind} COLLATE \"C\") !~ '[^ -~]'"
-    return Condition(
-        f"coalesce(lower({kind}) NOT IN ({names}), true)",
-        f'({kind} IS NULL OR ({plain} AND lower({kind} COLLATE "C") NOT IN ({names})))',
-    )
 
 
 def _compose(source, options, counts) -> Iterator[tuple[int, str | None]]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from ._build import build_cohort, make_options, open_source
-from ._cohort import Cohort
-from ._layout import EventTable, Layout
-from ._small_tables import left_join
-from ._sources import Source
+from .._build.cohort_builder import build_cohort, left_join
+from .._build.events import EventTable, Layout
+from .._cohort import Cohort
+from .._options import make_options
+from .._tables.source import Source
 
 DATASET = "CLIF 2"
 URL = "https://clif-icu.com/data-dictionary"
@@ -57,19 +57,19 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
         .parquet, .csv, .csv.gz or .csv.zst; a DuckDB file with them; or the URL of a PostgreSQL
         database, see :func:`load_tables`.
     **options : dict
-        What becomes of the tables, see :class:`CohortOptions`.
+        How the tables become a cohort, see :class:`CohortOptions`.
 
     Returns
     -------
     Cohort
-        The kept hospitalizations, sorted by id. None has a note.
+        The kept hospitalizations, sorted by id, without notes.
 
     Raises
     ------
     ConnectionError
-        If the server of a database cannot be reached, or does not accept the user.
+        If the server of a database cannot be reached or refuses the user.
     FileNotFoundError
-        If the folder or a table is not there.
+        If the folder or a table does not exist.
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
@@ -80,7 +80,7 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Notes
     -----
-    Who was discharged as "Expired" died; a discharge category that is missing counts as not known.
+    Patients discharged as "Expired" died; with a missing discharge category the outcome is unknown.
 
     References
     ----------
@@ -104,7 +104,7 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
         notes=(),
         versions={"icd9cm": 9, "icd10cm": 10},
     )
-    with open_source(path, DATASET, URL, chosen) as source:
+    with Source(path, DATASET, URL, chosen) as source:
         return build_cohort(source, layout, chosen)
 
 

@@ -1,20 +1,28 @@
-"""Notes of eICU: the forms filled in until the index time, as one readable text per stay."""
+"""Notes of eICU: the forms filled in until the index time, as one readable text per stay.
 
+A row of `pastHistory`, `note` or `physicalExam` is one choice in a form: the path through the
+form's menus, and the choice at its end, ::
+
+    notes/Progress Notes/Past History/Organ Systems/Cardiovascular (R)/Valve disease/AR    AR
+
+Of such a path the menus that only lead to findings are dropped, the organ system becomes the topic,
+and what stands between it and the choice is kept where the choice alone would not say it:
+``Cardiovascular: Valve disease: AR``.
+"""
+
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 import pandas as pd
 
-from .._note_sections import section_name
-from ._eicu_paths import menu_of, names_of, read_finding, read_measurement
-from ._layout import EventTable
-from ._notes import as_series
-from ._options import CohortOptions
-from ._sources import Source
-from ._steps import Steps
-from ._window import Condition, classified, count_rows
+from ..._note_sections import section_name
+from .._build.events import Condition, EventTable, classify, count_rows
+from .._build.notes import as_series
+from .._options import CohortOptions
+from .._tables.source import Source
 
 HISTORY = EventTable(
     "pastHistory",
@@ -67,57 +75,41 @@ _LATEST = (
 Entry = tuple[int, str, str, str, int]
 
 
+class Phrase(NamedTuple):
+    """One entry in words.
+
+    Attributes
+    ----------
+    topic : str
+        What entries are gathered under, mostly an organ system; may be empty.
+    head : str
+        What the value is about; empty where the value says so itself.
+    value : str
+        The value.
+    """
+
+    topic: str
+    head: str
+    value: str
+
+
 def build_form_notes(
     source: Source,
     options: CohortOptions,
-    steps: Steps,
     n_stays: int,
     counts: dict[str, int],
     *,
     admission_diagnosis: bool,
 ) -> pd.Series:
-    """One text per registered stay, of what was entered until the index time.
-
-    Parameters
-    ----------
-    source : Source
-        With the registered stays.
-    options : CohortOptions
-        Says which entries are used, and in which order.
-    steps : Steps
-        Runs the reading of each table.
-    n_stays : int
-        Number of registered stays.
-    counts : dict
-        Gets the numbers of rows.
-    admission_diagnosis : bool
-        Whether the admission diagnosis is put first.
-
-    Returns
-    -------
-    Series of str of shape (n_stays,)
-        NaN where there is no text.
-    """
+    """One text per registered stay, of what was entered until the index time; NaN without one."""
     source.execute(
         "CREATE OR REPLACE TEMP TABLE entries (stay BIGINT, section BIGINT, topic VARCHAR, "
         "head VARCHAR, value VARCHAR, happened BIGINT)",
         "notes",
     )
     for form in FORMS:
-        steps.run(
-            "notes",
-            form.table,
-            "used_entries",
-            partial(_collect, source, form, options),
-            counts,
-            form,
-        )
-        source.execute(
-            "INSERT INTO entries SELECT stay, section, topic, head, value, happened "
-            "FROM used_entries",
-            form.table,
-        )
-        source.execute("DROP TABLE used_entries", form.table)
+        with source.progress_bar(form.table):
+            _collect(source, form, options, counts)
     if admission_diagnosis and section_name(SECTIONS[0]) not in options.dropped_sections:
         _add_admission_diagnoses(source)
     texts = as_series(_compose_all(source, options, counts), n_stays)
@@ -136,28 +128,23 @@ def _add_admission_diagnoses(source: Source) -> None:
     )
 
 
-def _collect(source: Source, form: EventTable, options: CohortOptions, counts) -> None:
-    """The usable entries of one table, in words, in the table `used_entries`."""
+def _collect(
+    source: Source, form: EventTable, options: CohortOptions, counts: dict[str, int]
+) -> None:
+    """Put the usable entries of one table, in words, into `entries`."""
     wanted = options.note_types
     reasons = {}
     if wanted is not None and form.table.lower() not in {name.strip().lower() for name in wanted}:
-        reasons["of other types"] = Condition("true", "true")
-    rows = classified(source, form, options, reasons)
+        reasons["of other types"] = Condition("true", portable=True)
+    events = classify(source, form, options, reasons)
+    used = {"stay": "stay_number", "happened": "since_start"}
+    used |= {name: f"coalesce({name}, '')" for name in ("path", "choice", "text")}
     source.execute(
-        "CREATE OR REPLACE TEMP TABLE read_entries AS SELECT *, "
-        f"{_TYPED} AS typed FROM (SELECT reason, unstored, stay_number AS stay, "
-        "since_start AS happened, coalesce(path, '') AS path, coalesce(choice, '') AS choice, "
-        f"coalesce(text, '') AS text FROM {rows.sql})",
+        f"CREATE OR REPLACE TEMP TABLE read_entries AS SELECT *, {_TYPED} AS typed "
+        f"FROM {events.used(used)}",
         form.table,
     )
-    totals = source.query(
-        "SELECT reason, count(*) AS n, count(*) FILTER (WHERE unstored) AS n_unstored "
-        "FROM read_entries GROUP BY reason",
-        form.table,
-    ).set_index("reason")
-    count_rows(counts, form.table, rows, totals["n"].astype(int).to_dict())
-    if n := int(totals["n_unstored"].get(0, 0)):
-        counts[f"{form.table} rows kept: without a stored time, judged by the other"] = n
+    count_rows(source, events, "read_entries", counts)
     _put_in_words(source, form, options)
     _use_latest(source, form, counts)
     source.execute("DROP TABLE read_entries", form.table)
@@ -186,7 +173,7 @@ def _put_in_words(source: Source, form: EventTable, options: CohortOptions) -> N
 
 
 def _use_latest(source: Source, form: EventTable, counts) -> None:
-    """The table `used_entries`: each thing said of a stay once, with when it was said last."""
+    """Put each thing said of a stay into `entries` once, with when it was said last."""
     said = "CASE WHEN typed THEN trim(w.value || ' ' || e.text) ELSE w.value END"
     latest = _LATEST if form is EXAMINATIONS else ""
     source.execute(
@@ -214,7 +201,12 @@ def _use_latest(source: Source, form: EventTable, counts) -> None:
         known - used - unwanted
     )
     counts[f"{form.table} rows kept"] = used
+    source.execute(
+        "INSERT INTO entries SELECT stay, section, topic, head, value, happened FROM used_entries",
+        form.table,
+    )
     source.execute("DROP TABLE said", form.table)
+    source.execute("DROP TABLE used_entries", form.table)
 
 
 def _compose_all(
@@ -241,19 +233,9 @@ def _compose_all(
 
 
 def within_budget(entries: Sequence[Entry], budget: int) -> list[Entry]:
-    """The newest entries whose text, as :func:`compose` writes it, is no longer than a budget.
+    """The newest entries whose text, as `compose` writes it, is within a budget of characters.
 
-    Parameters
-    ----------
-    entries : sequence of tuple
-        Section, topic, head, value, and when it happened.
-    budget : int
-        Characters.
-
-    Returns
-    -------
-    list of tuple
-        In the order of their content.
+    They come in the order of their content.
     """
     used, length = [], 0
     begun: set[tuple] = set()
@@ -279,15 +261,7 @@ def within_budget(entries: Sequence[Entry], budget: int) -> list[Entry]:
 def newest_first(entries: Sequence[Entry]) -> list[Entry]:
     """Sections, topics, heads and values, each by the time of the newest entry in it.
 
-    Parameters
-    ----------
-    entries : sequence of tuple
-        Section, topic, head, value, and when it happened.
-
-    Returns
-    -------
-    list of tuple
-        The newest first; of one time in the order of their content.
+    Those of one time are in the order of their content.
     """
     newest: dict[tuple, int] = {}
     for entry in entries:
@@ -305,19 +279,8 @@ def newest_first(entries: Sequence[Entry]) -> list[Entry]:
 def compose(entries: Iterable[Entry]) -> str:
     """A paragraph per section, a sentence per topic.
 
-    Parameters
-    ----------
-    entries : iterable of tuple
-        Section, topic, head, value, and when it happened; those of a section, a topic and a head
-        stand together.
+    The entries of a section, a topic and a head stand together.
 
-    Returns
-    -------
-    str
-        The text.
-
-    Examples
-    --------
     >>> compose([(1, "Cardiovascular", "", "angina", 0), (1, "Cardiovascular", "Valves", "AR", 0)])
     'Past history: Cardiovascular: angina; Valves: AR.'
     """
@@ -335,3 +298,126 @@ def _sentences(entries: Iterable[Entry]) -> Iterator[str]:
             values = [entry[3] for entry in of_head]
             findings += [f"{head}: {', '.join(values)}"] if head else values
         yield f"{topic}: {'; '.join(findings)}" if topic else "; ".join(findings)
+
+
+# Entries in words
+
+# Names of single menus that contain the separator. One between spaces separates nothing either.
+_NAMES_WITH_SLASH = (
+    "Hematology/Oncology",
+    "Ears/Nose/Mouth/Throat",
+    "Mouth/Pharynx",
+    "Drains/Tubes/Fistulas",
+    "FEV1/FVC",
+    "s/p ",
+)
+_SEPARATOR = re.compile(r"(?<! )/(?! )")
+_KEPT_SLASH = "\x00"
+
+# Menus that hold no finding: what is chosen in them is dropped.
+_CLERICAL_MENU = re.compile(
+    r"view and save|view options|include .*|skip screen options.*|enter surgery information\?"
+    r"|source of patient information|billing options|time-out process|system unique note types"
+    r"|sterile procedures employed|type of skin prep",
+    re.IGNORECASE,
+)
+_CLERICAL_CHOICE = re.compile(r"(not )?performed( - .*)?|scored", re.IGNORECASE)
+# Menus that only lead to findings: their names are dropped.
+_PASSAGE = re.compile(
+    r"notes|progress notes|procedure notes|shared|admission page one|past history|physical exam"
+    r"|organ systems|systems|.* obtain options|print .*|one|options|technical description"
+    r"|vital sign and physiological data|hemodynamic data|weight and i&o",
+    re.IGNORECASE,
+)
+
+
+def menu_of(path: str, choice: str) -> str:
+    """The path without the choice at its end (which may contain the separator).
+
+    >>> menu_of("notes/Affect/calm/appropriate", "calm/appropriate")
+    'notes/Affect'
+    """
+    if path == choice:
+        return ""
+    return path.removesuffix(f"/{choice}") if choice else path
+
+
+def names_of(path: str, choice: str) -> list[str]:
+    """Names of all menus that lead to an entry.
+
+    >>> names_of("notes/Progress Notes/Past History/Organ Systems/Renal  (R)/none", "none")
+    ['notes', 'Progress Notes', 'Past History', 'Organ Systems', 'Renal']
+    """
+    return _split(menu_of(path, choice))
+
+
+def read_finding(path: str, choice: str) -> Phrase | None:
+    """An entry whose choice is the finding; None for a clerical one, which tells no finding.
+
+    >>> read_finding("notes/Progress Notes/Physical Exam/Physical Exam/Cardiovascular/Pulses/"
+    ...              "Dorsalis pedis/L/reduced", "reduced")
+    Phrase(topic='Cardiovascular', head='Pulses Dorsalis pedis L', value='reduced')
+    """
+    menus = _split(menu_of(path, choice))
+    value = _tidy(choice)
+    if not value or _CLERICAL_CHOICE.fullmatch(value) or any(map(_CLERICAL_MENU.fullmatch, menus)):
+        return None
+    names = [name for name in menus if not _PASSAGE.fullmatch(name)]
+    # Menus repeat their parent's name ("Social History/Social History").
+    names = [name for name, _ in groupby(names)]
+    topic, heads = (names[0], names[1:]) if names else ("", [])
+    if heads and _contains(topic, heads[0]):
+        # "Social History / Family History" is the page, "Social History" the topic.
+        topic, heads = heads[0], heads[1:]
+    return Phrase(topic, " ".join(_without_repetition(heads, value)), value)
+
+
+def read_measurement(path: str, choice: str) -> Phrase | None:
+    """An entry whose choice names a number that was typed in; None for a clerical one.
+
+    >>> read_measurement("notes/Progress Notes/Physical Exam/Physical Exam/Constitutional/"
+    ...                  "Vital Sign and Physiological Data/HR/HR Current", "HR Current")
+    Phrase(topic='', head='HR', value='Current')
+    """
+    menus = _split(menu_of(path, choice))
+    if any(map(_CLERICAL_MENU.fullmatch, menus)):
+        return None
+    head = menus[-1] if menus else ""
+    return Phrase("", head, _tidy(choice).removeprefix(head).strip())
+
+
+def _split(menu: str) -> list[str]:
+    """Tidy names of the menus on a path."""
+    for name in _NAMES_WITH_SLASH:
+        menu = menu.replace(name, name.replace("/", _KEPT_SLASH))
+    names = (_tidy(name.replace(_KEPT_SLASH, "/")) for name in _SEPARATOR.split(menu))
+    return [name for name in names if name]
+
+
+def _tidy(name: str) -> str:
+    """Without the marks of the form: "Renal  (R)" is the right column of a page."""
+    name = re.sub(r"\(R\)$", "", " ".join(name.split()))
+    return name.replace("&&", "&").strip().rstrip(":")
+
+
+def _without_repetition(heads: list[str], value: str) -> list[str]:
+    """Heads that add something to what follows them.
+
+    "COPD" adds nothing to "COPD - moderate", nor "Cancer" to "Cancer-Primary Site"; and a page
+    named after all that is on it, "Ears/Nose/Mouth/Throat", nothing to "Ears".
+    """
+    kept = []
+    for head, after in zip(heads, [*heads, value][1:], strict=True):
+        if not _contains(after, head) and not (after is not value and _contains(head, after)):
+            kept.append(head)
+    return kept
+
+
+def _contains(text: str, part: str) -> bool:
+    """Whether every word of `part` is in `text`, plural or not."""
+    return _words(part) <= _words(text)
+
+
+def _words(text: str) -> set[str]:
+    words = re.findall(r"[a-z0-9]+", text.lower().replace("pre-", "pre"))
+    return {word.rstrip("s") for word in words}

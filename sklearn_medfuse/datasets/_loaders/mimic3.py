@@ -5,15 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from ._build import build_cohort, make_options, open_source
-from ._cohort import Cohort
-from ._layout import Columns, EventTable, Layout
-from ._small_tables import age_at, left_join, unique_names
-from ._sources import Source
+from .._build.cohort_builder import age_at, build_cohort, left_join, unique_names
+from .._build.events import EventTable, Layout
+from .._cohort import Cohort
+from .._options import make_options
+from .._tables.source import Columns, Source
 
 DATASET = "MIMIC-III 1.4"
 URL = "https://physionet.org/content/mimiciii/1.4/"
-# What the scripts of mimic-code call it.
+# The name in the scripts of mimic-code.
 SCHEMAS = ("mimiciii",)
 # All times are shifted into the years from 2100 on.
 _CENTURY = 21
@@ -23,8 +23,8 @@ DESCR = """MIMIC-III Clinical Database
 
 One row per hospital admission (HADM_ID). Results of LABEVENTS under the names of D_LABITEMS, notes
 of NOTEEVENTS that are not marked as errors, labels from DIAGNOSES_ICD and ADMISSIONS. Results
-without an admission (outpatients) are not used. LABEVENTS does not tell when a result was entered.
-Patients older than 89 years count as 90.
+without an admission (outpatients) are not used. LABEVENTS has no time of entry. Patients older than
+89 years count as 90.
 
 Johnson, A., Pollard, T., and Mark, R. (2016). MIMIC-III Clinical Database (version 1.4).
 PhysioNet. https://doi.org/10.13026/C2XW26. PhysioNet Credentialed Health Data License 1.5.0.
@@ -66,11 +66,11 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
     path : path-like or str
         Folder with ADMISSIONS, PATIENTS, DIAGNOSES_ICD, LABEVENTS, D_LABITEMS and NOTEEVENTS, in
         upper or lower case, as .csv, .csv.gz, .csv.zst or .parquet; a DuckDB file with them; or the
-        URL of a PostgreSQL database, see :func:`load_tables`, in which they are looked for in the
-        schema mimiciii first.
+        URL of a PostgreSQL database, see :func:`load_tables`, where the schema mimiciii is searched
+        first.
     **options : dict
-        What becomes of the tables, see :class:`CohortOptions`. Besides durations and "discharge",
-        `index_time` may be "edregtime" or "edouttime".
+        How the tables become a cohort, see :class:`CohortOptions`. `index_time` may also be
+        "edregtime" or "edouttime".
 
     Returns
     -------
@@ -80,9 +80,9 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
     Raises
     ------
     ConnectionError
-        If the server of a database cannot be reached, or does not accept the user.
+        If the server of a database cannot be reached or refuses the user.
     FileNotFoundError
-        If the folder or a table is not there.
+        If the folder or a table does not exist.
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
@@ -93,9 +93,9 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Notes
     -----
-    Labs of one name are told apart by fluid and category: "Glucose (Blood, Chemistry)". Notes
+    Labs with the same name get their fluid and category: "Glucose (Blood, Chemistry)". Notes
     without CHARTTIME (such as discharge summaries) count from the end of their CHARTDATE.
-    Years of two digits, as some copies of the demo have, are read as 2100 to 2199.
+    Two-digit years, as in some copies of the demo, are read as 2100 to 2199.
 
     References
     ----------
@@ -120,23 +120,12 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
         items=read_items,
         versions=9,
     )
-    with open_source(path, DATASET, URL, chosen, _CENTURY, SCHEMAS) as source:
+    with Source(path, DATASET, URL, chosen, century=_CENTURY, schemas=SCHEMAS) as source:
         return build_cohort(source, layout, chosen)
 
 
 def read_items(source: Source) -> pd.DataFrame:
-    """The dictionary of lab items, with a name of its own for each.
-
-    Parameters
-    ----------
-    source : Source
-        MIMIC-III or MIMIC-IV.
-
-    Returns
-    -------
-    DataFrame
-        `item` and `name`.
-    """
+    """The dictionary of lab items of MIMIC-III or MIMIC-IV, with a unique name for each."""
     columns: Columns = {
         "item": ("itemid", "id"),
         "label": ("label", "text"),
@@ -148,18 +137,7 @@ def read_items(source: Source) -> pd.DataFrame:
 
 
 def read_admissions(source: Source) -> pd.DataFrame:
-    """Admissions with their times and whether the patient died in them.
-
-    Parameters
-    ----------
-    source : Source
-        MIMIC-III or MIMIC-IV.
-
-    Returns
-    -------
-    DataFrame
-        One row per admission.
-    """
+    """Admissions of MIMIC-III or MIMIC-IV, with their times and whether the patient died."""
     return source.fetch(
         "admissions",
         {
@@ -186,7 +164,7 @@ def _read_stays(source: Source) -> pd.DataFrame:
         },
     )
     stays = left_join(read_admissions(source), patients, "patient", "patients")
-    # Of a date of birth with two digits of the year the century is only known to be too late.
+    # With two-digit years, a birth after the start belongs to the century before.
     late = stays["birth"] > stays["start"]
     stays["birth"] = stays["birth"].where(~late, stays["birth"] - pd.DateOffset(years=100))
     stays["age"] = age_at(stays["start"], stays["birth"])

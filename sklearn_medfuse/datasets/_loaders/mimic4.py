@@ -6,18 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from ._build import build_cohort, make_options, open_source
-from ._cohort import Cohort
-from ._layout import Columns, EventTable, Layout
-from ._mimic3 import read_admissions, read_items
-from ._postgres_url import is_database_url
-from ._small_tables import left_join
-from ._sources import Source
+from .._build.cohort_builder import build_cohort, left_join
+from .._build.events import EventTable, Layout
+from .._cohort import Cohort
+from .._options import make_options
+from .._tables.source import Columns, Source, is_database_url
+from .mimic3 import read_admissions, read_items
 
 DATASET = "MIMIC-IV (module hosp) and MIMIC-IV-Note"
 URL = "https://physionet.org/content/mimiciv/ and https://physionet.org/content/mimic-iv-note/"
 
-# What the scripts of mimic-code call them.
+# The names in the scripts of mimic-code.
 SCHEMAS = ("mimiciv_hosp", "mimiciv_note")
 
 DESCR = """MIMIC-IV
@@ -76,15 +75,13 @@ def load_mimic4(
         Folder of MIMIC-IV with admissions, patients, diagnoses_icd, labevents and d_labitems, or
         with a folder hosp that has them, in lower or upper case, as .csv, .csv.gz, .csv.zst or
         .parquet; a DuckDB file with them; or the URL of a PostgreSQL database, see
-        :func:`load_tables`, in which they are looked for in the schemas mimiciv_hosp and
-        mimiciv_note first.
+        :func:`load_tables`, where the schemas mimiciv_hosp and mimiciv_note are searched first.
     notes_path : path-like or None, default=None
         Folder of MIMIC-IV-Note with discharge or radiology or both, or with a folder note that has
-        them. With None they are looked for in `path`, and there may be none.
+        them. With None they are taken from `path`, where they may be absent.
     **options : dict
-        What becomes of the tables, see :class:`CohortOptions`. The types of notes are "discharge"
-        and "radiology". Besides durations and "discharge", `index_time` may be "edregtime" or
-        "edouttime".
+        How the tables become a cohort, see :class:`CohortOptions`. The types of notes are
+        "discharge" and "radiology". `index_time` may also be "edregtime" or "edouttime".
 
     Returns
     -------
@@ -94,9 +91,9 @@ def load_mimic4(
     Raises
     ------
     ConnectionError
-        If the server of a database cannot be reached, or does not accept the user.
+        If the server of a database cannot be reached or refuses the user.
     FileNotFoundError
-        If a folder or a table is not there.
+        If a folder or a table does not exist.
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
@@ -107,8 +104,8 @@ def load_mimic4(
 
     Notes
     -----
-    Labs of one name are told apart by fluid and category: "Glucose (Blood, Chemistry)". Discharge
-    summaries have a date only and count from the end of that day.
+    Labs with the same name get their fluid and category: "Glucose (Blood, Chemistry)". Discharge
+    summaries have only a date and count from the end of that day.
 
     References
     ----------
@@ -124,7 +121,7 @@ def load_mimic4(
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(options)
-    with open_source(_places(path, notes_path), DATASET, URL, chosen, schemas=SCHEMAS) as source:
+    with Source(_places(path, notes_path), DATASET, URL, chosen, schemas=SCHEMAS) as source:
         notes = tuple(table for table in _NOTES if source.has(table.table))
         if notes_path is not None and not notes:
             raise FileNotFoundError(

@@ -5,7 +5,7 @@ from itertools import pairwise
 from textwrap import fill
 
 _READ, _KEPT, _DROPPED = "stays read", "stays kept", "stays dropped: "
-# In inches, which are the units of the drawing: lines of the main boxes and beside them, the space
+# The units of the drawing are inches: heights of lines in the main boxes and beside them, the space
 # within a box and between boxes, and where boxes begin and end.
 _LINE, _LINE_BESIDE = 0.2, 0.15
 _PADDING, _GAP = 0.1, 0.3
@@ -14,20 +14,7 @@ _CHARACTERS_BESIDE = 56
 
 
 def draw_flow(counts: Mapping[str, int], ax=None):
-    """Draw one box per step, and to its right what was dropped there.
-
-    Parameters
-    ----------
-    counts : mapping of str to int
-        As `Cohort.report` gives them.
-    ax : matplotlib Axes or None
-        Where to draw; None makes a figure.
-
-    Returns
-    -------
-    matplotlib Axes
-        The drawing.
-    """
+    """Draw the `counts` of `Cohort.report`: a box per step, and the stays dropped beside it."""
     steps = flow_steps(counts)
     places = _places(steps)
     bottom = min(place[-1] for place in places if place)
@@ -82,18 +69,7 @@ def _arrow(ax, start: tuple[float, float], end: tuple[float, float]) -> None:
 
 
 def flow_steps(counts: Mapping[str, int]) -> list[tuple[str, list[str]]]:
-    """Boxes from top to bottom, each with what is dropped after it.
-
-    Parameters
-    ----------
-    counts : mapping of str to int
-        As `Cohort.report` gives them.
-
-    Returns
-    -------
-    list of (str, list of str)
-        Title of a box, and lines beside the arrow to the next.
-    """
+    """Boxes from top to bottom: the title, and the lines beside the arrow to the next box."""
     dropped = [
         f"{n:,} {reason.removeprefix(_DROPPED)}"
         for reason, n in counts.items()

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
-from ._build import build_cohort, make_options, open_source
-from ._cells import Kind
-from ._cohort import Cohort
-from ._layout import Columns, EventTable, Layout
-from ._small_tables import age_at
-from ._sources import Source
+from .._build.cohort_builder import age_at, build_cohort
+from .._build.events import EventTable, Layout
+from .._cohort import Cohort
+from .._options import make_options
+from .._tables.columns import Kind
+from .._tables.source import Columns, Source
 
-# Table -> role -> column unless `columns` says otherwise, kind.
+# Table -> role -> default column, kind.
 COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
     "stays": {
         "stay_id": ("stay_id", "key"),
@@ -63,7 +63,7 @@ DESCR = """Tables of labs, notes and diagnoses
 Made by load_tables from the user's own tables.
 """
 
-Table = pd.DataFrame | str | PathLike[str]
+Table: TypeAlias = pd.DataFrame | str | PathLike[str]
 
 
 def load_tables(
@@ -82,7 +82,7 @@ def load_tables(
     Parameters
     ----------
     labs : DataFrame, path-like or None
-        One row per lab result; None if there are none. A file is .csv, .csv.gz, .csv.zst or
+        One row per lab result; None if there are none. Files end in .csv, .csv.gz, .csv.zst or
         .parquet.
     notes : DataFrame, path-like or None
         One row per note.
@@ -91,18 +91,16 @@ def load_tables(
     stays : DataFrame or path-like
         One row per stay.
     columns : mapping or None, default=None
-        Names of columns that differ from those in the notes: table -> role -> column. Further
-        roles of "stays" are times that `index_time` may name; "death" among them tells when the
-        patient died.
+        Names of columns that differ from those listed below: table -> role -> column. Further
+        roles of "stays" are times that `index_time` may name; "death" is the time of death.
     database : path-like, str or None, default=None
-        A DuckDB file, the URL of a PostgreSQL database, or a folder; the tables are then given by
-        their names in it.
+        A DuckDB file, the URL of a PostgreSQL database, or a folder. The tables are then names in
+        it.
     icd_version : {"auto", 9, 10} or mapping of str to int, default="auto"
-        Version of the codes, or what stands in the version column -> 9 or 10. "auto" decides by
-        the form of each code, see :func:`phenotypes.guess_icd_version`; a version column is then
-        not looked at.
+        Version of the codes, or content of the version column -> 9 or 10. "auto" goes by the form
+        of each code, see :func:`phenotypes.guess_icd_version`, and ignores a version column.
     **options : dict
-        What becomes of the tables, see :class:`CohortOptions`.
+        How the tables become a cohort, see :class:`CohortOptions`.
 
     Returns
     -------
@@ -112,9 +110,9 @@ def load_tables(
     Raises
     ------
     ConnectionError
-        If the server of a database cannot be reached, or does not accept the user.
+        If the server of a database cannot be reached or refuses the user.
     FileNotFoundError
-        If a file or table is not there.
+        If a file or table does not exist.
     ValueError
         If a parameter is out of range, a column is missing, or a table is damaged.
 
@@ -125,8 +123,7 @@ def load_tables(
 
     Notes
     -----
-    Roles and the names of columns that they have unless `columns` says otherwise; those in
-    brackets may be absent:
+    Roles and, if it differs, the default name of their column; those in brackets may be absent:
 
     - stays: ``stay_id``, ``patient`` (patient_id), ``start``, [``end``], [``age`` in years],
       [``birth`` (birth_date)], [``sex``], [``died`` 0/1], [``hospital`` (hospital_id)]
@@ -135,17 +132,17 @@ def load_tables(
     - notes: ``stay`` (stay_id), ``time``, [``known`` (stored_time)], [``type``], ``text``
     - diagnoses: ``stay`` (stay_id), ``code``, [``version``]
 
-    A column that `columns` names has to be there. Times are timestamps or texts such as
+    A column named in `columns` must exist. Times are timestamps or texts such as
     ``2101-10-20 19:08:00``, all with a zone or all without.
 
-    A PostgreSQL database is given as ``postgresql://user@host:5432/name``, and needs the extra
-    `sql`. The password is best left to the environment variable PGPASSWORD or the file ~/.pgpass;
-    no error shows it. ``?schema=one,two`` says in which schemas to look, else it is the search path
-    first and then any schema; other parameters go to libpq, ``?sslmode=require&connect_timeout=5``.
-    Columns that are not needed stay on the server, as do events of other stays, after the index
-    time, of other labs than `lab_names` or of other types than `note_types`, where these are stored
-    as numbers, timestamps and texts. For that the server gets the stays in a temporary table, if
-    the user may make one; nothing else is written. All is read as it was when loading began.
+    A PostgreSQL database is given as ``postgresql://user@host:5432/name`` and needs the extra
+    `sql`. Leave the password to the environment variable PGPASSWORD or the file ~/.pgpass; no error
+    shows it. ``?schema=one,two`` names the schemas to search; by default the search path comes
+    first, then any schema. Other parameters go to libpq, ``?sslmode=require&connect_timeout=5``.
+    Columns that are not needed stay on the server, and so do events of other stays, after the index
+    time, of labs not in `lab_names` and of types not in `note_types`, if these are stored as
+    numbers, timestamps and texts. For that the server gets the stays in a temporary table, if the
+    user may create one; nothing else is written. All tables are read as of the start of loading.
 
     Examples
     --------
@@ -170,7 +167,7 @@ def load_tables(
     # Within a database a table goes by the name that it has there.
     tables = {name: name if database is None else str(table) for name, table in given.items()}
 
-    with open_source(where, "your tables", "", chosen) as source:
+    with Source(where, "your tables", "", chosen) as source:
         _settle_keys(source, tables, roles)
         present = _present(source, tables, roles, optional)
         events = {
@@ -213,14 +210,14 @@ def _roles(columns, given) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict
 def _settle_keys(source: Source, tables, roles) -> None:
     """Read ids as numbers where those of the stays are numbers."""
     stay_column = roles["stays"]["stay_id"][0]
-    kind = source.kind_of_key(tables["stays"], stay_column)
+    kind: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
     for table in roles:
         role = "stay_id" if table == "stays" else "stay"
         roles[table][role] = (roles[table][role][0], kind)
 
 
 def _present(source: Source, tables, roles, optional) -> dict[str, Columns]:
-    """The roles whose columns are there; those that must be there stay in, for the error."""
+    """The roles whose columns exist; required ones stay in, for the error."""
     return {
         table: {
             role: column

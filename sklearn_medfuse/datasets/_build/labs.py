@@ -2,7 +2,7 @@
 
 One query reads the table of results and reduces it to one row per stay, lab and unit; what is left
 is small. Only then is known which unit each lab is mostly given in: the rows are converted to it,
-merged, and put in columns.
+merged, and put in columns. Values that sum up the first hours of a stay fill in.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,11 @@ from operator import itemgetter
 import numpy as np
 import pandas as pd
 
-from ._cells import TIMES, literal
-from ._day_values import OF_RESULTS, fill_in, in_units, read_day_values
-from ._digests import frame_digest
-from ._layout import Layout
-from ._options import CohortOptions
-from ._sources import TEXT_DTYPE, Source
-from ._steps import Steps
-from ._units import conversion, unit_key
-from ._window import Condition, classified, count_rows, note_zones, zone_counts
+from .._options import CohortOptions, parse_hours
+from .._tables.columns import TEXT_DTYPE, interval, literal
+from .._tables.source import Source
+from .events import Condition, DayTable, EventTable, Layout, classify, count_rows
+from .units import conversion, unit_key
 
 _HOURS = "(since_start / 3.6e9)"
 
@@ -61,6 +57,15 @@ _MERGED = {
 }
 
 
+# Aggregates of several results, for which no single value can stand.
+_OF_RESULTS = ("slope", "count")
+# Results with their units converted.
+_CONVERTED = (
+    "cells JOIN conversions c ON cells.lab = c.lab AND cells.unit IS NOT DISTINCT FROM c.unit "
+    "AND cells.reason = 0"
+)
+
+
 @dataclass(frozen=True)
 class Labs:
     """Lab columns with what is known of them.
@@ -84,143 +89,23 @@ def build_labs(
     source: Source,
     layout: Layout,
     options: CohortOptions,
-    steps: Steps,
-    lookback: float,
     n_stays: int,
     counts: dict[str, int],
 ) -> Labs:
-    """Lab columns of the registered stays.
-
-    Parameters
-    ----------
-    source : Source
-        With the registered stays.
-    layout : Layout
-        Says where the results are.
-    options : CohortOptions
-        Says what becomes of them.
-    steps : Steps
-        Runs the reading of the table.
-    lookback : float
-        Minutes before the start of the stay from which on results count.
-    n_stays : int
-        Number of registered stays.
-    counts : dict
-        Gets the numbers of rows.
-
-    Returns
-    -------
-    Labs
-        One row per registered stay.
-    """
+    """Lab columns of the registered stays, one row per stay; `counts` gets the numbers of rows."""
     if layout.labs is None:
         return Labs(pd.DataFrame(index=range(n_stays)), {}, {})
     items = None if layout.items is None else _dictionary(layout.items(source))
-    steps.run(
-        "labs",
-        layout.labs.table,
-        "cells",
-        lambda counts: _reduce_to_cells(source, layout.labs, items, options, lookback, counts),
-        counts,
-        layout.labs,
-        None if items is None else frame_digest(items),
-    )
-    day_units = {} if layout.days is None else layout.days.units
-    units = _convert_units(source, layout.labs.table, options, day_units, counts)
+    with source.progress_bar(layout.labs.table):
+        _reduce_to_cells(source, layout.labs, items, options, counts)
+    units = _choose_units(source, layout, options, counts)
     days = pd.DataFrame(index=range(n_stays))
     if layout.days is not None:
-        days = read_day_values(source, layout.days, options, steps, n_stays, counts)
-        days = in_units(days, layout.days, units, counts)
+        with source.progress_bar(layout.days.table):
+            days = _read_days(source, layout.days, options, n_stays, counts)
+        days = _in_units(days, layout.days, units, counts)
     names, with_results = _choose_labs(source, options, days)
     return _columns(source, units, names, with_results, options.aggregates, days)
-
-
-def _reduce_to_cells(source, labs, items, options, lookback, counts) -> None:
-    """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
-    item, joins = _named("e.item", labs.names), ""
-    if items is not None:
-        source.register("items", items)
-        item, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
-    reasons = {}
-    if options.lab_names is not None:
-        reasons["of labs that lab_names lacks"] = _of_other_labs(
-            item, items, labs.names, options.lab_names
-        )
-    reasons["without a name"] = Condition("e.item IS NULL")
-    if joins:
-        reasons["of items that the dictionary lacks"] = Condition("d.name IS NULL")
-    # A result given as a text alone counts if it is a number.
-    value = labs.number
-    if "text" in labs.columns:
-        value = f"coalesce({value}, TRY_CAST(e.text AS DOUBLE))"
-        value = f"CASE WHEN isfinite({value}) THEN {value} END"
-    reasons["without a number"] = Condition(f"({value}) IS NULL")
-    events = classified(source, labs, options, reasons, lookback=lookback, joins=joins)
-    # The join brings in a second column `item`, so the label and the value are named inside.
-    rows = events.sql.replace(
-        "AS reason FROM", f"AS reason, {item} AS lab_name, {value} AS number FROM", 1
-    )
-    known = "known" if "known" in labs.columns else "NULL"
-    low, high = ("low", "high") if "low" in labs.columns else ("NULL::DOUBLE", "NULL::DOUBLE")
-    ranges = f"{{'low': {low}, 'high': {high}}}"
-    pieces = {name: sql for agg in options.aggregates for name, sql in _PIECES[agg].items()}
-    unit = "unit" if "unit" in labs.columns else "NULL::VARCHAR"
-    unit_or_item = {
-        "stay": "stay_number",
-        "lab": "lab_name",
-        "unit": unit,
-        "since_start": "since_start",
-        "known": f"coalesce({known}, 0)",
-        "value": "number",
-        "ranges": ranges,
-    }
-    used = ", ".join(
-        f"CASE WHEN reason = 0 THEN {sql} END AS {n}" for n, sql in unit_or_item.items()
-    )
-    missing_items = -1
-    if joins:
-        missing_items = events.reasons.index("of items that the dictionary lacks") + 1
-    zones = [name.rsplit(" AS ", 1)[1] for name in zone_counts(labs.columns)]
-    times = [f"{role}_zoned" for role, (_, kind) in labs.columns.items() if kind in TIMES]
-    inner = (
-        f"SELECT reason, unstored, CASE WHEN reason = {missing_items} THEN item END AS strange, "
-        f"{used}, {', '.join(times)} FROM {rows}"
-    )
-    source.execute(
-        "CREATE OR REPLACE TEMP TABLE cells AS SELECT reason, strange, stay, lab, unit, "
-        "count(*) AS n, count(*) FILTER (WHERE unstored) AS n_unstored, "
-        "arg_max(ranges, since_start) AS ranges, "
-        + "".join(f"{sql} AS {name}, " for name, sql in pieces.items())
-        + f"{', '.join(zone_counts(labs.columns))} FROM ({inner}) "
-        "GROUP BY reason, strange, stay, lab, unit",
-        labs.table,
-    )
-    _report_rows(source, labs, events, zones, counts)
-
-
-def _named(item: str, names: Mapping[str, str]) -> str:
-    """SQL for the name of an item's lab."""
-    cases = " ".join(f"WHEN {literal(of)} THEN {literal(name)}" for of, name in names.items())
-    return f"CASE {item} {cases} ELSE {item} END" if cases else item
-
-
-def _of_other_labs(
-    item: str, items: pd.DataFrame | None, renamed: Mapping[str, str], wanted: Sequence[str]
-) -> Condition:
-    """Results of labs that are not wanted, by their names, which a server knows as items."""
-    names = ", ".join(map(literal, wanted)) or "NULL"
-    of_names = [of for of, name in renamed.items() if name in wanted]
-    of_names += [name for name in wanted if name not in renamed]
-    on_server = ", ".join(map(literal, of_names)) or "NULL"
-    if items is not None:
-        of_name = items.loc[items["name"].isin(list(wanted)), "item"]
-        if pd.api.types.is_float_dtype(of_name):
-            of_name = of_name.astype("int64")
-        on_server = ", ".join(map(literal, of_name.astype(str))) or "NULL"
-    return Condition(
-        f"coalesce({item} NOT IN ({names}), true)",
-        f"coalesce(e.item NOT IN ({on_server}), true)",
-    )
 
 
 def _dictionary(items: pd.DataFrame) -> pd.DataFrame:
@@ -230,40 +115,120 @@ def _dictionary(items: pd.DataFrame) -> pd.DataFrame:
     return items[["item", "name"]]
 
 
-def _report_rows(source, labs, events, zones, counts) -> None:
-    sums = ", ".join(f"sum({name}) AS {name}" for name in zones)
-    totals = source.query(
-        "SELECT reason, sum(n) AS n, sum(n_unstored) AS n_unstored, "
-        f"count(DISTINCT strange) AS strange, {sums} FROM cells GROUP BY reason",
+def _reduce_to_cells(
+    source: Source,
+    labs: EventTable,
+    items: pd.DataFrame | None,
+    options: CohortOptions,
+    counts: dict[str, int],
+) -> None:
+    """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
+    name, joins, strange = _named("e.item", labs.names), "", "NULL::VARCHAR"
+    reasons = {}
+    if options.lab_names is not None:
+        reasons["of labs that lab_names lacks"] = _of_other_labs(items, labs, options.lab_names)
+    reasons["without a name"] = Condition("e.item IS NULL")
+    if items is not None:
+        source.register("items", items)
+        name, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
+        reasons["of items that the dictionary lacks"] = Condition("d.name IS NULL")
+        # The join brings in a second column `item`.
+        strange = "CASE WHEN d.name IS NULL THEN e.item END"
+    value = _result(labs)
+    reasons["without a number"] = Condition(f"({value}) IS NULL")
+    events = classify(
+        source,
+        labs,
+        options,
+        reasons,
+        lookback=parse_hours(options.lookback, "lookback"),
+        more=f", {name} AS lab_name, {value} AS number, {strange} AS strange_item",
+        joins=joins,
+    )
+    strange = "NULL"
+    if items is not None:
+        place = events.reasons.index("of items that the dictionary lacks") + 1
+        strange = f"CASE WHEN reason = {place} THEN strange_item END"
+    low, high = ("low", "high") if "low" in labs.columns else ("NULL::DOUBLE", "NULL::DOUBLE")
+    used = {
+        "stay": "stay_number",
+        "lab": "lab_name",
+        "unit": "unit" if "unit" in labs.columns else "NULL::VARCHAR",
+        "since_start": "since_start",
+        "known": "coalesce(epoch_us(known), 0)" if "known" in labs.columns else "0",
+        "value": "number",
+        "ranges": f"{{'low': {low}, 'high': {high}}}",
+    }
+    pieces = {
+        piece: sql for aggregate in options.aggregates for piece, sql in _PIECES[aggregate].items()
+    }
+    sums = {**events.tallies(), "ranges": "arg_max(ranges, since_start)", **pieces}
+    source.execute(
+        "CREATE OR REPLACE TEMP TABLE cells AS SELECT reason, strange, stay, lab, unit, "
+        + ", ".join(f"{sql} AS {of}" for of, sql in sums.items())
+        + f" FROM {events.used(used, f', {strange} AS strange')} "
+        "GROUP BY reason, strange, stay, lab, unit",
         labs.table,
-    ).set_index("reason")
-    note_zones(source, labs, totals.sum())
-    count_rows(counts, labs.table, events, totals["n"].astype(int).to_dict())
-    strange = int(totals["strange"].sum())
-    if strange:
-        counts[f"{labs.table} items that the dictionary lacks"] = strange
-    unstored = int(totals["n_unstored"].get(0, 0))
-    if unstored:
-        counts[f"{labs.table} rows kept: without a stored time, judged by the other"] = unstored
+    )
+    count_rows(source, events, "cells", counts, grouped=True)
+    n_strange = source.query("SELECT count(DISTINCT strange) AS n FROM cells", labs.table)
+    if n := int(n_strange["n"].iloc[0]):
+        counts[f"{labs.table} items that the dictionary lacks"] = n
 
 
-def _convert_units(source, table, options, fixed, counts) -> pd.Series:
+def _result(labs: EventTable) -> str:
+    """SQL for the value of a result: a result given as a text alone counts if it is a number."""
+    if "text" not in labs.columns:
+        return labs.number
+    value = f"coalesce({labs.number}, TRY_CAST(e.text AS DOUBLE))"
+    return f"CASE WHEN isfinite({value}) THEN {value} END"
+
+
+def _named(item: str, names: Mapping[str, str]) -> str:
+    """SQL for the name of an item's lab."""
+    cases = " ".join(f"WHEN {literal(of)} THEN {literal(name)}" for of, name in names.items())
+    return f"CASE {item} {cases} ELSE {item} END" if cases else item
+
+
+def _of_other_labs(
+    items: pd.DataFrame | None, labs: EventTable, wanted: Sequence[str]
+) -> Condition:
+    """Results of labs that are not wanted, by their items."""
+    if items is None:
+        named = [of for of, name in labs.names.items() if name in wanted]
+        listed = [*named, *(name for name in wanted if name not in labs.names)]
+        kept = list(map(literal, listed))
+    else:
+        of_name = items.loc[items["name"].isin(list(wanted)), "item"]
+        is_number = pd.api.types.is_numeric_dtype(of_name)
+        kept = [str(int(of)) if is_number else literal(of) for of in of_name]
+    return Condition(f"coalesce(e.item NOT IN ({', '.join(kept) or 'NULL'}), true)", portable=True)
+
+
+def _choose_units(
+    source: Source, layout: Layout, options: CohortOptions, counts: dict[str, int]
+) -> pd.Series:
     """The unit of each lab, and in the table `conversions` how to get there from others."""
+    assert layout.labs is not None
+    table = layout.labs.table
+    of_days = {} if layout.days is None else layout.days.units
     given = source.query(
         "SELECT lab, unit, sum(n) AS n FROM cells WHERE reason = 0 GROUP BY ALL ORDER BY ALL",
         table,
     )
-    wanted = dict(options.units or {})
+    wanted: dict[str, str] = dict(options.units or {})
     rows, units = [], {}
     triples = zip(given["lab"], given["unit"], given["n"].astype(int), strict=True)
     for lab, of_lab in groupby(triples, key=itemgetter(0)):
         numbers = [(None if pd.isna(unit) else str(unit), n) for _, unit, n in of_lab]
-        units[lab] = target = wanted.pop(lab, None) or fixed.get(lab) or _usual_unit(numbers)
+        units[lab] = target = wanted.pop(lab, "") or of_days.get(lab) or _usual_unit(numbers)
         for unit, n in numbers:
             factor = (1.0, 0.0) if unit is None else conversion(unit, target, str(lab))
             rows.append((lab, unit, n, unit is None and target, factor))
     # Labs that have no results, but values of the first hours.
-    units |= {lab: wanted.pop(lab, None) or unit for lab, unit in fixed.items() if lab not in units}
+    units |= {
+        name: wanted.pop(name, "") or unit for name, unit in of_days.items() if name not in units
+    }
     if wanted:
         raise ValueError(f"units names labs that no result has: {sorted(wanted)}.")
     _report_units(table, rows, counts)
@@ -307,10 +272,53 @@ def _report_units(table, rows, counts) -> None:
         counts[f"{table} rows kept"] -= sum(row[2] for row in lost)
 
 
-_CONVERTED = (
-    "cells JOIN conversions c ON cells.lab = c.lab AND cells.unit IS NOT DISTINCT FROM c.unit "
-    "AND cells.reason = 0"
-)
+def _read_days(
+    source: Source, days: DayTable, options: CohortOptions, n_stays: int, counts: dict[str, int]
+) -> pd.DataFrame:
+    """Values of the first hours, (n_stays, n_labs), in the units of the table.
+
+    They are NaN where not measured, and where the index time is before the end of these hours.
+    """
+    columns: dict = {"stay": (days.stay, "id")}
+    columns |= {name: (name, "number") for name in days.units}
+    columns |= {f"{name}_told": (name, "text") for name in days.units}
+    early = Condition(f"s.index_time < s.started + {interval(days.minutes)}", portable=True)
+    table = EventTable(days.table, columns)
+    events = classify(source, table, options, {"after the index time": early}, timed=False)
+    wrong = " + ".join(
+        f"CAST({name} IS NULL AND {name}_told IS NOT NULL AS BIGINT)" for name in days.units
+    )
+    values = {name: f"nullif({name}, {days.not_measured})" for name in days.units}
+    source.execute(
+        "CREATE OR REPLACE TEMP TABLE read_days AS SELECT * FROM "
+        + events.used({"stay": "stay_number", "wrong": wrong, **values}),
+        days.table,
+    )
+    count_rows(source, events, "read_days", counts)
+    found = source.query("SELECT * EXCLUDE (reason) FROM read_days WHERE reason = 0", days.table)
+    source.execute("DROP TABLE read_days", days.table)
+    if n_wrong := int(found.pop("wrong").sum()):
+        counts[f"{days.table} cells dropped: not numbers"] = n_wrong
+    found = found.set_index("stay")
+    n_repeated = int(found.index.duplicated().sum())
+    if n_repeated:
+        raise ValueError(f"Table '{days.table}' has {n_repeated} rows more than stays.")
+    return found.reindex(index=range(n_stays)).astype(float)
+
+
+def _in_units(
+    values: pd.DataFrame, days: DayTable, units: pd.Series, counts: dict[str, int]
+) -> pd.DataFrame:
+    """The values of the first hours in the units of the columns; lost where that cannot be done."""
+    converted = {}
+    for name, unit in days.units.items():
+        column = values[name]
+        factor = conversion(unit, units[name], name) if unit else (1.0, 0.0)
+        if factor is None:
+            reason = f"{days.table} cells dropped: in a unit that cannot be converted"
+            counts[reason] = counts.get(reason, 0) + int(column.notna().sum())
+        converted[name] = column * factor[0] + factor[1] if factor else column * np.nan
+    return pd.DataFrame(converted, index=values.index)
 
 
 def _choose_labs(source, options, days) -> tuple[list[str], set[str]]:
@@ -339,7 +347,7 @@ def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
     source.register(
         "chosen", pd.DataFrame({"lab": names, "place": range(len(names))}).astype({"lab": str})
     )
-    merged = ", ".join(f"{_MERGED[agg]} AS {quoted_alias(agg)}" for agg in aggregates)
+    merged = ", ".join(f"{_MERGED[agg]} AS agg_{agg}" for agg in aggregates)
     cells = source.query(
         f"SELECT stay, place, {merged} FROM {_CONVERTED} JOIN chosen ON chosen.lab = c.lab "
         "GROUP BY stay, place",
@@ -348,11 +356,11 @@ def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
     values = np.full((len(days), len(names), len(aggregates)), np.nan)
     rows, places = cells["stay"].to_numpy(dtype=int), cells["place"].to_numpy(dtype=int)
     for k, agg in enumerate(aggregates):
-        values[rows, places, k] = cells[quoted_alias(agg)].to_numpy(dtype=float)
-    fill_in(values, names, aggregates, days)
+        values[rows, places, k] = cells[f"agg_{agg}"].to_numpy(dtype=float)
+    _fill_in(values, names, aggregates, days)
     pairs = [(name, agg) for name in names for agg in aggregates]
     # Of a lab without results there is nothing to count, nor a slope.
-    made = [name in with_results or agg not in OF_RESULTS for name, agg in pairs]
+    made = [name in with_results or agg not in _OF_RESULTS for name, agg in pairs]
     pairs = [pair for pair, is_made in zip(pairs, made, strict=True) if is_made]
     single = len(aggregates) == 1
     titles = [name if single else f"{name}: {agg}" for name, agg in pairs]
@@ -362,14 +370,29 @@ def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
     units, kept_ranges = {}, {}
     for title, (name, agg) in zip(titles, pairs, strict=True):
         units[title] = _unit_of_aggregate(unit_of[name], agg)
-        if agg not in OF_RESULTS and name in ranges:
+        if agg not in _OF_RESULTS and name in ranges:
             kept_ranges[title] = ranges[name]
     return Labs(frame, units, kept_ranges)
 
 
-def quoted_alias(aggregate: str) -> str:
-    """A column name for an aggregate that is no word of SQL."""
-    return f"agg_{aggregate}"
+def _fill_in(
+    values: np.ndarray, names: Sequence[str], aggregates: Sequence[str], days: pd.DataFrame
+) -> None:
+    """Put values of the first hours into (n_stays, n_labs, n_aggregates) columns.
+
+    They stand for the last result, and for other aggregates where there is no result.
+    """
+    for place, name in enumerate(names):
+        if name not in days:
+            continue
+        day = days[name].to_numpy()
+        for k, aggregate in enumerate(aggregates):
+            if aggregate in _OF_RESULTS:
+                continue
+            known = ~np.isnan(day)
+            if aggregate != "last":
+                known &= np.isnan(values[:, place, k])
+            values[known, place, k] = day[known]
 
 
 def _unit_of_aggregate(unit: str, aggregate: str) -> str:

@@ -1,0 +1,1 @@
+"""From the tables of a source to a cohort, whatever the format."""

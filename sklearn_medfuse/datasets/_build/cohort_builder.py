@@ -1,0 +1,453 @@
+"""The one path from tables to a `Cohort`, whatever the format."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import phenotypes
+from .._cohort import Cohort
+from .._options import CohortOptions, check_require, parse_outcome
+from .._tables.columns import literal
+from .._tables.source import Source
+from .events import Condition, EventTable, Layout, classify, count_rows, register_stays
+from .labs import Labs, build_labs
+from .notes import build_notes
+
+NOTE_COLUMN = "note"
+_DAY = pd.Timedelta(days=1)
+_SECONDS_PER_YEAR = 365.2425 * 24 * 3600
+# De-identified sources give everyone older than 89 years a date of birth centuries ago.
+_OLDEST = 89
+_BEYOND = 130
+
+
+def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Cohort:
+    """Read the tables of a source and make a cohort: one row per kept stay, sorted by id."""
+    counts: dict[str, int] = {}
+    everyone = _read_stays(source, layout, counts)
+    stays = _eligible(everyone, options, counts)
+    stays, outcomes = _with_outcomes(stays, everyone, options, counts)
+    register_stays(source, stays)
+    codes = None
+    if options.phenotypes is not None:
+        if layout.diagnoses is None:
+            raise ValueError("phenotypes need a table of diagnoses.")
+        codes = _read_codes(source, layout.diagnoses, layout.versions, options, counts)
+        stays, codes, outcomes = _with_codes(stays, codes, outcomes, counts)
+        register_stays(source, stays)
+    # Features are made without a look at the labels.
+    labs = build_labs(source, layout, options, len(stays), counts)
+    make_notes = layout.make_notes or partial(build_notes, layout=layout)
+    notes = make_notes(source, options=options, n_stays=len(stays), counts=counts)
+    kept = _with_input(stays, labs, notes, options, counts)
+    y = _choose_y(codes, outcomes, kept, len(stays), options)
+    return _assemble(stays, labs, notes, kept, y, layout, counts)
+
+
+# Stays
+
+
+def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.DataFrame:
+    """All stays with an id, a patient and a start, by id."""
+    stays = layout.stays(source)
+    counts["stays read"] = len(stays)
+    without = {
+        "without an id": stays["stay_id"].isna(),
+        "without a patient": stays["patient"].isna(),
+        "without a start": stays["start"].isna(),
+    }
+    if "of another kind" in stays:
+        without["of another kind"] = stays.pop("of another kind")
+    without = {reason: flag for reason, flag in without.items() if flag.any()}
+    stays = _drop_stays(stays, without, counts)
+    n_repeated = int(stays["stay_id"].duplicated().sum())
+    if n_repeated:
+        raise ValueError(
+            f"The table of stays has {n_repeated} rows more than stays: their id must be unique."
+        )
+    if len(stays) and pd.api.types.is_float_dtype(stays["stay_id"]):
+        stays = stays.assign(stay_id=stays["stay_id"].astype("int64"))
+    return stays.sort_values("stay_id", kind="stable", ignore_index=True)
+
+
+def _eligible(
+    everyone: pd.DataFrame, options: CohortOptions, counts: dict[str, int]
+) -> pd.DataFrame:
+    """Stays of the wanted age and order that have an index time."""
+    reasons = {}
+    if options.min_age is not None:
+        reasons["without an age"] = everyone["age"].isna()
+        reasons[f"younger than {options.min_age:g} years"] = everyone["age"] < options.min_age
+    if options.first_stay:
+        order = "turn" if "turn" in everyone else "start"
+        by_start = everyone.sort_values([order, "stay_id"], kind="stable")
+        reasons["not the patient's first"] = by_start.duplicated("patient").sort_index()
+    times = [str(name) for name, column in everyone.items() if column.dtype.kind == "M"]
+    column, minutes = options.index_rule(times)
+    index_time = everyone[column] + pd.Timedelta(minutes=minutes)
+    reasons["without an index time"] = index_time.isna()
+    reasons["with an index time before the start"] = index_time < everyone["start"]
+    reasons = {
+        reason: flag for reason, flag in reasons.items() if flag.any() or "index time" not in reason
+    }
+    return _some(_drop_stays(everyone.assign(index_time=index_time), reasons, counts), counts)
+
+
+def _some(stays: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
+    if stays.empty:
+        raise ValueError(f"No stay is left. What was dropped: {counts}.")
+    return stays.reset_index(drop=True)
+
+
+def _with_outcomes(stays, everyone, options, counts):
+    """Stays of which the outcomes were open at the index time and are known now."""
+    labels, foreseen = _outcomes(stays, everyone, options.outcomes)
+    reasons = {}
+    for name in options.outcomes:
+        reasons[f"{name} decided at the index time"] = foreseen[name]
+        reasons[f"{name} not known"] = labels[name].isna()
+    kept = _drop_stays(stays, reasons, counts)
+    labels = labels.loc[kept.index].astype(int).reset_index(drop=True)
+    return _some(kept, counts), labels
+
+
+def _with_codes(stays, codes, labels, counts):
+    """Stays with a diagnosis code: without one their labels are unknown, not negative."""
+    coded = np.zeros(len(stays), dtype=bool)
+    coded[codes["stay"]] = True
+    reasons = {"without a diagnosis code": pd.Series(~coded, index=stays.index)}
+    kept = _drop_stays(stays, reasons, counts)
+    new_number = np.cumsum(coded) - 1
+    codes = codes.assign(stay=new_number[codes["stay"]])
+    return _some(kept, counts), codes, labels.loc[kept.index].reset_index(drop=True)
+
+
+def _drop_stays(
+    stays: pd.DataFrame, reasons: dict[str, pd.Series], counts: dict[str, int]
+) -> pd.DataFrame:
+    """Stays that no reason speaks against; a dropped one counts under the first that does."""
+    keep = pd.Series(True, index=stays.index)
+    for reason, dropped in reasons.items():
+        counts[f"stays dropped: {reason}"] = int((dropped & keep).sum())
+        keep &= ~dropped
+    return stays[keep]
+
+
+def _with_input(
+    stays: pd.DataFrame,
+    labs: Labs,
+    notes: pd.Series,
+    options: CohortOptions,
+    counts: dict[str, int],
+) -> np.ndarray:
+    """Numbers of the stays that have something to predict from, and what is required."""
+    without = {"labs": labs.table.isna().all(axis=1), "notes": notes.isna()}
+    reasons = {"with neither labs nor notes": without["labs"] & without["notes"]}
+    reasons |= {f"without {name}": without[name] for name in check_require(options.require)}
+    kept = _drop_stays(stays, reasons, counts).index
+    counts["stays kept"] = len(kept)
+    _some(stays.loc[kept], counts)
+    counts["stays kept: without labs"] = int(without["labs"][kept].sum())
+    counts["stays kept: without notes"] = int(without["notes"][kept].sum())
+    return kept.to_numpy()
+
+
+# Labels
+
+
+def _read_codes(
+    source: Source,
+    table: EventTable,
+    versions: Mapping[Any, Any] | int | str,
+    options: CohortOptions,
+    counts: dict[str, int],
+) -> pd.DataFrame:
+    """The codes of the registered stays, each once: `stay`, `code`, `version` (9, 10, or 0)."""
+    without = {"without a code": Condition("e.code IS NULL")}
+    with source.progress_bar(table.table):
+        events = classify(source, table, options, without, timed=False)
+        version = "version" if "version" in table.columns else "NULL::VARCHAR"
+        used = events.used({"stay": "stay_number", "code": "code", "version": version})
+        source.execute(
+            "CREATE OR REPLACE TEMP TABLE all_codes AS SELECT *, count(*) AS n "
+            f"FROM {used} GROUP BY ALL",
+            table.table,
+        )
+        count_rows(source, events, "all_codes", counts, grouped=True)
+    each = "code"
+    if table.separator is not None:
+        each = f"trim(unnest(string_split(code, {literal(table.separator)})))"
+    codes = source.query(
+        "SELECT stay, code, version, CAST(sum(n) AS BIGINT) AS n FROM "
+        f"(SELECT stay, {each} AS code, version, n FROM all_codes WHERE reason = 0) "
+        "WHERE code != '' GROUP BY ALL ORDER BY stay, code, version",
+        table.table,
+    )
+    source.execute("DROP TABLE all_codes", table.table)
+    codes["version"] = _versions(codes, versions)
+    counts["codes of no version of ICD-CM"] = int(codes.loc[codes["version"] == 0, "n"].sum())
+    return codes[["stay", "code", "version"]].astype({"stay": int})
+
+
+def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> np.ndarray:
+    if isinstance(versions, int):
+        return np.full(len(codes), versions)
+    if isinstance(versions, Mapping):
+        lower = {
+            str(name).lower(): version for name, version in versions.items() if name is not None
+        }
+        told = codes["version"].astype(str).str.strip().str.lower()
+        found = told.map(lower).where(codes["version"].notna()).fillna(0).to_numpy(dtype=int)
+        if versions.get(None) == "auto":
+            guessed = phenotypes.guess_icd_version(codes["code"])
+            found = np.where(codes["version"].isna(), guessed, found)
+        return found
+    return phenotypes.guess_icd_version(codes["code"])
+
+
+def _label_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:
+    """Phenotypes of the stays, (n_stays, n_phenotypes) of 0 and 1."""
+    pairs = codes[["code", "version"]].drop_duplicates().reset_index(drop=True)
+    if isinstance(wanted, str):
+        flags = phenotypes.map_codes(pairs["code"], pairs["version"].to_numpy())
+    else:
+        flags = pd.DataFrame(
+            {name: _matches(pairs, name, prefixes) for name, prefixes in wanted.items()},
+            index=pairs.index,
+        )
+    place = codes.merge(pairs.reset_index(), on=["code", "version"], how="left")["index"].to_numpy()
+    labels = np.zeros((n_stays, flags.shape[1]), dtype=int)
+    stays = codes["stay"].to_numpy()
+    for column, flag in enumerate(flags.to_numpy(dtype=bool).T):
+        labels[stays[flag[place]], column] = 1
+    return pd.DataFrame(labels, columns=list(flags.columns))
+
+
+def _matches(pairs: pd.DataFrame, name: str, prefixes) -> pd.Series:
+    """Which codes begin with one of the prefixes, in its version."""
+    if not isinstance(prefixes, Mapping):
+        if isinstance(prefixes, str):
+            raise ValueError(f"phenotypes[{name!r}] must be a list of ICD codes, not one str.")
+        listed = list(prefixes)
+        told = phenotypes.guess_icd_version(listed)
+        if (told == 0).any():
+            unknown = [code for code, version in zip(listed, told, strict=True) if version == 0]
+            raise ValueError(
+                f"phenotypes[{name!r}]: the form of {unknown} tells no version of ICD. Give "
+                "{9: [...], 10: [...]}."
+            )
+        prefixes = {
+            version: [code for code, of in zip(listed, told, strict=True) if of == version]
+            for version in (9, 10)
+        }
+    plain = pairs["code"].str.replace(".", "", regex=False).str.strip().str.upper()
+    matched = pd.Series(False, index=pairs.index)
+    for version, codes in prefixes.items():
+        starts = tuple(code.replace(".", "").strip().upper() for code in codes)
+        if starts:
+            matched |= plain.str.startswith(starts) & pairs["version"].eq(version)
+    return matched
+
+
+def _choose_y(codes, outcomes, kept, n_stays, options) -> pd.DataFrame:
+    parts = []
+    if codes is not None:
+        groups = _label_codes(codes, options.phenotypes, n_stays).iloc[kept]
+        wanted = options.n_labels
+        own = not isinstance(options.phenotypes, str)
+        if own and isinstance(wanted, int | np.integer) and wanted > groups.shape[1]:
+            wanted = None
+        parts.append(_choose_labels(groups, wanted))
+    parts.append(outcomes.iloc[kept])
+    y = pd.concat(parts, axis=1)
+    if y.columns.has_duplicates:
+        raise ValueError("phenotypes and outcomes share a name.")
+    return y
+
+
+def _choose_labels(labels: pd.DataFrame, n_labels: int | Sequence[str] | None) -> pd.DataFrame:
+    """The most prevalent labels (of equal ones the first), or those named, or all with None."""
+    if n_labels is None:
+        return labels
+    if isinstance(n_labels, int | np.integer):
+        if not 1 <= n_labels <= labels.shape[1]:
+            raise ValueError(f"n_labels must be from 1 to {labels.shape[1]}, got {n_labels}.")
+        by_prevalence = labels.sum().sort_values(ascending=False, kind="stable")
+        return labels[by_prevalence.index[:n_labels]]
+    names = [n_labels] if isinstance(n_labels, str) else list(n_labels)
+    unknown = [name for name in names if name not in labels.columns]
+    if unknown or not names:
+        raise ValueError(
+            f"n_labels names no label {unknown}. Known are: {', '.join(map(str, labels.columns))}."
+        )
+    return labels[names]
+
+
+def _outcomes(
+    stays: pd.DataFrame, everyone: pd.DataFrame, names: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Outcomes of stays, and why some cannot be predicted.
+
+    `everyone` are all stays of the source, in which to look for the patient's next one.
+
+    Returns
+    -------
+    labels : DataFrame of float of shape (n_stays, n_outcomes)
+        0 or 1; NaN where it is not known.
+    foreseen : DataFrame of bool of shape (n_stays, n_outcomes)
+        Whether it had been decided at the index time.
+    """
+    labels, foreseen = {}, {}
+    died = stays["died"] if "died" in stays else pd.Series(np.nan, index=stays.index)
+    over = stays["end"] <= stays["index_time"]
+    if "death" in stays:
+        over |= stays["death"] <= stays["index_time"]
+    for name in names:
+        kind, days = parse_outcome(name)
+        if kind == "mortality":
+            if "died" not in stays:
+                raise ValueError("outcomes: the table of stays does not tell who died.")
+            labels[name] = died.gt(0).astype(float).where(died.notna())
+            decided = over
+        elif kind == "length_of_stay":
+            limit = stays["start"] + days * _DAY
+            labels[name] = (stays["end"] > limit).astype(float).where(stays["end"].notna())
+            decided = over | (limit <= stays["index_time"])
+        else:
+            to_next = _days_to_next(stays, everyone)
+            # Who died in the stay cannot come back: that is no negative example.
+            labels[name] = (to_next <= days).astype(float).where(to_next.notna() & ~died.gt(0))
+            decided = to_next <= days_between(stays["end"], stays["index_time"])
+        foreseen[name] = decided
+    return pd.DataFrame(labels, index=stays.index), pd.DataFrame(foreseen, index=stays.index)
+
+
+def _days_to_next(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
+    """Days to the patient's next stay: inf if there is none, NaN if that is not known."""
+    if "days_to_next" in stays:
+        return stays["days_to_next"]
+    after = days_between(stays["end"], next_starts(stays, everyone))
+    return after.fillna(np.inf).where(stays["end"].notna())
+
+
+def days_between(one: pd.Series, other: pd.Series) -> pd.Series:
+    """Days from one time to another."""
+    return (other - one).dt.total_seconds() / _DAY.total_seconds()
+
+
+def next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
+    """When the patient's next stay begins, not before the end of this one.
+
+    NaT where there is none, or where a time is missing. Both tables have `patient` and `start`,
+    `stays` also `end`.
+    """
+    starts = everyone[["patient", "start"]].dropna().sort_values("start", kind="stable")
+    asked = stays[["patient", "start", "end"]].dropna()
+    # A stay that begins as this one ends is the next one; this one itself may have no length.
+    other = asked.assign(after=asked["end"].where(asked["end"] > asked["start"], asked["start"]))
+    zero = asked["end"] <= asked["start"]
+    found = [
+        pd.merge_asof(
+            part.reset_index(names="row").sort_values("after", kind="stable"),
+            starts.rename(columns={"start": "next"}),
+            left_on="after",
+            right_on="next",
+            by="patient",
+            direction="forward",
+            allow_exact_matches=exact,
+        )
+        for part, exact in ((other[~zero], True), (other[zero], False))
+        if len(part)
+    ]
+    if not found:
+        return pd.Series(pd.NaT, index=stays.index, dtype="datetime64[us]")
+    merged = pd.concat(found).set_index("row")["next"]
+    return merged.reindex(stays.index)
+
+
+# The cohort
+
+
+def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
+    """The fields of the cohort, all with one row per kept stay."""
+    if NOTE_COLUMN in labs.table:
+        raise ValueError(f"No lab can be called '{NOTE_COLUMN}', which is the column of notes.")
+    # A mask and no list of places: the latter would have all texts put together and copied.
+    is_kept = stays.index.isin(kept)
+    stays = stays[is_kept]
+    index = pd.Index(stays["stay_id"], name="stay_id")
+    subgroups = stays[[name for name in layout.subgroups if name in stays]]
+    hospitals = stays["hospital"].set_axis(index) if "hospital" in stays else None
+    return Cohort(
+        X=labs.table[is_kept].assign(**{NOTE_COLUMN: notes[is_kept]}).set_axis(index),
+        y=y.set_axis(index),
+        groups=stays["patient"].set_axis(index),
+        hospitals=hospitals,
+        index_times=stays["index_time"].set_axis(index) if layout.dated else None,
+        subgroups=subgroups.set_axis(index),
+        lab_columns=list(labs.table.columns),
+        note_column=NOTE_COLUMN,
+        units=labs.units,
+        reference_ranges=labs.reference_ranges,
+        target_names=list(y.columns),
+        stay_ids=index.to_numpy(),
+        counts=counts,
+        DESCR=layout.describe,
+    )
+
+
+# Small tables, as loaders make the stays and the items of them
+
+
+def age_at(start: pd.Series, birth: pd.Series) -> pd.Series:
+    """Age in whole years; 90 for everyone whose date of birth is hidden for old age.
+
+    NaN where either is missing, or the birth lies after the start.
+    """
+    years = (start - birth).dt.total_seconds() // _SECONDS_PER_YEAR
+    known = years >= 0
+    return years.where(years <= _BEYOND, float(_OLDEST + 1)).where(known)
+
+
+def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.DataFrame:
+    """Stays with the columns of another table by a key that they share.
+
+    Rows of the other table without a key are left out; a key that comes twice is refused.
+    """
+    of = of[of[key].notna()]
+    n_repeated = int(of[key].duplicated().sum())
+    if n_repeated:
+        raise ValueError(f"Table '{what}' has {n_repeated} rows more than keys in '{key}'.")
+    return stays.merge(of, on=key, how="left")
+
+
+def unique_names(items: pd.DataFrame, label: str, details: list[str]) -> pd.DataFrame:
+    """Names of lab items that tell them apart.
+
+    Parameters
+    ----------
+    items : DataFrame
+        One row per item, with `item`, and texts in the other columns.
+    label : str
+        Column with the name, which several items may share.
+    details : list of str
+        Columns that tell such items apart; where they do not, the item's number does.
+
+    Returns
+    -------
+    DataFrame
+        `item` and `name`: "Sodium" if only one item is called so, else "Sodium (Blood,
+        Chemistry)", else "Sodium (Blood, Chemistry, 50824)".
+    """
+    items = items[items["item"].notna() & items[label].notna()]
+    names, number = items[label].astype(str), items["item"].astype(str)
+    in_brackets = [items[column].fillna("?").astype(str) for column in details]
+    for parts in (in_brackets, [*in_brackets, number]):
+        if parts:
+            bracket = reduce(lambda left, right: left + ", " + right, parts)
+            longer = items[label].astype(str) + " (" + bracket + ")"
+            names = names.where(~names.duplicated(keep=False), longer)
+    return pd.DataFrame({"item": items["item"], "name": names})

@@ -1,0 +1,331 @@
+"""What a loader declares of its tables, and which of their rows count.
+
+Every row of a table of events is either used or dropped for one reason, the first that applies.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from .._options import CohortOptions
+from .._tables.columns import TIMES, interval
+from .._tables.source import Columns, Source
+
+_MINUTES_PER_DAY = 24 * 60
+
+
+@dataclass(frozen=True)
+class EventTable:
+    """A long table with one row per event of a stay.
+
+    Attributes
+    ----------
+    table : str
+        Its name.
+    columns : mapping of str to (str, str)
+        Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name),
+        `value`, `text`, `unit`, `time`, `known`, `low`, `high`. Notes: `time`, `date` (without a
+        time the event counts from the end of that day), `known`, `type`, `text`. Diagnoses:
+        `code`, `version`. `known` is when the event was entered. Others may serve in `drop`.
+    optional : tuple of str
+        Roles whose columns may be absent.
+    drop : mapping of str to str
+        Reason -> SQL condition on the roles `e`, for rows that are not used.
+    number : str
+        Of labs: SQL of a result's value, on the roles `e`.
+    names : mapping of str to str
+        Of labs: item -> name of its lab, where that differs.
+    separator : str or None
+        Of diagnoses: what stands between the codes of one cell; None if a cell has one.
+    """
+
+    table: str
+    columns: Columns
+    optional: tuple[str, ...] = ()
+    drop: Mapping[str, str] = field(default_factory=dict)
+    number: str = "e.value"
+    names: Mapping[str, str] = field(default_factory=dict)
+    separator: str | None = None
+
+    @property
+    def times(self) -> list[str]:
+        """Roles that hold times."""
+        return [role for role, (_, kind) in self.columns.items() if kind in TIMES]
+
+
+@dataclass(frozen=True)
+class DayTable:
+    """A table with one row per stay and one column per lab, whose values sum up the first hours.
+
+    Attributes
+    ----------
+    table : str
+        Its name.
+    stay : str
+        Column of the stay's id.
+    units : mapping of str to str
+        Column, which is also the lab's name -> unit, "" if it has none.
+    not_measured : float
+        Stands where there is no value.
+    minutes : float
+        Length of what is summed up, from the start of the stay.
+    """
+
+    table: str
+    stay: str
+    units: Mapping[str, str]
+    not_measured: float
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One format of electronic health records.
+
+    Attributes
+    ----------
+    describe : str
+        The cohort's `DESCR`.
+    stays : callable
+        Gives the stays of a source: a DataFrame with `stay_id`, `patient`, `start`, `end` (times),
+        `age` (years) and where known `died` (0, 1, or NaN), `death` (time), `hospital`, further
+        times that `index_time` may name, columns named in `subgroups`, and "of another kind" (bool)
+        for stays that are not asked for. If the times of a patient's stays cannot be compared,
+        `turn` (number) puts them in order, and `days_to_next` are the days from the end to the next
+        one's start (inf if there is none, NaN if unknown).
+    diagnoses, labs : EventTable or None
+        The codes, and the results.
+    notes : tuple of EventTable
+        The notes.
+    items : callable or None
+        Gives the dictionary of a source's lab items: a DataFrame with `item` and a unique `name`.
+        None if `item` is the name.
+    versions : mapping or int
+        Content of `version` -> 9 or 10; or one version for all codes; or "auto", by the form of
+        each code. In a mapping, the key None with the value "auto" does that for codes without a
+        version.
+    subgroups : tuple of str
+        Columns of the stays to break results down by.
+    days : DayTable or None
+        Lab values of the first hours, beside the results.
+    dated : bool
+        Whether times are dates; False if all stays begin at `ORIGIN`.
+    make_notes : callable or None
+        Makes the texts of the registered stays in place of `build_notes`, with its parameters.
+    """
+
+    describe: str
+    stays: Callable[[Source], pd.DataFrame]
+    diagnoses: EventTable | None
+    labs: EventTable | None
+    notes: tuple[EventTable, ...]
+    items: Callable[[Source], pd.DataFrame] | None = None
+    versions: Mapping[Any, Any] | int | str = "auto"
+    subgroups: tuple[str, ...] = ("sex", "age")
+    days: DayTable | None = None
+    dated: bool = True
+    make_notes: Callable[..., pd.Series] | None = None
+
+
+def register_stays(source: Source, stays: pd.DataFrame) -> None:
+    """Give the queries the table `stays`: number, key, start and index time."""
+    table = pd.DataFrame(
+        {
+            "stay": range(len(stays)),
+            "key": stays["stay_id"].to_numpy(),
+            "started": stays["start"].to_numpy("datetime64[us]"),
+            "index_time": stays["index_time"].to_numpy("datetime64[us]"),
+        }
+    )
+    source.register("stays", table)
+
+
+class Condition(NamedTuple):
+    """When a row is not used.
+
+    Attributes
+    ----------
+    sql : str
+        On the roles of the rows `e` and the stays `s`; it holds or does not, and is never NULL
+        where that matters.
+    portable : bool
+        Whether PostgreSQL understands it as DuckDB does, so that the row need not leave a server.
+    """
+
+    sql: str
+    portable: bool = False
+
+
+@dataclass(frozen=True)
+class Events:
+    """The rows of a table, each with the reason for which it is not used.
+
+    Attributes
+    ----------
+    table : EventTable
+        The table.
+    sql : str
+        A query in parentheses. Beside the roles it has `reason` (0 for rows in use, else the place
+        of the reason, from 1), `stay_number`, and, of events with a time, `since_start`
+        (microseconds), `dated` and `unstored` (whether there is only a date, or no stored time).
+    reasons : list of str
+        The reasons in their order.
+    left : dict of int to int
+        Place of a reason -> number of rows that were left on a server.
+    timed : bool
+        Whether the events have a time.
+    """
+
+    table: EventTable
+    sql: str
+    reasons: list[str]
+    left: dict[int, int]
+    timed: bool
+
+    def used(self, columns: Mapping[str, str], more: str = "") -> str:
+        """A query for columns (name -> SQL) of the rows in use; of others only why they are not."""
+        parts = ["reason", *self._flags()]
+        parts += [f"CASE WHEN reason = 0 THEN {sql} END AS {name}" for name, sql in columns.items()]
+        return f"(SELECT {', '.join(parts)}{more} FROM {self.sql})"
+
+    def tallies(self) -> dict[str, str]:
+        """Name of a number that is reported -> SQL that counts it in the rows of `used`."""
+        conditions = {"n": "true"}
+        if self.timed:
+            conditions |= {"n_dated": "dated", "n_unstored": "unstored"}
+            for role in self.table.times:
+                conditions[f"{role}_with_zone"] = f"{role}_zoned"
+                conditions[f"{role}_without_zone"] = f"NOT {role}_zoned"
+        return {name: f"count(*) FILTER (WHERE {sql})" for name, sql in conditions.items()}
+
+    def _flags(self) -> list[str]:
+        zoned = [f"{role}_zoned" for role in self.table.times]
+        return ["dated", "unstored", *zoned] if self.timed else []
+
+
+def classify(
+    source: Source,
+    table: EventTable,
+    options: CohortOptions,
+    reasons: Mapping[str, Condition],
+    *,
+    timed: bool = True,
+    lookback: float | None = None,
+    more: str = "",
+    joins: str = "",
+) -> Events:
+    """Join the rows of a table to the registered stays, and say for each why it is not used.
+
+    Parameters
+    ----------
+    source : Source
+        With the registered stays.
+    table : EventTable
+        The table.
+    options : CohortOptions
+        Says what becomes of rows without a stored time.
+    reasons : mapping of str to Condition
+        Reasons that apply after those of stay and time.
+    timed : bool, default=True
+        Whether only events count that were known at the index time.
+    lookback : float or None, default=None
+        Minutes before the start of the stay from which on events count; None for all.
+    more, joins : str, default=""
+        Further columns, each after a comma, and joins.
+    """
+    known = timed and _has_column(source, table, "known")
+    conditions = {
+        "without a stay": Condition("e.stay IS NULL", portable=True),
+        "of stays not used": Condition("s.stay IS NULL", portable=True),
+    }
+    if timed:
+        conditions |= _time_conditions(table, known, options, lookback)
+        happened = _happened(table.columns)
+        dated = "e.time IS NULL" if "time" in table.columns else "true"
+        more += f", epoch_us({happened}) - epoch_us(s.started) AS since_start"
+        more += f", {dated if 'date' in table.columns else 'false'} AS dated"
+        more += f", {'e.known IS NULL' if known else 'false'} AS unstored"
+    conditions |= {reason: of for reason, of in reasons.items() if of.portable}
+    conditions |= {r: Condition(f"coalesce({sql}, false)") for r, sql in table.drop.items()}
+    conditions |= {reason: of for reason, of in reasons.items() if not of.portable}
+    portable = [of.sql for of in conditions.values() if of.portable]
+    rows, left = source.select_needed(table.table, table.columns, table.optional, portable)
+    cases = " ".join(f"WHEN {of.sql} THEN {i}" for i, of in enumerate(conditions.values(), 1))
+    sql = (
+        f"(SELECT e.*, s.stay AS stay_number{more}, CASE {cases} ELSE 0 END AS reason "
+        f"FROM {rows} e LEFT JOIN stays s ON e.stay = s.key {joins})"
+    )
+    return Events(table, sql, list(conditions), left, timed)
+
+
+def _has_column(source: Source, table: EventTable, role: str) -> bool:
+    column = table.columns.get(role)
+    return column is not None and column[0].lower() in source.columns(table.table)
+
+
+def _happened(columns: Columns) -> str:
+    """SQL for when an event happened."""
+    if "date" not in columns:
+        return "e.time"
+    # Of an event with a date alone it is only safe to say that it was there a day later.
+    later = f"e.date + {interval(_MINUTES_PER_DAY)}"
+    return f"coalesce(e.time, {later})" if "time" in columns else later
+
+
+def _time_conditions(
+    table: EventTable, known: bool, options: CohortOptions, lookback: float | None
+) -> dict[str, Condition]:
+    """Reasons for which an event was not known in the window."""
+    happened = _happened(table.columns)
+    times = [role for role in ("time", "date", "known") if role in table.columns]
+    conditions = {
+        "with a time that cannot be read": " OR ".join(f"e.{role}_unreadable" for role in times),
+        "without a time": f"{happened} IS NULL",
+    }
+    if lookback is not None:
+        conditions["before the window"] = f"{happened} < s.started - {interval(lookback)}"
+    conditions["after the index time"] = f"{happened} > s.index_time"
+    if known:
+        conditions["entered after the index time"] = "e.known > s.index_time"
+        if options.without_stored_time == "drop":
+            conditions["without a stored time"] = "e.known IS NULL"
+    return {reason: Condition(sql, portable=True) for reason, sql in conditions.items()}
+
+
+def count_rows(
+    source: Source, events: Events, made: str, counts: dict[str, int], *, grouped: bool = False
+) -> None:
+    """Report the rows of a table made of `Events.used`: read, dropped by reason, and kept.
+
+    With `grouped`, each row of the table stands for several and holds their `Events.tallies`.
+    """
+    table = events.table.table
+    sums = events.tallies()
+    if grouped:
+        sums = {name: f"CAST(sum({name}) AS BIGINT)" for name in sums}
+    items = ", ".join(f"{sql} AS {name}" for name, sql in sums.items())
+    found = source.query(f"SELECT reason, {items} FROM {made} GROUP BY reason", table)
+    totals = found.set_index("reason").astype(int)
+    if events.timed:
+        for role in events.table.times:
+            zoned, naive = (
+                int(totals[f"{role}_{which}_zone"].sum()) for which in ("with", "without")
+            )
+            source.note_zones(table, events.table.columns[role][0], zoned, naive)
+    numbers = {
+        place: int(totals["n"].get(place, 0)) + events.left.get(place, 0)
+        for place in range(len(events.reasons) + 1)
+    }
+    counts[f"{table} rows read"] = sum(numbers.values())
+    for place, reason in enumerate(events.reasons, 1):
+        if numbers[place]:
+            counts[f"{table} rows dropped: {reason}"] = numbers[place]
+    counts[f"{table} rows kept"] = numbers[0]
+    for column, what in {
+        "n_dated": "with a date only, taken as the end of that day",
+        "n_unstored": "without a stored time, judged by the other",
+    }.items():
+        if column in totals and (n := int(totals[column].get(0, 0))):
+            counts[f"{table} rows kept: {what}"] = n

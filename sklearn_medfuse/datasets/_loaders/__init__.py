@@ -1,0 +1,1 @@
+"""One file per format: where its tables are, and which column holds what."""

@@ -1,0 +1,1 @@
+"""Tables wherever they are, behind one SQL connection."""

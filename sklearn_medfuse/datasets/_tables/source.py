@@ -1,0 +1,540 @@
+"""The tables of one data set, wherever they are, behind one DuckDB connection.
+
+A query reads the columns it needs, once, within a limit of memory. Tables are found by name in any
+case and stay where they are. Errors name tables, columns and counts, and never a cell.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import pandas as pd
+
+from .._options import CohortOptions
+from .columns import (
+    TEXT_DTYPE,
+    TIMES,
+    Column,
+    Kind,
+    Reading,
+    TableColumns,
+    is_number,
+    literal,
+    quoted,
+    read_column,
+    to_arrow,
+)
+from .postgres import PostgresPlace, choose_schema
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
+DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
+
+# New name -> column, kind.
+Columns = Mapping[str, tuple[str, Kind]]
+# Kinds that conditions on a server may compare.
+_COMPARED = ("id", "key", "text", *TIMES)
+# Two letters at least: C:/ is a disk.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_CSV_OPTIONS = (
+    "header = true, delim = ',', quote = '\"', escape = '\"', all_varchar = true, "
+    "strict_mode = true, comment = '', skip = 0, nullstr = '', sample_size = 1, "
+    # DuckDB unpacks a whole buffer of a compressed file to read the header.
+    "buffer_size = 8000000"
+)
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def is_database_url(where: Any) -> bool:
+    """Whether a place begins like a URL, so that no error quotes it as a path."""
+    return isinstance(where, str | PathLike) and bool(_URL.match(os.fspath(where)))
+
+
+class Source:
+    """The tables of one data set; a context manager.
+
+    Parameters
+    ----------
+    where : path-like, sequence of path-like, or mapping of str to DataFrame or path-like
+        A folder with the tables as files, several folders, a DuckDB file, a PostgreSQL URL, or the
+        tables, each as a data frame, a file, or a list of parquet files.
+    dataset : str
+        Name of the data set, for errors.
+    url : str, default=""
+        Where to get it, for errors.
+    options : CohortOptions, default=CohortOptions()
+        Sets memory, threads, and whether progress is shown.
+    century : int or None, default=None
+        The century of years of two digits: with 21, "10/23/64 21:09" is in October 2164. None if
+        there are no such years.
+    schemas : sequence of str, default=()
+        Schemas of a database in which to look for tables first.
+    """
+
+    def __init__(
+        self,
+        where: str | PathLike[str] | Sequence[str | PathLike[str]] | Mapping[str, Any],
+        dataset: str,
+        url: str = "",
+        options: CohortOptions = CohortOptions(),  # noqa: B008  # frozen
+        *,
+        century: int | None = None,
+        schemas: Sequence[str] = (),
+    ):
+        self.dataset = dataset
+        self.url = url
+        self._century = century
+        self._verbose = options.verbose
+        self._zones: dict[str, tuple[int, int]] = {}
+        # Name -> query, and the scan of which each row of the query is one row.
+        self._defined: dict[str, tuple[str, str]] = {}
+        self._tables: dict[str, TableColumns] = {}
+        self._place = _find_place(where, schemas, dataset, url)
+        # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end.
+        self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
+        opened = False
+        try:
+            self._connect(options)
+            opened = True
+        except duckdb.Error:
+            # The error is ours and raised outside of the handler.
+            pass
+        if not opened:
+            shutil.rmtree(self._spill, ignore_errors=True)
+            self._place.close()
+            raise ValueError(
+                f"Cannot open {self._place.opened}: is it damaged, of another version, or opened "
+                f"for writing elsewhere? memory_limit is {options.memory_limit!r}."
+            )
+
+    def _connect(self, options: CohortOptions) -> None:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": options.memory_limit,
+            "threads": options.n_jobs,
+            "temp_directory": str(self._spill),
+            "temp_file_encryption": True,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "preserve_insertion_order": False,
+        }
+        self._connection = duckdb.connect(":memory:", config=settings)
+        for setting in (
+            # A time with a zone becomes UTC, whatever the machine's own zone is.
+            "TimeZone = 'UTC'",
+            # Progress is tracked, and shown by `progress_bar` alone.
+            "enable_progress_bar = true",
+            "enable_progress_bar_print = false",
+        ):
+            self._connection.execute(f"SET {setting}")
+        # DuckDB refuses to encrypt temporary files without an extension that has to be downloaded,
+        # as the random numbers of its own encryption are weak. The key stays in this process, and
+        # the files in a folder that the owner alone may enter. DuckDB 1.4 has no such setting and
+        # encrypts without it.
+        with suppress(duckdb.CatalogException):
+            self._connection.execute("SET force_mbedtls_unsafe = 'true'")
+        self._place.attach(self._connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._connection.close()
+        self._place.close()
+        shutil.rmtree(self._spill, ignore_errors=True)
+
+    # Tables and their columns
+
+    def has(self, table: str) -> bool:
+        """Whether there is a table of that name."""
+        return self._find(table) is not None
+
+    def columns(self, table: str) -> TableColumns:
+        """Columns of a table: lower-case name -> name in the table, type in SQL."""
+        found = self._find(table)
+        if found is None:
+            part = f"It is part of {self.dataset}" + (f", at {self.url}." if self.url else ".")
+            raise FileNotFoundError(f"{self._place.missing(table)} {part}")
+        return found
+
+    def has_numbers(self, table: str, column: str) -> bool:
+        """Whether the type of a column is a number."""
+        present = self.columns(table)
+        self._check_columns(table, [column], present)
+        return is_number(present[column.lower()][1])
+
+    def _find(self, table: str) -> TableColumns | None:
+        key = table.lower()
+        if key not in self._tables:
+            if key in self._defined:
+                found = self._describe(self._defined[key][0], table)
+            else:
+                found = self._place.columns(table, lambda sql: self._describe(sql, table))
+            if found is None:
+                return None
+            self._tables[key] = found
+        return self._tables[key]
+
+    def _describe(self, relation: str, table: str) -> TableColumns:
+        sql = f"DESCRIBE SELECT * FROM {relation}"
+        with self._place.streams(sql, empty=True):
+            frame = self._guarded(table, lambda: self._connection.execute(sql).df())
+        pairs = zip(frame["column_name"], frame["column_type"], strict=True)
+        # The byte-order mark of some exports would be part of the first name.
+        return {name.lstrip("\ufeff").strip().lower(): (name, str(kind)) for name, kind in pairs}
+
+    def _check_columns(self, table: str, names: Sequence[str], present: TableColumns) -> None:
+        missing = [name for name in dict.fromkeys(names) if name.lower() not in present]
+        if missing:
+            hint = " Are its fields separated by commas?" if len(present) == 1 else ""
+            at = f" The tables of {self.dataset} are at {self.url}." if self.url else ""
+            raise ValueError(
+                f"Table '{table}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+                f"it has {len(present)} others.{hint}{at}"
+            )
+
+    # Reading
+
+    def scan(
+        self, table: str, columns: Sequence[str], optional: Sequence[str] = (), where: str = "true"
+    ) -> str:
+        """SQL that stands for some columns of a table, as they are.
+
+        `columns` and `optional` are in lower case; the latter are left out where they are absent.
+        `where` is a condition that DuckDB and PostgreSQL understand alike.
+        """
+        present = self.columns(table)
+        self._check_columns(table, columns, present)
+        wanted = [*columns, *(name for name in optional if name in present)]
+        return self._place.scan(table, {name: present[name][0] for name in wanted}, where)
+
+    def define(self, name: str, sql: str, rows_of: str = "") -> None:
+        """Make a query over scans known as a table.
+
+        `rows_of` is one of the scans, if each row of the query is one of its rows, with its
+        columns: a server then keeps back rows that are not needed.
+        """
+        self._defined[name.lower()] = (f"({sql})", rows_of)
+
+    def select(
+        self, table: str, columns: Columns, optional: Sequence[str] = (), where: str = "true"
+    ) -> str:
+        """SQL for some columns of a table, under new names and read as their kinds.
+
+        New names in `optional` may lack their column, which then reads as NULL.
+        """
+        return self._select(table, columns, optional, where)[0]
+
+    def select_needed(
+        self, table: str, columns: Columns, optional: Sequence[str], conditions: Sequence[str]
+    ) -> tuple[str, dict[int, int]]:
+        """As `select`, and leave rows on a server that a condition refuses.
+
+        The portable conditions, on rows `e` and stays `s`, are checked there in their order, up to
+        the first one that needs more than the server can compare.
+
+        Returns
+        -------
+        sql : str
+            SQL in parentheses.
+        left : dict of int to int
+            Place of a condition, counted from 1 -> number of rows left on the server.
+        """
+        sql, scan, readings = self._select(table, columns, optional, "true")
+        roles = {
+            new: (reading.items, columns[new][0].lower())
+            for new, reading in readings.items()
+            if reading.portable and columns[new][1] in _COMPARED
+        }
+        absent = {name for _, name in roles.values()} - set(self.columns(table))
+        return sql, self._place.narrow(scan, roles, absent, conditions)
+
+    def _select(
+        self, table: str, columns: Columns, optional: Sequence[str], where: str
+    ) -> tuple[str, str, dict[str, Reading]]:
+        """The query, the scan whose columns it reads, and how it reads them."""
+        present = self.columns(table)
+        self._check_columns(
+            table, [name for new, (name, _) in columns.items() if new not in optional], present
+        )
+        readings = {}
+        needed: dict[str, str] = {}
+        for new, (name, kind) in columns.items():
+            column: Column | None = present.get(name.lower())
+            place = f"Table '{table}', column '{name}'"
+            readings[new] = read_column(new, kind, column, place, self._century)
+            if column is not None:
+                needed[column[0]] = column[0]
+        items = ", ".join(item for reading in readings.values() for item in reading.items)
+        if table.lower() in self._defined:
+            sql, scan = self._defined[table.lower()]
+            return f"(SELECT {items} FROM {sql} WHERE {where})", scan, readings
+        scan = self._place.scan(table, needed, where)
+        return f"(SELECT {items} FROM {scan})", scan, readings
+
+    def fetch(
+        self, table: str, columns: Columns, optional: Sequence[str] = (), where: str = "true"
+    ) -> pd.DataFrame:
+        """Some columns of a table of moderate size.
+
+        Times come as datetime64 without zone, texts as strings, missing cells as NaN or NaT.
+        """
+        frame = self.query(f"SELECT * FROM {self.select(table, columns, optional, where)}", table)
+        for new, (name, kind) in columns.items():
+            if kind in TIMES:
+                zoned = frame.pop(f"{new}_zoned")
+                self.note_zones(table, name, int(zoned.eq(True).sum()), int(zoned.eq(False).sum()))
+                unreadable = int(frame.pop(f"{new}_unreadable").sum())
+                if unreadable:
+                    raise ValueError(
+                        f"Table '{table}', column '{name}': {unreadable} of {len(frame)} cells "
+                        "are no times of the form 2101-10-20 19:08:00."
+                    )
+            elif kind in ("key", "text", "code"):
+                texts = frame[new].astype(object)
+                frame[new] = texts.where(texts.notna(), None).astype(TEXT_DTYPE)
+        return frame
+
+    def note_zones(self, table: str, column: str, n_zoned: int, n_naive: int) -> None:
+        """Remember how many times have a zone, and refuse a mixture: they have no order."""
+        self._zones[f"{table}.{column}"] = (n_zoned, n_naive)
+        if sum(z for z, _ in self._zones.values()) and sum(n for _, n in self._zones.values()):
+            told = ", ".join(f"{key} {z} with, {n} without" for key, (z, n) in self._zones.items())
+            raise ValueError(
+                f"Times with and without a time zone are mixed ({told}). Give all a zone, or none."
+            )
+
+    # Running
+
+    def query(self, sql: str, what: str) -> pd.DataFrame:
+        """Rows of a query; `what` is the table that is read, for errors."""
+        with self._place.streams(sql):
+            return self._guarded(what, lambda: self._connection.execute(sql).df())
+
+    def execute(self, sql: str, what: str) -> None:
+        """Run a statement without a result."""
+        with self._place.streams(sql):
+            self._guarded(what, lambda: self._connection.execute(sql))
+
+    def batches(self, sql: str, what: str, size: int = 5000) -> Iterator[list[tuple]]:
+        """Rows of a query as lists of tuples."""
+        self.execute(sql, what)
+        while rows := self._guarded(what, lambda: self._connection.fetchmany(size)):
+            yield rows
+
+    def register(self, name: str, frame: pd.DataFrame) -> None:
+        """Make a table of a data frame; a table of that name is replaced."""
+        self._connection.register("incoming", to_arrow(frame, name))
+        self.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM incoming", name)
+        self._connection.unregister("incoming")
+
+    @contextmanager
+    def progress_bar(self, table: str) -> Iterator[None]:
+        """Show how much of the running queries is done, if `verbose` asks for it."""
+        if not self._verbose:
+            yield
+            return
+        from tqdm.auto import tqdm
+
+        over = threading.Event()
+        layout = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}"
+        with tqdm(total=100, desc=table, bar_format=layout) as bar:
+
+            def look() -> None:
+                while not over.wait(_SECONDS_BETWEEN_LOOKS):
+                    # A table takes several queries; the bar never goes back.
+                    done = min(self._connection.query_progress(), 99.0)
+                    bar.update(max(0.0, done - bar.n))
+
+            looker = threading.Thread(target=look, daemon=True)
+            looker.start()
+            try:
+                yield
+                over.set()
+                looker.join()
+                bar.update(100 - bar.n)
+            finally:
+                over.set()
+                looker.join()
+
+    def _guarded(self, what: str, run: Callable[[], Any]) -> Any:
+        # DuckDB quotes cells in its errors, and chained errors are logged with their causes: ours
+        # are raised outside of the handler.
+        failure = ""
+        try:
+            return run()
+        except duckdb.OutOfMemoryException:
+            failure = "needs more memory than memory_limit allows: raise it"
+        except (duckdb.Error, UnicodeDecodeError, OSError):
+            failure = self._place.failure
+        raise ValueError(f"Table '{what}' {failure}.")
+
+
+def _find_place(where, schemas: Sequence[str], dataset: str, url: str):
+    """The kind of place that is meant."""
+    if isinstance(where, Mapping):
+        return GivenTables(where)
+    given = [where] if isinstance(where, str | PathLike) else list(where)
+    if any(is_database_url(one) for one in given):
+        return PostgresPlace(given, schemas)
+    at = f", which is at {url}" if url else ""
+    remedy = (
+        f"Give the folder, the DuckDB file or the PostgreSQL URL with the tables of {dataset}{at}."
+    )
+    paths = [Path(path) for path in given]
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"'{path}' does not exist. {remedy}")
+        if len(paths) > 1 and not path.is_dir():
+            raise NotADirectoryError(f"'{path}' is no folder, and a database stands alone.")
+    if len(paths) > 1 or paths[0].is_dir():
+        return Folders(paths)
+    if paths[0].suffix.lower() not in DATABASE_SUFFIXES:
+        raise FileNotFoundError(
+            f"'{paths[0]}' is a file, neither a folder nor a DuckDB database "
+            f"({', '.join(DATABASE_SUFFIXES)}). {remedy}"
+        )
+    return DuckDBFile(paths[0], schemas)
+
+
+class LocalPlace:
+    """Tables that DuckDB reads by itself; the interface of `PostgresPlace` too."""
+
+    failure = (
+        "cannot be read to its end: it is truncated, damaged, not UTF-8 text, not separated by "
+        "commas, or has rows longer or shorter than its header"
+    )
+    opened = "the query engine"
+
+    def attach(self, connection) -> None:
+        """Make the tables known to a DuckDB connection."""
+        self._connection = connection
+        self._relations: dict[str, str | None] = {}
+
+    def relation(self, table: str) -> str | None:
+        """SQL that stands for a table; None if there is none."""
+        raise NotImplementedError
+
+    def missing(self, table: str) -> str:
+        """Where a table was looked for in vain."""
+        raise NotImplementedError
+
+    def columns(self, table: str, describe: Callable[[str], TableColumns]) -> TableColumns | None:
+        """Columns of a table; None if there is none."""
+        relation = self._relations.setdefault(table.lower(), self.relation(table))
+        return None if relation is None else describe(relation)
+
+    def scan(self, table: str, columns: Mapping[str, str], where: str) -> str:
+        """SQL that reads some columns (new name -> name) of the rows that fulfil `where`."""
+        parts = ", ".join(f"{quoted(name)} AS {quoted(new)}" for new, name in columns.items())
+        return f"(SELECT {parts} FROM {self._relations[table.lower()]} WHERE {where})"
+
+    def narrow(self, scan: str, roles, absent, conditions: Sequence[str]) -> dict[int, int]:
+        """Number of rows left behind per condition: none, as DuckDB sees all rows here."""
+        return {}
+
+    def streams(self, sql: str, *, empty: bool = False) -> AbstractContextManager:
+        """What a query needs while it runs: nothing."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """Close what is open: nothing."""
+
+
+class Folders(LocalPlace):
+    """Folders with one file per table, searched in their order."""
+
+    def __init__(self, folders: list[Path]):
+        self._folders = folders
+
+    def relation(self, table: str) -> str | None:
+        for folder in self._folders:
+            present = {file.name.lower(): file for file in sorted(folder.iterdir())}
+            for suffix in SUFFIXES:
+                if (file := present.get(f"{table.lower()}{suffix}")) is not None:
+                    return _read_files(file)
+        return None
+
+    def missing(self, table: str) -> str:
+        wanted = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES)
+        folders = " or ".join(f"'{folder}'" for folder in self._folders)
+        return f"No table '{table}' in {folders}: looked for {wanted} in upper or lower case."
+
+
+class GivenTables(LocalPlace):
+    """Tables by name, each a data frame, a file, or a list of parquet files."""
+
+    def __init__(self, tables: Mapping[str, Any]):
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._files: dict[str, list[Path]] = {}
+        for name, table in tables.items():
+            if isinstance(table, pd.DataFrame):
+                self._frames[name.lower()] = table
+            else:
+                parts = table if isinstance(table, list) else [table]
+                self._files[name.lower()] = [_checked_file(Path(part)) for part in parts]
+
+    def relation(self, table: str) -> str | None:
+        key = table.lower()
+        if key in self._frames:
+            name = f"frame {key}"
+            self._connection.register(name, to_arrow(self._frames[key], f"Table '{key}'"))
+            return quoted(name)
+        return _read_files(*self._files[key]) if key in self._files else None
+
+    def missing(self, table: str) -> str:
+        return f"No table '{table}' among those given."
+
+
+class DuckDBFile(LocalPlace):
+    """A DuckDB file, opened for reading; tables of `schemas` go before others."""
+
+    def __init__(self, file: Path, schemas: Sequence[str]):
+        self._file = file
+        self._schemas = schemas
+        self.opened = f"'{file}' as a DuckDB file"
+
+    def attach(self, connection) -> None:
+        super().attach(connection)
+        connection.execute(f"ATTACH {literal(str(self._file))} AS source (READ_ONLY)")
+
+    def relation(self, table: str) -> str | None:
+        found = self._connection.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables "
+            "WHERE table_catalog = 'source' AND lower(table_name) = lower(?)",
+            [table],
+        ).fetchall()
+        if not found:
+            return None
+        names = dict(found)
+        schema = choose_schema([s for s, _ in found], self._schemas, table, f"'{self._file}'")
+        return f"source.{quoted(schema)}.{quoted(names[schema])}"
+
+    def missing(self, table: str) -> str:
+        return f"No table '{table}' in '{self._file}'."
+
+
+def _checked_file(file: Path) -> Path:
+    if is_database_url(file):
+        raise ValueError("Give a database URL as `database`, and the tables by their names in it.")
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file '{file}'.")
+    if not file.name.lower().endswith(SUFFIXES):
+        raise ValueError(f"The name of '{file}' must end in one of {', '.join(SUFFIXES)}.")
+    return file
+
+
+def _read_files(*files: Path) -> str:
+    """SQL that reads a file, or several of parquet; patterns in names are taken literally."""
+    paths = [literal("".join(f"[{c}]" if c in "*?[" else c for c in str(file))) for file in files]
+    if all(file.name.lower().endswith(".parquet") for file in files):
+        return f"read_parquet([{', '.join(paths)}], union_by_name = true)"
+    (file,), (path,) = files, paths
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix.lower(), "none")
+    return f"read_csv({path}, {_CSV_OPTIONS}, compression = '{compression}')"
