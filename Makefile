@@ -19,7 +19,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 TESTS ?=
-# further options of pip-audit, such as "-s osv" or "--ignore-vuln ID"; where reports go
+# Further options of pip-audit, such as "-s osv" or "--ignore-vuln ID", and where reports go
 AUDIT ?=
 REQUIRE ?=
 REPORTS ?= artifacts
@@ -109,7 +109,7 @@ wheel-test: dist
 
 docs: $(VENV)/.installed-docs
 	MPLBACKEND=Agg $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
-	@# hospitals read it without a network: no page loads anything from elsewhere
+	@# Hospitals read it without a network: no page loads anything from elsewhere
 	! grep -rE '<(script|link|img|iframe|source) [^>]*(src|href)="(https?:)?//' \
 		--include='*.html' --exclude-dir=_static docs/_build/html
 

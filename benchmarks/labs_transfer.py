@@ -1,4 +1,4 @@
-"""What does an encoder of another hospital give where only 100 stays of the new one are there?
+"""What does another hospital's encoder add where only 100 stays of the new one exist?
 
 The rows of each table are split into an old and a new hospital. The new one has lost a quarter of
 the labs and has a quarter that the old one has not. From 100 of its stays an encoder learns

@@ -1,4 +1,4 @@
-"""What notes_throughput.py compares with: the same weights under other libraries and runtimes.
+"""The peers of notes_throughput.py: the same weights in other libraries and runtimes.
 
 sentence-transformers asks for its ONNX and OpenVINO backends through optimum, which has no release
 for the transformers version pinned here. Its runtimes take the weights without it, so they are
@@ -105,7 +105,7 @@ def onnx():
 
 
 def _sorted_batches(run):
-    """Make a function that embeds texts of one that gives the states of a padded batch."""
+    """Turn a function that gives the states of a padded batch into one that embeds texts."""
     tokenizer = AutoTokenizer.from_pretrained(get_model_path())
 
     def encode(texts):
@@ -130,7 +130,7 @@ def _sorted_batches(run):
 
 
 def installed_peers():
-    """All encoders whose packages are installed; the others are named."""
+    """All encoders whose packages are installed; says which are not."""
     found = {}
     for peers in (sentence_transformers, openvino, onnx, skrub):
         try:

@@ -1,4 +1,4 @@
-"""Tokens per second of note encoders on the same texts and weights, and what each part gives.
+"""Tokens per second of note encoders on the same texts and weights, and the gain of each part.
 
 Peers (notes_peers.py): sentence-transformers as a user calls it (float32, batches of 32) and in
 bfloat16, ONNX Runtime and OpenVINO on the same weights, and skrub's TextEncoder. All embed the
@@ -30,7 +30,7 @@ from sklearn_medfuse.notes._language_model.windows import tokenize
 
 OURS, EXACT = "ours, bfloat16", "ours, float32"
 SKRUB = "skrub TextEncoder"
-# Operators by what they do; each is counted once, by the first word that its name holds
+# Operators by what they do; each counts once, by the first word that its name contains.
 PARTS = {
     "matrix products": ("linear", "addmm", "mm", "mkldnn"),
     "attention": ("attention",),
@@ -101,7 +101,7 @@ def timed(function, texts):
 
 
 def take_turns(encoders, texts, repeats):
-    """Seconds of the best run and vectors of each encoder; what else runs here hits all alike."""
+    """Seconds of the best run and vectors of each encoder; other load falls on all alike."""
     seconds, vectors = dict.fromkeys(encoders, np.inf), {}
     for _ in range(repeats):
         for name, encode in encoders.items():
@@ -157,7 +157,7 @@ def give_parts(texts):
 
 
 def second_pass(texts):
-    """How many times faster the same texts are from memory and from a folder; the lower one."""
+    """How many times faster the same texts come from memory or from a folder, whichever is less."""
     with tempfile.TemporaryDirectory() as folder:
         encoder = LLMNoteEncoder(device="cpu", dtype="bfloat16", split_on=None, cache=folder)
         process_cache.clear()
@@ -187,7 +187,7 @@ def give_profile(texts):
 
 
 def give_verdicts(table, distinct, faster):
-    """Print what is asked for beside what was measured."""
+    """Print the targets beside what was measured."""
     speed, cosine = distinct["tokens/s"], distinct["lowest cosine"]
     peers = speed.drop([OURS, EXACT])
     best = peers.drop([AS_CALLED, SKRUB], errors="ignore")

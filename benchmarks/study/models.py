@@ -1,4 +1,4 @@
-"""The models of the study by name: peers, note models, MEDFuse, and what it is without a part."""
+"""The models of the study by name: peers, note models, MEDFuse, and MEDFuse without a part."""
 
 from importlib.util import find_spec
 
@@ -29,7 +29,7 @@ ALL = "MEDFuse with all views"
 ALL_TUNED = "MEDFuse with all views, fine-tuned"
 
 PEERS = (LABS, TFIDF, MEAN, FROZEN, SKRUB, CATBOOST, LIGHTGBM)
-# What each MEDFuse reads, by parameters of its pipeline
+# What each MEDFuse reads, as parameters of its pipeline.
 VIEWS = {
     PAPER: {"lab_text": True, "linear_weight": 0.0},
     PLAIN: {},
@@ -37,7 +37,7 @@ VIEWS = {
 }
 VIEWS[NAIVE_BAYES] = VIEWS[FULL] | {"naive_bayes_notes": True}
 VIEWS[ALL] = VIEWS[ALL_TUNED] = VIEWS[NAIVE_BAYES] | {"boosted_labs": True}
-# The ablation table: what is taken from FULL, and by which parameters
+# The ablation table: what is removed from FULL, as parameters.
 WITHOUT = {
     "without LABTEXT": {"lab_text": False},
     "without MLTM and LABTEXT": {"lab_text": False, "imputed": True},
@@ -66,7 +66,7 @@ def tunes(settings):
 
 
 def missing_package(name):
-    """The package that a model needs and that is not installed, or None."""
+    """The missing package that a model needs, or None."""
     package = PACKAGES.get(name)
     return package if package and find_spec(package) is None else None
 
@@ -98,7 +98,7 @@ def make_model(name, cohort, settings, seed, cache):
 
 
 def medfuse(name, cohort, encoder, seed):
-    """MEDFuse, or what it is without a part."""
+    """MEDFuse, whole or without a part."""
     params = VIEWS[FULL] | WITHOUT[name] if name in WITHOUT else dict(VIEWS[name])
     if params.pop("imputed", False):
         params["lab_encoder"] = make_pipeline(
@@ -114,14 +114,14 @@ def medfuse(name, cohort, encoder, seed):
 
 
 def note_encoder(settings, seed, cache, tuned=False):
-    """The note model, frozen, its vectors kept in a folder for all models; or fine-tuned."""
+    """The note model: frozen, with its vectors kept for all models, or fine-tuned."""
     params = {} if settings.model is None else {"model": settings.model}
     if not tuned:
         return LLMNoteEncoder(**params, cache=cache)
     if settings.max_epochs is not None:
         params["max_epochs"] = settings.max_epochs
     if settings.mimic3 is None:
-        # On the bundled stays the default, 3, found no better epoch in three times the time
+        # On the bundled stays the default, 3, takes three times as long and finds no better epoch.
         params["n_iter_no_change"] = 1
     return LLMNoteEncoder(**params, fine_tuning=settings.fine_tuning or "lora", random_state=seed)
 

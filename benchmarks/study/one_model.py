@@ -1,4 +1,4 @@
-"""Predict the folds of one model and one seed; called by the study, in a process of its own."""
+"""Predict the folds of one model and one seed; the study calls it in a new process."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from settings import prediction_files, read_cohort, read_settings
 
 
 def main(folder, name, seed):
-    """Fit and predict each fold that is not there yet; a file is there whole or not at all."""
+    """Fit and predict each missing fold; a file is written whole or not at all."""
     cohort, settings = read_cohort(folder), read_settings(folder)
     splits = hospital_folds(cohort, settings.n_splits, seed)
     files = prediction_files(folder, name, seed, settings.n_splits)

@@ -132,7 +132,7 @@ def best_threshold(score, y):
     order = np.argsort(-score, kind="stable")
     sorted_score, hits = score[order], np.cumsum(y[order])
     f1 = 2 * hits / (np.arange(1, len(y) + 1) + hits[-1])
-    # Stays of equal score are said 1 together.
+    # Stays of equal score are decided alike.
     last = np.append(np.flatnonzero(np.diff(sorted_score)), len(y) - 1)
     best = last[np.argmax(f1[last])]
     below = sorted_score[best + 1] if best + 1 < len(y) else 0.0
@@ -241,7 +241,7 @@ def interval_text(value, low, high, sign):
 
 
 def findings(results):
-    """One paragraph, made of the numbers: what MEDFuse gives, and where it does not help."""
+    """One paragraph from the numbers: what MEDFuse gains, and where it does not help."""
     ours = results.present(BEST_FIRST)
     peers = results.present(PEERS)
     if not ours or not peers:
@@ -390,7 +390,7 @@ def render(cohort, settings, seeds, results, tables, left_out):
 
 
 def installed():
-    """Versions of what decides the numbers."""
+    """Versions of the packages that decide the numbers."""
     found = []
     for package in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""What a run of the study is, and where it keeps what it finds."""
+"""The settings of a study, and where it keeps its results."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Settings:
 
 
 def open_cohort(folder, settings):
-    """Make the folder and its cohort, or check that what is there was made by these settings."""
+    """Make the folder and its cohort, or check that it was made with these settings."""
     file = folder / "settings.json"
     if file.exists():
         if read_settings(folder) != settings:
@@ -52,7 +52,7 @@ def open_cohort(folder, settings):
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     load_cohort(settings).to_parquet(folder / "cohort")
-    # Last: without it a killed run begins anew
+    # Last: without it, a killed run begins anew.
     unfinished = file.with_suffix(".part")
     unfinished.write_text(json.dumps(asdict(settings), indent=2), encoding="utf-8")
     os.replace(unfinished, file)

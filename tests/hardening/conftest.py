@@ -20,7 +20,7 @@ LAB_NAMES = ["a", "b", "c"]
 
 @pytest.fixture(scope="session")
 def table():
-    """Sixty stays; some without labs, some without a note, none in ASCII alone."""
+    """Sixty stays, some without labs, some without a note; the notes hold non-ASCII characters."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(60, 3)), columns=LAB_NAMES)
     X[rng.random(X.shape) < 0.3] = np.nan
@@ -69,13 +69,13 @@ def make_pipeline(tiny_bert, make_lab_encoder):
 
 @pytest.fixture(scope="session")
 def pipeline(make_pipeline, table, y):
-    """A fitted pipeline; not to be changed."""
+    """A fitted pipeline, which no test may change."""
     return make_pipeline().fit(table, y)
 
 
 @pytest.fixture
 def in_another_process(tmp_path):
-    """Return a function that runs a program there with the given environment and arguments."""
+    """Return a function that runs a program in a new process with this environment."""
 
     def run(program, *arguments, **environment):
         inherited = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -108,13 +108,13 @@ def _mount(*command):
 
 
 def _unmount(folder):
-    # Lazily: this process still has files open there
+    # Lazily: this process still has open files there.
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture
 def place():
-    """A folder to mount in, which no other run of the tests tidies up."""
+    """A folder to mount in, which no other test run cleans up."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
@@ -132,7 +132,7 @@ def small_disk(place):
 
 @pytest.fixture
 def fill():
-    """Return a function that leaves no room on a disk, and gives the file that takes it."""
+    """Return a function that fills a disk with one file and returns that file."""
 
     def take_all(folder):
         file = folder / "ballast"
@@ -148,11 +148,11 @@ def fill():
 
 @pytest.fixture
 def make_read_only(place):
-    """Return a function after which a folder cannot be written, by root neither."""
+    """Return a function that makes a folder read-only, even for root."""
     changed, mounted = [], []
 
     def change(folder):
-        # One elsewhere could not be tidied up by another run if this one is killed
+        # Elsewhere, nothing could clean it up if this run is killed.
         assert folder.is_relative_to(place)
         folder.mkdir(mode=0o700, exist_ok=True)
         if not hasattr(os, "geteuid") or os.geteuid():

@@ -1,4 +1,4 @@
-"""Ways to damage a file, each drawn from a generator of its own."""
+"""Ways to damage a file, each driven by a random generator."""
 
 import io
 import json
@@ -10,7 +10,7 @@ import zipfile
 
 HUGE = 2**62
 DEEP = 100_000
-# What a json value becomes
+# What a JSON value is replaced by.
 STRANGE = [None, True, -1, 0, 3, 1e308, HUGE, "", "x" * 1000, "../../../etc/passwd", "/etc/passwd"]
 STRANGE += ["\x00", "nan", [], {}, [[]] * 50, {"../x": "/dev/zero"}]
 
@@ -76,7 +76,7 @@ def pickled(data, rng, canary):
 
 
 def nested(data, rng, canary):
-    """Json of a hundred thousand brackets."""
+    """JSON of a hundred thousand brackets."""
     return b'{"a":' + b"[" * DEEP + b"]" * int(rng.choice([0, DEEP])) + b"}"
 
 
@@ -96,7 +96,7 @@ def strange_json(data, rng, canary):
             holder[key] = STRANGE[int(rng.integers(len(STRANGE)))]
         elif kind < 0.8:
             other, name = places[int(rng.integers(len(places)))]
-            # By value, else a json of circles
+            # A copy: a reference could make the JSON circular.
             holder[key] = json.loads(json.dumps(other[name]))
         elif isinstance(holder, dict):
             holder.pop(key, None)
@@ -105,7 +105,7 @@ def strange_json(data, rng, canary):
 
 
 def strange_header(data, rng, canary):
-    """Claim other shapes, types and places in the header of a safetensors file."""
+    """Claim other shapes, types and offsets in the header of a safetensors file."""
     length = struct.unpack("<Q", data[:8])[0]
     header = strange_json(data[8 : 8 + length], rng, canary)
     if rng.random() < 0.2:
@@ -119,7 +119,7 @@ def strange_header(data, rng, canary):
 
 
 def strange_zip(data, rng, canary):
-    """Change a part of an archive, whose checksums are made anew; at times a bomb."""
+    """Change a part of an archive and renew its checksums; sometimes plant a zip bomb."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         parts = {part.filename: archive.read(part) for part in archive.infolist()}
     name = sorted(parts)[int(rng.integers(len(parts)))]
@@ -138,9 +138,9 @@ def strange_zip(data, rng, canary):
 
 
 def strange_gguf(data, rng, canary):
-    """Put an extreme number, or another of its names, into the head of a GGUF file."""
+    """Put an extreme number, or a piece of another name, into the head of a GGUF file."""
     data = bytearray(data)
-    # The last of the tensors' names, after which come its shape, its type and its place
+    # The last tensor's name, which its shape, type and offset follow.
     end = data.rfind(b".weight") + 40
     for _ in range(int(rng.integers(1, 4))):
         if rng.random() < 0.3:
@@ -159,7 +159,7 @@ def strange_gguf(data, rng, canary):
 
 
 def structured(name, data):
-    """The change that keeps to the form of a file, None where it has none."""
+    """The mutation that respects the file's format, or None."""
     if name.endswith(".json"):
         return strange_json
     if name.endswith(".safetensors"):

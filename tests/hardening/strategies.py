@@ -1,11 +1,11 @@
-"""Hypothesis strategies: lab columns, notes and labels of every odd kind, and tables of them."""
+"""Hypothesis strategies: odd lab columns, notes and labels of every kind, and tables of them."""
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 from hypothesis import strategies as st
 
-# Looked for in messages; no column and no class is named so
+# Searched for in messages; no column or class has this name.
 NAME = "Zebulon"
 VALUE = 31337.421875
 LABS = ["a", "b", "c"]
@@ -120,7 +120,7 @@ def note_column(draw, n):
         return pd.Series([None] * n, dtype=object)
     if kind == "text":
         return pd.Series(texts, dtype=object)
-    # Arrow takes no lone surrogate
+    # Arrow rejects lone surrogates.
     sound = [text.replace("\ud800", "") for text in texts]
     return pd.Series(sound, dtype="category" if kind == "category" else "string[pyarrow]")
 
@@ -171,7 +171,7 @@ _SHAPES = {
 
 @st.composite
 def labels(draw, n, odd):
-    """Labels of n rows, two columns of 0 and 1 unless odd."""
+    """Labels of n rows: two columns of 0 and 1, unless odd."""
     kind = draw(st.sampled_from(sorted(_LABELS))) if odd else "two labels"
     two = np.array(draw(st.lists(st.integers(0, 1), min_size=2 * n, max_size=2 * n)), dtype=int)
     return _LABELS.get(kind, _two_labels)(two.reshape(n, 2))

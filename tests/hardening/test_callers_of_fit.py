@@ -1,10 +1,10 @@
-"""Who calls fit may have switched gradients off: what is learned is the same."""
+"""A caller of fit may have switched gradients off; the result is the same."""
 
 import numpy as np
 import pytest
 import torch
 
-# torch.inference_mode switches off all that no_grad does, and more
+# torch.inference_mode switches off all that no_grad does, and more.
 SWITCHED_OFF = pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
 LAB_NAMES = ["a", "b", "c"]
 
@@ -45,7 +45,7 @@ def test_the_pipeline(make_pipeline, table, y, off):
 
 @SWITCHED_OFF
 def test_training_goes_on_after_it(make_lab_encoder, table, off):
-    """No weight is one that torch could never train again."""
+    """No weight becomes one that torch can never train again."""
     labs = table[LAB_NAMES]
     with off():
         encoder = make_lab_encoder().fit(labs)

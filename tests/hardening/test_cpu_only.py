@@ -1,4 +1,4 @@
-"""What was fitted for a GPU loads and predicts where there is none.
+"""A model that was fitted on a GPU loads and predicts without one.
 
 No GPU is needed for this: a device is named by a parameter, and in a checkpoint by a tag of its
 tensors. What only a GPU can show, that tensors are copied off it when a fitted estimator is saved,
@@ -71,7 +71,7 @@ def test_the_gpu_of_fit_is_kept_where_it_is(monkeypatch):
 
 def test_a_checkpoint_of_a_gpu_is_read_on_the_cpu(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path, "test", [b"data"])
-    # The file says that its tensors lay on a GPU
+    # The file says that its tensors were on a GPU.
     monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
     checkpoint.save({"weight": torch.ones(2)})
     monkeypatch.undo()

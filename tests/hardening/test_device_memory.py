@@ -30,7 +30,7 @@ def many_notes():
 
 @pytest.fixture
 def limit_memory(monkeypatch):
-    """Return a function after which a model takes so many tokens, and a list of what it took."""
+    """Return a function that limits a model's tokens per call and lists what it took."""
     taken = []
     embed = Backbone.embed
 
@@ -67,13 +67,13 @@ def test_smaller_batches_give_the_same_bits(
     assert len(caught) == 1
     np.testing.assert_array_equal(found, expected)
     n_tokens = sum(taken)
-    # What fits is known by now: no warning, which would be an error
+    # The size that fits is known by now; a warning would be an error.
     np.testing.assert_array_equal(anew(encoder, many_notes), expected)
     assert sum(taken) == 2 * n_tokens
 
 
 def test_every_chunk_is_embedded_once(note_encoder, many_notes, limit_memory):
-    """Batches that had been done when one did not fit are not done again."""
+    """Batches that were done before one did not fit are not repeated."""
     encoder = note_encoder(batch_tokens=120).fit(many_notes)
     taken = limit_memory(10**6)
     anew(encoder, many_notes)
@@ -97,7 +97,7 @@ def test_fit_transform_and_a_padded_model_too(note_encoder, many_notes, limit_me
 
 
 def test_several_devices_too(note_encoder, tiny_llama, many_notes, limit_memory, monkeypatch):
-    """Two names of the CPU stand for two GPUs."""
+    """Two names of the CPU stand in for two GPUs."""
     devices = [torch.device("cpu"), torch.device("cpu", 0)]
     monkeypatch.setattr(backbone, "can_pack", lambda model: False)
     encoder = note_encoder(model=tiny_llama, batch_tokens=400, n_jobs=2).fit(many_notes)
@@ -178,14 +178,14 @@ DIVIDED = r"Training steps of {} rows do not fit .* parts of {} rows or fewer.*{
 
 @pytest.fixture
 def limit_rows(monkeypatch):
-    """Return a function after which a method takes so many rows, and a list of what it took."""
+    """Return a function that limits a method's rows per call and lists what it took."""
 
     def limit(owner, name, n_rows, count):
         whole, taken = getattr(owner, name), []
 
         def limited(self, *args):
             result = whole(self, *args)
-            # At the end, when layers have drawn and a critic has made its step
+            # At the end, when layers have drawn and a critic has made its step.
             if count(*args) > n_rows:
                 raise OUT_OF_MEMORY
             taken.append(count(*args))
@@ -198,7 +198,7 @@ def limit_rows(monkeypatch):
 
 
 def test_a_failed_attempt_leaves_no_trace():
-    """It is made again with the draws that it had, and with fewer rows from then on."""
+    """It is repeated with the same draws, and with fewer rows from then on."""
     rows = FittingRows(torch.device("cpu"), "{size} of {asked} on {device}", "buy more")
     tried = []
 
@@ -217,7 +217,7 @@ def test_a_failed_attempt_leaves_no_trace():
     torch.set_rng_state(before)
     torch.testing.assert_close(found, torch.rand(3), rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), after)
-    # Said once, though fewer yet fit of the next
+    # Warned of once, though even fewer rows of the next fit.
     rows.run(10, lambda size: attempt(4 if size > 1 else 1))
     assert tried == [12, 6, 3, 4, 1]
     with pytest.raises(torch.OutOfMemoryError, match=r"single row .* buy more"):
@@ -281,7 +281,7 @@ def test_a_row_of_labs_that_does_not_fit_is_an_error(make_lab_encoder, limit_row
 
 @pytest.fixture
 def fit_fusion():
-    """Return a function that fits a classifier whose layers draw nothing."""
+    """Return a function that fits a classifier without dropout."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(50, 5)), rng.integers(0, 2, (50, 2))
     weight = rng.uniform(0.5, 2.0, 50)
@@ -316,7 +316,7 @@ def test_fusion_training_in_parts_is_that_of_whole_steps(fit_fusion, limit_rows,
 
 
 def test_the_critic_makes_each_step_once(fit_fusion, limit_rows):
-    """With parts of many rows the bound is nearly that of the batch, and the critic is the same."""
+    """With large parts the bound is nearly that of the batch, and the critic is the same."""
     _, expected = fit_fusion(mi_weight=0.1, critic_steps=2, max_epochs=1, batch_size=50)
     steps = limit_rows(FusionNet, "_fit_critic", 10**6, lambda *args: 1)
     limit_rows(FusionWithCritic, "forward_logits", 25, lambda parts: _n_rows(parts))
@@ -346,7 +346,7 @@ def _n_rows(parts):
 
 @pytest.fixture
 def calm_bert(tiny_bert, tmp_path):
-    """A model without dropout, which draws other units for other parts."""
+    """A model without dropout, which would draw other units for each part."""
     folder = shutil.copytree(tiny_bert, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -1,4 +1,4 @@
-"""A disk that is full costs what it could not keep, and not the work."""
+"""A full disk costs what could not be kept, not the work."""
 
 import sqlite3
 
@@ -34,7 +34,7 @@ def test_a_fit_goes_on_without_its_checkpoint(make_lab_encoder, table, small_dis
 def test_the_state_before_stays_when_the_next_one_does_not_fit(
     make_lab_encoder, table, small_disk, fill, monkeypatch
 ):
-    """Broken off in the fourth epoch; of the third no state could be kept."""
+    """Interrupted in the fourth epoch, after the third's state could not be kept."""
     labs = table[LAB_NAMES]
     expected = make_lab_encoder(max_epochs=4).fit(labs).transform(labs)
     kept = small_disk / "kept"
@@ -69,7 +69,7 @@ def test_notes_are_embedded_without_their_cache(note_encoder, table, small_disk,
     assert len(caught) == 1
     ballast.unlink()
     process_cache.clear()
-    # What was kept before is whole, and nothing half is there
+    # What was kept before is whole, and nothing is half-written.
     with sqlite3.connect(small_disk / "cache" / "vectors.sqlite") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()

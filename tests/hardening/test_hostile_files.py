@@ -1,4 +1,4 @@
-"""Damaged and forged files are refused in our words, or make no difference; none runs code."""
+"""Damaged and forged files are refused with our own error or change nothing; none runs code."""
 
 import hashlib
 import io
@@ -198,7 +198,7 @@ def test_types_of_others_are_refused_and_run_nothing(tmp_path):
 
 
 def test_a_joblib_file_runs_code_and_load_model_does_not_read_one(tmp_path):
-    """The first half is what the user guide warns of."""
+    """The user guide warns of the first half."""
     canary, file = tmp_path / "canary", tmp_path / "model.joblib"
     joblib.dump(Canary(canary), file)
     with pytest.raises(ValueError, match="is damaged"):
@@ -270,7 +270,7 @@ def test_a_file_cannot_turn_remote_code_on(tiny_bert, tmp_path, in_pipeline):
 
 
 def write_code(folder, canary, model_type):
-    """A config that asks for code, and the code beside it."""
+    """Write a config that asks for code, and the code beside it."""
     (folder / "code.py").write_text(f"open({str(canary)!r}, 'w')\nclass Net: ...\nConfig = Net\n")
     auto_map = {"AutoConfig": "code.Config", "AutoModel": "code.Net", "AutoTokenizer": "code.Net"}
     edit(folder / "config.json", auto_map=auto_map, model_type=model_type)
@@ -361,7 +361,7 @@ def test_a_length_that_is_no_number_is_refused(model_folder, length):
 
 
 def test_a_tokenizer_that_panics_is_refused(model_folder):
-    """Its Rust code breaks off at a special token without ids, with what is no Exception."""
+    """Its Rust code panics at a special token without ids; a panic is not an Exception."""
     content = json.loads((model_folder / "tokenizer.json").read_text())
     del content["post_processor"]["special_tokens"]["[CLS]"]
     (model_folder / "tokenizer.json").write_text(json.dumps(content))
@@ -391,7 +391,7 @@ def test_one_byte_of_a_model_after_fit(model_folder, name):
     encoder = note_encoder(model_folder).fit(NOTES)
     file = model_folder / name
     content = bytearray(file.read_bytes())
-    # The least bit of a number, which no sample of values shows
+    # The lowest bit of a number, which no sample of values shows.
     at = -2 if name == "model.safetensors" else content.rindex(b"0")
     content[at] ^= 1
     file.write_bytes(content)
@@ -426,7 +426,7 @@ def test_a_checkpoint_that_unfolds_is_refused(tmp_path):
 
 
 def scale_loadings(factor):
-    """Weights of the right shapes with which the linear part has no solution."""
+    """Make weights of the right shapes for which the linear part has no solution."""
 
     def forge(state):
         state["module"]["prior.of_scores.loadings"] *= factor
@@ -443,7 +443,7 @@ def forge_schedule(state):
 
 
 def forge_best(state):
-    """What is put back when training ends."""
+    """Forge the weights that are restored when training ends."""
     best = state["best"].get("weights", state["best"])
     best["tokens.summary" if "weights" in state["best"] else "head"] = torch.zeros(3)
 
@@ -469,7 +469,7 @@ def forge_losses(state):
     ],
 )
 def test_a_forged_checkpoint_is_what_is_at_fault(targets, tmp_path, name, forge):
-    """Sealed and of the right form, and yet no training can go on from it."""
+    """The file is sealed and well-formed, and yet no training can go on from it."""
     target = targets[name]
     folder, beside = tmp_path / "case", tmp_path / "beside"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""A folder that cannot be written is read where it can be, and its parameter is named."""
+"""A read-only folder is still read, and the message names its parameter."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_what_an_embedding_cache_holds_is_used(
     notes = table["note"]
     folder = place / "cache"
     expected = note_encoder(cache=folder).fit_transform(notes)
-    # Another process, which comes after this one has ended
+    # Another process, after this one has ended.
     open_folder_cache(folder, 2**30)._close()
     process_cache.clear()
     make_read_only(folder)
@@ -56,7 +56,7 @@ def test_what_an_embedding_cache_holds_is_used(
     with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:
         np.testing.assert_array_equal(encoder.fit_transform(notes), expected)
     assert embedded == []
-    # What is new is computed, without another warning
+    # New notes are computed without another warning.
     assert np.isfinite(encoder.transform(["Neu."])).all()
     assert len(caught) == len(embedded) == 1
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == files
