@@ -187,8 +187,9 @@ class KroneckerFusion(Fusion):
     def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
         """f_A(A), f_B(B), … and f(C)."""
         A = self.forward_tokens(blocks, present)
+        specific = _each(self.specific, A, A)
         C = self.kronecker(A)
-        return FusionParts(_each(self.specific, A, A), self.shared(C, C))
+        return FusionParts(specific, self.shared(C, C))
 
 
 class LateFusion(Fusion):
