@@ -13,13 +13,7 @@ class Dropout(nn.Module):
     On a CPU torch draws one random number per entry, which takes longer than the matrix products
     of a net this small. Sixteen random bits per entry are enough: each 64-bit number decides on
     four entries, and `probability` is rounded to a multiple of 1/65536. Other devices use torch's
-    own dropout.
-
-    Parameters
-    ----------
-    probability : float
-        Probability that an entry becomes zero, in [0, 1); the others are divided by the
-        probability of staying.
+    own dropout. Entries that stay are divided by their probability of staying.
 
     Examples
     --------
@@ -53,14 +47,8 @@ class AttentionBlock(nn.Module):
     Normalisation comes before each sub-layer (Xiong et al. 2020), which trains stably without a
     long warm-up, as small hospital tables need.
 
-    Parameters
-    ----------
-    d_model : int
-        Width of a token.
-    n_heads : int
-        Number of attention heads; divides `d_model`.
-    dropout : float
-        Dropout probability after attention and feed-forward layer.
+    `d_model` is the width of a token, a multiple of `n_heads`; `dropout` is the probability after
+    attention and feed-forward layer.
 
     Examples
     --------

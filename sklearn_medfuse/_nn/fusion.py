@@ -112,15 +112,10 @@ class Fusion(nn.Module):
         ]
 
     def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
-        """Compute the parts.
+        """Compute the parts of blocks (n, width) or (n, n_input_tokens, width), one per modality.
 
-        Parameters
-        ----------
-        blocks : list of Tensor of shape (n, width) or (n, n_input_tokens, width)
-            One vector, or tokens, per modality. Values of an absent modality and of a token that
-            is NaN are never read.
-        present : bool Tensor of shape (n, n_modalities)
-            False where a row lacks a modality.
+        `present` (n, n_modalities) is False where a row lacks a modality. Values of an absent
+        modality and of a token that is NaN are never read.
         """
         raise NotImplementedError
 
@@ -152,7 +147,6 @@ class DisentangledFusion(Fusion):
     has_information = True
 
     def add_layers(self) -> None:
-        """Add self-attention, the Kronecker product, cross-attention and f."""
         self.self_attention = self.self_attentions()
         self.kronecker = KroneckerTokens(
             len(self.modalities), self.d_model, self.n_tokens, self.rank
@@ -184,7 +178,6 @@ class KroneckerFusion(Fusion):
     """
 
     def add_layers(self) -> None:
-        """Add the Kronecker product and the dense layers."""
         self.kronecker = KroneckerTokens(
             len(self.modalities), self.d_model, self.n_tokens, self.rank
         )
@@ -194,8 +187,9 @@ class KroneckerFusion(Fusion):
     def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
         """f_A(A), f_B(B), … and f(C)."""
         A = self.forward_tokens(blocks, present)
+        specific = _each(self.specific, A, A)
         C = self.kronecker(A)
-        return FusionParts(_each(self.specific, A, A), self.shared(C, C))
+        return FusionParts(specific, self.shared(C, C))
 
 
 class LateFusion(Fusion):
@@ -208,7 +202,6 @@ class LateFusion(Fusion):
     has_shared = False
 
     def add_layers(self) -> None:
-        """Add self-attention and f."""
         self.self_attention = self.self_attentions()
         self.specific = self.specific_parts()
 
@@ -227,7 +220,6 @@ class ConcatFusion(Fusion):
     has_specific = False
 
     def add_layers(self) -> None:
-        """Add the dense layer."""
         self.shared = SpecificPart(self.d_model, len(self.modalities) * self.n_tokens)
 
     def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:

@@ -75,15 +75,6 @@ class LabTokens(nn.Module):
     (Gorishniy et al. 2022, "On embeddings for numerical features"), which let attention tell
     ranges apart.
 
-    Parameters
-    ----------
-    n_labs : int
-        Number of lab tests.
-    d_model : int
-        Width of a token.
-    n_frequencies : int
-        Number of learned frequencies.
-
     Examples
     --------
     >>> import torch
@@ -232,14 +223,9 @@ class MaskedLabAutoencoder(nn.Module):
         return EncodedLabs(tokens, seen, summary, factors)
 
     def forward_decoder(self, encoded: EncodedLabs, lab: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the standardised values of the labs `lab` (n, q).
+        """Predict the standardised values of the labs `lab` (n, q), twice.
 
-        Returns
-        -------
-        value : Tensor of shape (n, q)
-            Prediction from all encoded tokens and the linear part.
-        from_summary : Tensor of shape (n, q)
-            Prediction from the summary alone.
+        First from all encoded tokens and the linear part, then from the summary alone.
         """
         query = self.query(lab)
         for block in self.decoder:
@@ -261,14 +247,10 @@ class MaskedLabAutoencoder(nn.Module):
     def draw(
         self, encoded: EncodedLabs, lab: Tensor, n_draws: int, generator: torch.Generator
     ) -> Tensor:
-        """Draw standardised values of the labs `lab` (n, q), each row's labs jointly.
+        """Draw standardised values (n_draws, n, q) of the labs `lab` (n, q), each row's jointly.
 
-        Returns
-        -------
-        Tensor of shape (n_draws, n, q)
-            Around the prediction, as wide as `spread` says. With a linear part the shape of a
-            lab's distribution and its dependence on the other labs are those of the Gaussian
-            copula, else labs are independent and Gaussian.
+        Draws scatter around the prediction with the deviation of `spread`. With a linear part they
+        follow the Gaussian copula; without one, labs are independent and Gaussian.
         """
         value, _ = self.forward_decoder(encoded, lab)
         scale = self.spread_scale[lab]

@@ -823,8 +823,7 @@ class MEDFuseClassifier(
             )
 
     def _logits(self, X) -> np.ndarray:
-        X = self._validate_input(X)
-        return self._model.logits(X)
+        return self._model.logits(self._validate_input(X))
 
     def _get_module(self):
         return self.net_.module_ if hasattr(self, "net_") else None

@@ -1,4 +1,4 @@
-"""What a fitted classifier tells of itself: importances, information, gradients."""
+"""What explains a fitted classifier: mutual information, importances, gradients."""
 
 from typing import cast
 
@@ -80,19 +80,11 @@ def modality_importance(
 
 
 def differentiable_logits(classifier, X: Tensor) -> Tensor:
-    """Logits over the temperatures, before isotonic calibration, as torch can differentiate them.
+    """Logits of a fitted `MEDFuseClassifier` that torch can differentiate.
 
-    Parameters
-    ----------
-    classifier : MEDFuseClassifier
-        Fitted classifier.
-    X : float64 Tensor of shape (n_rows, n_features)
-        Vectors in the columns of fit; NaN where a modality is absent.
-
-    Returns
-    -------
-    Tensor of shape (n_rows, n_outputs)
-        Logits of the labels, of the classes, or of the second of two classes.
+    They are divided by the temperatures, but not calibrated isotonically. `X`, a float64 Tensor
+    (n_rows, n_features), has the columns of fit; the logits (n_rows, n_outputs) are those of the
+    labels, of the classes, or of the second of two classes.
     """
     module, scaler, linear, weight = classifier._model
     parameter = next(module.parameters())

@@ -137,9 +137,9 @@ def take_out_missing(y):
             "leave them out."
         )
     filled = np.where(observed, y, 0).astype(np.float64)
-    return pd.DataFrame(filled, y.index, y.columns) if isinstance(y, pd.DataFrame) else filled, (
-        observed
-    )
+    if isinstance(y, pd.DataFrame):
+        filled = pd.DataFrame(filled, y.index, y.columns)
+    return filled, observed
 
 
 def encode_targets(y, observed) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:

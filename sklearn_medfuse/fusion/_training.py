@@ -66,33 +66,16 @@ class FusionNet(NeuralNet):
 
     The critic q(S_C | S_A, S_B) is fitted by maximum likelihood on detached features, with its own
     optimiser, before each step of L.
-
-    Parameters
-    ----------
-    *args, **kwargs
-        Parameters of `skorch.NeuralNet`.
-    mi_weight : float
-        λ.
-    loss : str
-        L_prediction, one of `LOSSES`.
-    critic_steps : int
-        Steps of the critic before each step of the fusion.
-    modality_dropout : float
-        Probability with which training treats a modality as absent.
-    autocast : bool
-        Whether to compute forward passes in bfloat16 where torch deems it safe.
-    critic_optimizer : type
-        Optimiser of the critic.
     """
 
     def __init__(
         self,
         *args,
-        mi_weight,
-        loss="log_loss",
-        critic_steps=1,
-        modality_dropout=0.0,
-        autocast=False,
+        mi_weight,  # λ
+        loss="log_loss",  # L_prediction, one of `LOSSES`
+        critic_steps=1,  # Before each step of the fusion
+        modality_dropout=0.0,  # Probability of treating a modality as absent
+        autocast=False,  # Forward passes in bfloat16 where torch deems it safe
         critic_optimizer=torch.optim.Adam,
         **kwargs,
     ):

@@ -79,7 +79,7 @@ def n_fits(folder):
 
 
 @pytest.mark.usefixtures("own_workers")
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_grid_fits_the_encoders_once_per_fold(pipe, data, folder, n_jobs):
     X, y, groups = data
     search = GridSearchCV(
