@@ -91,6 +91,11 @@ class BoostedLabEncoder(DocLinkMixin, VersionedStateMixin, CrossFittedEncoder):
         self.absent = absent
         self.random_state = random_state
 
+    # The reference shows the methods that a class has itself.
+    fit = CrossFittedEncoder.fit
+    fit_transform = CrossFittedEncoder.fit_transform
+    transform = CrossFittedEncoder.transform
+
     @property
     def estimators_(self) -> list:
         """The classifier of each label, or of all classes."""

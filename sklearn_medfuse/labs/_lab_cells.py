@@ -143,13 +143,6 @@ def compress(z: np.ndarray) -> np.ndarray:
 
     A typing error of 10,000 units must neither overflow nor drown the other labs. The map is
     strictly increasing, continuously differentiable and inverted by `expand`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> z = np.array([-1e6, -1.0, 0.0, 2.5, 30.0])
-    >>> bool(np.allclose(expand(compress(z)), z))
-    True
     """
     excess = np.maximum(np.abs(z) - _LINEAR_RANGE, 0.0)
     return np.clip(z, -_LINEAR_RANGE, _LINEAR_RANGE) + np.sign(z) * np.log1p(excess)

@@ -200,25 +200,12 @@ def to_dense(X) -> np.ndarray:
 def read_results(
     table: pd.DataFrame, levels: list[Levels] | None = None, kinds: dict[int, str] | None = None
 ) -> tuple[np.ndarray, list[Levels], dict[str, int]]:
-    """Read each column as numbers or as levels.
+    """Read each column as numbers or as levels, by default as most of its cells are.
 
-    Parameters
-    ----------
-    table : DataFrame of shape (n_rows, n_labs)
-        Columns of any numeric, text, categorical or object dtype.
-    levels : list of (list of str, or None), default=None
-        Levels of each lab as learned before; None learns them from `table`.
-    kinds : dict of int to {"numeric", "qualitative"}, default=None
-        What columns, by position, are learned as. The others are what most of their cells are.
-
-    Returns
-    -------
-    values : float64 array of shape (n_rows, n_labs)
-        Numbers, positions in the levels for qualitative labs, NaN = not measured.
-    levels : list of (list of str, or None)
-        Levels of each qualitative lab from low to high, None for a numeric one.
-    unread : dict of str to int
-        Number of measured cells by column that could not be read; they are NaN in `values`.
+    `levels` are those learned before; None learns them, with `kinds` of columns by position.
+    Returns the numbers (n_rows, n_labs), which are positions in the levels of a qualitative lab
+    and NaN where not measured; the levels; and the number of measured cells by column that could
+    not be read, which are NaN too.
     """
     values = np.empty(table.shape)
     learned: list[Levels] = []
@@ -257,29 +244,13 @@ def _describe_unread(unread: dict[str, int], has_kinds: bool) -> str:
 
 
 def parse_number(text: str) -> float | None:
-    """Read a number, or the limit of a censored result; None where the text is neither.
-
-    Examples
-    --------
-    >>> parse_number(" 7.4 "), parse_number("<0.01"), parse_number("≥ 3"), parse_number("1e3")
-    (7.4, 0.01, 3.0, 1000.0)
-    >>> [parse_number(text) for text in ["1+", "NEG", "1,200", "7.4 mg/dL", "3-5"]]
-    [None, None, None, None, None]
-    """
+    """Read a number, or the limit of a censored result; None where the text is neither."""
     match = _NUMBER.fullmatch(text.strip().lower())
     return float(match[1].replace("\u2212", "-")) if match else None
 
 
 def level_key(text: str) -> str:
-    """Give all spellings of one level the same key.
-
-    Examples
-    --------
-    >>> {level_key(text) for text in ["NEG", "negative", " Negative "]}
-    {'negative'}
-    >>> level_key("30"), level_key("30.0"), level_key("Dark  Amber")
-    ('30.0', '30.0', 'dark amber')
-    """
+    """Give all spellings of one level the same key: "NEG" and " negative " are "negative"."""
     word = " ".join(text.casefold().split())
     if word in _GRADE_OF:
         return _GRADES[_GRADE_OF[word]][0]
@@ -420,21 +391,8 @@ def _refuse_free_text(cells_of_key: Counter[str], where: str) -> None:
 def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
     """Return the filled numbers in the type of X, with its measured cells as X has them.
 
-    Parameters
-    ----------
-    X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
-        The input of `validate_labs`.
-    values : ndarray of shape (n_rows, n_labs)
-        Its output; NaN where not measured.
-    filled : ndarray of shape (n_rows, n_labs)
-        The same without NaN.
-    levels : list of (list of str, or None)
-        Levels of each lab.
-
-    Returns
-    -------
-    ndarray or DataFrame of shape (n_rows, n_labs)
-        A DataFrame where X is one; an array of objects where X is text; else one of floats.
+    `values` is what `validate_labs` read in X, and `filled` the same without NaN. The result is a
+    DataFrame where X is one, an array of objects where X is text, and else one of floats.
     """
     if isinstance(X, pd.DataFrame):
         return fill_in(X, values, filled, levels)

@@ -307,6 +307,11 @@ class NaiveBayesNoteEncoder(
         self.absent = absent
         self.random_state = random_state
 
+    # The reference shows the methods that a class has itself.
+    fit = CrossFittedEncoder.fit
+    fit_transform = CrossFittedEncoder.fit_transform
+    transform = CrossFittedEncoder.transform
+
     @property
     def coef_(self) -> np.ndarray:
         """What a term in the note adds to each logit, of shape (n_terms, n_outputs)."""
