@@ -17,7 +17,7 @@ class NoteColumnsMixin:
     n_features_in_: int
 
     def _first_columns(self, X) -> list[list]:
-        """Take the text columns of fit and remember them."""
+        """Return the text columns of fit, and remember their number and names."""
         columns, names = check_notes(X)
         self.n_features_in_ = len(columns)
         if names is not None:
@@ -32,7 +32,7 @@ class NoteColumnsMixin:
         return columns
 
     def _checked_columns(self, X) -> list[list]:
-        """Take the text columns of transform, which have to be those of fit."""
+        """Return the text columns of transform, which must be those of fit."""
         columns, names = check_notes(X)
         if len(columns) != self.n_features_in_:
             raise ValueError(
@@ -81,7 +81,7 @@ def check_notes(X) -> tuple[list[list], list[str] | None]:
     if X.ndim == 1:
         X = X.reshape(-1, 1)
     if X.ndim != 2:
-        raise ValueError(f"X has {X.ndim} dimensions; texts come as shape (n,) or (n, k).")
+        raise ValueError(f"X has {X.ndim} dimensions; pass texts of shape (n,) or (n, k).")
     return [X[:, i].tolist() for i in range(X.shape[1])], None
 
 
@@ -95,7 +95,7 @@ def _object_array(X) -> np.ndarray:
 
 
 def clean_columns(columns: list[list], names: list[str]) -> list[list[str | None]]:
-    """Strings that a tokenizer can take, column by column, None where there is no text."""
+    """Strings that a tokenizer can read, column by column, None where there is no text."""
     return [
         [_clean(value, row, name) for row, value in enumerate(column)]
         for column, name in zip(columns, names, strict=True)

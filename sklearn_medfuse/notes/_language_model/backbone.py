@@ -251,7 +251,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 # Loading
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def load_backbone(spec: ModelSpec) -> Backbone:
     """Load a model once per process; clones in a cross-validation share it."""
     if spec.files:
