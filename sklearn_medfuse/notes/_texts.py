@@ -69,13 +69,10 @@ def check_notes(X) -> tuple[list[list], list[str] | None]:
         )
     if isinstance(X, pd.Series):
         X = X.to_frame()
-        named = isinstance(X.columns[0], str)
-    else:
-        named = isinstance(X, pd.DataFrame)
     if isinstance(X, pd.DataFrame):
-        strings = named and all(isinstance(name, str) for name in X.columns)
+        named = all(isinstance(name, str) for name in X.columns)
         columns = [X.iloc[:, i].tolist() for i in range(X.shape[1])]
-        return columns, list(X.columns) if strings else None
+        return columns, list(X.columns) if named else None
     if not hasattr(X, "shape"):
         X = _object_array(X)
     if X.ndim == 1:
@@ -103,12 +100,12 @@ def clean_columns(columns: list[list], names: list[str]) -> list[list[str | None
 
 
 def join_columns(columns: list[list], names: list[str]) -> list[str | None]:
-    """One text per row: a single column as it is, several under their names as headings."""
+    """One text per row: a single column unchanged, several under their names as headings."""
     return [join_row(row, names) for row in zip(*clean_columns(columns, names), strict=True)]
 
 
 def join_row(row: Sequence[str | None], names: list[str]) -> str | None:
-    """Join the texts of one row: a single one as it is, several under their names as headings."""
+    """Join the texts of one row: a single one unchanged, several under their names as headings."""
     if len(row) == 1:
         return row[0]
     parts = [f"{name}:\n{text}" for name, text in zip(names, row, strict=True) if text is not None]
