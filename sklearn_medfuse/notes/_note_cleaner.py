@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -180,7 +181,7 @@ class NoteCleaner(
         """
         check_is_fitted(self)
         columns = clean_columns(self._checked_columns(X), self._headings())
-        return _clean_notes(columns, self._headings(), _Rules(self))[0]
+        return _clean_notes(columns, self._headings(), self._rules())[0]
 
     def get_feature_names_out(self, input_features=None):
         """Give the name of the column of text.
@@ -200,26 +201,34 @@ class NoteCleaner(
         only = names is not None and len(names) == 1
         return np.array([names[0] if only else "note"], dtype=object)
 
+    def _rules(self) -> "_Rules":
+        keep = self.keep_sections
+        return _Rules(
+            self.placeholder,
+            self.drop_duplicates,
+            _compiled(self.patterns or ()),
+            None if keep is None else _section_names(keep, "keep_sections"),
+            _section_names(self.drop_sections or (), "drop_sections"),
+        )
+
     def _clean_and_count(self, X) -> np.ndarray:
         self._validate_params()
-        rules = _Rules(self)
+        rules = self._rules()
         columns = clean_columns(self._first_columns(X), self._headings())
         cleaned, counts = _clean_notes(columns, self._headings(), rules)
         self.removed_ = _report(counts, rules)
         return cleaned
 
 
-class _Rules:
+class _Rules(NamedTuple):
     """A cleaner's parameters, checked and ready for use."""
 
-    def __init__(self, cleaner: NoteCleaner):
-        self.placeholder = cleaner.placeholder
-        self.drop_duplicates = cleaner.drop_duplicates
-        self.patterns = _compiled(cleaner.patterns or ())
-        keep = cleaner.keep_sections
-        self.keep = None if keep is None else _section_names(keep, "keep_sections")
-        self.drop = _section_names(cleaner.drop_sections or (), "drop_sections")
-        self.named = self.drop | (self.keep or set())
+    placeholder: str | None
+    drop_duplicates: bool
+    patterns: list[tuple[re.Pattern, str]]
+    # Names of sections; None keeps all
+    keep: set[str] | None
+    drop: set[str]
 
 
 def _compiled(patterns: Iterable) -> list[tuple[re.Pattern, str]]:
@@ -235,7 +244,7 @@ def _compiled(patterns: Iterable) -> list[tuple[re.Pattern, str]]:
         except (re.error, TypeError, ValueError, IndexError) as error:
             raise ValueError(
                 f"patterns[{i}] is not a regular expression with its replacement: {error}. Give "
-                "a pair of str as for re.sub."
+                "a pair of str, as for re.sub."
             ) from None
         compiled.append((pattern, replacement))
     return compiled
@@ -274,7 +283,9 @@ def _clean_text(
 ) -> str | None:
     length = len(text)
     text = _replace(text, rules, counts)
-    sections, n_repeated = split_sections(_tidy_lines(text), rules.named, above)
+    sections, n_repeated = split_sections(
+        _tidy_lines(text), rules.drop | (rules.keep or set()), above
+    )
     counts["repeated_headings"] += n_repeated
     paragraphs = _wanted(sections, rules, counts)
     if rules.drop_duplicates:

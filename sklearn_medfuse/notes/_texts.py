@@ -17,7 +17,7 @@ class NoteColumnsMixin:
     n_features_in_: int
 
     def _first_columns(self, X) -> list[list]:
-        """Take the text columns of fit and remember them."""
+        """Return the text columns of fit, and remember their number and names."""
         columns, names = check_notes(X)
         self.n_features_in_ = len(columns)
         if names is not None:
@@ -32,7 +32,7 @@ class NoteColumnsMixin:
         return columns
 
     def _checked_columns(self, X) -> list[list]:
-        """Take the text columns of transform, which have to be those of fit."""
+        """Return the text columns of transform, which must be those of fit."""
         columns, names = check_notes(X)
         if len(columns) != self.n_features_in_:
             raise ValueError(
@@ -69,19 +69,16 @@ def check_notes(X) -> tuple[list[list], list[str] | None]:
         )
     if isinstance(X, pd.Series):
         X = X.to_frame()
-        named = isinstance(X.columns[0], str)
-    else:
-        named = isinstance(X, pd.DataFrame)
     if isinstance(X, pd.DataFrame):
-        strings = named and all(isinstance(name, str) for name in X.columns)
+        named = all(isinstance(name, str) for name in X.columns)
         columns = [X.iloc[:, i].tolist() for i in range(X.shape[1])]
-        return columns, list(X.columns) if strings else None
+        return columns, list(X.columns) if named else None
     if not hasattr(X, "shape"):
         X = _object_array(X)
     if X.ndim == 1:
         X = X.reshape(-1, 1)
     if X.ndim != 2:
-        raise ValueError(f"X has {X.ndim} dimensions; texts come as shape (n,) or (n, k).")
+        raise ValueError(f"X has {X.ndim} dimensions; pass texts of shape (n,) or (n, k).")
     return [X[:, i].tolist() for i in range(X.shape[1])], None
 
 
@@ -95,7 +92,7 @@ def _object_array(X) -> np.ndarray:
 
 
 def clean_columns(columns: list[list], names: list[str]) -> list[list[str | None]]:
-    """Strings that a tokenizer can take, column by column, None where there is no text."""
+    """Strings that a tokenizer can read, column by column, None where there is no text."""
     return [
         [_clean(value, row, name) for row, value in enumerate(column)]
         for column, name in zip(columns, names, strict=True)
@@ -103,12 +100,12 @@ def clean_columns(columns: list[list], names: list[str]) -> list[list[str | None
 
 
 def join_columns(columns: list[list], names: list[str]) -> list[str | None]:
-    """One text per row: a single column as it is, several under their names as headings."""
+    """One text per row: a single column unchanged, several under their names as headings."""
     return [join_row(row, names) for row in zip(*clean_columns(columns, names), strict=True)]
 
 
 def join_row(row: Sequence[str | None], names: list[str]) -> str | None:
-    """Join the texts of one row: a single one as it is, several under their names as headings."""
+    """Join the texts of one row: a single one unchanged, several under their names as headings."""
     if len(row) == 1:
         return row[0]
     parts = [f"{name}:\n{text}" for name, text in zip(names, row, strict=True) if text is not None]

@@ -217,13 +217,6 @@ def test_an_absent_package_is_named_with_its_extra(tiny_bert, monkeypatch, param
         encoder(tiny_bert, **params).fit(["a"])
 
 
-def test_a_gguf_file_needs_its_package(tmp_path, monkeypatch):
-    (tmp_path / "model.gguf").touch()
-    monkeypatch.setattr(source.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"gguf.*sklearn-medfuse\[gguf\]"):
-        encoder(tmp_path / "model.gguf").fit(["a"])
-
-
 def test_loading_leaves_the_global_random_state_as_found(save_bert, tmp_path, global_random_state):
     folder = save_bert(tmp_path, model_class=BertForMaskedLM)
     before = global_random_state()

@@ -19,7 +19,6 @@ from sklearn_medfuse.notes._language_model.cpu_layers import (
     run_packed,
 )
 from sklearn_medfuse.notes._language_model.source import ModelSpec
-from sklearn_medfuse.notes._language_model.windows import packed_batches
 
 ROWS = [[5, 6, 7, 8, 9], [9, 8, 7, 6, 5], [3, 4, 3], [7]]
 
@@ -143,13 +142,3 @@ def test_a_bfloat16_vector_does_not_depend_on_the_chunks_beside_it(
     for batch in backbone.batches(chunks, 200):
         together[batch] = backbone.embed([chunks[i] for i in batch], "mean")[0]
     np.testing.assert_array_equal(together, alone)
-
-
-@pytest.mark.parametrize("budget", [1, 10, 1000])
-def test_packed_batches_part_the_chunks_within_the_budget(budget):
-    lengths = np.random.default_rng(0).integers(1, 9, 50)
-    batches = packed_batches(lengths, budget)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(50))
-    assert (np.diff(lengths[np.concatenate(batches)]) <= 0).all()
-    assert all(len(batch) == 1 or lengths[batch].sum() <= budget for batch in batches)
-    assert packed_batches(np.array([], dtype=np.int64), budget) == []

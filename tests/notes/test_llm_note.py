@@ -138,12 +138,6 @@ def test_a_note_of_characters_that_the_tokenizer_drops_is_reported(minilm):
     assert encoder.report_["without_tokens"] == encoder.report_["without_text"] == 1
 
 
-def test_long_notes_fill_a_block_alone():
-    texts = ["x" * 3_000_000, None, "x" * 2_000_000, "y", "z" * 5_000_000]
-    assert list(embedding.blocks_of_notes(texts)) == [(0, 3), (3, 2)]
-    assert list(embedding.blocks_of_notes([])) == []
-
-
 @given(st.text(alphabet="ab \n", max_size=60), st.integers(1, 20))
 def test_cutting_a_text_loses_nothing(text, size):
     parts = windows.cut_text(text, size)
@@ -360,10 +354,6 @@ def test_no_note_at_all(note_encoder):
     assert np.isnan(encoder.transform([None])).all()
 
 
-def test_one_note(note_encoder):
-    assert note_encoder().fit_transform(["a"]).shape == (1, 16)
-
-
 # Several columns
 
 
@@ -393,14 +383,8 @@ def test_what_is_not_text_is_refused_by_position(note_encoder, value):
         note_encoder().fit(frame)
     assert "31337" not in str(caught.value)
     assert caught.value.__cause__ is None
-    with pytest.raises(TypeError, match="row 2"):
+    with pytest.raises(TypeError, match=f"{type(value).__name__} instead of text in row 2"):
         note_encoder().fit(["fine"]).transform(frame.to_numpy())
-
-
-def test_bytes_are_refused(note_encoder):
-    with pytest.raises(TypeError, match="bytes instead of text in row 0") as caught:
-        note_encoder().fit(np.array([CANARY.encode()]))
-    assert CANARY not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [CANARY, CANARY.encode()])
@@ -427,17 +411,13 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
-def test_strange_characters(note_encoder, text):
-    assert np.isfinite(note_encoder().fit_transform([text])).all()
-
-
-@pytest.mark.parametrize("text", STRANGE.values(), ids=STRANGE)
-def test_strange_characters_with_the_default_model(minilm, text):
-    embedding = LLMNoteEncoder(dtype="float32", device="cpu").fit_transform([text, "plain"])
-    # What the tokenizer drops altogether is no note
-    assert np.isfinite(embedding[0]).all() or np.isnan(embedding[0]).all()
-    assert np.isfinite(embedding[1]).all()
+def test_strange_characters(note_encoder, minilm):
+    texts = list(STRANGE.values())
+    assert np.isfinite(note_encoder().fit_transform(texts)).all()
+    default = LLMNoteEncoder(device="cpu").fit_transform([*texts, "plain"])
+    # A text of which the tokenizer drops everything counts as no note
+    assert (np.isfinite(default).all(axis=1) | np.isnan(default).all(axis=1)).all()
+    assert np.isfinite(default[-1]).all()
 
 
 # Identical windows
@@ -454,14 +434,6 @@ def test_windows_seen_before_are_not_embedded_again(note_encoder, notes, embedde
     embedded.clear()
     np.testing.assert_array_equal(note_encoder().fit_transform(notes), first)
     assert embedded == []
-
-
-@pytest.mark.parametrize("other", [{"pooling": "cls"}, {"dtype": "bfloat16"}])
-def test_other_settings_do_not_share_windows(note_encoder, notes, embedded, other):
-    note_encoder().fit_transform(notes)
-    embedded.clear()
-    note_encoder(**other).fit_transform(notes)
-    assert embedded
 
 
 # Privacy

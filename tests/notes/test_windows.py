@@ -6,7 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklearn_medfuse.notes._language_model.windows import budget_batches, window_bounds
+from sklearn_medfuse.notes._language_model.windows import (
+    budget_batches,
+    packed_batches,
+    window_bounds,
+)
 
 
 @st.composite
@@ -61,3 +65,13 @@ def test_batches_part_the_chunks_within_the_budget(widths, batch_tokens):
 def test_the_widest_batch_comes_first():
     batches = budget_batches(np.array([3, 9, 3, 3]), 9)
     assert [batch.tolist() for batch in batches] == [[1], [0, 2, 3]]
+
+
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 200))
+def test_packed_batches_part_the_windows_longest_first(lengths, batch_tokens):
+    lengths = np.array(lengths, dtype=np.int64)
+    batches = packed_batches(lengths, batch_tokens)
+    taken = np.concatenate([*batches, np.array([], dtype=int)]).astype(int)
+    assert sorted(taken.tolist()) == list(range(len(lengths)))
+    assert (np.diff(lengths[taken]) <= 0).all()
+    assert all(len(batch) == 1 or lengths[batch].sum() <= batch_tokens for batch in batches)

@@ -96,7 +96,7 @@ class Backbone:
     compile : {"auto", True, False}, default=False
         Whether torch compiles the model, see `CompiledForward`; then batches are padded.
     content : bytes, default=b""
-        Weights beside the sampled ones that tell models apart.
+        Weights that count in full for the fingerprint, which otherwise samples.
     """
 
     def __init__(self, parts: ModelParts, compile: bool | str = False, content: bytes = b""):
@@ -137,7 +137,7 @@ class Backbone:
         return self._replicas[device]
 
     def context(self, pooling: str) -> bytes:
-        """All that a window's vector depends on beside its tokens."""
+        """Everything but its tokens that a window's vector depends on."""
         # A padded run differs in its last digits from a packed one, and machines that share a
         # folder may compute half precision differently
         run = (self.dtype, self.device, self.packed, arithmetic_of(self.dtype, self.device))
@@ -165,7 +165,7 @@ class Backbone:
     def embed(
         self, windows: list[list[int]], pooling: str, tokens_left: int = 0
     ) -> tuple[np.ndarray, bool]:
-        """Embed a batch before others of so many tokens.
+        """Embed a batch, after which batches of `tokens_left` tokens are still to come.
 
         Gives float32 vectors (n_windows, hidden_size), and whether a compiled model made them.
         """
@@ -226,7 +226,7 @@ def choose_dtype(dtype: str, device: torch.device) -> str:
 
 
 def arithmetic_of(dtype: str | torch.dtype, device: torch.device) -> str | None:
-    """What computes vectors of half precision, whose third digit depends on it; None for float32.
+    """The arithmetic that the third digit of half-precision vectors depends on; None for float32.
 
     Examples
     --------
@@ -251,7 +251,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 # Loading
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def load_backbone(spec: ModelSpec) -> Backbone:
     """Load a model once per process; clones in a cross-validation share it."""
     if spec.files:
@@ -284,35 +284,53 @@ def _read_parts(spec: ModelSpec) -> ModelParts:
         "local_files_only": spec.local_files_only,
         "trust_remote_code": spec.trust_remote_code,
     }
-    reading: Any = nullcontext()
-    loading: dict[str, Any] = {}
-    if source.endswith(GGUF):
+    unpacked = source.endswith(GGUF)
+    if unpacked:
         check_gguf(spec)
         options["gguf_file"] = Path(source).name
         source = str(Path(source).parent)
-        reading, loading = reading_gguf(spec.model), unpacking()
     elif Path(source).is_dir():
         check_model_folder(Path(source), spec.trust_remote_code)
-    placement = _placement(spec)
-    try:
-        # Parameters that the files do not hold, such as an unused pooler, are drawn at random, and
-        # weights that were loaded under inference_mode could never be trained
-        seeded = torch_seed(0, torch.device(spec.device))
-        with reading, no_panic(), _quiet_loading(), seeded, with_gradients():
-            config = AutoConfig.from_pretrained(source, **options)
-            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
-            model, report = AutoModel.from_pretrained(
-                source,
-                config=config,
-                dtype=getattr(torch, spec.dtype),
-                output_loading_info=True,
-                **options,
-                **placement,
-                **loading,
-            )
-            # Settings that a tokenizer takes as they are may fail at its first text
-            special_tokens(tokenizer)
+    # Parameters that the files do not hold, such as an unused pooler, are drawn at random, and
+    # weights that were loaded under inference_mode could never be trained
+    seeded = torch_seed(0, torch.device(spec.device))
+    with _reading(spec, unpacked), _quiet_loading(), seeded, with_gradients():
+        config = AutoConfig.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
+        model, report = AutoModel.from_pretrained(
+            source,
+            config=config,
+            dtype=getattr(torch, spec.dtype),
+            output_loading_info=True,
+            **options,
+            **(unpacking() if unpacked else {}),
+            **_placement(spec),
+        )
+        # A tokenizer with wrong settings may fail only at its first text
+        special_tokens(tokenizer)
         max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
+    quantizer = getattr(model, "hf_quantizer", None)
+    if unpacked and quantizer is not None:
+        # The mark of a quantised model forbids to save the unpacked weights
+        quantizer.remove_quantization_config(model)
+    if config.is_encoder_decoder:
+        model = model.get_encoder()
+    if spec.quantization is None and spec.device_map is None:
+        model = model.to(spec.device)
+    model = model.eval().requires_grad_(False)
+    untrained = frozenset(report["missing_keys"])
+    _refuse_incomplete(spec, untrained, tokenizer)
+    return ModelParts(
+        tokenizer, model, max_length, max_positions(config), pooling, normalize, untrained
+    )
+
+
+@contextmanager
+def _reading(spec: ModelSpec, unpacked: bool):
+    """Say of which model the files cannot be read, and what to do."""
+    try:
+        with reading_gguf(spec.model) if unpacked else nullcontext(), no_panic():
+            yield
     except DamagedFileError:
         raise
     except OSError as error:
@@ -327,20 +345,6 @@ def _read_parts(spec: ModelSpec) -> ModelParts:
             "damaged, or do not fit together, or need code of their own, which is not run without "
             "trust_remote_code=True. Get them again, from a source that you trust."
         ) from error
-    quantizer = getattr(model, "hf_quantizer", None)
-    if loading and quantizer is not None:
-        # The mark of a quantised model forbids to save the unpacked weights
-        quantizer.remove_quantization_config(model)
-    if config.is_encoder_decoder:
-        model = model.get_encoder()
-    if not placement:
-        model = model.to(spec.device)
-    model = model.eval().requires_grad_(False)
-    untrained = frozenset(report["missing_keys"])
-    _refuse_incomplete(spec, untrained, tokenizer)
-    return ModelParts(
-        tokenizer, model, max_length, max_positions(config), pooling, normalize, untrained
-    )
 
 
 def _placement(spec: ModelSpec) -> dict[str, Any]:
@@ -437,7 +441,7 @@ def add_adapter(model: torch.nn.Module, rank: int) -> Any:
 
 
 def write_weights(model: torch.nn.Module, method: str) -> bytes:
-    """What was trained, as safetensors bytes in float32."""
+    """The trained weights as safetensors bytes in float32."""
     if method == "lora":
         from peft import get_peft_model_state_dict
 
@@ -451,7 +455,7 @@ def write_weights(model: torch.nn.Module, method: str) -> bytes:
 
 
 def _apply_weights(model: Any, tuned: TunedWeights) -> Any:
-    """The model with what was trained, in the form that it had before."""
+    """The model with the trained weights, in its original form."""
     tensors = safetensors.torch.load(tuned.data)
     if tuned.method == "lora":
         from peft import set_peft_model_state_dict
@@ -519,7 +523,7 @@ class CompiledForward:
     clock : callable, default=time.perf_counter
         ``clock()`` gives the time in seconds when all work so far is done.
     told : Lock or None, default=None
-        Of another one whose warning stands for this one's too.
+        Shared by copies, so that one of them warns for all.
     """
 
     def __init__(
@@ -534,7 +538,7 @@ class CompiledForward:
         self._compile = compile
         self._when = when
         self._clock = clock
-        # Taken by the first failure, which is warned of
+        # The first failure takes it and warns
         self.told = told or threading.Lock()
         self._compiled: Callable[..., Any] | None = None
         # None until it is decided
@@ -545,7 +549,7 @@ class CompiledForward:
         self._deciding = threading.Lock()
 
     def __call__(self, n_tokens: int, tokens_left: int, **inputs) -> tuple[Any, bool]:
-        """Run a batch of n_tokens, before others of so many tokens as far as they are known.
+        """Run a batch of n_tokens, after which about `tokens_left` are still to come.
 
         Gives the result, and whether the compiled model gave it.
         """
@@ -565,7 +569,7 @@ class CompiledForward:
         return self._plain(**inputs), False
 
     def _watch(self, n_tokens: int, tokens_left: int, inputs: dict) -> Any:
-        """Run a batch plainly and take the time; decide once there is enough to tell."""
+        """Run a batch uncompiled and take the time; decide once that is enough."""
         seconds, result = self._timed(lambda: self._plain(**inputs))
         self._n_batches += 1
         if self._n_batches > _WARM_UP:
@@ -611,13 +615,13 @@ class CompiledForward:
         return result
 
     def _give_up(self, error: Exception) -> None:
-        """Run plainly from now on; say so once, whatever the number of copies."""
+        """Run uncompiled from now on; warn once for all copies."""
         self._use_compiled = False
         self._compiled = None
         if self.told.acquire(blocking=False):
             warnings.warn(
                 f"compile={self._when!r}: torch could not compile the model "
-                f"({type(error).__name__}); it runs as it is, with the same result. Install what "
+                f"({type(error).__name__}); it runs uncompiled, with the same result. Install what "
                 "torch.compile needs, a C++ compiler on a CPU and triton on a GPU, or set "
                 "compile=False.",
                 UserWarning,

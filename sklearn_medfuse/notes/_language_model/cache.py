@@ -1,4 +1,4 @@
-"""What was embedded before, under keyed hashes: in this process, and in a folder that outlasts it.
+"""Vectors computed before, under keyed hashes: in this process, and in a folder that outlasts it.
 
 A cross-validation embeds each window once. The folder's store is the standard library's sqlite:
 processes may write together, a crash leaves no half entry, and reading one runs no code.
@@ -24,9 +24,9 @@ from ..._private_files import load_key, make_private_folder, remove_abandoned
 Result = TypeVar("Result")
 
 KEY_BYTES = 32
-# sqlite waits so long for another process's write
+# Seconds that sqlite waits for another process's write
 _TIMEOUT = 60.0
-# After a write that failed none is tried for so long: one that waits in vain holds up the work
+# Seconds without another attempt after a failed write: waiting in vain holds up the work
 _PAUSE = 60.0
 # Keys per question; sqlite takes 999 parameters in every build
 _AT_ONCE = 500
@@ -57,7 +57,7 @@ class CacheInfo(NamedTuple):
     n_bytes : int
         Their size.
     max_bytes : int
-        The size that is kept to.
+        Limit of their size.
     """
 
     hits: int
@@ -117,7 +117,7 @@ class MemoryCache:
             self._bytes = self._hits = self._misses = 0
 
     def after_fork(self) -> None:
-        """Have a lock of the new process's own: a thread that is not in it may hold the old one."""
+        """Replace the lock: a thread that was not forked along may hold it."""
         self._lock = threading.Lock()
 
     def info(self) -> CacheInfo:
@@ -203,7 +203,7 @@ class FolderCache:
             if key in found and not (isinstance(used, int) and abs(now - used) <= _USE_LAG)
         ]
         if (stale or torn) and self._can_write:
-            # What was found is good whether this can be noted or not
+            # Entries that were found are good even if this cannot be noted
             with suppress(sqlite3.OperationalError), connection:
                 connection.executemany("UPDATE entries SET used = ? WHERE key = ?", stale)
                 connection.executemany("DELETE FROM entries WHERE key = ?", torn)
@@ -228,7 +228,7 @@ class FolderCache:
             connection.execute("PRAGMA incremental_vacuum")
 
     def _checksum(self, key: bytes, value: bytes) -> bytes:
-        """What an entry is known by as ours; without the secret nobody can make one."""
+        """Mark of an entry as ours; nobody can make one without the secret."""
         return hashlib.blake2b(key + value, key=self.secret, digest_size=8).digest()
 
     def _is_whole(self, key, value, checksum) -> bool:
@@ -332,7 +332,7 @@ def open_folder_cache(folder, max_bytes: int) -> FolderCache:
 
 
 class VectorCache:
-    """What an encoder looks up: the process's memory, then the folder where one is named."""
+    """The process's memory, backed by a folder if one is named."""
 
     def __init__(self, folder=None, max_bytes: int = 2**30, memory: MemoryCache = process_cache):
         self.memory = memory

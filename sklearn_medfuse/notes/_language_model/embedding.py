@@ -85,14 +85,14 @@ class NoteEmbedder:
     spec : ModelSpec
         The model, which any process can load.
     windows : Windows
-        How notes are cut.
+        The way notes are cut.
     pooling : str
         How token states become a window's vector.
     batch_tokens : int
-        Tokens per batch at most. Batches are halved where the device runs out of memory; what fits
-        is noted at the backbone, so that the next call begins with it.
+        Maximum number of tokens per batch. Batches are halved if the device runs out of memory; the
+        backbone remembers the size that fits, for the next call.
     cache : VectorCache
-        What was embedded before.
+        Vectors of known windows.
     n_jobs : int or None
         Number of workers as joblib counts them; one in a task of a Dask cluster.
 
@@ -150,7 +150,7 @@ class NoteEmbedder:
         n_windows = [np.bincount(block.note, minlength=block.size) for block in blocks]
         return np.concatenate(n_windows), np.concatenate([block.n_tokens for block in blocks])
 
-    # Cutting, and what the cache holds
+    # Cutting, and looking up
 
     def _blocks(self, texts, with_vectors: bool) -> Iterator[Block]:
         """Prepare each block while the caller works on the one before."""
@@ -247,7 +247,7 @@ class NoteEmbedder:
                     self.n_compiled += len(done) * compiled
                     yield done, vectors
             except torch.OutOfMemoryError:
-                # What was computed in vain is held until this clause is left
+                # Results computed in vain are held until this clause is left
                 fits = False
             else:
                 fits = True

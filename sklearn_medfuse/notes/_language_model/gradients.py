@@ -92,7 +92,7 @@ class DifferentiableNotes:
         rows: list[list[int]] = []
         token_of: list[list[int]] = []
         placed: list[Placed] = []
-        for start, piece in _pieces(joined or "", self.cutter.split_on):
+        for start, piece in self.cutter.pieces(joined or ""):
             found = self.parts.tokenizer(
                 piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False
             )
@@ -142,16 +142,6 @@ class DifferentiableNotes:
         of_copy = torch.arange(n_copies, device=self.device).repeat_interleave(n_windows)
         lengths = torch.from_numpy(windows.lengths).to(pooled).repeat(n_copies)
         return pool_chunks(pooled, of_copy, n_copies, lengths, self.chunk_pooling)
-
-
-def _pieces(note: str, split_on: str | None) -> list[tuple[int, str]]:
-    """Where each piece that is not blank begins, and the piece, as `Windows.split` cuts."""
-    pieces, start = [], 0
-    for piece in note.split(split_on) if split_on else [note]:
-        if piece.strip():
-            pieces.append((start, piece))
-        start += len(piece) + len(split_on or "")
-    return pieces
 
 
 def _cell_starts(texts: list[str | None], headings: list[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Where a model's files lie, what they say beside the weights, and what they may not hold."""
+"""Find a model's files, read their settings, and refuse what they may not hold."""
 
 import functools
 import importlib.util
@@ -52,7 +52,7 @@ class TunedWeights(NamedTuple):
 
 
 class ModelSpec(NamedTuple):
-    """What identifies a model in any process, and is enough to load it."""
+    """All that a process needs to load a model."""
 
     model: str
     revision: str | None
@@ -64,7 +64,7 @@ class ModelSpec(NamedTuple):
     device_map: str | None = None
     compile: bool | str = False
     tuned: TunedWeights | None = None
-    # Name and content of all files, of an encoder that was saved with them
+    # Names and contents of all files, if the encoder was saved with them
     files: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -201,7 +201,7 @@ def _read_json(path: Path) -> Any:
 
 
 def check_gguf(spec: ModelSpec) -> None:
-    """Refuse a GGUF file that this installation cannot read as it should."""
+    """Refuse a GGUF file that this installation cannot read correctly."""
     require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
     if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
         raise ImportError(
@@ -228,7 +228,7 @@ def unpacking() -> dict[str, Any]:
 
 @contextmanager
 def reading_gguf(model: str) -> Iterator[None]:
-    """Make one error of the many errors that a damaged file ends in."""
+    """Turn the many errors of a damaged file into one."""
     try:
         yield
     except (IndexError, KeyError, ValueError, struct.error) as error:
@@ -295,7 +295,7 @@ def _model_files(folder: Path) -> list[Path]:
     )
 
 
-# What a folder may not hold: ways out of it, code, and sizes that its weights lack
+# A folder may not hold links out of it, code, or sizes that its weights do not have
 
 
 def check_model_folder(folder: Path, trust_remote_code: bool) -> None:

@@ -60,13 +60,16 @@ class Windows:
 
     def split(self, texts: list[str | None]) -> tuple[list[str], np.ndarray]:
         """Pieces of all notes in order, none of them blank, and the note of each."""
-        pieces, note = [], []
-        for position, text in enumerate(texts):
-            for piece in (text or "").split(self.split_on) if self.split_on else [text or ""]:
-                if piece.strip():
-                    pieces.append(piece)
-                    note.append(position)
-        return pieces, np.array(note, dtype=np.int64)
+        found = [(i, piece) for i, text in enumerate(texts) for _, piece in self.pieces(text or "")]
+        return [piece for _, piece in found], np.array([i for i, _ in found], dtype=np.int64)
+
+    def pieces(self, text: str) -> Iterator[tuple[int, str]]:
+        """Where each piece of a note begins, and the piece; blank ones are left out."""
+        start = 0
+        for piece in text.split(self.split_on) if self.split_on else [text]:
+            if piece.strip():
+                yield start, piece
+            start += len(piece) + len(self.split_on or "")
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, in bounded memory beside them, however long a text is."""

@@ -1,4 +1,4 @@
-"""What fine-tuning trains and for what: the model with a head, and the loss of a batch of notes."""
+"""The task of fine-tuning: the model with a head, and the loss of a batch of notes."""
 
 import os
 from collections.abc import Callable
@@ -75,7 +75,7 @@ class TuningBatch(NamedTuple):
     n_rows : int
         Its notes, or in language modelling its windows.
     loss : callable
-        ``loss(rows)`` is what a slice of the rows adds to the batch's mean loss.
+        ``loss(rows)`` is the share of a slice of rows in the batch's mean loss.
     """
 
     n_rows: int
@@ -127,7 +127,7 @@ class TuningTask(nn.Module):
     def batch(
         self, notes: list[list[list[int]]], y: Tensor | None, generator: torch.Generator
     ) -> TuningBatch:
-        """Notes whose loss is asked for; all that is drawn for it is drawn here."""
+        """Prepare notes for `loss`; all random draws happen here."""
         if y is not None:
             return TuningBatch(len(notes), lambda rows: self._supervised(notes, y, rows))
         rows = [row for note in notes for row in note]
@@ -211,7 +211,7 @@ class TuningTask(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def kept(self) -> dict[str, Tensor]:
-        """Copies of what training changes, as they are now."""
+        """Copies of the parameters that training changes."""
         return {name: p.detach().clone() for name, p in self.trained().items()}
 
 
@@ -269,7 +269,7 @@ class LogisticHead(nn.Module):
         return self.linear((vectors - self.center) / self.scale)
 
     def penalty(self) -> Tensor:
-        """Give what the weights cost, in addition to the loss."""
+        """Give the penalty on the weights."""
         return self.strength * self.linear.weight.square().sum()
 
 
