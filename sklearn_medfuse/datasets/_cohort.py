@@ -338,13 +338,13 @@ class Cohort(Bunch):
             for name, column in table.items()
             if pd.api.types.is_float_dtype(column) and name not in labels
         ]
-        told = [
+        listed = [
             name
             for name in table
             if (table[name].count() >= _FEWEST if name in numbers else table[name].nunique() <= 20)
         ]
-        numbers = [name for name in numbers if name in told]
-        return table[told].apply(_without_rare_words), numbers
+        numbers = [name for name in numbers if name in listed]
+        return table[listed].apply(_without_rare_words), numbers
 
     def flow(self, *, ax=None):
         """Draw the inclusion diagram (CONSORT): stays read, dropped by reason, and kept.

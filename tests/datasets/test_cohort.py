@@ -58,7 +58,7 @@ CANARY = "Canary-4711"
 
 
 @pytest.fixture
-def made_of_canaries():
+def secret():
     index = pd.Index([4711001, 4711002], name="stay_id")
     return Cohort(
         X=pd.DataFrame({"wbc": [4711.5, np.nan], "note": [CANARY, None]}, index=index),
@@ -74,28 +74,28 @@ def made_of_canaries():
     )
 
 
-def test_representations_hold_counts_only(made_of_canaries):
+def test_representations_hold_counts_only(secret):
     expected = "Cohort(2 stays of 1 patients: 1 labs (50% measured), notes for 1 stays, 1 labels)"
-    assert repr(made_of_canaries) == str(made_of_canaries) == f"{cohort}" == expected
-    assert made_of_canaries._repr_html_() == f"<pre>{expected}</pre>"
-    assert "4711" not in repr([made_of_canaries]) + made_of_canaries._repr_html_()
+    assert repr(secret) == str(secret) == f"{secret}" == expected
+    assert secret._repr_html_() == f"<pre>{expected}</pre>"
+    assert "4711" not in repr([secret]) + secret._repr_html_()
 
 
-def test_fields_are_keys_and_attributes(made_of_canaries):
-    assert made_of_canaries.X is made_of_canaries["X"]
-    assert "hospitals" in made_of_canaries
+def test_fields_are_keys_and_attributes(secret):
+    assert secret.X is secret["X"]
+    assert "hospitals" in secret
 
 
-def test_report_is_a_copy(made_of_canaries):
-    made_of_canaries.report()["stays read"] = 0
-    assert made_of_canaries.report() == {"stays read": 3}
+def test_report_is_a_copy(secret):
+    secret.report()["stays read"] = 0
+    assert secret.report() == {"stays read": 3}
 
 
-def test_pickle_round_trip(made_of_canaries):
-    loaded = pickle.loads(pickle.dumps(made_of_canaries))
+def test_pickle_round_trip(secret):
+    loaded = pickle.loads(pickle.dumps(secret))
     assert type(loaded) is Cohort
-    assert loaded.keys() == made_of_canaries.keys()
-    pd.testing.assert_frame_equal(loaded.X, made_of_canaries.X)
+    assert loaded.keys() == secret.keys()
+    pd.testing.assert_frame_equal(loaded.X, secret.X)
 
 
 # Splitting

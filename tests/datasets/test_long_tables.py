@@ -150,7 +150,7 @@ def test_own_code_lists(tables):
     np.testing.assert_array_equal(y["heart failure"], groups["congestive_heart_failure"])
     np.testing.assert_array_equal(y["diabetes"], groups["diabetes_uncomplicated"])
     assert y["none"].sum() == 0
-    with pytest.raises(ValueError, match="tells no version"):
+    with pytest.raises(ValueError, match="cannot be inferred"):
         load(tables, phenotypes={"x": ["banana"]})
     with pytest.raises(ValueError, match="must be a list"):
         load(tables, phenotypes={"x": "I50"})

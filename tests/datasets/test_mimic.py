@@ -1,7 +1,11 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import sklearn_medfuse
 from sklearn_medfuse.datasets import load_mimic3, load_mimic4, load_tables
 from sklearn_medfuse.datasets._tables.source import Source
 
@@ -265,3 +269,20 @@ def test_each_table_is_read_once(folder, monkeypatch):
     monkeypatch.setattr(Source, "query", noting(query))
     load_mimic3(folder, **ALL)
     assert sorted(scanned) == sorted(tables)
+
+
+def test_the_way_through_the_loader_is_short(folder):
+    root = str(Path(sklearn_medfuse.__file__).parent)
+    visited = set()
+
+    def visit(frame, event, _):
+        if event == "call" and frame.f_code.co_filename.startswith(root):
+            visited.add(frame.f_code.co_filename.removeprefix(root))
+
+    before = sys.getprofile()
+    sys.setprofile(visit)
+    try:
+        load_mimic3(folder, **ALL)
+    finally:
+        sys.setprofile(before)
+    assert len(visited) <= 10, visited

@@ -87,5 +87,5 @@ def test_notes_and_deaths_may_be_absent(tables, write):
     del frames["note"], frames["death"]
     folder = write(frames)
     assert load_omop(folder, **ALL).X["note"].isna().all()
-    with pytest.raises(ValueError, match="does not tell who died"):
+    with pytest.raises(ValueError, match="mortality needs deaths"):
         load_omop(folder, outcomes=["mortality"], **ALL)

@@ -103,7 +103,7 @@ def _some(stays: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
 
 
 def _with_outcomes(stays, everyone, options, counts):
-    """Stays of which the outcomes were open at the index time and are known now."""
+    """Stays whose outcomes were open at the index time and are known now."""
     labels, foreseen = _outcomes(stays, everyone, options.outcomes)
     reasons = {}
     for name in options.outcomes:
@@ -128,7 +128,7 @@ def _with_codes(stays, codes, labels, counts):
 def _drop_stays(
     stays: pd.DataFrame, reasons: dict[str, pd.Series], counts: dict[str, int]
 ) -> pd.DataFrame:
-    """Stays that no reason speaks against; a dropped one counts under the first that does."""
+    """Drop stays, each counted under the first reason that applies."""
     keep = pd.Series(True, index=stays.index)
     for reason, dropped in reasons.items():
         counts[f"stays dropped: {reason}"] = int((dropped & keep).sum())
@@ -143,7 +143,7 @@ def _with_input(
     options: CohortOptions,
     counts: dict[str, int],
 ) -> np.ndarray:
-    """Numbers of the stays that have something to predict from, and what is required."""
+    """Numbers of the stays with labs or notes, and with what is required."""
     without = {"labs": labs.table.isna().all(axis=1), "notes": notes.isna()}
     reasons = {"with neither labs nor notes": without["labs"] & without["notes"]}
     reasons |= {f"without {name}": without[name] for name in check_require(options.require)}
@@ -193,6 +193,7 @@ def _read_codes(
 
 
 def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> np.ndarray:
+    """The ICD version of each code: 9, 10, or 0 if unknown; see `Layout.versions`."""
     if isinstance(versions, int):
         return np.full(len(codes), versions)
     if isinstance(versions, Mapping):
@@ -236,8 +237,8 @@ def _matches(pairs: pd.DataFrame, name: str, prefixes) -> pd.Series:
         if (told == 0).any():
             unknown = [code for code, version in zip(listed, told, strict=True) if version == 0]
             raise ValueError(
-                f"phenotypes[{name!r}]: the form of {unknown} tells no version of ICD. Give "
-                "{9: [...], 10: [...]}."
+                f"phenotypes[{name!r}]: the ICD version of {unknown} cannot be inferred from their "
+                "form. Give {9: [...], 10: [...]}."
             )
         prefixes = {
             version: [code for code, of in zip(listed, told, strict=True) if of == version]
@@ -291,14 +292,14 @@ def _outcomes(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Outcomes of stays, and why some cannot be predicted.
 
-    `everyone` are all stays of the source, in which to look for the patient's next one.
+    The patient's next stay is looked for in `everyone`, all stays of the source.
 
     Returns
     -------
     labels : DataFrame of float of shape (n_stays, n_outcomes)
-        0 or 1; NaN where it is not known.
+        0 or 1; NaN if unknown.
     foreseen : DataFrame of bool of shape (n_stays, n_outcomes)
-        Whether it had been decided at the index time.
+        Whether the outcome was decided at the index time.
     """
     labels, foreseen = {}, {}
     died = stays["died"] if "died" in stays else pd.Series(np.nan, index=stays.index)
@@ -309,7 +310,7 @@ def _outcomes(
         kind, days = parse_outcome(name)
         if kind == "mortality":
             if "died" not in stays:
-                raise ValueError("outcomes: the table of stays does not tell who died.")
+                raise ValueError("outcomes: mortality needs deaths, which the table of stays lacks.")
             labels[name] = died.gt(0).astype(float).where(died.notna())
             decided = over
         elif kind == "length_of_stay":
@@ -318,7 +319,7 @@ def _outcomes(
             decided = over | (limit <= stays["index_time"])
         else:
             to_next = _days_to_next(stays, everyone)
-            # Who died in the stay cannot come back: that is no negative example.
+            # A patient who died in the stay cannot come back: no negative example.
             labels[name] = (to_next <= days).astype(float).where(to_next.notna() & ~died.gt(0))
             decided = to_next <= days_between(stays["end"], stays["index_time"])
         foreseen[name] = decided
@@ -326,7 +327,7 @@ def _outcomes(
 
 
 def _days_to_next(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
-    """Days to the patient's next stay: inf if there is none, NaN if that is not known."""
+    """Days to the patient's next stay: inf if there is none, NaN if unknown."""
     if "days_to_next" in stays:
         return stays["days_to_next"]
     after = days_between(stays["end"], next_starts(stays, everyone))
@@ -425,22 +426,11 @@ def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.
 
 
 def unique_names(items: pd.DataFrame, label: str, details: list[str]) -> pd.DataFrame:
-    """Names of lab items that tell them apart.
+    """Unique names of lab items.
 
-    Parameters
-    ----------
-    items : DataFrame
-        One row per item, with `item`, and texts in the other columns.
-    label : str
-        Column with the name, which several items may share.
-    details : list of str
-        Columns that tell such items apart; where they do not, the item's number does.
-
-    Returns
-    -------
-    DataFrame
-        `item` and `name`: "Sodium" if only one item is called so, else "Sodium (Blood,
-        Chemistry)", else "Sodium (Blood, Chemistry, 50824)".
+    Items that share a `label` get the texts in the columns `details` in brackets, and their number
+    if that is not enough: "Sodium", "Sodium (Blood, Chemistry)", "Sodium (Blood, Chemistry, 50824)".
+    The result has the columns `item` and `name`.
     """
     items = items[items["item"].notna() & items[label].notna()]
     names, number = items[label].astype(str), items["item"].astype(str)

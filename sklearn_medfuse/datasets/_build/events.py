@@ -216,7 +216,7 @@ def classify(
     more: str = "",
     joins: str = "",
 ) -> Events:
-    """Join the rows of a table to the registered stays, and say for each why it is not used.
+    """Join the rows of a table to the registered stays, with the reason if a row is not used.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def classify(
     table : EventTable
         The table.
     options : CohortOptions
-        Says what becomes of rows without a stored time.
+        Decides about rows without a stored time.
     reasons : mapping of str to Condition
         Reasons that apply after those of stay and time.
     timed : bool, default=True
@@ -269,7 +269,7 @@ def _happened(columns: Columns) -> str:
     """SQL for when an event happened."""
     if "date" not in columns:
         return "e.time"
-    # Of an event with a date alone it is only safe to say that it was there a day later.
+    # An event with only a date had certainly happened at the end of that day.
     later = f"e.date + {interval(_MINUTES_PER_DAY)}"
     return f"coalesce(e.time, {later})" if "time" in columns else later
 

@@ -249,7 +249,7 @@ def _usual_unit(numbers: list[tuple[str | None, int]]) -> str:
     for key, _, n in sorted(named):
         totals[key] = totals.get(key, 0) + n
     usual = max(totals, key=lambda key: totals[key])
-    # Of spellings as frequent the first in the alphabet, as `numbers` comes in that order.
+    # Of equally frequent spellings the first in the alphabet: `numbers` has that order.
     return max((n, -place, unit) for place, (key, unit, n) in enumerate(named) if key == usual)[2]
 
 
@@ -324,8 +324,8 @@ def _in_units(
 def _choose_labs(source, options, days) -> tuple[list[str], set[str]]:
     """Labs to make columns of, and those that have results.
 
-    They come as named; else those with values of the first hours in their own order, whatever
-    their coverage, and then the others in alphabetical order.
+    The order is that of `lab_names`. By default, labs with values of the first hours come first, in
+    their own order and at any coverage, then the others in alphabetical order.
     """
     covered = source.query(
         f"SELECT c.lab AS lab, count(DISTINCT stay) AS n FROM {_CONVERTED} GROUP BY ALL",
@@ -359,7 +359,7 @@ def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
         values[rows, places, k] = cells[f"agg_{agg}"].to_numpy(dtype=float)
     _fill_in(values, names, aggregates, days)
     pairs = [(name, agg) for name in names for agg in aggregates]
-    # Of a lab without results there is nothing to count, nor a slope.
+    # A lab without results has no count and no slope.
     made = [name in with_results or agg not in _OF_RESULTS for name, agg in pairs]
     pairs = [pair for pair, is_made in zip(pairs, made, strict=True) if is_made]
     single = len(aggregates) == 1

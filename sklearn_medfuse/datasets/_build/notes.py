@@ -71,7 +71,7 @@ def _collect(
 
 
 def _of_other_types(kind: str, wanted: Sequence[str]) -> Condition:
-    """Notes of no wanted type, in whatever case."""
+    """Notes whose type is not wanted, in any case."""
     names = ", ".join(literal(name.strip().lower()) for name in wanted) or "NULL"
     # In other collations the lower case of I need not be i.
     kind = f'lower({kind} COLLATE "C")'

@@ -165,7 +165,7 @@ def load_eicu(
     See Also
     --------
     CohortOptions : The choices that every loader offers.
-    load_eicu_demo : The stays that come with the package.
+    load_eicu_demo : The stays bundled with the package.
     load_tables : Tables of any other form.
 
     Notes
@@ -280,11 +280,11 @@ def _years(age: pd.Series) -> pd.Series:
 
 
 def _turns(stays: pd.DataFrame) -> pd.Series:
-    """The order of a patient's stays, as far as it is told.
+    """The order of a patient's stays, as far as it is known.
 
-    Stays in one hospital stay are in the order of their admissions, hospital stays in that of the
-    years in which they ended and of the patient's age. Of those of one year the source does not
-    tell the order: the one with the lower id counts as the earlier one.
+    Stays in one hospital stay are in the order of their admissions; hospital stays are in the order
+    of the years in which they ended, and of the patient's age. Within a year the order is unknown,
+    and the hospital stay with the lower id counts as the earlier one.
     """
     begins = -stays["admitted"]
     ordered = stays.assign(begins=begins, line=pd.to_numeric(stays["hospital_stay"], "coerce"))
@@ -297,8 +297,8 @@ def _turns(stays: pd.DataFrame) -> pd.Series:
 def _days_to_next(stays: pd.DataFrame) -> pd.Series:
     """Days from the end of a stay to the start of the patient's next one.
 
-    They are told where both are in one hospital stay, and there is no next one where the patient
-    has no other hospital stay that may have been later.
+    They are known if both are in one hospital stay. There is no next one if the patient has no
+    other hospital stay that may have been later.
     """
     line = stays[["hospital_stay", "admitted", "length"]].rename(
         columns={"hospital_stay": "patient"}

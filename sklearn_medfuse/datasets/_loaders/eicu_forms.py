@@ -63,8 +63,8 @@ _SECTION_OF = {"pastHistory": "Past history", "note": "Notes", "physicalExam": "
 _WORDS = ["path", "choice", "typed", "menu", "section", "topic", "head", "value", "unwanted"]
 # A number that is not itself the choice was typed in beside it ("HR Current" 76).
 _TYPED = "coalesce(isfinite(TRY_CAST(text AS DOUBLE)) AND text IS DISTINCT FROM choice, false)"
-# Of an examination only the last state counts: of a menu the choices made last, of an item the
-# number. Of two numbers entered at one minute any will do, if it is always the same.
+# Only the last state of an examination counts: the last choices in a menu, the last number of an
+# item. Of two numbers entered in the same minute, the choice is arbitrary but always the same.
 _LATEST = (
     "QUALIFY CASE WHEN typed THEN row_number() OVER (PARTITION BY stay, menu, choice, typed "
     "ORDER BY happened DESC, value DESC) = 1 "
@@ -83,7 +83,7 @@ class Phrase(NamedTuple):
     topic : str
         What entries are gathered under, mostly an organ system; may be empty.
     head : str
-        What the value is about; empty where the value says so itself.
+        What the value is about; empty if the value is clear without it.
     value : str
         The value.
     """
@@ -151,7 +151,7 @@ def _collect(
 
 
 def _put_in_words(source: Source, form: EventTable, options: CohortOptions) -> None:
-    """The table `words`: what each entry of a form says, of those that say something."""
+    """The table `words`: each entry of a form that has a meaning, in words."""
     # Forms are lists to pick from: each distinct entry is put in words once.
     picked = source.query(
         "SELECT DISTINCT path, choice, typed FROM read_entries WHERE reason = 0", form.table
@@ -173,7 +173,7 @@ def _put_in_words(source: Source, form: EventTable, options: CohortOptions) -> N
 
 
 def _use_latest(source: Source, form: EventTable, counts) -> None:
-    """Put each thing said of a stay into `entries` once, with when it was said last."""
+    """Put each statement about a stay into `entries` once, with its latest time."""
     said = "CASE WHEN typed THEN trim(w.value || ' ' || e.text) ELSE w.value END"
     latest = _LATEST if form is EXAMINATIONS else ""
     source.execute(
@@ -352,7 +352,7 @@ def names_of(path: str, choice: str) -> list[str]:
 
 
 def read_finding(path: str, choice: str) -> Phrase | None:
-    """An entry whose choice is the finding; None for a clerical one, which tells no finding.
+    """An entry whose choice is the finding; None for a clerical one.
 
     >>> read_finding("notes/Progress Notes/Physical Exam/Physical Exam/Cardiovascular/Pulses/"
     ...              "Dorsalis pedis/L/reduced", "reduced")

@@ -164,7 +164,7 @@ def load_tables(
     unnamed = [name for name, table in given.items() if not isinstance(table, str)]
     if database is not None and unnamed:
         raise TypeError(f"{unnamed[0]} must be the name of a table, as database is given.")
-    # Within a database a table goes by the name that it has there.
+    # In a database, tables have the names that are given.
     tables = {name: name if database is None else str(table) for name, table in given.items()}
 
     with Source(where, "your tables", "", chosen) as source:

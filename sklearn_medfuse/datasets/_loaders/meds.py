@@ -219,7 +219,7 @@ def _read_items(source: Source, lab: str) -> pd.DataFrame:
 def _find_stays(
     source: Source, admission: str, discharge: str, before: pd.Timedelta
 ) -> pd.DataFrame:
-    """Stays of the subjects; the table `meds_stays` says from when to when each takes events.
+    """Stays of the subjects; the table `meds_stays` has the time in which each takes events.
 
     A stay takes events from `before` its start on.
     """

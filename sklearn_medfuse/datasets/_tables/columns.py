@@ -97,9 +97,10 @@ def read_column(
 
 
 def _read_id(new: str, name: str, sql_type: str) -> Reading:
-    portable = sql_type in _WHOLE
-    cast = "CAST" if portable else "TRY_CAST"
-    return Reading([f"{cast}({name} AS BIGINT) AS {new}"], portable)
+    if sql_type in _WHOLE:
+        # As it is, so that an index of the server serves comparisons.
+        return Reading([f"{name} AS {new}"], portable=True)
+    return Reading([f"TRY_CAST({name} AS BIGINT) AS {new}"])
 
 
 def _read_key(new: str, name: str, sql_type: str) -> Reading:

@@ -71,7 +71,7 @@ _WITH_STAYS = """
 SELECT has_database_privilege(current_database(), 'TEMP') AND NOT pg_is_in_recovery()
     AND current_setting('transaction_read_only') = 'off' AS yes
 """
-# What the driver says of a connection that fails, in English -> what we say.
+# Part of the driver's message about a failed connection -> our message.
 _CAUSES = {
     "refused": "no server answers there: is it running, and are host and port right?",
     "translate host name": "there is no such host",

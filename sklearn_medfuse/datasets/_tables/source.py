@@ -283,7 +283,8 @@ class Source:
     ) -> pd.DataFrame:
         """Some columns of a table of moderate size.
 
-        Times come as datetime64 without zone, texts as strings, missing cells as NaN or NaT.
+        Ids come as numbers, times as datetime64 without zone, texts as strings, missing cells as
+        NaN or NaT.
         """
         frame = self.query(f"SELECT * FROM {self.select(table, columns, optional, where)}", table)
         for new, (name, kind) in columns.items():
@@ -296,6 +297,10 @@ class Source:
                         f"Table '{table}', column '{name}': {unreadable} of {len(frame)} cells "
                         "are no times of the form 2101-10-20 19:08:00."
                     )
+            elif kind == "id" and frame[new].dtype.kind == "i":
+                # Of one size, whatever the size in the table; nullable where DuckDB has it so.
+                nullable = pd.api.types.is_extension_array_dtype(frame[new].dtype)
+                frame[new] = frame[new].astype("Int64" if nullable else "int64")
             elif kind in ("key", "text", "code"):
                 texts = frame[new].astype(object)
                 frame[new] = texts.where(texts.notna(), None).astype(TEXT_DTYPE)
