@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from ..metrics import calibration_bins, decision_curve, expected_calibration_error
-from ._drawing import LINES, MARKS, REFERENCE, PanelsDisplay, number_lines, write_numbers
+from ._drawing import LINES, MARKS, REFERENCE, PanelsDisplay, write_numbers
 from ._predictions import PredictionSources, check_models, check_option
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
     def _axis_titles(self) -> tuple[str, str]:
         return _KINDS[self.kind]
 
-    def _number_lines(self, own: bool) -> int:
-        return number_lines(len(self.curves), own)
+    def _n_numbers(self) -> int:
+        return len(self.curves)
 
 
 def _curve(kind: str, y: np.ndarray, score: np.ndarray) -> tuple[pd.DataFrame, float]:
@@ -308,8 +308,8 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
     def _axis_titles(self) -> tuple[str, str]:
         return "predicted probability", "observed frequency"
 
-    def _number_lines(self, own: bool) -> int:
-        return number_lines(len(self.errors or {}), own)
+    def _n_numbers(self) -> int:
+        return len(self.errors or {})
 
 
 class DecisionCurveDisplay(PredictionSources, PanelsDisplay):

@@ -76,13 +76,11 @@ def row_axes(
     ax: Axes | None, names: Sequence[str], *, row: float = 0.3, width: float = 4.6
 ) -> Axes:
     """Give the axes of a drawing with a row per name: the one given, or a figure that fits."""
-    if ax is None:
-        name_width, name_height = size_of(names)
-        height = 1.0 + len(names) * max(row, name_height + 0.05)
-        figsize = (width + name_width, height)
-        _, ax = import_pyplot().subplots(figsize=figsize, layout="constrained")
-        assert ax is not None
-    return ax
+    if ax is not None:
+        return ax
+    name_width, name_height = size_of(names)
+    figsize = (width + name_width, 1.0 + len(names) * max(row, name_height + 0.05))
+    return import_pyplot().subplots(figsize=figsize, layout="constrained")[1]
 
 
 def finish_rows(ax: Axes, position: Sequence[float] | np.ndarray, names: Sequence[str]) -> None:
@@ -184,7 +182,7 @@ class PanelsDisplay:
         n_rows = math.ceil(len(titles) / n_columns)
         # One or two panels are the whole figure.
         width, height = (2.4, 2.2) if len(titles) > 2 else (3.2, 2.8)
-        height += size_of(titles, "small")[1] + LINE["small"] * self._number_lines(own=True)
+        height += size_of(titles, "small")[1] + _number_height(self._n_numbers(), own=True)
         figsize = (0.4 + width * n_columns, 0.5 + height * n_rows)
         figure, grid = import_pyplot().subplots(
             n_rows, n_columns, figsize=figsize, layout="constrained", squeeze=False
@@ -199,14 +197,14 @@ class PanelsDisplay:
     def _axis_titles(self) -> tuple[str, str]:
         raise NotImplementedError
 
-    def _number_lines(self, own: bool) -> int:
-        """Lines of numbers above the curves."""
+    def _n_numbers(self) -> int:
+        """How many numbers stand above the curves of a panel."""
         return 0
 
 
-def number_lines(n_models: int, own: bool) -> int:
-    """Lines that numbers take: two in a line where the figure's legend names the models."""
-    return math.ceil(n_models / 2) if own else n_models
+def _number_height(n_numbers: int, *, own: bool) -> float:
+    """Inches of some numbers, two in a line where the figure's legend names the models."""
+    return LINE["small"] * (math.ceil(n_numbers / 2) if own else n_numbers)
 
 
 def write_numbers(ax: Axes, what: str, numbers: dict[str, str], *, own: bool) -> None:
@@ -235,6 +233,6 @@ def write_numbers(ax: Axes, what: str, numbers: dict[str, str], *, own: bool) ->
     low, high = ax.get_xlim()
     box = ax.get_window_extent()
     inches = min(box.width, box.height) / ax.figure.dpi
-    room = 0.05 + LINE["small"] * number_lines(len(numbers), own)
+    room = 0.05 + _number_height(len(numbers), own=own)
     ax.set_ylim(low, high + (high - low) * room / inches)
     ax.spines["left"].set_bounds(low, high)
