@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import _safe_indexing
 
 from .._private_errors import no_values_in_errors
 from ..metrics._inputs import check_labels, check_scores
@@ -45,18 +46,16 @@ def check_models(
     return labels, scores, names
 
 
-def _predict_positive(estimator: Any, X: Any) -> Any:
-    """Predict probabilities; a forest has one class of a label that its training rows lacked."""
+def _predict(estimator: Any, X: Any) -> Any:
+    """Predict probabilities; a forest has a single class of a label that training rows lacked."""
     with no_values_in_errors():
         found = estimator.predict_proba(X)
-    if not isinstance(found, list):
-        return found
-    return np.column_stack(
-        [
-            each[:, 1] if each.shape[1] == 2 else np.full(len(each), float(classes[0]))
+        if not isinstance(found, list):
+            return found
+        return [
+            each if each.shape[1] > 1 else np.tile([1.0 - classes[0], classes[0]], (len(each), 1))
             for each, classes in zip(found, estimator.classes_, strict=True)
         ]
-    )
 
 
 class PredictionSources:
@@ -93,7 +92,7 @@ class PredictionSources:
         """
         if not isinstance(estimators, Mapping):
             estimators = {type(estimators).__name__: estimators}
-        scores = {name: _predict_positive(each, X) for name, each in estimators.items()}
+        scores = {name: _predict(each, X) for name, each in estimators.items()}
         return cls.from_predictions(y, scores, **options)
 
     @classmethod
@@ -145,6 +144,6 @@ def _out_of_fold(cv_results: Any, X: Any, labels: np.ndarray, name: str) -> np.n
         )
     scores = np.empty(labels.shape)
     for estimator, test in zip(cv_results["estimator"], tests, strict=True):
-        held_out = X.iloc[test] if hasattr(X, "iloc") else np.asarray(X)[test]
-        scores[test] = check_scores(_predict_positive(estimator, held_out), labels[test])
+        predicted = _predict(estimator, _safe_indexing(X, test))
+        scores[test] = check_scores(predicted, labels[test])
     return scores
