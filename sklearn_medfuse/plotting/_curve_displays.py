@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -81,7 +81,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
         areas: Mapping[str, np.ndarray],
         prevalence: np.ndarray,
         *,
-        kind: str = "roc",
+        kind: Literal["roc", "precision_recall"] = "roc",
     ):
         self.curves = curves
         self.label_names = label_names
@@ -95,7 +95,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
         y_true: ArrayLike | pd.DataFrame,
         y_scores: Mapping[str, ArrayLike],
         *,
-        kind: str = "roc",
+        kind: Literal["roc", "precision_recall"] = "roc",
         target_names: Iterable[str] | None = None,
         axes: Sequence[Axes] | np.ndarray | None = None,
     ) -> Self:
@@ -220,7 +220,7 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
         y_probs: Mapping[str, ArrayLike],
         *,
         n_bins: int = 8,
-        strategy: str = "quantile",
+        strategy: Literal["quantile", "uniform"] = "quantile",
         groups: ArrayLike | None = None,
         n_bootstraps: int = 200,
         confidence_level: float = 0.95,

@@ -121,7 +121,7 @@ class NoteAttributionDisplay:
             The figure with its numbers.
         """
         check_one_stay(X)
-        found = note_attributions(estimator, X, note_column, labels=label, **options)
+        found: Any = note_attributions(estimator, X, note_column, labels=label, **options)
         return cls.from_attributions(found, X, label, ax=ax)
 
     @classmethod
