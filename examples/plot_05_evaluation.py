@@ -160,5 +160,6 @@ LearningCurveDisplay.from_estimator(
     shuffle=True,
     random_state=0,
     scoring="average_precision",
+    score_type="test",
     score_name="macro AUPRC",
 )

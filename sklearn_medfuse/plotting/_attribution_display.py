@@ -333,7 +333,7 @@ class LabelAttributionDisplay:
         check_one_stay(X)
         options: dict[str, Any] = {"labels": labels, "output": output}
         labs = lab_attributions(estimator, X, lab_columns, random_state=random_state, **options)
-        note = note_attributions(estimator, X, note_column, unit=unit, **options)
+        note: Any = note_attributions(estimator, X, note_column, unit=unit, **options)
         parts = note.to_frame(0)
         names = [f"{unit} {number + 1}" for number in range(len(parts))]
         if words and names:

@@ -119,8 +119,8 @@ class CounterfactualDisplay(PanelsDisplay):
         ax.plot(values, curves.T, color=color, lw=0.6, alpha=0.45, zorder=2)
         if self.actual is not None:
             inside = (self.actual >= values[0]) & (self.actual <= values[-1])
-            dots: dict[str, Any] = {"ls": "none", "marker": "o", "markersize": 2.5, "color": color}
-            ax.plot(self.actual[inside], found.predicted[inside, label], zorder=3, **dots)
+            values_of_stays = self.actual[inside], found.predicted[inside, label]
+            ax.scatter(*values_of_stays, s=6, color=color, zorder=3)
         if len(curves) > 1:
             ax.plot(values, curves.mean(axis=0), color="black", lw=2, zorder=4)
         ax.set_ylim(0, min(1.0, 1.1 * max(curves.max(), 0.01)))

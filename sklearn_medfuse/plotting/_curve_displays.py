@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from ..metrics import calibration_bins, decision_curve, expected_calibration_error
-from ._drawing import LINES, MARKS, REFERENCE, PanelsDisplay, number_lines, write_numbers
+from ._drawing import LINES, MARKS, REFERENCE, PanelsDisplay, write_numbers
 from ._predictions import PredictionSources, check_models, check_option
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
         areas: Mapping[str, np.ndarray],
         prevalence: np.ndarray,
         *,
-        kind: str = "roc",
+        kind: Literal["roc", "precision_recall"] = "roc",
     ):
         self.curves = curves
         self.label_names = label_names
@@ -95,7 +95,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
         y_true: ArrayLike | pd.DataFrame,
         y_scores: Mapping[str, ArrayLike],
         *,
-        kind: str = "roc",
+        kind: Literal["roc", "precision_recall"] = "roc",
         target_names: Iterable[str] | None = None,
         axes: Sequence[Axes] | np.ndarray | None = None,
     ) -> Self:
@@ -147,8 +147,8 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
     def _axis_titles(self) -> tuple[str, str]:
         return _KINDS[self.kind]
 
-    def _number_lines(self, own: bool) -> int:
-        return number_lines(len(self.curves), own)
+    def _n_numbers(self) -> int:
+        return len(self.curves)
 
 
 def _curve(kind: str, y: np.ndarray, score: np.ndarray) -> tuple[pd.DataFrame, float]:
@@ -220,7 +220,7 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
         y_probs: Mapping[str, ArrayLike],
         *,
         n_bins: int = 8,
-        strategy: str = "quantile",
+        strategy: Literal["quantile", "uniform"] = "quantile",
         groups: ArrayLike | None = None,
         n_bootstraps: int = 200,
         confidence_level: float = 0.95,
@@ -308,8 +308,8 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
     def _axis_titles(self) -> tuple[str, str]:
         return "predicted probability", "observed frequency"
 
-    def _number_lines(self, own: bool) -> int:
-        return number_lines(len(self.errors or {}), own)
+    def _n_numbers(self) -> int:
+        return len(self.errors or {})
 
 
 class DecisionCurveDisplay(PredictionSources, PanelsDisplay):

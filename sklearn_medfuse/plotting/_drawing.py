@@ -26,10 +26,7 @@ MARKS = (
 )
 
 # Line styles beside the colours, so that curves stay apart in grey print.
-LINES: tuple[Any, ...] = (
-    *("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2))),
-    *("-", (0, (5, 2)), (0, (2, 1.5))),
-)
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))
 
 REFERENCE: dict[str, Any] = {"color": "0.35", "lw": 1, "ls": (0, (4, 3)), "zorder": 1}
 
@@ -63,7 +60,7 @@ def fit_name(name: object, width: int = 36) -> str:
 
 
 def size_of(names: Sequence[str], fontsize: str = "medium") -> tuple[float, float]:
-    """Inches that the longest and the highest of some names take."""
+    """Inches that the longest and the highest of the names take."""
     lines = [line for name in names for line in name.split("\n")]
     height = max(name.count("\n") + 1 for name in names)
     return LETTER[fontsize] * max(map(len, lines)), LINE[fontsize] * height
@@ -76,17 +73,15 @@ def row_axes(
     ax: Axes | None, names: Sequence[str], *, row: float = 0.3, width: float = 4.6
 ) -> Axes:
     """Give the axes of a drawing with a row per name: the one given, or a figure that fits."""
-    if ax is None:
-        name_width, name_height = size_of(names)
-        height = 1.0 + len(names) * max(row, name_height + 0.05)
-        figsize = (width + name_width, height)
-        _, ax = import_pyplot().subplots(figsize=figsize, layout="constrained")
-        assert ax is not None
-    return ax
+    if ax is not None:
+        return ax
+    name_width, name_height = size_of(names)
+    figsize = (width + name_width, 1.0 + len(names) * max(row, name_height + 0.05))
+    return import_pyplot().subplots(figsize=figsize, layout="constrained")[1]
 
 
 def finish_rows(ax: Axes, position: Sequence[float] | np.ndarray, names: Sequence[str]) -> None:
-    """Name the rows, the first on top, and leave what guides the eye."""
+    """Name the rows, the first on top, and draw a grid in place of the frame."""
     ax.set_yticks(position, names)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(position[-1] + 0.55, position[0] - 0.55)
@@ -109,7 +104,7 @@ def draw_intervals(
 
 
 def legend_above(ax: Axes, names: Sequence[str], *, whole_figure: bool) -> None:
-    """Name the marks above the axes, over the whole width of a figure that we made."""
+    """Name the marks above the axes, across the whole figure if it is our own."""
     figure: Any = ax.figure
     width = (figure if whole_figure else ax).get_window_extent().width / figure.dpi
     style: dict[str, Any] = {"frameon": False, "handletextpad": 0.4, "columnspacing": 1.6}
@@ -124,7 +119,7 @@ def legend_above(ax: Axes, names: Sequence[str], *, whole_figure: bool) -> None:
 
 
 def _legend_columns(names: Sequence[str], line_length: int) -> int:
-    """Columns of a legend of so many characters a line: one line, else lines of even length."""
+    """Columns of a legend: all names in one line if they fit, else lines of even length."""
     mark = 6  # The room of mark and gaps, in characters
     if sum(len(name) + mark for name in names) <= line_length:
         return len(names)
@@ -184,7 +179,7 @@ class PanelsDisplay:
         n_rows = math.ceil(len(titles) / n_columns)
         # One or two panels are the whole figure.
         width, height = (2.4, 2.2) if len(titles) > 2 else (3.2, 2.8)
-        height += size_of(titles, "small")[1] + LINE["small"] * self._number_lines(own=True)
+        height += size_of(titles, "small")[1] + _number_height(self._n_numbers(), own=True)
         figsize = (0.4 + width * n_columns, 0.5 + height * n_rows)
         figure, grid = import_pyplot().subplots(
             n_rows, n_columns, figsize=figsize, layout="constrained", squeeze=False
@@ -199,14 +194,14 @@ class PanelsDisplay:
     def _axis_titles(self) -> tuple[str, str]:
         raise NotImplementedError
 
-    def _number_lines(self, own: bool) -> int:
-        """Lines of numbers above the curves."""
+    def _n_numbers(self) -> int:
+        """Count the numbers above the curves of a panel."""
         return 0
 
 
-def number_lines(n_models: int, own: bool) -> int:
-    """Lines that numbers take: two in a line where the figure's legend names the models."""
-    return math.ceil(n_models / 2) if own else n_models
+def _number_height(n_numbers: int, *, own: bool) -> float:
+    """Inches that numbers take: two in a line if the figure's legend names the models."""
+    return LINE["small"] * (math.ceil(n_numbers / 2) if own else n_numbers)
 
 
 def write_numbers(ax: Axes, what: str, numbers: dict[str, str], *, own: bool) -> None:
@@ -231,10 +226,10 @@ def write_numbers(ax: Axes, what: str, numbers: dict[str, str], *, own: bool) ->
         handletextpad=0.4,
         columnspacing=0.8,
     )
-    # Both axes end alike; above that end is the room of the numbers.
+    # Both axes end at the same value; the numbers stand above it.
     low, high = ax.get_xlim()
     box = ax.get_window_extent()
     inches = min(box.width, box.height) / ax.figure.dpi
-    room = 0.05 + LINE["small"] * number_lines(len(numbers), own)
+    room = 0.05 + _number_height(len(numbers), own=own)
     ax.set_ylim(low, high + (high - low) * room / inches)
     ax.spines["left"].set_bounds(low, high)

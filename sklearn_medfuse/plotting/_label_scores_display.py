@@ -90,9 +90,9 @@ class _LabelDots(PredictionSources):
         # A narrow axes of the user's takes shorter lines.
         letters = int(11 * ax.get_window_extent().width / ax.figure.dpi)
         ax.set_xlabel(fill(self._axis_title(), max(letters, 20)))
-        self._limit_values(ax)
-        self._explain(ax)
-        self._draw_legend(ax, own)
+        self._finish(ax)
+        if n_models > 1:
+            legend_above(ax, [str(name) for name in self.estimate.columns], whole_figure=own)
         return self
 
     def _order_rows(self, sort_by: str | None) -> list[Any]:
@@ -112,9 +112,8 @@ class _LabelDots(PredictionSources):
         if self.prevalence is None:
             return fit_name(row)
         percent = 100 * self.prevalence[row]
-        return fit_name(
-            f"{row} ({'<1' if 0 < percent < 1 else f'{percent:.0f}'}\N{NO-BREAK SPACE}%)"
-        )
+        share = "<1" if 0 < percent < 1 else f"{percent:.0f}"
+        return fit_name(f"{row} ({share}\N{NO-BREAK SPACE}%)")
 
     def _draw_background(self, ax: Axes, rows: list[Any], position: np.ndarray) -> None:
         """Shade every other row, so that the eye finds the label of a mark."""
@@ -157,16 +156,9 @@ class _LabelDots(PredictionSources):
     def _title(self) -> str:
         raise NotImplementedError
 
-    def _limit_values(self, ax: Axes) -> None:
+    def _finish(self, ax: Axes) -> None:
+        """Limit the axis, and draw and name the reference line."""
         raise NotImplementedError
-
-    def _explain(self, ax: Axes) -> None:
-        raise NotImplementedError
-
-    def _draw_legend(self, ax: Axes, own: bool) -> None:
-        names = [str(name) for name in self.estimate.columns]
-        if len(names) > 1:
-            legend_above(ax, names, whole_figure=own)
 
 
 class LabelScoresDisplay(_LabelDots):
@@ -304,18 +296,15 @@ class LabelScoresDisplay(_LabelDots):
     def _title(self) -> str:
         return METRICS[self.metric]
 
-    def _limit_values(self, ax: Axes) -> None:
-        """Show all intervals, chance for AUROC, and nothing beyond what the score can reach."""
-        drawn = self._drawn()
-        lowest = min(drawn.min(initial=1.0), _CHANCE_AUROC if self.metric == "auroc" else 0.0)
-        margin = 0.02 if lowest > 0 else 0.0
-        ax.set_xlim(max(0.0, lowest - margin), min(1.0, drawn.max(initial=0.0) + 0.02))
-
-    def _explain(self, ax: Axes) -> None:
-        """Draw chance if it is the same for all labels, and name the only model."""
-        if self.metric == "auroc":
+    def _finish(self, ax: Axes) -> None:
+        # All intervals, chance for AUROC, and nothing beyond what the score can reach.
+        drawn, has_chance = self._drawn(), self.metric == "auroc"
+        lowest = min(drawn.min(initial=1.0), _CHANCE_AUROC if has_chance else 0.0)
+        low = max(0.0, lowest - 0.02)
+        high = min(1.0, drawn.max(initial=0.0) + 0.02)
+        ax.set_xlim(low, high)
+        if has_chance:
             ax.axvline(_CHANCE_AUROC, **REFERENCE)
-            low, high = ax.get_xlim()
             # There are fewer marks on the left, if there is room at all.
             side = "right" if _CHANCE_AUROC - low > 0.15 * (high - low) else "left"
             self._note(ax, "chance", _CHANCE_AUROC, coords=("data", "axes fraction"), side=side)
@@ -529,15 +518,12 @@ class ModelDifferenceDisplay(_LabelDots):
         name = METRICS[self.metric].split(" (")[0]
         return f"{name} of {self.reference} minus that of {other}"
 
-    def _limit_values(self, ax: Axes) -> None:
+    def _finish(self, ax: Axes) -> None:
         drawn = self._drawn()
-        low, high = min(drawn.min(initial=0.0), 0.0), max(drawn.max(initial=0.0), 0.0)
+        low, high = drawn.min(initial=0.0), drawn.max(initial=0.0)
         # Equal models, too, get an axis whose ticks can be read.
         margin = max(0.04 * (high - low), 0.01)
         ax.set_xlim(low - margin, high + margin)
-
-    def _explain(self, ax: Axes) -> None:
-        """Draw no difference, and say which side is whose."""
         ax.axvline(0.0, **REFERENCE)
         better = f"{fit_name(self.reference, 40)} better \N{RIGHTWARDS ARROW}"
         self._note(ax, better, 1.0, coords="axes fraction", side="right")

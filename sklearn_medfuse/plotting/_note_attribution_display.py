@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
-from textwrap import fill, wrap
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -120,7 +121,7 @@ class NoteAttributionDisplay:
             The figure with its numbers.
         """
         check_one_stay(X)
-        found = note_attributions(estimator, X, note_column, labels=label, **options)
+        found: Any = note_attributions(estimator, X, note_column, labels=label, **options)
         return cls.from_attributions(found, X, label, ax=ax)
 
     @classmethod
@@ -206,11 +207,8 @@ class NoteAttributionDisplay:
         """
         lines = _lines(self.note)
         most = np.abs(self.effects).max(initial=0.0)
-        title = (
-            f"{self.label.replace('_', ' ')}: orange raises, blue (underlined) lowers; deepest "
-            f"{most:.2f} {OUTPUTS[self.output]}"
-        )
-        title = fill(title, 88)
+        title = f"{self.label.replace('_', ' ')}: orange raises, blue (underlined) lowers; "
+        title = fill(f"{title}deepest {most:.2f} {OUTPUTS[self.output]}", 88)
         if ax is None:
             above = 0.21 + LINE["medium"] * (title.count("\n") + 1)
             height = 0.02 + 0.21 * len(lines) + above
@@ -235,21 +233,15 @@ class NoteAttributionDisplay:
         """Write the runs of characters that have one depth, each on its colour."""
         cuts = [0, *(np.flatnonzero(np.diff(depth)) + 1), len(depth)]
         for start, stop in pairwise(cuts):
-            # A dollar sign would start mathematics, and a tab has no width
+            # A dollar sign would start mathematics, and a tab has no width.
             run = text[start:stop].replace("$", r"\$").replace("\t", " ")
             ax.text(start, row, run, ha="left", va="center", **font)
             value = depth[start] if stop > start else 0.0
             if not value:
                 continue
-            color = np.array(_RAISES if value > 0 else _LOWERS) / 255
-            box: Any = {
-                "width": stop - start,
-                "alpha": abs(value),
-                "color": color,
-                "lw": 0,
-                "zorder": 0,
-            }
-            ax.barh(row, height=0.86, left=start, **box)
+            box: dict[str, Any] = {"height": 0.86, "left": start, "lw": 0, "zorder": 0}
+            box["color"] = np.array(_RAISES if value > 0 else _LOWERS) / 255
+            ax.barh(row, stop - start, alpha=abs(value), **box)
             if value < -_UNDERLINED:
                 ax.plot([start, stop], [row + 0.4] * 2, color="0.2", lw=0.8, ls=(0, (1, 1)))
 
@@ -261,17 +253,12 @@ class NoteAttributionDisplay:
 
 def _lines(note: str) -> list[tuple[int, int]]:
     """Where each line of the picture begins and ends in the note."""
-    lines, start = [], 0
-    for paragraph in note.split("\n"):
-        place = start
-        for line in wrap(paragraph, _CHARACTERS, break_on_hyphens=False) or [""]:
-            # Wrapping drops only blanks, so the text is found from where the last line ended.
-            words = line.split()
-            place = note.index(words[0], place) if words else place
-            stop = place
-            for word in words:
-                stop = note.index(word, stop) + len(word)
-            lines.append((place, stop))
-            place = stop
-        start += len(paragraph) + 1
+    # As many characters as a line takes up to the end of a word, or so many of a longer word.
+    line = re.compile(
+        rf"\S(?:.{{0,{_CHARACTERS - 2}}}\S)?(?=\s|$)|\S{{{_CHARACTERS}}}", flags=re.DOTALL
+    )
+    lines = []
+    for paragraph in re.finditer(r"^.*$", note, flags=re.MULTILINE):
+        found = [match.span() for match in line.finditer(note, *paragraph.span())]
+        lines += found or [paragraph.span()]
     return lines

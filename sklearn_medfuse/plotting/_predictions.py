@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import _safe_indexing
 
 from .._private_errors import no_values_in_errors
 from ..metrics._inputs import check_labels, check_scores
@@ -45,29 +46,16 @@ def check_models(
     return labels, scores, names
 
 
-def name_estimators(estimators: Any) -> dict[str, Any]:
-    """Return estimators by name; one alone is named by its class."""
-    if isinstance(estimators, dict):
-        return estimators
-    return {type(estimators).__name__: estimators}
-
-
-def predict_positive(estimator: Any, X: Any) -> Any:
-    """Predict probabilities; a forest has one class of a label that its training rows lacked."""
+def _predict(estimator: Any, X: Any) -> Any:
+    """Predict probabilities; a forest has a single class of a label that training rows lacked."""
     with no_values_in_errors():
         found = estimator.predict_proba(X)
-    if not isinstance(found, list):
-        return found
-    return np.column_stack(
-        [
-            each[:, 1] if each.shape[1] == 2 else np.full(len(each), float(classes[0]))
+        if not isinstance(found, list):
+            return found
+        return [
+            each if each.shape[1] > 1 else np.tile([1.0 - classes[0], classes[0]], (len(each), 1))
             for each, classes in zip(found, estimator.classes_, strict=True)
         ]
-    )
-
-
-def take(table: Any, rows: np.ndarray) -> Any:
-    return table.iloc[rows] if hasattr(table, "iloc") else np.asarray(table)[rows]
 
 
 class PredictionSources:
@@ -102,8 +90,9 @@ class PredictionSources:
         display : object of this class
             The figure with its numbers.
         """
-        models = name_estimators(estimators)
-        scores = {name: predict_positive(each, X) for name, each in models.items()}
+        if not isinstance(estimators, Mapping):
+            estimators = {type(estimators).__name__: estimators}
+        scores = {name: _predict(each, X) for name, each in estimators.items()}
         return cls.from_predictions(y, scores, **options)
 
     @classmethod
@@ -147,17 +136,14 @@ def _out_of_fold(cv_results: Any, X: Any, labels: np.ndarray, name: str) -> np.n
             "return_estimator=True and return_indices=True."
         )
     tests = cv_results["indices"]["test"]
-    check_partition(tests, len(labels), f"the folds of {name!r}")
+    rows = np.sort(np.concatenate(tests))
+    if not np.array_equal(rows, np.arange(len(labels))):
+        raise ValueError(
+            f"the folds of {name!r} do not hold out every row once; use a splitter whose test "
+            "sets part the rows, not a repeated or random one."
+        )
     scores = np.empty(labels.shape)
     for estimator, test in zip(cv_results["estimator"], tests, strict=True):
-        scores[test] = check_scores(predict_positive(estimator, take(X, test)), labels[test])
+        predicted = _predict(estimator, _safe_indexing(X, test))
+        scores[test] = check_scores(predicted, labels[test])
     return scores
-
-
-def check_partition(tests: list[np.ndarray], n_rows: int, name: str) -> None:
-    rows = np.concatenate(tests)
-    if len(rows) != n_rows or len(np.unique(rows)) != n_rows:
-        raise ValueError(
-            f"{name} must hold out every row once; use a splitter whose test sets part the rows, "
-            "not a repeated or random one."
-        )

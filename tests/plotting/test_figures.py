@@ -1,6 +1,7 @@
 """Maps of missing labs; names, axes and figures that fit, of every display."""
 
 from functools import cache
+from inspect import signature
 from itertools import pairwise
 
 import numpy as np
@@ -68,7 +69,7 @@ def one_of_each(n_labels):
         "differences": plotting.ModelDifferenceDisplay.from_predictions(y, p, **options),
         "map": plotting.LabelAttributionDisplay(table, table),
         "missingness": MissingnessDisplay.from_labs(y.where(y > 0)),
-        "note": plotting.NoteAttributionDisplay("No fever.", [(0, 9)], np.ones(1), LONG),
+        "note": plotting.NoteAttributionDisplay("No fever.\n\nCOPD.", [(0, 9)], np.ones(1), LONG),
         "scores": plotting.LabelScoresDisplay.from_predictions(y, p, **options),
         "subgroups": plotting.SubgroupDisplay.from_predictions(
             y, p["labs"], groups, label=names[0], min_count=1, **options
@@ -98,7 +99,7 @@ def written(ax):
     return [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
 
 
-@pytest.mark.parametrize("n_labels", [2, 7])
+@pytest.mark.parametrize("n_labels", [2, 6])
 @pytest.mark.parametrize("name", NAMES)
 def test_long_names_fit_and_leave_the_axes_their_room(name, n_labels):
     figure = one_of_each(n_labels)[name].plot().figure_
@@ -134,12 +135,14 @@ def test_numbers_stay_inside_the_axes():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_draws_into_given_axes_and_again(name):
-    display = one_of_each(2)[name].plot()
-    panels = len(getattr(display, "axes_", [0]))
-    figure, axes = plt.subplots(1, panels, squeeze=False)
-    given = {"axes": axes[0]} if hasattr(display, "axes_") else {"ax": axes[0, 0]}
+def test_each_draws_into_given_axes(name):
+    display = one_of_each(2)[name]
+    figure, axes = plt.subplots(1, 2)
+    takes_panels = "axes" in signature(display.plot).parameters
+    given = {"axes": axes} if takes_panels else {"ax": axes[0]}
     assert display.plot(**given) is display
     assert display.figure_ is figure
-    figure.canvas.draw()
-    assert display.plot().figure_ is not figure
+    if takes_panels:
+        assert display.axes_.tolist() == axes.tolist()
+    else:
+        assert display.ax_ is axes[0]
