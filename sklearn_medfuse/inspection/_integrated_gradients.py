@@ -15,13 +15,12 @@ from ..fusion import MEDFuseClassifier
 from ..fusion._insight import differentiable_logits
 from ..notes import LLMNoteEncoder
 from ..notes._language_model.gradients import TokenWindows
-from ._note_attributions import Span
 from ._variants import VariantModel, column_names
 
 # Number of copies of a text whose gradients are in memory at once
 _COPIES = 8
 
-Attributed = tuple[list[list[Span]], list[np.ndarray], np.ndarray, np.ndarray]
+Attributed = tuple[list[list[tuple[int, int]]], list[np.ndarray], np.ndarray, np.ndarray]
 
 
 def integrate_gradients(

@@ -294,7 +294,7 @@ class _Game:
         # An order and its reverse: their errors cancel in part
         orders = np.concatenate([orders, orders[:, ::-1]])
         rank = orders.argsort(axis=1)
-        # kept[o, s] holds the first s labs of order o
+        # Kept[o, s] holds the first s labs of order o
         kept = rank[:, None, :] < np.arange(n_players + 1)[None, :, None]
         worth = self._predict(kept.reshape(-1, n_players)).reshape(*kept.shape[:2], -1)
         gained = np.diff(worth, axis=1)

@@ -66,7 +66,7 @@ def test_probabilities_are_those_of_one_process(client, encoder, make_pipeline, 
     pipe = make_pipeline(encoder).fit(stays, cohort.y)
     source = dd.from_pandas(stays, npartitions=4)
     lazy = predict_proba(pipe, source)
-    # float64 throughout; products are blocked by the number of rows
+    # Float64 throughout; products are blocked by the number of rows
     assert_same(lazy, pipe.predict_proba(stays), source, rtol=1e-9)
     assert lazy.columns.tolist() == list(cohort.target_names)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_medfuse import MaskedLabEncoder, NoteWordEncoder, make_medfuse_pipeline
 from sklearn_medfuse.inspection import deletion_curve, lab_attributions
@@ -37,7 +37,7 @@ def test_what_was_not_measured_has_none(attributions, stays, cohort):
     missing = stays[:40][cohort.lab_columns].isna().to_numpy()
     assert (attributions.effects[missing] == 0).all()
     assert (attributions.measured == ~missing).all()
-    # the first stay has no lab at all
+    # The first stay has no lab at all
     assert (attributions.effects[0] == 0).all()
     assert np.abs(attributions.effects[1:]).max() > 0
 
@@ -60,7 +60,7 @@ def test_exact_and_sampled_values_agree_with_captums():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(300, 5)), columns=list("abcde"))
     y = (X["a"] * X["b"] + X["c"] > 0).astype(int)
-    model = RandomForestClassifier(5, random_state=0).fit(X, y)
+    model = DecisionTreeClassifier(max_depth=6, random_state=0).fit(X, y)
     stay, usual = X.iloc[[7]], X.mean()
 
     def forward(inputs):
@@ -135,7 +135,7 @@ def test_copies_are_predicted_as_the_pipeline_predicts_them(pipe, stays, cohort)
 
 
 def test_encoders_of_the_note_that_read_labs_too_run_again(cohort):
-    # the abnormal labs as text beside the note, and the note's words as a third modality
+    # The abnormal labs as text beside the note, and the note's words as a third modality
     pipe = make_medfuse_pipeline(
         cohort.lab_columns,
         "note",

@@ -15,7 +15,7 @@ from sklearn_medfuse.fusion._insight import differentiable_logits
 from sklearn_medfuse.inspection import deletion_curve, note_attributions
 from sklearn_medfuse.inspection._note_attributions import split_units, without_units
 
-# disease 1 comes of the factors shared 0 and notes 1, which write these
+# Disease 1 comes of the factors shared 0 and notes 1, which write these
 FINDINGS = ("shortness of breath", "crackles", "swelling", "confusion", "weakness", "slurred")
 
 
@@ -91,7 +91,7 @@ def test_units_cover_all_that_is_not_blank(unit):
     assert len(spans) == {"sentence": 5, "word": 13, "section": 2}[unit]
 
 
-# integrated gradients
+# Integrated gradients
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_gradients_add_up_to_the_change_of_the_log_odds(language_pipe, stays, gl
         change = found.predicted[row] - found.base[row]
         np.testing.assert_allclose(found.effects[row].sum(axis=0), change, atol=5e-3)
         assert np.abs(found.effects[row]).max() > 0
-    # the second stay has no note, and the first no labs
+    # The second stay has no note, and the first no labs
     assert found.spans[1] == []
     np.testing.assert_allclose(found.base[1], found.predicted[1])
 
@@ -155,7 +155,7 @@ def test_tokens_are_where_they_stand_in_the_note(language_pipe, stays):
     )
     note = stays["note"].iloc[2]
     assert found.effects[0].shape == (len(found.spans[0]), 1)
-    # a token per byte, other than at the blank lines on which notes are split
+    # A token per byte, other than at the blank lines on which notes are split
     texts = found.to_frame(0, note)["text"].str.cat()
     assert texts == note.replace("\n\n", "")
 
@@ -277,10 +277,10 @@ def test_a_prompt_is_the_same_at_both_ends(fit_pipe, cohort, stays, prompt, chun
     X = stays[1:4]
     found = note_attributions(pipe, X, "note", n_steps=24, **GRADIENTS)
     check_sum(pipe, X, {"note": found}, rows=(1, 2))
-    # the units are the note's own tokens, at their places in it
+    # The units are the note's own tokens, at their places in it
     note = X["note"].iloc[1]
     assert found.to_frame(1, note)["text"].str.cat() == note.replace("\n\n", "")
-    # a list of one column is that column
+    # A list of one column is that column
     (alone,) = note_attributions(pipe, X, ["note"], n_steps=24, **GRADIENTS).values()
     np.testing.assert_array_equal(alone.effects[1], found.effects[1])
 
@@ -331,11 +331,11 @@ def test_one_of_several_columns_leaves_the_others_as_they_are(two_column_pipe, t
         for columns in (["note", "letter"], "letter")
     )
     check_sum(two_column_pipe, X, {"letter": letter}, rows=(1, 2))
-    # the second stay has no note, so that both ways go along the same path
+    # The second stay has no note, so that both ways go along the same path
     np.testing.assert_allclose(letter.effects[1], both["letter"].effects[1], atol=1e-6)
     np.testing.assert_allclose(letter.base[1], both["letter"].base[1], atol=1e-6)
     assert np.abs(letter.base[2] - both["letter"].base[2]).max() > 1e-3
-    # the fifth has no letter: nothing to attribute to, whatever its note says
+    # The fifth has no letter: nothing to attribute to, whatever its note says
     np.testing.assert_array_equal(letter.base[4], letter.predicted[4])
 
 

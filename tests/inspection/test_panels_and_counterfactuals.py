@@ -14,13 +14,13 @@ from sklearn_medfuse.inspection import (
     panel_importance,
 )
 
-# panels
+# Panels
 
 
 def test_a_panel_that_decides_costs_all_and_one_that_is_not_read_nothing():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(400, 4)), columns=list("abcd"))
-    # a and b say the same: one alone shuffled would cost half
+    # A and b say the same: one alone shuffled would cost half
     X["b"] = X["a"]
     y = (X["a"] > 0).astype(int)
     model = LogisticRegression().fit(X, y)
@@ -90,7 +90,7 @@ def test_wrong_parameters_of_panels_are_named(pipe, stays, cohort, wrong, messag
         panel_importance(pipe, stays, **options)
 
 
-# counterfactuals
+# Counterfactuals
 
 
 def test_curves_are_predictions_of_changed_stays(pipe, stays, cohort):

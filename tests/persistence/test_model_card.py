@@ -111,7 +111,7 @@ def test_counts_are_rounded_and_none_is_small(card, cohorts):
     assert len(counts) >= 6
     assert all(int(count.replace(",", "")) % 10 == 0 for count in counts)
     assert all(int(count.replace(",", "")) >= 10 for count in counts)
-    # exact numbers of stays, of positives and of patients are nowhere
+    # Exact numbers of stays, of positives and of patients are nowhere
     words = set(re.findall(r"[\w.,]*\w", card))
     exact = [
         len(test.X),
@@ -158,7 +158,7 @@ def test_it_has_every_section_and_the_front_matter(card):
     ]
     assert "- Made stays." in card
     assert "scikit-learn" in [row[0] for row in table_rows(card)]
-    # every line of a table has as many cells as its head
+    # Every line of a table has as many cells as its head
     for block in re.findall(r"(?:^\|.*\n)+", card, flags=re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1
 

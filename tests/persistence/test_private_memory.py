@@ -247,9 +247,10 @@ def test_what_decides_the_encoding_decides_the_result(memory, counted, data):
     assert n_fits(counted) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_workers")
 def test_workers_share_the_cache(memory, data):
-    # a class of this file cannot be imported by a worker, so results are counted and not fits
+    # A class of this file cannot be imported by a worker, so results are counted and not fits
     pipe = Pipeline([("scale", StandardScaler()), ("classify", LogisticRegression())])
     grid = {"classify__C": [0.01, 0.1, 1.0, 10.0]}
     plain = GridSearchCV(pipe, grid, cv=3).fit(*data)

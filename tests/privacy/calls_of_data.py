@@ -68,7 +68,7 @@ def write_source(name: str, folder):
 
 LOADERS = ("load_clif", "load_eicu", "load_meds", "load_mimic3", "load_mimic4", "load_omop")
 LOADERS = (*LOADERS, "load_tables")
-# what eICU's loader, whose files are small, has no choice of
+# What eICU's loader, whose files are small, has no choice of
 CALLS = {
     f"datasets.{name}": Call(
         lambda *_, name=name: getattr(datasets, name),
@@ -79,7 +79,7 @@ CALLS = {
     for name in LOADERS
 }
 CALLS["datasets.load_tables"] = CALLS["datasets.load_tables"]._replace(
-    # names of tables here; frames that are wrong are told of in tests/datasets
+    # Names of tables here; frames that are wrong are told of in tests/datasets
     data=("labs", "notes", "diagnoses", "stays")
 )
 

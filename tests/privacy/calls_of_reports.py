@@ -369,8 +369,13 @@ def _redraw(name, way, method="plot"):
     """Draw a display again, or write it as HTML."""
 
     def target(w, f, folder):
+        import matplotlib.pyplot as plt
+
         first = CALLS[f"plotting.{name}.{way}"]
-        return getattr(first.target(w, f, folder)(**first.good(w, f, folder)), method)
+        display = first.target(w, f, folder)(**first.good(w, f, folder))
+        # The test of `way` has saved this figure
+        plt.close("all")
+        return getattr(display, method)
 
     return Call(target, lambda *_: {})
 

@@ -28,7 +28,7 @@ from sklearn_medfuse.inspection import (
 
 from .leaks import TEXTS, VALUE
 
-# no other number in the suite, so that an array of rows is known by its length
+# No other number in the suite, so that an array of rows is known by its length
 N_STAYS = 67
 LABS = ("color", "rare lab")
 
@@ -36,12 +36,12 @@ LABS = ("color", "rare lab")
 def plant(cohort: Cohort) -> Cohort:
     """Name stays, patients and hospitals by canaries, and put others into one patient's results."""
     stays = pd.Index([f"{TEXTS['stay']}-{i}" for i in range(len(cohort.X))], name="stay_id")
-    # what the stays were made of cannot be written as a cohort
+    # What the stays were made of cannot be written as a cohort
     fields = {name: each for name, each in cohort.items() if name != "factors"}
     for name in ("X", "y", "subgroups", "groups", "hospitals", "index_times"):
         fields[name] = cohort[name].set_axis(stays)
     fields["stay_ids"] = stays.to_numpy()
-    # each patient has two stays
+    # Each patient has two stays
     patients = [f"{TEXTS['patient']}-{i // 2}" for i in range(len(stays))]
     fields["groups"] = pd.Series(patients, stays, name="patient_id")
     hospitals = [f"{TEXTS['hospital']}-{i % 3}" for i in range(len(stays))]
@@ -105,7 +105,7 @@ def world(tiny_bert):
     rng = np.random.default_rng(0)
     w.Z = pd.DataFrame(rng.normal(size=(N_STAYS, 6)), X.index)
     w.Z.columns = [f"{block}__{i}" for block in ("labs", "notes") for i in range(3)]
-    # a block that one stay alone has, with its value
+    # A block that one stay alone has, with its value
     w.Z["rare__0"] = np.nan
     w.Z.iloc[0, 6] = VALUE
     w.Z.iloc[0, 0] = VALUE
@@ -114,7 +114,7 @@ def world(tiny_bert):
     w.evaluated = cohort.select(np.arange(N_STAYS) < 40)
     numeric = list(w.numeric_labs)
     w.numeric_cohort = Cohort(**{**cohort, "X": X[[*numeric, "note"]], "lab_columns": numeric})
-    # some of a hospital's patients were nowhere else
+    # Some of a hospital's patients were nowhere else
     w.patients = pd.Series([f"{TEXTS['patient']}-{i}" for i in range(N_STAYS)], X.index)
     w.times = pd.Series(pd.date_range("2020-01-01", periods=N_STAYS, freq="D"), X.index)
     return w

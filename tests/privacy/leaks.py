@@ -30,7 +30,7 @@ CANARIES = (*TEXTS, "value")
 LOGGERS = ("", "sklearn_medfuse", "transformers", "torch", "joblib", "sklearn", "skorch", "duckdb")
 
 _TEXT = re.compile("|".join(f"(?P<{kind}>{text})" for kind, text in TEXTS.items()), re.IGNORECASE)
-# the digits as they are or cut short, with a comma between thousands, or in a float's exponent form
+# The digits as they are or cut short, with a comma between thousands, or in a float's exponent form
 _DIGITS = re.compile(r"73,?912\.8|7\.39128\d*e\+?0?4")
 _ENCODED = {
     **{kind: text.encode("utf-16-le") for kind, text in TEXTS.items()},
@@ -56,7 +56,7 @@ def in_bytes(data: bytes) -> set[str]:
             for name in archive.namelist():
                 found |= in_text(name) | in_bytes(archive.read(name))
     for magic in _ZLIB_MAGIC:
-        # a packed stream may begin anywhere, in a PDF's objects for example
+        # A packed stream may begin anywhere, in a PDF's objects for example
         for match in re.finditer(re.escape(magic), data):
             found |= in_text(_unpacked(data[match.start() :]).decode("latin-1"))
     return found
@@ -89,7 +89,7 @@ def _walk(root, ignored: tuple = ()):
         if id(each) in seen or isinstance(each, types.ModuleType | type | types.CodeType):
             continue
         seen.add(id(each))
-        # what goes away could give its id to another
+        # What goes away could give its id to another
         kept.append(each)
         yield each, path
         queue += [(part, f"{path}.{name}"[:200]) for name, part in _parts(each)]

@@ -34,7 +34,7 @@ def public_names() -> set[str]:
         room = module.__name__.partition(".")[2]
         for name in _listed(module):
             each = getattr(module, name)
-            # under the shortest of its addresses
+            # Under the shortest of its addresses
             address = f"{room}.{name}" if room else name
             if callable(each):
                 found[id(each)] = min(address, found.get(id(each), address), key=len)

@@ -64,8 +64,12 @@ NOT_TRIED = {
     ),
     "datasets.load_tables": (lambda kind: kind == "a text", "the name of a table is no data"),
 }
-# so slow that each argument gets every third kind, others the other ones
+# So slow that each argument gets every third kind, others the other ones
 SLOW = ("plotting.", "persistence.", "LLMNoteEncoder.fit", "MEDFuseClassifier.fit")
+# Wrong input to these runs in `make test-all` only: figures pass it to metrics and inspection,
+# which are tried by themselves, and the others fit anew for each kind
+FITTING = ("plotting.", "LLMNoteEncoder.fit", "MEDFuseClassifier.fit", "NaiveBayesNoteEncoder.fit")
+FITTING += ("make_medfuse_pipeline", "persistence.PrivateMemory.cache")
 FRAMES = ("fewer rows", "a text in every column", "objects in every column", "a column less")
 
 
@@ -160,9 +164,9 @@ def figure_files(folder, suffixes) -> None:
 def test_every_public_name_is_called():
     """Whoever adds a name says here how it is called with patients' data."""
     names = public_names()
-    # a class is called by its methods; options hold no data
+    # A class is called by its methods; options hold no data
     classes = {name for name in names if any(each.startswith(f"{name}.") for each in names)}
-    # tests/distributed look into keys, logs and states of a cluster
+    # Tests/distributed look into keys, logs and states of a cluster
     assert {name for name in names - classes if not name.startswith("distributed.")} == set(CALLS)
 
 
@@ -193,7 +197,7 @@ def test_nothing_is_told_where_all_goes_well(name, world, fitted, tmp_path):
         if isinstance(each, BaseEstimator):
             for form, raw in saved_forms(each).items():
                 kept |= dict.fromkeys(in_bytes(raw), form)
-    # one way to each display is enough for what is the same in all
+    # One way to each display is enough for what is the same in all
     figure_files(tmp_path, FIGURES if name.endswith(".plot") else FIGURES[:1])
     kept |= in_folder(tmp_path)
     kept = {kind: place for kind, place in kept.items() if kind not in promised(name)}
@@ -214,7 +218,14 @@ def _is_ours(each) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", sorted(name for name, call in CALLS.items() if call.data))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith(FITTING) else [])
+        for name, call in sorted(CALLS.items())
+        if call.data
+    ],
+)
 def test_nothing_is_told_where_it_goes_wrong(name, world, fitted, tmp_path):
     call = CALLS[name]
     told = {}
@@ -238,7 +249,7 @@ def test_the_package_keeps_nothing_between_calls(world, fitted):
     modules = [each for name, each in sys.modules.items() if name.startswith("sklearn_medfuse")]
     found = {}
     for module in modules:
-        # not what loaded it, which here is pytest
+        # Not what loaded it, which here is pytest
         held = {name: each for name, each in vars(module).items() if not name.startswith("__")}
         found |= in_object(held, ignored=(world, fitted))
     assert found == {}

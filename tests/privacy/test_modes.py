@@ -35,7 +35,7 @@ def pretrained(w, f, folder):
 
 def cohort(w, f, folder):
     w.cohort.to_parquet(folder)
-    # over the one that is there
+    # Over the one that is there
     w.cohort.to_parquet(folder)
 
 
