@@ -5,18 +5,17 @@ on a machine without the GPU it was fitted on, and a skops file needs no trusted
 """
 
 import inspect
+import os
 import warnings
 from abc import abstractmethod
-from typing import Any, TypeVar
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import nn
 
-from ._generators import generators_put_back
+from ._training import generators_put_back
 from ._version import __version__
-
-Module = TypeVar("Module", bound=nn.Module)
 
 _VERSION_KEY = "_sklearn_medfuse_version"
 _WEIGHTS_KEY = "_weights"
@@ -34,23 +33,26 @@ def module_to_bytes(module: nn.Module) -> bytes:
     return safetensors.torch.save(tensors)
 
 
-def for_inference(module: Module, device: torch.device) -> Module:
-    """Make a trained module ready to predict: evaluation mode, float64, no gradients.
-
-    In float32 the result for a row depends, in its last digits, on the rows beside it, because
-    matrix products are blocked by batch size; float64 keeps such noise below 1e-12.
-    """
-    return module.to(device=device, dtype=torch.float64).eval().requires_grad_(False)
-
-
 class VersionedStateMixin:
     """Stamp the state with our version and warn when another version reads it.
 
     A parameter that the writing version did not know yet has its default after loading. A subclass
     names in `_transient` the attributes that stay in the process.
+
+    The HTML diagram links to the estimator's page on the site that the environment variable
+    `SKLEARN_MEDFUSE_DOCS_URL` names, as an address ("https://docs.example.org") or as a folder on
+    disk ("file:///srv/medfuse/html"). Without it there is no link, as no address holds for all.
     """
 
     _transient: tuple[str, ...] = ()
+    _doc_link_module = "sklearn_medfuse"
+
+    @property
+    def _doc_link_template(self) -> str:
+        """Template of scikit-learn, read when the diagram is drawn; empty for no link."""
+        site = os.environ.get("SKLEARN_MEDFUSE_DOCS_URL", "").rstrip("/")
+        page = f"{self._doc_link_module}.{{estimator_name}}.html"
+        return f"{site}/generated/{page}" if site else ""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain values, numpy arrays and bytes."""

@@ -1,15 +1,20 @@
-"""What every training loop here shares: device, seeds, progress, batches, early stopping."""
+"""What every training loop shares: device, seeds, progress, memory, early stopping, batches."""
 
+import os
 import sys
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ._generators import generators_put_back
+Result = TypeVar("Result")
+Module = TypeVar("Module", bound=nn.Module)
 
 # Share of the steps in which the learning rate rises. Not 0.1: torch's OneCycleLR divides by zero
 # where it makes just one step.
@@ -59,6 +64,69 @@ def draw_seed(random_state: np.random.RandomState) -> int:
     return int(random_state.randint(np.iinfo(np.int32).max))
 
 
+class _Turn:
+    """One thread's turn at a time; it may take it again within."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        if hasattr(os, "register_at_fork"):
+            # the thread that held it does not go on in a forked process
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self.lock = threading.RLock()
+
+
+_TURN = _Turn()
+
+
+@contextmanager
+def generators_put_back(devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Put torch's global generators back after the block, which no other thread's block disturbs.
+
+    Parameters
+    ----------
+    devices : sequence of torch.device, default=()
+        Of GPUs whose generators are put back too.
+
+    Examples
+    --------
+    >>> before = torch.get_rng_state()
+    >>> with generators_put_back():
+    ...     drawn = torch.rand(3)
+    >>> torch.equal(torch.get_rng_state(), before)
+    True
+    """
+    with _TURN.lock, torch.random.fork_rng(devices=devices):
+        yield
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """State of the generators that layers on a device draw from.
+
+    Examples
+    --------
+    >>> cpu = torch.device("cpu")
+    >>> with generators_put_back():
+    ...     state = random_state(cpu)
+    ...     drawn = torch.rand(3)
+    ...     set_random_state(state, cpu)
+    ...     torch.equal(torch.rand(3), drawn)
+    True
+    """
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Set these generators back to a state, as far as it was taken on a device of this kind."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
 @contextmanager
 def torch_seed(seed: int, device: torch.device) -> Iterator[torch.Generator]:
     """Seed torch within the block and put the global generators back afterwards.
@@ -101,6 +169,15 @@ def progress_bar(total: int, description: str, unit: str, verbose: int) -> tqdm:
         dynamic_ncols=True,
         mininterval=0.5,
     )
+
+
+def for_inference(module: Module, device: torch.device) -> Module:
+    """Make a trained module ready to predict: evaluation mode, float64, no gradients.
+
+    In float32 the result for a row depends, in its last digits, on the rows beside it, because
+    matrix products are blocked by batch size; float64 keeps such noise below 1e-12.
+    """
+    return module.to(device=device, dtype=torch.float64).eval().requires_grad_(False)
 
 
 class BestWeights:
@@ -176,3 +253,192 @@ class TensorBatches:
         for rows in order.split(self.batch_size):
             X = {name: tensor[rows] for name, tensor in self.dataset.X.items()}
             yield X, self.dataset.y[rows]
+
+
+class FittingRows:
+    """Number of rows that go through a net together, halved when the device runs out of memory.
+
+    What was found to fit is kept for the next call.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the net runs.
+    warning : str
+        What is said once when fewer rows go together than were asked for; "{asked}", "{size}" and
+        "{device}" in it stand for both numbers and the device.
+    remedy : str
+        What to do where not even one row fits, the end of an error's message.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rows = FittingRows(torch.device("cpu"), "{size} of {asked} rows fit.", "use fewer labs")
+    >>> rows.run(10, lambda size: size)
+    10
+    >>> [(part.start, part.stop) for part in rows.slices(10, 4)]
+    [(0, 4), (4, 8), (8, 10)]
+    """
+
+    def __init__(self, device: torch.device, warning: str, remedy: str):
+        self.size: int | None = None
+        self._device = device
+        self._warning = warning
+        self._remedy = remedy
+        self._asked = 0
+        self._has_warned = False
+
+    @staticmethod
+    def slices(n_rows: int, size: int) -> list[slice]:
+        """Parts of so many rows at most."""
+        return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+
+    def run(self, n_rows: int, attempt: Callable[[int], Result]) -> Result:
+        """Do something with rows, again from the start with fewer together where they do not fit.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of rows.
+        attempt : callable
+            ``attempt(size)`` does it, `size` rows together at most. It may be left at any point,
+            and is called anew with torch's generators as they were.
+
+        Returns
+        -------
+        object
+            What `attempt` returns.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            Where a single row does not fit.
+        """
+        size = min(n_rows, self.size or n_rows)
+        before = random_state(self._device)
+        while True:
+            try:
+                result = attempt(size)
+            except torch.OutOfMemoryError:
+                pass
+            else:
+                self.warn()
+                return result
+            # not in the handler, whose error holds on to what the attempt computed
+            size = self.halve(size, n_rows)
+            set_random_state(before, self._device)
+
+    def batches(
+        self, n_rows: int, size: int, run: Callable[[slice], Result]
+    ) -> Iterator[tuple[slice, Result]]:
+        """Run rows in batches of `size` at most, fewer where they do not fit.
+
+        A batch that was done is not done again.
+
+        Yields
+        ------
+        rows : slice
+            The rows of a batch, in order.
+        result : object
+            What ``run(rows)`` returns.
+        """
+        start = 0
+        while start < n_rows:
+            rows = slice(start, min(start + min(size, self.size or size), n_rows))
+            try:
+                result = run(rows)
+            except torch.OutOfMemoryError:
+                pass
+            else:
+                yield rows, result
+                start = rows.stop
+                continue
+            self.halve(rows.stop - start, size)
+
+    def halve(self, size: int, asked: int) -> int:
+        """Take half of `size` rows from now on.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            If that is none.
+        """
+        if size < 2:
+            raise torch.OutOfMemoryError(
+                f"A single row does not fit into the memory of device={str(self._device)!r}; "
+                f"{self._remedy}."
+            )
+        self._asked = max(asked, self._asked)
+        self.size = size // 2
+        if self._device.type == "cuda":
+            # pieces that are free but too small for the next batch
+            torch.cuda.empty_cache()
+        return self.size
+
+    def warn(self) -> None:
+        """Say what fits, if that is less than was asked for and was not said before."""
+        if self.size is None or self._has_warned:
+            return
+        self._has_warned = True
+        message = self._warning.format(
+            asked=self._asked, size=self.size, device=repr(str(self._device))
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
+
+
+def rows_of_prediction(device: torch.device, outcome: str = "with the same result") -> FittingRows:
+    """Rows that are predicted together; `outcome` says what smaller batches change."""
+    return FittingRows(
+        device,
+        "Batches of {asked} rows do not fit into the memory of device={device}; batches of {size} "
+        f"are used instead, {outcome}. Give fewer rows at once, or use device='cpu'.",
+        "use device='cpu'",
+    )
+
+
+def rows_of_training(device: torch.device, parameters: str, remedy: str) -> FittingRows:
+    """Rows whose gradients are computed together in a step of training.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the net trains.
+    parameters : str
+        What to set to have steps that fit, with "{size}" for the number of rows.
+    remedy : str
+        What to do where not even one row fits.
+    """
+    return FittingRows(
+        device,
+        "Training steps of {asked} rows do not fit into the memory of device={device}; a step is "
+        "divided into parts of {size} rows or fewer, whose gradients are added up, which takes "
+        f"longer. Set {parameters}, or use device='cpu'.",
+        f"{remedy}, or use device='cpu'",
+    )
+
+
+def in_fitting_batches(
+    n_rows: int, size: int, run: Callable[[slice], Result], device: torch.device
+) -> Iterator[Result]:
+    """Run rows in batches, smaller ones once the device has run out of memory.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows.
+    size : int
+        Rows per batch at most.
+    run : callable
+        ``run(rows)`` gives the result of a slice of the rows.
+    device : torch.device
+        Where it runs, for the warning.
+
+    Yields
+    ------
+    object
+        Result of each batch, in order.
+    """
+    fitting = rows_of_prediction(device)
+    for _, result in fitting.batches(n_rows, size, run):
+        yield result
+    fitting.warn()

@@ -15,16 +15,12 @@ TABLES = {"numpy", "pandas", "scipy", "sklearn"}
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion"}
 SHARED = {
     "_cross_fitted",
-    "_device_memory",
-    "_generators",
     "_private_errors",
-    "_sealed_folder",
     "_training",
     "_state",
     "_checkpoint",
     "_callbacks",
     "_private_files",
-    "_doc_link",
 }
 
 # What each room may import from the other rooms of the package, beside `_version`, which is free
@@ -35,13 +31,9 @@ INSIDE = {
     | ESTIMATOR_ROOMS,
     "_version": set(),
     "_nn": set(),
-    "_state": {"_generators"},
-    "_device_memory": {"_generators"},
-    "_doc_link": set(),
-    "_training": {"_generators", "_nn", "_state"},
-    "_generators": set(),
+    "_state": {"_training"},
+    "_training": set(),
     "_private_files": set(),
-    "_sealed_folder": set(),
     "_private_errors": set(),
     "_checkpoint": {"_private_files"},
     "_cross_fitted": {"_private_errors", "_training"},
@@ -51,7 +43,7 @@ INSIDE = {
     "notes": {"_nn", "_note_sections"} | SHARED,
     "fusion": {"_nn"} | SHARED,
     "pipeline": ESTIMATOR_ROOMS,
-    "datasets": {"_note_sections", "_private_errors", "_private_files", "_sealed_folder"},
+    "datasets": {"_note_sections", "_private_errors", "_private_files"},
     "metrics": {"_private_errors"},
     "model_selection": {"_private_errors"},
     # it asks fitted estimators; those two rooms it reads for gradients, which no method gives
@@ -66,10 +58,8 @@ OUTSIDE = {
     "_nn": {"torch"},
     "_callbacks": {"sklearn"},
     "_cross_fitted": TABLES,
-    "_doc_link": set(),
     "_checkpoint": {"torch"},
     "_private_files": set(),
-    "_sealed_folder": set(),
     "_private_errors": set(),
     "_note_sections": set(),
     "metrics": TABLES,

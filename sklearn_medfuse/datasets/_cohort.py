@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils import Bunch, check_random_state
 
-from .._sealed_folder import read_sealed, seal
+from .._private_files import read_sealed, seal
 from .._version import __version__
 from ._flow import draw_flow
 

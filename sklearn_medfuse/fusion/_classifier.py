@@ -19,15 +19,15 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 from skorch.utils import noop
 
-from .._doc_link import DocLinkMixin
 from .._nn.fusion import FUSIONS, MI_ESTIMATORS, FusionWithCritic
 from .._nn.losses import LOSSES
 from .._private_errors import no_values_in_errors
-from .._state import NetStateMixin, for_inference
+from .._state import NetStateMixin
 from .._training import (
     WARM_UP,
     check_heads,
     draw_seed,
+    for_inference,
     resolve_device,
     resolve_device_to_load,
     torch_seed,
@@ -48,9 +48,7 @@ from ._rows import (
 from ._training import EpochBar, FusionNet, ValidationScore, to_dataset
 
 
-class MEDFuseClassifier(
-    DocLinkMixin, NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator
-):
+class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Predict diseases from several modalities, keeping apart what they share and what they do not.
 
     Each modality's vector becomes a few tokens. Self-attention yields what is specific to a

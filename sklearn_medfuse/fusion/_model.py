@@ -10,8 +10,8 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from .._device_memory import in_fitting_batches
 from .._nn.fusion import FusionParts, FusionWithCritic
+from .._training import in_fitting_batches
 from ._rows import TrainingRows
 
 Result = TypeVar("Result")

@@ -10,10 +10,9 @@ from skorch.dataset import Dataset, unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
-from .._device_memory import FittingRows, rows_of_training
 from .._nn.fusion import drop_modalities, information_loss
 from .._nn.losses import LOSSES
-from .._training import TensorBatches, progress_bar
+from .._training import FittingRows, TensorBatches, progress_bar, rows_of_training
 from ._model import ScaledInput
 from ._rows import TrainingRows
 

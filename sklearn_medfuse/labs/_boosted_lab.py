@@ -6,12 +6,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.utils._param_validation import HasMethods
 
 from .._cross_fitted import CrossFittedEncoder
-from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
 from ._lab_table import validate_dense_labs
 
 
-class BoostedLabEncoder(DocLinkMixin, VersionedStateMixin, CrossFittedEncoder):
+class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     """Embed lab results by the logits of one classifier per label, by default boosted trees.
 
     Trees see sharp limits of single labs, which the vector of `MaskedLabEncoder` smooths away.

@@ -6,8 +6,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from .._device_memory import rows_of_prediction
 from .._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder
+from .._training import rows_of_prediction
 from ._lab_cells import LabCells, LabScale
 
 Result = TypeVar("Result")

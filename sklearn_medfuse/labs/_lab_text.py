@@ -8,7 +8,6 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
 from ._lab_cells import FEWEST_ROWS
 from ._lab_table import Levels, validate_dense_labs
@@ -20,7 +19,7 @@ _FEWEST_FOR_LIMITS = 20
 _MARKS = {-1: " (low)", 0: "", 1: " (high)"}
 
 
-class LabTextSerializer(DocLinkMixin, VersionedStateMixin, TransformerMixin, BaseEstimator):
+class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     """Write each row's lab results as one text, by default the abnormal ones only.
 
     A row becomes "creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)". A result is abnormal

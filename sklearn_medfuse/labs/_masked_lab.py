@@ -16,13 +16,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
 from .._checkpoint import Checkpoint
-from .._doc_link import DocLinkMixin
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._private_errors import no_values_in_errors
-from .._state import NetStateMixin, for_inference, module_to_bytes
+from .._state import NetStateMixin, module_to_bytes
 from .._training import (
     check_heads,
     draw_seed,
+    for_inference,
     resolve_device,
     resolve_device_to_load,
     torch_seed,
@@ -68,7 +68,6 @@ _ARRAYS_IN_FOLDER = ("center_", "scale_", "_knots")
 
 
 class MaskedLabEncoder(
-    DocLinkMixin,
     NetStateMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,

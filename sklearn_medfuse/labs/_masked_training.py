@@ -12,11 +12,18 @@ import torch
 from scipy import sparse
 
 from .._checkpoint import Checkpoint, load_optimizer
-from .._device_memory import FittingRows, rows_of_prediction, rows_of_training
-from .._generators import random_state, set_random_state
 from .._nn.factor_model import FactorModel, LabPrior
 from .._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
-from .._training import WARM_UP, BestWeights, progress_bar
+from .._training import (
+    WARM_UP,
+    BestWeights,
+    FittingRows,
+    progress_bar,
+    random_state,
+    rows_of_prediction,
+    rows_of_training,
+    set_random_state,
+)
 from ._lab_cells import LabCells
 from ._pretrained import LabStart
 

@@ -14,8 +14,7 @@ from torch import nn
 
 from .._nn.factor_model import FactorModel
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
-from .._private_files import write_private
-from .._sealed_folder import read_sealed, seal
+from .._private_files import read_sealed, seal, write_private
 from .._version import __version__
 from ._lab_cells import LabScale
 

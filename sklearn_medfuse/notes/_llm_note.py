@@ -12,13 +12,12 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._doc_link import DocLinkMixin
-from .._generators import generators_put_back
 from .._nn.chunk_pooling import ChunkAttention, pool_chunks
 from .._private_errors import no_values_in_errors
 from .._state import VersionedStateMixin
 from .._training import (
     draw_seed,
+    generators_put_back,
     progress_bar,
     resolve_device,
     resolve_fitted_device,
@@ -74,7 +73,6 @@ _ATTENTION_RATE, _ATTENTION_DECAY = 1e-2, 1e-2
 
 class LLMNoteEncoder(
     NoteColumnsMixin,
-    DocLinkMixin,
     VersionedStateMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,

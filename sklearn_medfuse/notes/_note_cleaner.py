@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from .._doc_link import DocLinkMixin
 from .._note_sections import Section, section_name, split_sections
 from .._state import VersionedStateMixin
 from ._texts import NoteColumnsMixin, clean_columns, join_row
@@ -23,9 +22,7 @@ _EMPTY_CELLS = re.compile(r"(?:\|[ \t]*){2,}")
 _TABLE_CHARACTERS = frozenset(" \t|+-_=.:~#*")
 
 
-class NoteCleaner(
-    NoteColumnsMixin, DocLinkMixin, VersionedStateMixin, TransformerMixin, BaseEstimator
-):
+class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseEstimator):
     """Remove clutter and unwanted sections from clinical notes.
 
     Removed are, in this order: the user's patterns, de-identification marks, rules and empty

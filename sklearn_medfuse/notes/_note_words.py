@@ -14,7 +14,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._cross_fitted import CrossFittedEncoder
-from .._doc_link import DocLinkMixin
 from .._state import VersionedStateMixin
 from ._texts import NoteColumnsMixin, join_columns
 
@@ -29,7 +28,6 @@ _TERM_CONSTRAINTS: dict = {
 
 class NoteWordEncoder(
     NoteColumnsMixin,
-    DocLinkMixin,
     VersionedStateMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -187,9 +185,7 @@ class NoteWordEncoder(
         return len(self.components_)
 
 
-class NaiveBayesNoteEncoder(
-    NoteColumnsMixin, DocLinkMixin, VersionedStateMixin, CrossFittedEncoder
-):
+class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEncoder):
     r"""Embed notes by the logits of one regression per label on their words.
 
     The words and pairs of words in a note tell much about some labels, more than a vector learned

@@ -21,7 +21,7 @@ from sklearn_medfuse import (
     make_medfuse_pipeline,
 )
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse._sealed_folder import seal
+from sklearn_medfuse._private_files import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
 from sklearn_medfuse.notes._language_model.cache import process_cache
 from sklearn_medfuse.persistence import PrivateMemory, load_model, save_model

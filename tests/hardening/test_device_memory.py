@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse._device_memory import FittingRows, in_fitting_batches
 from sklearn_medfuse._nn.fusion import FusionWithCritic
 from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
+from sklearn_medfuse._training import FittingRows, in_fitting_batches
 from sklearn_medfuse.fusion._training import FusionNet
 from sklearn_medfuse.notes._language_model import backbone, embedding
 from sklearn_medfuse.notes._language_model.backbone import Backbone

@@ -18,8 +18,8 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse._sealed_folder import _digest as digest_of
-from sklearn_medfuse._sealed_folder import seal
+from sklearn_medfuse._private_files import _digest as digest_of
+from sklearn_medfuse._private_files import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
 from sklearn_medfuse.notes._language_model.backbone import load_backbone
 from sklearn_medfuse.notes._language_model.cache import FolderCache

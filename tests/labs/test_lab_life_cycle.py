@@ -21,7 +21,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.fixes import parse_version
 
 from sklearn_medfuse import MaskedLabEncoder
-from sklearn_medfuse._sealed_folder import seal
+from sklearn_medfuse._private_files import seal
 from sklearn_medfuse.labs._masked_training import MaskedTrainer
 
 SMALL = {

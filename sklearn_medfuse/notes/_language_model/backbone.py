@@ -28,9 +28,8 @@ from transformers import (
     modeling_gguf_pytorch_utils as gguf_reader,
 )
 
-from ..._generators import generators_put_back
 from ..._nn.chunk_pooling import pool_tokens
-from ..._training import torch_seed, with_gradients
+from ..._training import generators_put_back, torch_seed, with_gradients
 from .cpu_layers import can_pack, prepare_packed, run_packed
 from .source import (
     GGUF,

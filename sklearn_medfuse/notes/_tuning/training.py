@@ -18,8 +18,7 @@ from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 from torch import Tensor, distributed, nn
 
 from ..._checkpoint import Checkpoint, load_optimizer
-from ..._device_memory import rows_of_training
-from ..._training import progress_bar, torch_seed, with_gradients
+from ..._training import progress_bar, rows_of_training, torch_seed, with_gradients
 from .._language_model.backbone import ModelParts, fingerprint, write_weights
 from .._language_model.source import TunedWeights
 from .task import TuningBatch, TuningData, TuningSettings, TuningTask
