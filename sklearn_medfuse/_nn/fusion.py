@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionBlock, Dropout
-from .club import GaussianCritic, LeaveOneOut, SampledCLUB, VariationalCLUB
+from .losses import GaussianCritic, LeaveOneOut, SampledCLUB, VariationalCLUB
 
 
 class FusionParts(NamedTuple):

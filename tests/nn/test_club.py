@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from sklearn_medfuse._nn.club import LeaveOneOut, SampledCLUB, VariationalCLUB
+from sklearn_medfuse._nn.losses import LeaveOneOut, SampledCLUB, VariationalCLUB
 
 
 @pytest.fixture(autouse=True)
