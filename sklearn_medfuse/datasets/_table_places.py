@@ -3,11 +3,15 @@
 Tables are found by name in any case and stay where they are. A database server is in `_postgres`.
 """
 
+import gzip
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 
@@ -127,7 +131,7 @@ class Folders(LocalPlace):
     def relation(self, table: str) -> str | None:
         """SQL that reads the first file of that name."""
         file = self._file(table)
-        return None if file is None else _read_files(file)
+        return None if file is None else _read_files(table, file)
 
     def _file(self, table: str) -> Path | None:
         for folder in self._folders:
@@ -178,7 +182,7 @@ class GivenTables(LocalPlace):
             name = f"frame {key}"
             self._connection.register(name, to_arrow(self._frames[key], f"Table '{key}'"))
             return quoted(name)
-        return _read_files(*self._files[key]) if key in self._files else None
+        return _read_files(table, *self._files[key]) if key in self._files else None
 
     def signature(self, table: str | None) -> list:
         """Content of a data frame; path, size and time of change of files."""
@@ -271,11 +275,30 @@ def to_arrow(frame: pd.DataFrame, where: str) -> pa.Table:
     raise ValueError(f"{where} has a column that is neither numbers, nor times, nor texts.")
 
 
-def _read_files(*files: Path) -> str:
+def _read_files(table: str, *files: Path) -> str:
     """SQL that reads a file, or several of parquet; patterns in names are taken literally."""
     paths = [literal("".join(f"[{c}]" if c in "*?[" else c for c in str(file))) for file in files]
     if all(file.name.lower().endswith(".parquet") for file in files):
         return f"read_parquet([{', '.join(paths)}], union_by_name = true)"
     (file,), (path,) = files, paths
     compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix.lower(), "none")
+    if compression == "gzip" and _ENDS_EARLY_UNSEEN:
+        written = file.stat()
+        if not _is_whole_gzip(file, written.st_size, written.st_mtime_ns):
+            raise ValueError(f"Table '{table}' {LocalPlace.failure}.")
     return f"read_csv({path}, {_CSV_OPTIONS}, compression = '{compression}')"
+
+
+# DuckDB before 2.0 can read a truncated csv.gz as if it were whole.
+_ENDS_EARLY_UNSEEN = duckdb.__version__.startswith("1.")
+
+
+@lru_cache
+def _is_whole_gzip(file: Path, size: int, changed: int) -> bool:
+    try:
+        with gzip.open(file) as stream:
+            while stream.read(1 << 20):
+                pass
+    except (EOFError, OSError, zlib.error):
+        return False
+    return True

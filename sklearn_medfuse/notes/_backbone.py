@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
+from packaging.version import Version
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -38,6 +39,7 @@ from ._special_tokens import no_panic, special_tokens
 
 # see Backbone.padded_width
 _WIDTH_STEP = 8
+_OLD_TORCH = Version(torch.__version__) < Version("2.13")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -113,6 +115,9 @@ class Backbone:
         self.packed = not compile and can_pack(model)
         if self.packed:
             prepare_packed(model)
+        elif parameter.dtype == torch.bfloat16 and self.device.type == "cpu" and _OLD_TORCH:
+            # There a vector depends on whether the chunks beside it are padded.
+            model.set_attn_implementation("eager")
         # tokens per batch that fit into the device's memory, as far as one has not
         self.fitting_tokens: int | None = None
         self._compile = compile

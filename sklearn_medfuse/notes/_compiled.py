@@ -5,6 +5,7 @@ model, GPU and versions, so that it is measured: once enough work is left to rep
 batch runs both ways, and the faster way stays.
 """
 
+import inspect
 import threading
 import time
 import warnings
@@ -185,9 +186,11 @@ def compiled_forward(
     """Forward pass of a model for batches of any shape, compiled once for all of them."""
 
     def compile() -> Callable[..., Any]:
-        # lengths and numbers of rows are symbols, or each would be compiled; other models' graphs
-        # do not count against this one's
-        options: dict[str, Any] = {"dynamic": True, "isolate_recompiles": True}
+        # Lengths and numbers of rows are symbols, or each would be compiled. Other models' graphs
+        # do not count against this one's, where torch is new enough to tell them apart.
+        options: dict[str, Any] = {"dynamic": True}
+        if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+            options["isolate_recompiles"] = True
         return torch.compile(model, **options)
 
     def clock() -> float:
