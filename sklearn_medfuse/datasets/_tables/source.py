@@ -4,11 +4,14 @@ A query reads the columns it needs, once, within a limit of memory. Tables are f
 case and stay where they are. Errors name tables, columns and counts, and never a cell.
 """
 
+import functools
+import gzip
 import os
 import re
 import shutil
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from os import PathLike
@@ -43,6 +46,8 @@ Columns = Mapping[str, tuple[str, Kind]]
 _COMPARED = ("id", "key", "text", *TIMES)
 # Two letters at least: C:/ is a disk.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# DuckDB before 2.0 can read a truncated csv.gz as if it were whole.
+_ENDS_EARLY_UNSEEN = duckdb.__version__.startswith("1.")
 _CSV_OPTIONS = (
     "header = true, delim = ',', quote = '\"', escape = '\"', all_varchar = true, "
     "strict_mode = true, comment = '', skip = 0, nullstr = '', sample_size = 1, "
@@ -463,7 +468,7 @@ class Folders(LocalPlace):
             present = {file.name.lower(): file for file in sorted(folder.iterdir())}
             for suffix in SUFFIXES:
                 if (file := present.get(f"{table.lower()}{suffix}")) is not None:
-                    return _read_files(file)
+                    return _read_files(table, file)
         return None
 
     def missing(self, table: str) -> str:
@@ -491,7 +496,7 @@ class GivenTables(LocalPlace):
             name = f"frame {key}"
             self._connection.register(name, to_arrow(self._frames[key], f"Table '{key}'"))
             return quoted(name)
-        return _read_files(*self._files[key]) if key in self._files else None
+        return _read_files(table, *self._files[key]) if key in self._files else None
 
     def missing(self, table: str) -> str:
         return f"No table '{table}' among those given."
@@ -535,11 +540,26 @@ def _checked_file(file: Path) -> Path:
     return file
 
 
-def _read_files(*files: Path) -> str:
+def _read_files(table: str, *files: Path) -> str:
     """SQL that reads a file, or several of parquet; patterns in names are taken literally."""
     paths = [literal("".join(f"[{c}]" if c in "*?[" else c for c in str(file))) for file in files]
     if all(file.name.lower().endswith(".parquet") for file in files):
         return f"read_parquet([{', '.join(paths)}], union_by_name = true)"
     (file,), (path,) = files, paths
     compression = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix.lower(), "none")
+    if compression == "gzip" and _ENDS_EARLY_UNSEEN:
+        written = file.stat()
+        if not _is_whole_gzip(file, written.st_size, written.st_mtime_ns):
+            raise ValueError(f"Table '{table}' {LocalPlace.failure}.")
     return f"read_csv({path}, {_CSV_OPTIONS}, compression = '{compression}')"
+
+
+@functools.lru_cache
+def _is_whole_gzip(file: Path, size: int, changed: int) -> bool:
+    try:
+        with gzip.open(file) as stream:
+            while stream.read(1 << 20):
+                pass
+    except (EOFError, OSError, zlib.error):
+        return False
+    return True

@@ -3,6 +3,7 @@
 import copy
 import functools
 import hashlib
+import inspect
 import json
 import tempfile
 import threading
@@ -17,6 +18,7 @@ import numpy as np
 import safetensors.torch
 import torch
 import transformers
+from packaging.version import Version
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -51,6 +53,7 @@ from .windows import budget_batches, no_panic, packed_batches, special_tokens
 
 # See Backbone.padded_width
 _WIDTH_STEP = 8
+_OLD_TORCH = Version(torch.__version__) < Version("2.13")
 # Batches before the clock counts, in which kernels are chosen and memory is taken, and those timed
 _WARM_UP, _TIMED = 2, 3
 # What a trial may cost at most, and the least share of the time that would be worth it
@@ -117,6 +120,9 @@ class Backbone:
         self.packed = not compile and can_pack(self.model)
         if self.packed:
             prepare_packed(self.model)
+        elif self.dtype == torch.bfloat16 and self.device.type == "cpu" and _OLD_TORCH:
+            # There a vector depends on whether the chunks beside it are padded
+            self.model.set_attn_implementation("eager")
         # Tokens per batch that fit into the device's memory, once some did not
         self.fitting_tokens: int | None = None
         self._compile = compile
@@ -641,9 +647,11 @@ def compiled_forward(
     """Forward pass of a model for batches of any shape, compiled once for all of them."""
 
     def compile() -> Callable[..., Any]:
-        # Lengths and numbers of rows are symbols, or each would be compiled; other models' graphs
-        # do not count against this one's
-        options: dict[str, Any] = {"dynamic": True, "isolate_recompiles": True}
+        # Lengths and numbers of rows are symbols, or each would be compiled. Other models' graphs
+        # do not count against this one's, where torch is new enough to tell them apart
+        options: dict[str, Any] = {"dynamic": True}
+        if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+            options["isolate_recompiles"] = True
         return torch.compile(model, **options)
 
     def clock() -> float:
