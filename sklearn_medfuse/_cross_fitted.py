@@ -35,6 +35,9 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     `_fit_classifier`. Rows are an array or a CSR matrix.
     """
 
+    # Asked for by default under metadata routing, as by scikit-learn's group splitters.
+    __metadata_request__fit = {"groups": True}
+
     cv: Any
     absent: str
     random_state: Any
@@ -82,8 +85,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         sample_weight : array-like of shape (n_rows,) or None, default=None
             Weight of each row; rows of weight zero are not learned from.
         groups : array-like of shape (n_rows,) or None, default=None
-            Patient of each row, for `cv`. In a Pipeline it comes by metadata routing,
-            ``set_fit_request(groups=True)``, and so do weights.
+            Patient of each row, which the folds keep together. `MEDFusePipeline` passes it on.
 
         Returns
         -------

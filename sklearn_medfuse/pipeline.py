@@ -1,12 +1,146 @@
-"""make_medfuse_pipeline: the whole method as a plain scikit-learn Pipeline."""
+"""make_medfuse_pipeline: the whole method as a Pipeline that keeps patients together."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sklearn
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from .fusion import MEDFuseClassifier
 from .labs import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
+from .model_selection._groups import known_groups
 from .notes import LLMNoteEncoder, NaiveBayesNoteEncoder, NoteWordEncoder
+
+
+class MEDFusePipeline(Pipeline):
+    """A Pipeline whose ``fit`` takes `groups` and keeps their rows together in every split inside.
+
+    In all else it is scikit-learn's Pipeline, with its parameters. Cross-fitted views, decision
+    folds, early stopping and fine-tuning split rows inside ``fit``; stays of one patient must not
+    lie on both sides.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator)
+        As in Pipeline.
+    transform_input : list of str or None, default=None
+        As in Pipeline.
+    memory : str, joblib.Memory or None, default=None
+        As in Pipeline.
+    verbose : bool, default=False
+        As in Pipeline.
+
+    See Also
+    --------
+    make_medfuse_pipeline : Builds one.
+
+    Notes
+    -----
+    ``fit(X, y, groups=patients)`` switches scikit-learn's metadata routing on for the call; the
+    steps ask for `groups` by default. A step of your own that takes `groups` says by
+    ``set_fit_request`` whether it wants them.
+
+    Where routing is off, ``GridSearchCV(pipe, cv=cv).fit(X, y, groups=patients)``,
+    ``cross_val_predict`` and their like hand the groups to `cv` alone. A splitter of
+    `sklearn_medfuse.model_selection` remembers them, a pipeline that is cloned after the split
+    takes them along, and its ``fit`` finds the groups of its rows by their content. With other
+    splitters switch routing on: ``sklearn.set_config(enable_metadata_routing=True)``.
+
+    Examples
+    --------
+    >>> from sklearn_medfuse import make_medfuse_pipeline
+    >>> type(make_medfuse_pipeline(["sodium"], "note")).__name__
+    'MEDFusePipeline'
+    """
+
+    def fit(self, X, y=None, **params):
+        """Fit the steps one after the other.
+
+        Parameters
+        ----------
+        X : DataFrame
+            One row per stay.
+        y : array-like of shape (n_rows,) or (n_rows, n_labels), default=None
+            Classes or labels.
+        **params : dict
+            `groups`, array-like of shape (n_rows,), the patient of each row; and what Pipeline
+            takes.
+
+        Returns
+        -------
+        MEDFusePipeline
+            The fitted pipeline.
+        """
+        with self._routed(X, params) as params:
+            return super().fit(X, y, **params)
+
+    def fit_transform(self, X, y=None, **params):
+        """Fit the steps and transform with the last one.
+
+        Parameters
+        ----------
+        X : DataFrame
+            One row per stay.
+        y : array-like of shape (n_rows,) or (n_rows, n_labels), default=None
+            Classes or labels.
+        **params : dict
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_transformed_features)
+            What the last step makes of X.
+        """
+        with self._routed(X, params) as params:
+            return super().fit_transform(X, y, **params)
+
+    def fit_predict(self, X, y=None, **params):
+        """Fit the steps and predict the same rows with the last one.
+
+        Parameters
+        ----------
+        X : DataFrame
+            One row per stay.
+        y : array-like of shape (n_rows,) or (n_rows, n_labels), default=None
+            Classes or labels.
+        **params : dict
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_labels)
+            Predictions.
+        """
+        with self._routed(X, params) as params:
+            return super().fit_predict(X, y, **params)
+
+    def __sklearn_clone__(self):
+        """Clone the pipeline; the copy takes along which rows a splitter has kept together."""
+        copy = super().__sklearn_clone__()
+        if (known := known_groups()) is not None:
+            copy._known_groups = known
+        return copy
+
+    @contextmanager
+    def _routed(self, X, params: dict) -> Iterator[dict]:
+        """Yield the parameters of fit, with routing switched on where they name groups."""
+        known = self.__dict__.pop("_known_groups", None)
+        routing = sklearn.get_config()["enable_metadata_routing"]
+        if not routing and "groups" not in params and known is not None:
+            params = params | {"groups": known.of(X)}
+        if params.get("groups") is None:
+            params = {name: value for name, value in params.items() if name != "groups"}
+        elif any("__" in name for name in params) and not routing:
+            named = ", ".join(sorted(name for name in params if "__" in name))
+            raise ValueError(
+                f"fit got groups beside {named}. With groups, parameters of single steps come by "
+                "metadata routing: call the step's set_fit_request and pass the parameter by its "
+                "own name."
+            )
+        with sklearn.config_context(enable_metadata_routing=routing or "groups" in params):
+            yield params
 
 
 def make_medfuse_pipeline(
@@ -62,7 +196,7 @@ def make_medfuse_pipeline(
 
     Returns
     -------
-    Pipeline
+    MEDFusePipeline
         Steps `encode`, a ColumnTransformer with `labs`, `notes` and, if asked for, `words`,
         `boosted` and `naive_bayes`, and `medfuse`. With `lab_text`, `notes` is a Pipeline of
         `texts`, a ColumnTransformer that puts the column made by its part `lab_text` beside the
@@ -111,7 +245,7 @@ def make_medfuse_pipeline(
     encode = ColumnTransformer(views)
     # the classifier tells the modalities apart by the prefixes of a DataFrame's columns
     encode.set_output(transform="pandas")
-    return Pipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
+    return MEDFusePipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
 
 
 def _with_lab_text(note_encoder, note_column, lab_text, lab_columns):

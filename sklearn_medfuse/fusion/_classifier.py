@@ -225,6 +225,9 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     (80, 2)
     """
 
+    # Asked for by default under metadata routing, as by scikit-learn's group splitters
+    __metadata_request__fit = {"groups": True}
+
     _parameter_constraints: dict = {
         "mi_weight": [Interval(Real, 0, None, closed="left")],
         "fusion": [str],

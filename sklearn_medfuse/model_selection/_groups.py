@@ -1,7 +1,8 @@
-"""Read the groups of rows; errors never show a value of the data."""
+"""Read the groups of rows and remember them; errors never show a value of the data."""
 
+import threading
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,3 +33,48 @@ def encode_groups(groups, name="groups"):
             f"`{name}` has {n_missing} missing values; pass a group for these rows, or drop them."
         )
     return codes, len(uniques)
+
+
+# A search without metadata routing hands groups to its splitter alone, and clones its estimator
+# after the split. So a splitter remembers, for its thread, which rows belong together, and a
+# pipeline that is cloned takes that along (`MEDFusePipeline`).
+_LAST_SPLIT = threading.local()
+
+
+class KnownGroups(NamedTuple):
+    """Which rows of a table belong together, found again by what is in the rows."""
+
+    rows: np.ndarray  # (n_rows,): sorted hashes
+    groups: np.ndarray  # (n_rows,): numbers of groups, in the order of `rows`
+
+    def of(self, X) -> np.ndarray | None:
+        """Give the groups of rows, None where one is not among those that were split."""
+        hashes = _hash_rows(X)
+        if hashes is None:
+            return None
+        place = np.searchsorted(self.rows, hashes).clip(max=len(self.rows) - 1)
+        return self.groups[place] if np.array_equal(self.rows[place], hashes) else None
+
+
+def remember_groups(X, groups) -> None:
+    """Remember for this thread which rows belong together, or that nothing is known."""
+    hashes = None if groups is None else _hash_rows(X)
+    known = None
+    if hashes is not None and len(hashes) == len(groups):
+        order = np.argsort(hashes, kind="stable")
+        known = KnownGroups(hashes[order], np.asarray(groups)[order])
+    _LAST_SPLIT.known = known
+
+
+def known_groups() -> KnownGroups | None:
+    """Groups of the rows that this thread has split last, None where they are not known."""
+    return getattr(_LAST_SPLIT, "known", None)
+
+
+def _hash_rows(X) -> np.ndarray | None:
+    if not isinstance(X, pd.DataFrame):
+        try:
+            X = X.to_pandas() if hasattr(X, "to_pandas") else pd.DataFrame(np.asarray(X))
+        except (TypeError, ValueError):
+            return None
+    return pd.util.hash_pandas_object(X, index=False).to_numpy()

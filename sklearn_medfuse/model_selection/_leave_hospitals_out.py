@@ -9,7 +9,7 @@ from sklearn.model_selection._split import BaseCrossValidator, GroupsConsumerMix
 from sklearn.utils import check_random_state, indexable
 
 from .._private_errors import no_values_in_errors
-from ._groups import PerRow, RandomState, Splits, encode_groups
+from ._groups import PerRow, RandomState, Splits, encode_groups, remember_groups
 
 
 class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
@@ -135,6 +135,7 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
             X, groups, patients = indexable(X, groups, patients)
         hospital_of_row, n_groups = encode_groups(groups)
         patient_of_row = None if patients is None else encode_groups(patients, "patients")[0]
+        remember_groups(X, patient_of_row)
         n_splits = self._count_splits(n_groups)
         split_of_row = self._assign(hospital_of_row, n_groups, n_splits)[hospital_of_row]
         for number in range(n_splits):

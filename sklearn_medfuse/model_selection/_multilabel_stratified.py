@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
 from .._private_errors import no_values_in_errors
-from ._groups import PerRow, RandomState, Splits, encode_groups
+from ._groups import PerRow, RandomState, Splits, encode_groups, remember_groups
 
 # Local improvement is bounded by work, not by rounds: about a second on one core. A large cohort
 # of small groups reaches the bound early, but there the greedy step alone is already even.
@@ -134,6 +134,7 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _MultilabelStratified)
 
     def _iter_test_masks(self, X=None, y=None, groups=None):
         group_of_row, n_groups = encode_groups(groups)
+        remember_groups(X, group_of_row)
         if n_groups < self.n_splits:
             raise ValueError(
                 f"n_splits={self.n_splits} is more than the {n_groups} distinct values of "
@@ -195,6 +196,7 @@ class MultilabelStratifiedKFold(_MultilabelStratified):
                 # Past scikit-learn's two `split` and ours.
                 stacklevel=5,
             )
+        remember_groups(X, None)
         indicator = _as_indicator(y)
         yield from self._iter_fold_masks(indicator, np.arange(len(indicator)), "rows")
 

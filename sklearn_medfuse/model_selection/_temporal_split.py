@@ -11,7 +11,7 @@ from sklearn.utils import indexable
 from sklearn.utils.validation import _num_samples
 
 from .._private_errors import no_values_in_errors
-from ._groups import PerRow, Splits, encode_groups
+from ._groups import PerRow, Splits, encode_groups, remember_groups
 
 
 class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
@@ -136,6 +136,7 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
             raise ValueError("`times` must have one value for each row of `X`.")
         gap = self._read_gap(are_dates)
         codes = None if groups is None else encode_groups(groups)[0]
+        remember_groups(X, codes)
         starts = self._find_starts(numeric)
         for number, start in enumerate(starts):
             train = (numeric < start) & (numeric <= start - gap)
