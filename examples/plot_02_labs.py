@@ -11,8 +11,8 @@ learned.
 # %%
 # What is missing
 # ---------------
-# Labs are sorted by how often they are measured, stays by how many labs they have. Blocks are panels
-# that are ordered together, such as the blood gas.
+# Labs are sorted by how often they are measured, stays by how many labs they have. Blocks are
+# panels that are ordered together, such as the blood gas.
 import warnings
 
 import matplotlib.pyplot as plt
@@ -43,8 +43,8 @@ encoder = MaskedLabEncoder(random_state=0).fit(train)
 encoder
 
 # %%
-# The score hides a fifth of the measured cells of the test stays. The mean of each lab would have an
-# R² of 0, so a small number is no failure: seventeen worst values of a day say little about each
+# The score hides a fifth of the measured cells of the test stays. The mean of each lab would have
+# an R² of 0, so a small number is no failure: seventeen worst values of a day say little about each
 # other.
 print(f"R² on hidden cells of {len(test)} stays: {encoder.score(test):.3f}")
 

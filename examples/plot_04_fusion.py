@@ -4,8 +4,8 @@ Fusion: what labs and notes share, and what each has of its own
 
 :class:`~sklearn_medfuse.MEDFuseClassifier` has a vector for what is specific to each modality and
 one for what they share, and keeps the two apart. Whether it succeeds can only be seen where the
-truth is known, so these stays are simulated from six hidden factors: two show in labs and notes, two
-only in labs, two only in notes.
+truth is known, so these stays are simulated from six hidden factors: two show in labs and notes,
+two only in labs, two only in notes.
 """
 
 # %%
@@ -47,9 +47,10 @@ X_train, X_test = encode(train), encode(test)
 # %%
 # The weight of the mutual information
 # ------------------------------------
-# `mi_weight` is the paper's λ: the weight of keeping shared and specific parts apart. Search it like
-# any parameter, with a second scorer for the nats that the parts still have in common. The score
-# changes by less than its spread over the folds, while the estimated information falls to a quarter.
+# `mi_weight` is the paper's λ: the weight of keeping shared and specific parts apart. Search it
+# like any parameter, with a second scorer for the nats that the parts still have in common. The
+# score changes by less than its spread over the folds, while the estimated information falls to a
+# quarter.
 
 
 def information(estimator, X, y):
@@ -126,8 +127,8 @@ tables = {"mi_weight=0.01": told(light), "mi_weight=1": told(fuse)}
 pd.concat(tables, axis=1).rename_axis("factors").round(2)
 
 # %%
-# The labs' part does not predict the notes' own factors, nor the reverse: it has not seen them. Both
-# predict the shared factors, which show in both modalities. The shared part predicts all three
+# The labs' part does not predict the notes' own factors, nor the reverse: it has not seen them.
+# Both predict the shared factors, which show in both modalities. The shared part predicts all three
 # kinds, and the weight hardly changes that, whatever the estimate above says. Here the structure of
 # the net keeps the specific parts apart, more than the term in the loss does.
 
@@ -164,8 +165,8 @@ for name, mean in zip(importance.modalities, importance.importances_mean, strict
 # No note, no labs
 # ----------------
 # A stay that lacks a modality is predicted from the other one: its block is NaN, learned tokens
-# replace it, and nothing is imputed. If few training stays lack a modality but many stays to predict
-# will, `modality_dropout` prepares the model for them.
+# replace it, and nothing is imputed. If few training stays lack a modality but many stays to
+# predict will, `modality_dropout` prepares the model for them.
 ready = MEDFuseClassifier(mi_weight=1.0, modality_dropout=0.3, random_state=0)
 ready.fit(X_train, train.y)
 

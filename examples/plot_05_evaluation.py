@@ -111,8 +111,8 @@ LabelCurvesDisplay.from_predictions(cohort.y, scores, kind="precision_recall")
 # Does 20 % mean 20 %?
 # --------------------
 # Of the stays to which a model gives about 20 %, a fifth should have the disease. The log loss
-# measures ranking and calibration in one number; scikit-learn's own treats several labels as several
-# classes, so use this one.
+# measures ranking and calibration in one number; scikit-learn's own treats several labels as
+# several classes, so use this one.
 CalibrationDisplay.from_predictions(cohort.y, scores, n_bins=5)
 
 # %%
@@ -130,8 +130,8 @@ calibration[["slope", "slope_low", "slope_high", "intercept", "ece"]].round(3)
 # %%
 # Is it of use?
 # -------------
-# Acting at a probability of 20 % or more accepts four false alarms for one hit. At that rate, is the
-# model better than acting on everybody, and than acting on nobody?
+# Acting at a probability of 20 % or more accepts four false alarms for one hit. At that rate, is
+# the model better than acting on everybody, and than acting on nobody?
 DecisionCurveDisplay.from_predictions(cohort.y, scores, groups=cohort.groups, random_state=0)
 
 # %%
