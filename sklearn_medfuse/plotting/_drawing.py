@@ -178,7 +178,7 @@ class PanelsDisplay:
         n_columns = min(len(titles), _PANELS_PER_ROW)
         n_rows = math.ceil(len(titles) / n_columns)
         # One or two panels are the whole figure.
-        width, height = (2.4, 2.2) if len(titles) > 2 else (3.2, 2.8)
+        width, height = (2.4, 2.4) if len(titles) > 2 else (3.2, 3.3)
         height += size_of(titles, "small")[1] + _number_height(self._n_numbers(), own=True)
         figsize = (0.4 + width * n_columns, 0.5 + height * n_rows)
         figure, grid = import_pyplot().subplots(

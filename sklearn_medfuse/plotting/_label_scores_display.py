@@ -139,8 +139,10 @@ class _LabelDots(PredictionSources):
     def _note(self, ax: Axes, text: str, x: float, *, coords: Any, side: str) -> None:
         """Write a remark below the last row, where no interval runs."""
         bottom, top = ax.get_ylim()
-        rows_per_inch = (bottom - top) / (ax.get_window_extent().height / ax.figure.dpi)
-        ax.set_ylim(bottom + 0.15 * rows_per_inch, top)
+        figure: Any = ax.figure
+        # Of a figure of our own an inch is left to title, legend and ticks.
+        inches = min(ax.get_window_extent().height / figure.dpi, figure.get_figheight() - 1.0)
+        ax.set_ylim(bottom + 0.18 * (bottom - top) / max(inches, 0.3), top)
         ax.annotate(
             text,
             (x, 0),

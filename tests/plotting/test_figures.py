@@ -105,7 +105,10 @@ def test_long_names_fit_and_leave_the_axes_their_room(name, n_labels):
     figure = one_of_each(n_labels)[name].plot().figure_
     figure.canvas.draw()
     whole = figure.bbox
+    titles = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
     for ax in figure.axes:
+        ticks = [text.get_window_extent() for text in ax.get_xticklabels() if ax.axison]
+        assert not any(title.overlaps(tick) for title in titles for tick in ticks)
         for box in written(ax):
             assert box.x0 >= -1
             assert box.y0 >= -1

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -220,6 +221,19 @@ def test_differences_are_those_of_paired_difference(y_true, y_scores):
     assert high > display.high.max(axis=None)
     assert display.ax_.get_xlabel().startswith("AUPRC of notes minus that of")
     assert [text.get_text() for text in display.ax_.get_yticklabels()][-1] == "macro mean"
+
+
+def test_the_remark_lies_below_the_marks_and_equal_models_have_readable_ticks(y_true, y_scores):
+    y_scores = {"labs": y_scores["labs"], "a model with a name": y_scores["labs"]}
+    display = ModelDifferenceDisplay.from_predictions(y_true, y_scores, n_bootstraps=0)
+    display.figure_.canvas.draw()
+    ax = display.ax_
+    lowest = ax.transData.transform((0, ax.get_yticks()[-1]))[1]
+    assert ax.texts[0].get_window_extent().y1 < lowest
+    low, high = ax.get_xlim()
+    ticks = [tick.label1 for tick in ax.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    boxes = [text.get_window_extent() for text in ticks]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_the_last_model_is_the_reference(y_true, y_scores):
