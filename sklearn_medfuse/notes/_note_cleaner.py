@@ -299,9 +299,10 @@ def _replace(text: str, rules: _Rules, counts: Counter) -> str:
     for pattern, replacement in rules.patterns:
         text, n = pattern.subn(replacement, text)
         counts["pattern_matches"] += n
-    if rules.placeholder is not None:
+    placeholder = rules.placeholder
+    if placeholder is not None:
         # A function, as a backslash in a replacement text would be read as an escape
-        text, n = _MARKS.subn(lambda _: rules.placeholder, text)
+        text, n = _MARKS.subn(lambda _: placeholder, text)
         counts["marks"] += n
     return text
 
