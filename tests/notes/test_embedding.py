@@ -24,6 +24,7 @@ def anew(encoder, notes):
     return encoder.transform(notes)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_bits_in_the_same_order(note_encoder, many_notes, own_workers):
     """Fine-tuned weights are taken along."""
     y = np.arange(len(many_notes)) % 2

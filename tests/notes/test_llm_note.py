@@ -298,7 +298,7 @@ def telling_section():
     return notes, y
 
 
-def test_attention_learns_which_section_counts(note_encoder, telling_section, round_trip):
+def test_attention_learns_which_section_counts(note_encoder, telling_section):
     notes, y = telling_section
 
     def accuracy(encoder):
@@ -310,7 +310,8 @@ def test_attention_learns_which_section_counts(note_encoder, telling_section, ro
     assert accuracy(note_encoder()) < 1
     embedding = encoder.fit_transform(notes, y)
     np.testing.assert_array_equal(encoder.fit(notes, y).transform(notes), embedding)
-    np.testing.assert_array_equal(round_trip(encoder).transform(notes), embedding)
+    loaded = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(loaded.transform(notes), embedding)
 
 
 def test_attention_needs_labels(note_encoder, notes):

@@ -185,8 +185,7 @@ _FOLDS_OF_TWO = {"cv_results": lambda w, f: {name: _cv_results(w, f) for name in
 for _name, _more in {
     "CalibrationDisplay": _BOOTSTRAPPED,
     "DecisionCurveDisplay": _BOOTSTRAPPED,
-    "LabelPrecisionRecallDisplay": {},
-    "LabelRocDisplay": {},
+    "LabelCurvesDisplay": {},
     "LabelScoresDisplay": _BOOTSTRAPPED,
     "ModelDifferenceDisplay": _BOOTSTRAPPED,
 }.items():
@@ -239,9 +238,6 @@ CALLS |= {
         label=_label,
         n_permutations=lambda w, f: 1,
     ),
-    "plotting.CohortFlowDisplay.from_cohort": _draw(
-        "CohortFlowDisplay", "from_cohort", ("cohort",), cohort=lambda w, f: w.cohort
-    ),
     "plotting.CounterfactualDisplay.from_estimator": _draw(
         "CounterfactualDisplay",
         "from_estimator",
@@ -250,24 +246,6 @@ CALLS |= {
         X=lambda w, f: f.few,
         lab=lambda w, f: _first(w),
         n_values=lambda w, f: 3,
-    ),
-    "plotting.DisentanglementDisplay.from_estimator": _draw(
-        "DisentanglementDisplay",
-        "from_estimator",
-        ("X", "y"),
-        estimator=lambda w, f: f.fuse,
-        X=lambda w, f: w.Z,
-        y=lambda w, f: w.y.iloc[:, 0],
-    ),
-    "plotting.LabCorrelationDisplay.from_estimator": _draw(
-        "LabCorrelationDisplay", "from_estimator", (), estimator=lambda w, f: f.labs
-    ),
-    "plotting.LabReconstructionDisplay.from_estimator": _draw(
-        "LabReconstructionDisplay",
-        "from_estimator",
-        ("X",),
-        estimator=lambda w, f: f.numeric,
-        X=lambda w, f: w.numeric_labs,
     ),
     "plotting.LabelAttributionDisplay.from_estimator": _draw(
         "LabelAttributionDisplay",
@@ -281,40 +259,8 @@ CALLS |= {
     "plotting.LabelScoresDisplay.from_reports": _draw(
         "LabelScoresDisplay", "from_reports", (), reports=lambda w, f: {"one": _report(w, f)}
     ),
-    "plotting.LearningCurveDisplay.from_estimator": _draw(
-        "LearningCurveDisplay",
-        "from_estimator",
-        ("X", "y", "groups"),
-        estimators=lambda w, f: DummyClassifier(strategy="prior"),
-        X=lambda w, f: w.numeric_labs,
-        y=lambda w, f: w.y,
-        groups=lambda w, f: w.groups,
-        sizes=lambda w, f: (0.5, 1.0),
-        cv=lambda w, f: 2,
-        n_bootstraps=lambda w, f: 3,
-    ),
-    "plotting.MIWeightDisplay.from_cv_results": _draw(
-        "MIWeightDisplay",
-        "from_cv_results",
-        (),
-        cv_results=lambda w, f: {
-            "params": [{"medfuse__mi_weight": weight} for weight in (0.0, 0.1)],
-            "param_medfuse__mi_weight": np.ma.array([0.0, 0.1]),
-            "mean_test_score": np.array([0.6, 0.7]),
-            "std_test_score": np.array([0.01, 0.02]),
-            "split0_test_score": np.array([0.6, 0.7]),
-            "split1_test_score": np.array([0.6, 0.7]),
-        },
-    ),
     "plotting.MissingnessDisplay.from_labs": _draw(
         "MissingnessDisplay", "from_labs", ("X",), X=lambda w, f: w.labs_X
-    ),
-    "plotting.ModalityContributionDisplay.from_estimator": _draw(
-        "ModalityContributionDisplay",
-        "from_estimator",
-        ("X",),
-        estimator=lambda w, f: f.fuse,
-        X=lambda w, f: w.Z,
     ),
     "plotting.ModelDifferenceDisplay.from_comparisons": _draw(
         "ModelDifferenceDisplay",
@@ -341,16 +287,6 @@ CALLS |= {
         X=lambda w, f: f.few.iloc[[0]],
         note_column=lambda w, f: "note",
         label=_label,
-    ),
-    "plotting.PanelImportanceDisplay.from_estimator": _draw(
-        "PanelImportanceDisplay",
-        "from_estimator",
-        ("X", "y"),
-        estimator=lambda w, f: f.pipe,
-        X=lambda w, f: w.X,
-        y=lambda w, f: w.y,
-        panels=lambda w, f: f.panels,
-        n_repeats=lambda w, f: 1,
     ),
     "plotting.SubgroupDisplay.from_predictions": _draw(
         "SubgroupDisplay",

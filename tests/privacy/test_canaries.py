@@ -44,7 +44,6 @@ PROMISED = {
         "the stay's results are written there",
     ),
     "plotting.CounterfactualDisplay": ({"value"}, "each stay is marked where its result lies"),
-    "plotting.LabReconstructionDisplay": ({"value"}, "results are drawn against predictions"),
     "plotting.NoteAttributionDisplay": ({"note"}, "the note is what is coloured"),
     "plotting.LabelAttributionDisplay": ({"note"}, "the words of the note are what is drawn"),
 }
