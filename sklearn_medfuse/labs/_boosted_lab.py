@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import HasMethods
 
 from .._cross_fitted import CrossFittedEncoder
 from .._state import VersionedStateMixin
-from ._lab_table import validate_dense_labs
+from ._lab_table import Levels, validate_dense_labs
 
 
 class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
@@ -77,7 +77,7 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     (60, 2)
     """
 
-    levels_: list
+    levels_: list[Levels]
 
     _parameter_constraints: dict = {
         **CrossFittedEncoder._parameter_constraints,
@@ -101,7 +101,9 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
         return [classifier for classifier, _ in self._fitted]
 
     def _read(self, X, first):
-        values, self.levels_ = validate_dense_labs(self, X, None if first else self.levels_)
+        values, levels = validate_dense_labs(self, X, None if first else self.levels_)
+        if first:
+            self.levels_ = levels
         return values, np.isnan(values).all(axis=1)
 
     def _classifier(self, seed):

@@ -74,7 +74,7 @@ def validate_labs(estimator, X, levels: list[Levels] | None = None):
     """
     reset = levels is None
     kinds = _positions_of_kinds(getattr(estimator, "kinds", None), X) if reset else {}
-    # scikit-learn sums X before it refuses infinity: infinite cells of both signs give NaN.
+    # Before it refuses infinity, scikit-learn sums X: infinite cells of both signs give NaN.
     with no_values_in_errors(), np.errstate(invalid="ignore"):
         if sparse.issparse(X):
             values = _validate_sparse(estimator, X, levels)
@@ -141,7 +141,7 @@ def _as_table(X, *, always: bool) -> pd.DataFrame | None:
     if array.ndim != 2 or not (text or always):
         return None
     if text and not hasattr(X, "dtype"):
-        # numpy turns a list of numbers and texts into texts.
+        # NumPy turns a list of numbers and texts into texts.
         array = np.array(X, dtype=object)
     return pd.DataFrame(array, dtype=object if text else None)
 

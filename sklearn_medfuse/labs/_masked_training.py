@@ -58,7 +58,7 @@ class LabTrainingRows(NamedTuple):
 
     cells: LabCells
     weight: np.ndarray  # (n_rows,)
-    version: np.ndarray  # (n_rows,): the row's fold, by whose version of the linear part it is read
+    version: np.ndarray  # (n_rows,): the row's fold, whose version of the linear part predicts it
 
 
 def training_rows(cells: LabCells, weight: np.ndarray) -> LabTrainingRows:

@@ -256,7 +256,7 @@ def test_permuting_rows_permutes_the_embedding(seed, form):
 def test_permuting_columns_permutes_what_is_imputed(seed):
     X = draw_labs(seed, n_rows=20)
     order = np.random.default_rng(seed).permutation(4)
-    # the net begins with weights by position; at this rate it leaves the linear part as it is
+    # The net begins with weights by position; at this rate it leaves the linear part unchanged.
     encoder, other = make(learning_rate=1e-12), make(learning_rate=1e-12)
     np.testing.assert_allclose(
         other.fit(X[:, order]).impute(X[:, order]), encoder.fit(X).impute(X)[:, order], atol=1e-6
@@ -298,7 +298,7 @@ def test_same_seed_same_result(seed, form):
 def test_single_precision_gives_nearly_the_same(seed):
     X = draw_labs(seed)
     single = X.astype(np.float32)
-    # one fit, as training may amplify a rounding error where a lab is nearly constant
+    # One fit, as training may amplify a rounding error where a lab is nearly constant
     encoder = make().fit(X)
     np.testing.assert_allclose(encoder.transform(single), encoder.transform(X), atol=1e-3)
     assert encoder.impute(single).dtype == np.float32
@@ -324,6 +324,16 @@ def test_rows_and_columns_without_a_value(seed, form):
 
 @pytest.fixture
 def panel():
+    return make_panel()
+
+
+@pytest.fixture(scope="module")
+def fitted_panel():
+    """Encoder of the panel, fitted once; no test may change it."""
+    return make().fit(make_panel())
+
+
+def make_panel():
     """Eighteen stays with results as a laboratory system exports them."""
     return pd.DataFrame(
         {
@@ -337,8 +347,8 @@ def panel():
     )
 
 
-def test_levels_are_in_clinical_order(panel):
-    assert make().fit(panel).levels_ == [
+def test_levels_are_in_clinical_order(fitted_panel):
+    assert fitted_panel.levels_ == [
         ["Negative", "TRACE", "1+", "2+"],
         None,
         ["amber", "straw"],
@@ -360,9 +370,9 @@ def test_censored_results_and_levels_count_as_numbers(panel):
     np.testing.assert_array_equal(make().fit_transform(panel), make().fit_transform(numbers))
 
 
-def test_a_mixed_panel_is_imputed_in_its_own_words(panel):
+def test_a_mixed_panel_is_imputed_in_its_own_words(panel, fitted_panel):
     before = panel.copy(deep=True)
-    encoder = make().fit(panel)
+    encoder = fitted_panel
     imputed = encoder.impute(panel)
     pd.testing.assert_frame_equal(panel, before)
     assert imputed.index.equals(panel.index)
@@ -406,17 +416,17 @@ def test_texts_and_arrays_of_objects_keep_their_type(panel):
     assert (imputed != "").all()
 
 
-def test_a_column_of_numbers_where_fit_saw_results(panel):
-    encoder = make().fit(panel)
+def test_a_column_of_numbers_where_fit_saw_results(panel, fitted_panel):
+    encoder = fitted_panel
     empty = panel.assign(ketones=np.nan, protein=[30.0, 100.0] * 9)
     codes = encoder.transform(panel.assign(ketones=None, protein=["30", "100"] * 9))
     np.testing.assert_array_equal(encoder.transform(empty), codes)
     assert set(encoder.impute(empty)["ketones"]) <= set(encoder.levels_[0])
 
 
-def test_sparse_input_where_fit_saw_qualitative_results_is_refused(panel):
+def test_sparse_input_where_fit_saw_qualitative_results_is_refused(fitted_panel):
     with pytest.raises(ValueError, match="qualitative columns"):
-        make().fit(panel).transform(sparse.csr_array((2, 5)))
+        fitted_panel.transform(sparse.csr_array((2, 5)))
 
 
 def test_integers_with_gaps_become_floats():
@@ -427,8 +437,8 @@ def test_integers_with_gaps_become_floats():
         assert not imputed.isna().any(axis=None)
 
 
-def test_results_that_cannot_be_read_warn_once_and_count_as_not_measured(panel):
-    encoder = make().fit(panel)
+def test_results_that_cannot_be_read_warn_once_and_count_as_not_measured(panel, fitted_panel):
+    encoder = fitted_panel
     strange = panel.astype({"colour": object})
     strange.iloc[0] = [CANARY, "1,200", "purple", "3+", 140]
     with warnings.catch_warnings(record=True) as caught:
@@ -444,8 +454,8 @@ def test_results_that_cannot_be_read_warn_once_and_count_as_not_measured(panel):
     np.testing.assert_array_equal(embedding, encoder.transform(strange))
 
 
-def test_unread_results_are_replaced_by_impute(panel):
-    encoder = make().fit(panel)
+def test_unread_results_are_replaced_by_impute(panel, fitted_panel):
+    encoder = fitted_panel
     strange = panel.assign(ketones=[CANARY] * 18)
     with pytest.warns(UserWarning, match="18 results"):
         imputed = encoder.impute(strange)
@@ -507,8 +517,8 @@ def test_numbers_beyond_all_bounds_are_refused(huge):
 
 
 @pytest.mark.parametrize("saver", ["pickle", "skops"])
-def test_a_loaded_encoder_reads_results_as_before(panel, saver):
-    encoder = make().fit(panel)
+def test_a_loaded_encoder_reads_results_as_before(panel, saver, fitted_panel):
+    encoder = fitted_panel
     if saver == "pickle":
         loaded = pickle.loads(pickle.dumps(encoder))
     else:

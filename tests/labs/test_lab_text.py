@@ -35,7 +35,7 @@ def texts(serializer, X):
     return serializer.fit_transform(X)[:, 0].tolist()
 
 
-# what is written
+# What is written
 
 
 def test_abnormal_results_by_reference_range(frame):
@@ -97,7 +97,7 @@ QUANTILES = [(0.05, 0.95), (0.0, 1.0), (0.25, 0.5)]
 def test_a_reference_range_goes_before_quantiles(frame):
     serializer = LabTextSerializer({"sodium": (0, 1000)}).fit(frame)
     assert serializer.low_[1] == 0
-    assert np.isnan(serializer.low_[0])  # of two values there is no quantile
+    assert np.isnan(serializer.low_[0])  # Of two values there is no quantile
 
 
 def test_limits_are_the_means_of_five_values_around_the_quantiles():
@@ -179,7 +179,7 @@ def test_censored_numbers_are_read():
     assert found == ["troponin 0.01", "troponin 0.5 (high)"]
 
 
-# where it stands
+# In a pipeline
 
 
 def test_no_text_is_no_note(frame, note_encoder):
@@ -206,7 +206,7 @@ def test_column_transformer_with_pandas(frame):
     assert out.iloc[:, 0].isna().tolist() == [False, True, False, True]
 
 
-# what is wrong
+# Errors
 
 
 @pytest.mark.parametrize("parameter", ["reference_ranges", "units"])
@@ -287,7 +287,7 @@ def test_sparse_data_is_refused(labs):
         LabTextSerializer().fit(sparse.csr_array(np.nan_to_num(labs)))
 
 
-# scikit-learn's contract
+# The contract of scikit-learn
 
 
 @pytest.fixture
