@@ -48,7 +48,7 @@ INSIDE = {
     "model_selection": {"_private_errors"},
     # it asks fitted estimators; those two rooms it reads for gradients, which no method gives
     "inspection": {"fusion", "notes", "_private_errors"},
-    "plotting": {"datasets", "inspection", "metrics", "_private_errors"},
+    "plotting": {"inspection", "metrics", "_private_errors"},
     "persistence": {"metrics", "_state", "_private_files"},
     "distributed": set(),
 }
