@@ -1,5 +1,6 @@
 """What every loader offers, for eICU: against the same stays as long tables, and by hand."""
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,8 +62,10 @@ def test_cohort_is_that_of_the_same_long_tables(options, tables, folder):
     order = ("labs", "notes", "diagnoses", "stays")
     expected = load_tables(*(long[name] for name in order), **ALL | options)
     assert sorted(cohort.lab_columns) == sorted(expected.lab_columns)
+    # DuckDB before 2.0 sums in another order, so a slope can differ in its last digits.
+    exact = {"rtol": 1e-13} if duckdb.__version__.startswith("1.") else {"check_exact": True}
     pd.testing.assert_frame_equal(
-        cohort.X[expected.lab_columns], expected.X[expected.lab_columns], check_exact=True
+        cohort.X[expected.lab_columns], expected.X[expected.lab_columns], **exact
     )
     assert cohort.X["note"].notna().tolist() == expected.X["note"].notna().tolist()
     pd.testing.assert_frame_equal(cohort.y, expected.y)
