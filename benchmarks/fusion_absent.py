@@ -33,7 +33,9 @@ def scores_of_seed(cohort, models, n_splits, seed):
     scores = {}
     for train, test in hospital_folds(cohort, n_splits, seed):
         # The encoders are the same for all models: encode once.
-        pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, random_state=seed)
+        pipe = make_medfuse_pipeline(
+            cohort.lab_columns, cohort.note_column, views={}, random_state=seed
+        )
         X_train = pipe["encode"].fit_transform(cohort.X.iloc[train])
         X_test = pipe["encode"].transform(cohort.X.iloc[test])
         prefix = X_test.columns.str.split("__").str[0]

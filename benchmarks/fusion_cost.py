@@ -83,6 +83,7 @@ def grid_seconds(cohort, weights):
         pipe = make_medfuse_pipeline(
             cohort.lab_columns,
             cohort.note_column,
+            views={},
             lab_encoder=CountingLabEncoder(random_state=0),
             memory=PrivateMemory(folder),
             random_state=0,

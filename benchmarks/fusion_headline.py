@@ -78,15 +78,15 @@ def make_models(lab_columns, seed):
     views = {
         "MEDFuse": {},
         WORDS: {"words": True},
-        BOOSTED: {"words": True, "boosted_labs": True},
-        NAIVE_BAYES: {"words": True, "naive_bayes_notes": True},
-        ALL: {"words": True, "boosted_labs": True, "naive_bayes_notes": True},
+        BOOSTED: {"words": True, "boosted": True},
+        NAIVE_BAYES: {"words": True, "naive_bayes": True},
+        ALL: {"words": True, "boosted": True, "naive_bayes": True},
     }
     return {
         "labs: HistGradientBoosting": make_pipeline(select(lab_columns), boosting(seed)),
         "notes: TF-IDF + logistic": make_pipeline(select("note"), words(), logistic(3)),
         **{
-            name: make_medfuse_pipeline(lab_columns, "note", **view, **options)
+            name: make_medfuse_pipeline(lab_columns, "note", views=view, **options)
             for name, view in views.items()
         },
     }

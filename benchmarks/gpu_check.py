@@ -412,6 +412,7 @@ def saved_model(size, device, folder):
     pipe = make_medfuse_pipeline(
         list(X.columns[:-1]),
         "note",
+        views={},
         lab_encoder=MaskedLabEncoder(8, max_epochs=2, device=device),
         note_encoder=LLMNoteEncoder(small_llama(size, folder), dtype="float32", device=device),
         max_epochs=2,

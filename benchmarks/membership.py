@@ -138,7 +138,7 @@ def run(cohort, seed):
         member = np.zeros(len(y), dtype=int)
         member[inside] = 1
         encode = make_medfuse_pipeline(
-            cohort.lab_columns, cohort.note_column, words=True, random_state=seed
+            cohort.lab_columns, cohort.note_column, views={"words": True}, random_state=seed
         ).named_steps["encode"]
         encode.fit(cohort.X.iloc[inside])
         Z = encode.transform(cohort.X)

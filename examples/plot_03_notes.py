@@ -82,7 +82,7 @@ for what, count in cleaner.removed_.items():
 # -----
 # A language model's vector says what a note is about but loses single words, such as the name of a
 # drug. :class:`~sklearn_medfuse.NoteWordEncoder` keeps which words occur; it stores them as
-# hashes. `make_medfuse_pipeline(words=True)` makes it a modality of its own.
+# hashes. the view "words" of `make_medfuse_pipeline` makes it a modality of its own.
 words = NoteWordEncoder(50, random_state=0).fit(notes)
 kept = words.explained_variance_ratio_
 n_terms, n_numbers = len(words.terms_), len(words.components_)

@@ -1,6 +1,6 @@
 """make_medfuse_pipeline: the whole method as a Pipeline that keeps patients together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import sklearn
@@ -143,125 +143,217 @@ class MEDFusePipeline(Pipeline):
             yield params
 
 
+# What the paper lacks is switched off for views="paper".
+_PAPER = {"n_estimators": 1, "linear_weight": 0.0}
+# Several views of the same stay make probabilities too sure of themselves.
+_FULL = {"calibration": "temperature", "threshold": "tune"}
+_VIEWS = ("lab_text", "words", "boosted", "naive_bayes")
+
+
 def make_medfuse_pipeline(
     lab_columns,
     note_column,
     *,
+    views="full",
     lab_encoder=None,
     note_encoder=None,
-    lab_text=False,
-    words=False,
-    boosted_labs=False,
-    naive_bayes_notes=False,
     memory=None,
     random_state=None,
+    verbose=0,
     **medfuse_params,
 ):
-    """Build labs + notes → diseases as a Pipeline.
+    """Build labs + notes → diseases as a Pipeline that keeps patients together.
 
     Parameters
     ----------
-    lab_columns : list of str
-        Columns of X that hold lab values; NaN means not measured.
-    note_column : str
-        Column of X that holds the notes.
+    lab_columns : list of str or None
+        Columns of X that hold lab values; NaN means not measured. None leaves labs out.
+    note_column : str, list of str or None
+        Column of X that holds the notes, or several. None leaves notes out.
+    views : {"full", "paper"} or mapping of str to bool, encoder or tuple, default="full"
+        What is read of labs and notes beside their embeddings. "full" takes all views below,
+        calibrates probabilities and tunes thresholds: it ranks and decides best on all data at
+        hand. "paper" is the method as published: lab text, a mask ratio of 0.75, no factor model,
+        one net without linear part, and a note model fine-tuned by LoRA, which takes minutes per
+        1,000 notes. A mapping names views one by one, and those it does not name are left out;
+        ``{}`` takes the two embeddings alone. Its values are True, False, an encoder, or a tuple
+        ``(encoder, columns)`` for a view of your own. The views:
+
+        - "lab_text": abnormal labs written out as text beside the note, the paper's LABTEXT;
+          True takes ``LabTextSerializer(column_name="abnormal labs")``, whose limits are quantiles
+          of the training values.
+        - "words": the words of the notes, which a language model's vector loses
+          (`NoteWordEncoder`).
+        - "boosted": logits of boosted trees on the raw labs (`BoostedLabEncoder`).
+        - "naive_bayes": logits of regressions on the notes' words (`NaiveBayesNoteEncoder`).
     lab_encoder : transformer or None, default=None
         Encoder of the lab columns; None means `MaskedLabEncoder()`. It is cloned.
     note_encoder : transformer or None, default=None
         Encoder of the notes; None means `LLMNoteEncoder()`. It is cloned.
-    lab_text : bool or LabTextSerializer, default=False
-        Write the abnormal labs out as text too and give them to the note encoder beside the
-        note, the paper's LABTEXT. True takes `LabTextSerializer(column_name="abnormal labs")`,
-        whose limits are quantiles of the training values; one given, with reference ranges and
-        units, is cloned. A stay without a note that has such a text has notes as a modality.
-    words : bool or NoteWordEncoder, default=False
-        Give the note's words as a third modality beside the language model's vector, which loses
-        them. True takes `NoteWordEncoder()`; one given is cloned.
-    boosted_labs : bool or BoostedLabEncoder, default=False
-        Give what boosted trees say of the raw labs as a further modality, "boosted". True takes
-        `BoostedLabEncoder()`; one given is cloned. `encode` is then learned with y: train on what
-        its `fit_transform` gives, as Pipeline does.
-    naive_bayes_notes : bool or NaiveBayesNoteEncoder, default=False
-        Give what regressions on the note's words say of the labels as a further modality,
-        "naive_bayes". True takes `NaiveBayesNoteEncoder()`; one given is cloned. `encode` is then
-        learned with y, as with `boosted_labs`. Several views of the same notes make probabilities
-        too sure, which `calibration="temperature"` puts right.
     memory : str, joblib.Memory or None, default=None
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
         patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
     random_state : int, RandomState instance or None, default=None
-        Seeds every step that draws random numbers.
+        Seeds the steps that have no seed of their own.
+    verbose : int, default=0
+        Verbosity of every step that has none of its own; 1 shows progress.
     **medfuse_params : dict
         Parameters of `MEDFuseClassifier`.
 
     Returns
     -------
     MEDFusePipeline
-        Steps `encode`, a ColumnTransformer with `labs`, `notes` and, if asked for, `words`,
-        `boosted` and `naive_bayes`, and `medfuse`. With `lab_text`, `notes` is a Pipeline of
-        `texts`, a ColumnTransformer that puts the column made by its part `lab_text` beside the
-        notes, and `encoder`, the note encoder, which joins the columns under their names.
+        Steps `encode`, a ColumnTransformer with `labs`, `notes` and the further views, and
+        `medfuse`. With lab text, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts
+        the column made by its part `lab_text` beside the notes, and `encoder`, the note encoder,
+        which joins the columns under their names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If columns, views or parameters are of another kind than described above.
 
     See Also
     --------
     MEDFuseClassifier : The last step.
-    LabTextSerializer : Makes the text of `lab_text`.
+    LabTextSerializer : Makes the text of the view "lab_text".
+
+    Notes
+    -----
+    With the views "boosted" and "naive_bayes" the step `encode` learns from y: train what follows
+    on its ``fit_transform``, as Pipeline does.
 
     Examples
     --------
     >>> from sklearn_medfuse import make_medfuse_pipeline
     >>> pipe = make_medfuse_pipeline(["creatinine", "sodium"], "note", mi_weight=0.5)
-    >>> [name for name, _ in pipe.steps]
-    ['encode', 'medfuse']
+    >>> [name for name, *_ in pipe.named_steps["encode"].transformers]
+    ['labs', 'notes', 'words', 'boosted', 'naive_bayes']
     >>> pipe.get_params()["medfuse__mi_weight"]
     0.5
-    >>> pipe = make_medfuse_pipeline(["creatinine", "sodium"], "note", lab_text=True)
-    >>> [name for name, _ in pipe.get_params()["encode__notes"].steps]
-    ['texts', 'encoder']
+    >>> pipe = make_medfuse_pipeline(["creatinine", "sodium"], "note", views={"words": True})
+    >>> [name for name, *_ in pipe.named_steps["encode"].transformers]
+    ['labs', 'notes', 'words']
     """
-    labs = MaskedLabEncoder() if lab_encoder is None else clone(lab_encoder)
-    notes = LLMNoteEncoder() if note_encoder is None else clone(note_encoder)
-    lab_columns = list(lab_columns)
-    further = [
-        ("words", words, NoteWordEncoder, note_column),
-        ("boosted", boosted_labs, BoostedLabEncoder, lab_columns),
-        ("naive_bayes", naive_bayes_notes, NaiveBayesNoteEncoder, note_column),
-    ]
-    views = [
-        (name, encoder_class() if choice is True else clone(choice), columns)
-        for name, choice, encoder_class, columns in further
-        if choice is not False
-    ]
-    if words is not False:
-        # components of a decomposition have the sizes that they have for a reason
+    labs = _read_columns(lab_columns, "lab_columns", as_list=True)
+    notes = _read_columns(note_column, "note_column")
+    if labs is None and notes is None:
+        raise ValueError("lab_columns and note_column are both None; give one of them.")
+    if views == "paper":
+        medfuse_params = _PAPER | medfuse_params
+        lab_encoder = lab_encoder or MaskedLabEncoder(mask_ratio=0.75, n_factors=0)
+        note_encoder = note_encoder or LLMNoteEncoder(fine_tuning="lora")
+    elif views == "full":
+        medfuse_params = _FULL | medfuse_params
+    chosen = _choose_views(views, labs, notes)
+    transformers = []
+    if labs is not None:
+        transformers.append(("labs", lab_encoder or MaskedLabEncoder(), labs))
+    if notes is not None:
+        transformers.append(("notes", note_encoder or LLMNoteEncoder(), notes))
+    lab_text = chosen.pop("lab_text", None)
+    transformers += [(name, *view) for name, view in chosen.items()]
+    if "words" in chosen:
+        # Components of a decomposition have the sizes that they have for a reason.
         medfuse_params = {"input_scaling": {"words": "block"}} | medfuse_params
+    transformers = [(name, clone(encoder), columns) for name, encoder, columns in transformers]
     medfuse = MEDFuseClassifier(**medfuse_params)
-    for step in (labs, notes, medfuse, *(view[1] for view in views)):
-        if random_state is not None and "random_state" in step.get_params(deep=False):
-            step.set_params(random_state=random_state)
-    if lab_text is not False:
-        notes, note_column = _with_lab_text(notes, note_column, lab_text, lab_columns)
-    views = [("labs", labs, lab_columns), ("notes", notes, note_column), *views]
-    encode = ColumnTransformer(views)
-    # the classifier tells the modalities apart by the prefixes of a DataFrame's columns
+    for step in (medfuse, *(encoder for _, encoder, _ in transformers)):
+        _set_where_default(step, random_state=random_state, verbose=verbose)
+    if lab_text is not None:
+        place = [name for name, *_ in transformers].index("notes")
+        texts, columns = _with_lab_text(transformers[place][1], notes, lab_text[0], labs)
+        transformers[place] = ("notes", texts, columns)
+    encode = ColumnTransformer(transformers)
+    # The classifier tells the modalities apart by the prefixes of a DataFrame's columns.
     encode.set_output(transform="pandas")
     return MEDFusePipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
 
 
-def _with_lab_text(note_encoder, note_column, lab_text, lab_columns):
-    """Put the text of the labs beside the note: (notes' pipeline, the columns it reads)."""
-    if lab_text is True:
-        # its name stands above the text; the note's stands above the note
-        lab_text = LabTextSerializer(column_name="abnormal labs")
-    elif not isinstance(lab_text, LabTextSerializer):
-        raise TypeError(
-            f"lab_text is of type {type(lab_text).__name__}; give True, False or a "
-            "LabTextSerializer."
+def _read_columns(columns, parameter: str, as_list: bool = False):
+    """Refuse what names no columns."""
+    if columns is None or (isinstance(columns, str) and not as_list):
+        return columns
+    if isinstance(columns, str):
+        raise TypeError(f"{parameter} is a str; give a list of column names, [{columns!r}].")
+    columns = list(columns)
+    if not columns or not all(isinstance(name, str) for name in columns):
+        raise ValueError(
+            f"{parameter} must be a list of one column name or more; give None to leave them out."
         )
-    note_columns = [note_column] if isinstance(note_column, str) else list(note_column)
+    return columns
+
+
+def _choose_views(views, labs, notes) -> dict:
+    """Encoder and columns of each view that is wanted."""
+    by_default = {
+        "lab_text": (LabTextSerializer(column_name="abnormal labs"), labs),
+        "words": (NoteWordEncoder(), notes),
+        "boosted": (BoostedLabEncoder(), labs),
+        "naive_bayes": (NaiveBayesNoteEncoder(), notes),
+    }
+    if isinstance(views, str):
+        if views not in ("full", "paper"):
+            raise ValueError(f"views={views!r} must be 'full', 'paper' or a mapping.")
+        names = _VIEWS if views == "full" else ("lab_text",)
+        there = {"labs": labs is not None, "notes": notes is not None}
+        needed = {"lab_text": ("labs", "notes"), "boosted": ("labs",)}
+        views = {n: True for n in names if all(there[m] for m in needed.get(n, ("notes",)))}
+    elif not isinstance(views, Mapping):
+        raise TypeError(
+            f"views is of type {type(views).__name__}; give 'full', 'paper' or a mapping of views "
+            "to True, False, an encoder or (encoder, columns)."
+        )
+    chosen = {}
+    for name, view in views.items():
+        if view is False:
+            continue
+        if name in ("labs", "notes") or "__" in str(name):
+            raise ValueError(f"views[{name!r}] cannot have this name; choose another one.")
+        if isinstance(view, tuple) and len(view) == 2:
+            encoder, columns = view
+        elif name not in by_default:
+            raise ValueError(
+                f"views[{name!r}] must be one of {', '.join(_VIEWS)}, or a tuple "
+                "(encoder, columns)."
+            )
+        else:
+            encoder, columns = by_default[name] if view is True else (view, by_default[name][1])
+        if columns is None or (name == "lab_text" and notes is None):
+            raise ValueError(f"views[{name!r}] needs columns that are None; leave the view out.")
+        if not hasattr(encoder, "fit") or isinstance(encoder, type):
+            raise TypeError(
+                f"views[{name!r}] is of type {type(encoder).__name__}; give True, False, an "
+                "encoder or (encoder, columns)."
+            )
+        if name == "lab_text" and not isinstance(encoder, LabTextSerializer):
+            raise TypeError(
+                f"views['lab_text'] is of type {type(encoder).__name__}; give a LabTextSerializer."
+            )
+        chosen[str(name)] = encoder, columns
+    return chosen
+
+
+def _set_where_default(step, **params) -> None:
+    """Set parameters of a step, or of the steps of a Pipeline, that are at their default."""
+    if isinstance(step, Pipeline):
+        for _, part in step.steps:
+            if part != "passthrough":
+                _set_where_default(part, **params)
+        return
+    current = step.get_params(deep=False)
+    for name, value in params.items():
+        if name in current and value is not None and current[name] in (None, 0):
+            step.set_params(**{name: value})
+
+
+def _with_lab_text(note_encoder, notes, lab_text, labs):
+    """Put the text of the labs beside the note: (notes' pipeline, the columns it reads)."""
+    note_columns = [notes] if isinstance(notes, str) else list(notes)
     texts = ColumnTransformer(
-        [("note", "passthrough", note_columns), ("lab_text", clone(lab_text), lab_columns)],
+        # The name of its column stands above the text; the note's stands above the note.
+        [("note", "passthrough", note_columns), ("lab_text", clone(lab_text), labs)],
         verbose_feature_names_out=False,
     )
     texts.set_output(transform="pandas")
-    return Pipeline([("texts", texts), ("encoder", note_encoder)]), [*note_columns, *lab_columns]
+    return Pipeline([("texts", texts), ("encoder", note_encoder)]), [*note_columns, *labs]

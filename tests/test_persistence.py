@@ -81,7 +81,7 @@ def cases(table, y, tiny_bert):
     modalities = {"labs": 2, "notes": slice(2, None)}
     fuse = MEDFuseClassifier(**FUSE, modalities=modalities, random_state=0)
     pipe = make_medfuse_pipeline(
-        LAB_NAMES, "note", lab_encoder=labs, note_encoder=notes, random_state=0, **FUSE
+        LAB_NAMES, "note", views={}, lab_encoder=labs, note_encoder=notes, random_state=0, **FUSE
     )
     return {
         "labs": (clone(labs).fit(table[LAB_NAMES]), table[LAB_NAMES], "transform"),

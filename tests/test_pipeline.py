@@ -62,7 +62,7 @@ def make(cohort, tiny_bert):
             cohort.note_column,
             lab_encoder=MaskedLabEncoder(**LABS, device="cpu"),
             note_encoder=LLMNoteEncoder(tiny_bert, dtype="float32", device="cpu"),
-            **{**FUSE, "random_state": 0, **params},
+            **{**FUSE, "views": {}, "random_state": 0, **params},
         )
 
     return make
@@ -77,7 +77,7 @@ def pipe(make, cohort):
 @pytest.fixture(scope="module")
 def text_pipe(make, cohort):
     """One with the abnormal labs written out, which no test may change."""
-    return make(lab_text=True).fit(cohort.X, cohort.y)
+    return make(views={"lab_text": True}).fit(cohort.X, cohort.y)
 
 
 def test_probabilities_of_every_disease(cohort, pipe):
@@ -286,10 +286,13 @@ def test_unknown_columns_in_fit_are_refused(cohort, note_encoder):
 
 @pytest.mark.parametrize("lab_text", [False, True])
 def test_text_among_the_labs_is_not_measured_and_not_shown(make, cohort, lab_text):
-    pipe = make(lab_text=lab_text).fit(cohort.X, cohort.y)
+    pipe = make(views={"lab_text": lab_text}).fit(cohort.X, cohort.y)
     X = cohort.X.astype({cohort.lab_columns[0]: object})
     X.iloc[3, 0] = "Zebulon Quixote"
-    for call in (lambda: pipe.predict(X), lambda: make(lab_text=lab_text).fit(X, cohort.y)):
+    for call in (
+        lambda: pipe.predict(X),
+        lambda: make(views={"lab_text": lab_text}).fit(X, cohort.y),
+    ):
         with pytest.warns(UserWarning, match="1 results could not be read") as caught:
             call()
         assert not any("Zebulon" in str(warning.message) for warning in caught)
@@ -338,7 +341,7 @@ def test_lab_text_adds_no_modality_and_no_width(cohort, pipe, text_pipe):
 def test_a_lab_text_without_text_changes_nothing(make, cohort):
     all_normal = dict.fromkeys(cohort.lab_columns, (-1e9, 1e9))
     nothing_abnormal = LabTextSerializer(all_normal)
-    pipe = make(lab_text=nothing_abnormal).fit(cohort.X, cohort.y)
+    pipe = make(views={"lab_text": nothing_abnormal}).fit(cohort.X, cohort.y)
     X = cohort.X.assign(note=None)
     assert np.isnan(pipe[:-1].transform(X).filter(like="notes__")).all(axis=None)
 
@@ -358,7 +361,7 @@ def test_nothing_at_all_with_lab_text(cohort, text_pipe):
 def test_a_serializer_given_is_cloned(make, cohort):
     lab = cohort.lab_columns[0]
     serializer = LabTextSerializer({lab: (None, -1)}, column_name="labs", units={lab: "apples"})
-    pipe = make(lab_text=serializer).fit(cohort.X, cohort.y)
+    pipe = make(views={"lab_text": serializer}).fit(cohort.X, cohort.y)
     assert not hasattr(serializer, "low_")
     parameters = pipe.get_params()
     inside = parameters["encode__notes__texts__lab_text"]
@@ -369,7 +372,7 @@ def test_a_serializer_given_is_cloned(make, cohort):
 
 def test_lab_text_in_a_grid_search(make, cohort):
     search = GridSearchCV(
-        make(lab_text=True),
+        make(views={"lab_text": True}),
         {"encode__notes__texts__lab_text__abnormal_only": [True, False]},
         cv=MultilabelStratifiedGroupKFold(2),
         scoring="average_precision",
@@ -383,7 +386,7 @@ def test_qualitative_labs_as_text(make, cohort):
     lab = cohort.lab_columns[0]
     grades = np.where(np.arange(len(cohort.X)) % 50, "NEG", "3+")
     X = cohort.X.assign(**{lab: grades})
-    pipe = make(lab_text=True).fit(X, cohort.y)
+    pipe = make(views={"lab_text": True}).fit(X, cohort.y)
     written = note_inputs(pipe, X)["abnormal labs"].fillna("")
     np.testing.assert_array_equal(
         written.str.contains(f"{lab} 3+ (high)", regex=False), grades == "3+"
@@ -391,7 +394,7 @@ def test_qualitative_labs_as_text(make, cohort):
 
 
 def test_limits_of_lab_text_come_from_the_training_rows(make, cohort):
-    pipe = make(lab_text=True).fit(cohort.X[:50], cohort.y[:50])
+    pipe = make(views={"lab_text": True}).fit(cohort.X[:50], cohort.y[:50])
     texts = pipe["encode"].named_transformers_["notes"]["texts"]
     alone = LabTextSerializer().fit(cohort.X[cohort.lab_columns][:50])
     np.testing.assert_array_equal(texts.named_transformers_["lab_text"].low_, alone.low_)
@@ -399,15 +402,19 @@ def test_limits_of_lab_text_come_from_the_training_rows(make, cohort):
 
 def test_lab_text_with_a_note_column_in_a_list_and_the_seed(cohort, note_encoder):
     pipe = make_medfuse_pipeline(
-        cohort.lab_columns, ["note"], note_encoder=note_encoder(), lab_text=True, random_state=3
+        cohort.lab_columns,
+        ["note"],
+        note_encoder=note_encoder(),
+        views={"lab_text": True},
+        random_state=3,
     )
     assert pipe.get_params()["encode__labs__random_state"] == 3
     assert pipe["encode"].transformers[1][2] == ["note", *cohort.lab_columns]
 
 
 def test_a_lab_text_of_another_kind_is_refused(cohort):
-    with pytest.raises(TypeError, match="lab_text is of type str"):
-        make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, lab_text="yes")
+    with pytest.raises(TypeError, match=r"views\['lab_text'\] is of type str"):
+        make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, views={"lab_text": "yes"})
 
 
 @pytest.mark.parametrize("lab_text", [False, True])
@@ -418,7 +425,7 @@ def test_a_cleaner_before_the_note_encoder(cohort, note_encoder, lab_text):
         cohort.note_column,
         lab_encoder=MaskedLabEncoder(**LABS, device="cpu"),
         note_encoder=notes,
-        lab_text=lab_text,
+        views={"lab_text": lab_text},
         random_state=0,
         **FUSE,
     )
@@ -447,8 +454,7 @@ def test_words_are_a_third_modality_of_one_scale(cohort, note_encoder):
         cohort.lab_columns,
         cohort.note_column,
         note_encoder=note_encoder(),
-        words=NoteWordEncoder(5),
-        lab_text=True,
+        views={"words": NoteWordEncoder(5), "lab_text": True},
         random_state=0,
         max_epochs=1,
     )
@@ -466,7 +472,7 @@ def test_words_are_a_third_modality_of_one_scale(cohort, note_encoder):
 
 def test_words_may_be_scaled_otherwise(cohort):
     pipe = make_medfuse_pipeline(
-        cohort.lab_columns, cohort.note_column, words=True, input_scaling="column"
+        cohort.lab_columns, cohort.note_column, views={"words": True}, input_scaling="column"
     )
     assert pipe.named_steps["medfuse"].input_scaling == "column"
 
@@ -478,7 +484,7 @@ STUMPS = BoostedLabEncoder(DecisionTreeClassifier(max_depth=1), cv=2)
 
 
 def test_boosted_labs_are_a_further_modality(make, cohort):
-    pipe = make(boosted_labs=STUMPS, random_state=3)
+    pipe = make(views={"boosted": STUMPS}, random_state=3)
     encode = pipe.named_steps["encode"]
     name, encoder, columns = encode.transformers[-1]
     assert (name, columns, encoder.random_state) == ("boosted", cohort.lab_columns, 3)
@@ -493,7 +499,7 @@ def test_boosted_labs_are_a_further_modality(make, cohort):
 
 
 def test_the_classifier_learns_from_logits_of_rows_held_out(make, cohort):
-    pipe = make(boosted_labs=STUMPS)
+    pipe = make(views={"boosted": STUMPS})
     pipe.fit(cohort.X, cohort.y)
     held_out = clone(pipe[0]).fit_transform(cohort.X, cohort.y).filter(like="boosted__")
     medfuse = pipe["medfuse"]
@@ -512,7 +518,7 @@ def test_a_search_fits_the_boosted_labs_once_a_fold(make, cohort, tmp_path, monk
         return fit_all(self, *args)
 
     monkeypatch.setattr(BoostedLabEncoder, "_fit_all", count)
-    pipe = make(boosted_labs=STUMPS, memory=PrivateMemory(tmp_path))
+    pipe = make(views={"boosted": STUMPS}, memory=PrivateMemory(tmp_path))
     search = GridSearchCV(
         pipe,
         {"medfuse__mi_weight": [0.0, 0.1]},
@@ -531,13 +537,13 @@ def test_naive_bayes_notes_are_a_further_modality(make, cohort):
     given = NaiveBayesNoteEncoder(0.1)
     encoders = []
     for choice in (True, given):
-        pipe = make(naive_bayes_notes=choice, lab_text=True, random_state=3)
+        pipe = make(views={"naive_bayes": choice, "lab_text": True}, random_state=3)
         name, encoder, column = pipe.named_steps["encode"].transformers[-1]
         assert (name, column, encoder.random_state) == ("naive_bayes", cohort.note_column, 3)
         encoders.append(encoder)
     assert [encoder.C for encoder in encoders] == [0.01, 0.1]
     assert given.random_state is None
-    pipe = make(naive_bayes_notes=True, boosted_labs=STUMPS).fit(cohort.X, cohort.y)
+    pipe = make(views={"boosted": STUMPS, "naive_bayes": True}).fit(cohort.X, cohort.y)
     widths = {name: len(block) for name, block in pipe["medfuse"].modalities_.items()}
     assert widths == {"labs": 4, "notes": 16, "boosted": 3, "naive_bayes": 3}
     without = cohort.X.assign(**{cohort.note_column: None})

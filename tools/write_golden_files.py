@@ -45,8 +45,7 @@ def make_pipeline():
         lab_encoder=MaskedLabEncoder(
             n_components=4, d_model=8, n_heads=2, n_layers=1, max_epochs=2, n_factors=2
         ),
-        lab_text=True,
-        words=True,
+        views={"lab_text": True, "words": True},
         d_model=8,
         n_heads=2,
         n_estimators=2,

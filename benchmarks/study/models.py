@@ -29,14 +29,14 @@ ALL = "MEDFuse with all views"
 ALL_TUNED = "MEDFuse with all views, fine-tuned"
 
 PEERS = (LABS, TFIDF, MEAN, FROZEN, SKRUB, CATBOOST, LIGHTGBM)
-# What each MEDFuse reads, as parameters of its pipeline.
+# What each MEDFuse reads, as views and parameters of its pipeline.
 VIEWS = {
     PAPER: {"lab_text": True, "linear_weight": 0.0},
     PLAIN: {},
     FULL: {"lab_text": True, "words": True},
 }
-VIEWS[NAIVE_BAYES] = VIEWS[FULL] | {"naive_bayes_notes": True}
-VIEWS[ALL] = VIEWS[ALL_TUNED] = VIEWS[NAIVE_BAYES] | {"boosted_labs": True}
+VIEWS[NAIVE_BAYES] = VIEWS[FULL] | {"naive_bayes": True}
+VIEWS[ALL] = VIEWS[ALL_TUNED] = VIEWS[NAIVE_BAYES] | {"boosted": True}
 # The ablation table: what is removed from FULL, as parameters.
 WITHOUT = {
     "without LABTEXT": {"lab_text": False},
@@ -104,9 +104,11 @@ def medfuse(name, cohort, encoder, seed):
         params["lab_encoder"] = make_pipeline(
             SimpleImputer(keep_empty_features=True), StandardScaler()
         )
+    names = ("lab_text", "words", "naive_bayes", "boosted")
     return make_medfuse_pipeline(
         cohort.lab_columns,
         cohort.note_column,
+        views={view: params.pop(view) for view in names if view in params},
         note_encoder=encoder,
         random_state=seed,
         **params,

@@ -14,7 +14,7 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     """Embed lab results by the logits of one classifier per label, by default boosted trees.
 
     Trees see sharp limits of single labs, which the vector of `MaskedLabEncoder` smooths away.
-    The logits are a modality of their own, as in `make_medfuse_pipeline(boosted_labs=True)`.
+    The logits are a modality of their own, as in `make_medfuse_pipeline(views={"boosted": True})`.
 
     A classifier predicts the rows it was fitted on better than new ones. `fit_transform`
     therefore gives each row the logits of classifiers that were fitted without it

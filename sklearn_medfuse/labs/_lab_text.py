@@ -68,7 +68,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     See Also
     --------
     LLMNoteEncoder : Embeds the text.
-    make_medfuse_pipeline : Joins the text with the note if `lab_text=True`.
+    make_medfuse_pipeline : Joins the text with the note.
 
     Notes
     -----

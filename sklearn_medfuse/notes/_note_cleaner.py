@@ -70,7 +70,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     "BP: 120/80" remains a part of the examination around it. A section ends where the next one
     begins; name subheadings as well. Several columns are joined under their names, and the text
     above the first heading of a column is a section with the column's name: with
-    `make_medfuse_pipeline(lab_text=True)`, `keep_sections` has to name "abnormal labs".
+    the view "lab_text" of `make_medfuse_pipeline`, `keep_sections` has to name "abnormal labs".
 
     Cleaning does not de-identify: text outside the marks stays. A Pipeline with `memory` writes
     the output of its cleaner, the notes, into that cache.

@@ -37,7 +37,7 @@ class NoteWordEncoder(
 
     A language model's vector represents the topic of a note and loses single words, such as the
     name of a diagnosis. This vector keeps them. Beside `LLMNoteEncoder` it is a modality of its
-    own, as in `make_medfuse_pipeline(words=True)`.
+    own, as in `make_medfuse_pipeline(views={"words": True})`.
 
     Words are counted by their hashes, so that the fitted encoder holds no word of a patient. Terms
     in fewer than `min_df` notes are left out. Counts enter as 1 + log(count), weighted by the
@@ -191,7 +191,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
     The words and pairs of words in a note tell much about some labels, more than a vector learned
     without labels keeps. A logistic regression per label reads them. Each term is weighted by how
     much more often it is in notes with the label than in notes without, as in naive Bayes. The
-    logits are a modality of their own, as in `make_medfuse_pipeline(naive_bayes_notes=True)`.
+    logits are a modality of their own, as in `make_medfuse_pipeline(views={"naive_bayes": True})`.
 
     A regression predicts the rows it was fitted on better than new ones. `fit_transform`
     therefore gives each row the logits of regressions that were fitted without it

@@ -63,6 +63,7 @@ def make_pipeline(cohort):
         return make_medfuse_pipeline(
             cohort.lab_columns,
             cohort.note_column,
+            views={},
             lab_encoder=MaskedLabEncoder(8, max_epochs=1, random_state=0),
             note_encoder=note_encoder,
             max_epochs=1,

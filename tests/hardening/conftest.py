@@ -54,6 +54,7 @@ def make_pipeline(tiny_bert, make_lab_encoder):
         return make_medfuse_pipeline(
             LAB_NAMES,
             "note",
+            views={},
             lab_encoder=make_lab_encoder(),
             note_encoder=notes,
             d_model=8,

@@ -112,6 +112,7 @@ def make_targets(save_bert, save_gguf) -> dict[str, Target]:
         pipe = make_medfuse_pipeline(
             list(labs),
             cohort.note_column,
+            views={},
             lab_encoder=MaskedLabEncoder(4, **LABS),
             note_encoder=NoteWordEncoder(4),
             random_state=0,

@@ -20,6 +20,7 @@ def pipe(cohort):
     pipe = make_medfuse_pipeline(
         cohort.lab_columns,
         cohort.note_column,
+        views={},
         lab_encoder=MaskedLabEncoder(**LABS, max_epochs=3, device="cpu"),
         note_encoder=NoteWordEncoder(40),
         random_state=0,

@@ -143,8 +143,7 @@ def test_encoders_of_the_note_that_read_labs_too_run_again(cohort):
             4, d_model=8, n_heads=2, n_layers=1, max_epochs=1, device="cpu"
         ),
         note_encoder=NoteWordEncoder(10),
-        lab_text=True,
-        words=NoteWordEncoder(10),
+        views={"lab_text": True, "words": NoteWordEncoder(10)},
         d_model=8,
         n_heads=2,
         n_estimators=1,

@@ -103,6 +103,7 @@ def make_language_pipe(cohort, tiny_bert):
         return make_medfuse_pipeline(
             cohort.lab_columns,
             note_column,
+            views={},
             lab_encoder=MaskedLabEncoder(
                 4, d_model=8, n_heads=2, n_layers=1, max_epochs=1, device="cpu"
             ),

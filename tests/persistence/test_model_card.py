@@ -219,7 +219,12 @@ def test_a_rare_label_is_named_but_has_no_score(model, cohorts, tmp_path):
 def test_a_medfuse_pipeline(cohorts, tiny_bert, tmp_path):
     train, test = cohorts[0].select(np.arange(100)), cohorts[1]
     pipe = make_medfuse_pipeline(
-        train.lab_columns, "note", random_state=0, max_epochs=1, memory=str(tmp_path / "cache")
+        train.lab_columns,
+        "note",
+        views={},
+        random_state=0,
+        max_epochs=1,
+        memory=str(tmp_path / "cache"),
     )
     pipe.set_params(
         memory=None,

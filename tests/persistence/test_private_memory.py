@@ -103,6 +103,7 @@ def make_medfuse(note_encoder):
         return make_medfuse_pipeline(
             LABS,
             "note",
+            views={},
             lab_encoder=labs,
             note_encoder=note_encoder(),
             memory=memory,

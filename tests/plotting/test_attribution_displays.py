@@ -38,6 +38,7 @@ def pipe(cohort):
     pipe = make_medfuse_pipeline(
         cohort.lab_columns,
         "note",
+        views={},
         lab_encoder=labs,
         note_encoder=NoteWordEncoder(20),
         d_model=8,

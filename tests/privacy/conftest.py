@@ -81,6 +81,7 @@ def small(cohort, model):
         pipe=make_medfuse_pipeline(
             cohort.lab_columns,
             "note",
+            views={},
             lab_encoder=MaskedLabEncoder(4, n_layers=1, n_factors=3, max_epochs=2, **net),
             note_encoder=words,
             n_estimators=1,
