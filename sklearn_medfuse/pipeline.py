@@ -13,6 +13,8 @@ from .labs import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
 from .model_selection._groups import known_groups
 from .notes import LLMNoteEncoder, NaiveBayesNoteEncoder, NoteWordEncoder
 
+__all__ = ["make_medfuse_pipeline"]
+
 
 class MEDFusePipeline(Pipeline):
     """A Pipeline whose ``fit`` takes `groups` and keeps their rows together in every split inside.

@@ -42,7 +42,7 @@ INSIDE = {
     "labs": {"_nn"} | SHARED,
     "notes": {"_nn", "_note_sections"} | SHARED,
     "fusion": {"_nn"} | SHARED,
-    "pipeline": ESTIMATOR_ROOMS,
+    "pipeline": {"model_selection"} | ESTIMATOR_ROOMS,
     "datasets": {"_note_sections", "_private_errors", "_private_files"},
     "metrics": {"_private_errors"},
     "model_selection": {"_private_errors"},

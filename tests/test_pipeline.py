@@ -9,6 +9,7 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
@@ -94,11 +95,85 @@ def test_modalities_are_labs_and_notes(pipe):
 
 
 @pytest.mark.usefixtures("minilm")
-def test_default_encoders(cohort):
+def test_the_default_takes_every_view_and_calibrates(cohort):
     pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, **FUSE)
-    pipe.set_params(encode__labs__max_epochs=1, encode__notes__device="cpu")
-    pipe.fit(cohort.X[:20], cohort.y[:20].to_numpy()[:, 0])
-    assert pipe.predict_proba(cohort.X[:20]).shape == (20, 2)
+    pipe.set_params(encode__labs__max_epochs=1, encode__notes__encoder__device="cpu")
+    pipe.fit(cohort.X[:40], cohort.y[:40])
+    assert pipe.predict_proba(cohort.X[:40]).shape == (40, 3)
+    medfuse = pipe["medfuse"]
+    assert list(medfuse.modalities_) == ["labs", "notes", "words", "boosted", "naive_bayes"]
+    assert medfuse.temperatures_.shape == medfuse.thresholds_.shape == (3,)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_every_view_takes_classes(make, cohort, n_classes):
+    y = np.arange(150) % n_classes
+    pipe = make(views="full").fit(cohort.X, y)
+    assert pipe.predict_proba(cohort.X).shape == (150, n_classes)
+
+
+def test_the_paper_has_neither_our_views_nor_our_parts(cohort):
+    pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, views="paper")
+    parameters = pipe.get_params()
+    assert [name for name, *_ in pipe["encode"].transformers] == ["labs", "notes"]
+    assert parameters["encode__notes__texts__lab_text"].column_name == "abnormal labs"
+    assert parameters["encode__notes__encoder__fine_tuning"] == "lora"
+    assert parameters["encode__labs__mask_ratio"] == 0.75
+    assert parameters["encode__labs__n_factors"] == 0
+    assert parameters["medfuse__n_estimators"] == 1
+    assert parameters["medfuse__linear_weight"] == 0.0
+    assert parameters["medfuse__mi_weight"] == 0.1
+    assert parameters["medfuse__calibration"] is None
+
+
+def test_one_modality_alone(make, cohort):
+    y = cohort.y
+    labs = make_medfuse_pipeline(cohort.lab_columns, None, **FUSE, random_state=0)
+    assert [name for name, *_ in labs["encode"].transformers] == ["labs", "boosted"]
+    assert labs.fit(cohort.X[cohort.lab_columns], y).predict_proba(cohort.X).shape == (150, 3)
+    notes = make_medfuse_pipeline(None, "note", note_encoder=NoteWordEncoder(4), **FUSE)
+    assert [name for name, *_ in notes["encode"].transformers] == ["notes", "words", "naive_bayes"]
+    assert notes.fit(cohort.X[["note"]], y).predict_proba(cohort.X).shape == (150, 3)
+
+
+def test_a_view_of_ones_own(make, cohort):
+    own = make(views={"raw": (SimpleImputer(), cohort.lab_columns[:2]), "words": False})
+    own.fit(cohort.X, cohort.y)
+    assert list(own["medfuse"].modalities_) == ["labs", "notes", "raw"]
+
+
+def test_seed_and_verbosity_reach_the_steps_that_have_none(cohort, note_encoder):
+    clean = Pipeline([("clean", NoteCleaner()), ("embed", note_encoder(random_state=7))])
+    pipe = make_medfuse_pipeline(
+        cohort.lab_columns, "note", note_encoder=clean, random_state=3, verbose=1
+    )
+    parameters = pipe.get_params()
+    embed = "encode__notes__encoder__embed"
+    assert (parameters[f"{embed}__random_state"], parameters[f"{embed}__verbose"]) == (7, 1)
+    for step in ("encode__labs", "medfuse"):
+        assert (parameters[f"{step}__random_state"], parameters[f"{step}__verbose"]) == (3, 1)
+    assert parameters["encode__boosted__random_state"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"lab_columns": "sodium"}, TypeError, r"lab_columns is a str; give a list"),
+        ({"lab_columns": []}, ValueError, r"lab_columns must be a list of one column"),
+        ({"lab_columns": None, "note_column": None}, ValueError, "both None"),
+        ({"note_column": [3]}, ValueError, "note_column must be a list"),
+        ({"views": "all"}, ValueError, r"views='all' must be 'full', 'paper' or a mapping"),
+        ({"views": ["words"]}, TypeError, "views is of type list"),
+        ({"views": {"word": True}}, ValueError, r"views\['word'\] must be one of lab_text, words"),
+        ({"views": {"words": NoteWordEncoder}}, TypeError, r"views\['words'\] is of type"),
+        ({"views": {"labs": True}}, ValueError, r"views\['labs'\] cannot have this name"),
+        ({"note_column": None, "views": {"words": True}}, ValueError, "needs columns"),
+    ],
+)
+def test_wrong_values_are_refused_at_construction(change, error, match):
+    arguments = {"lab_columns": ["sodium"], "note_column": "note"} | change
+    with pytest.raises(error, match=match):
+        make_medfuse_pipeline(**arguments)
 
 
 def test_encoders_given_are_cloned(cohort, note_encoder):
