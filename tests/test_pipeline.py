@@ -10,7 +10,16 @@ import sklearn
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    cross_val_predict,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
@@ -37,6 +46,7 @@ FUSE = {
     "early_stopping": False,
     "device": "cpu",
 }
+STUMPS = BoostedLabEncoder(DecisionTreeClassifier(max_depth=1), cv=2)
 LABS = {"d_model": 8, "n_heads": 2, "n_layers": 1, "n_components": 4, "max_epochs": 2}
 
 
@@ -179,7 +189,12 @@ def test_wrong_values_are_refused_at_construction(change, error, match):
 def test_encoders_given_are_cloned(cohort, note_encoder):
     labs, notes = MaskedLabEncoder(), note_encoder()
     pipe = make_medfuse_pipeline(
-        cohort.lab_columns, cohort.note_column, lab_encoder=labs, note_encoder=notes, random_state=3
+        cohort.lab_columns,
+        cohort.note_column,
+        views={},
+        lab_encoder=labs,
+        note_encoder=notes,
+        random_state=3,
     )
     assert labs.random_state is None
     encoders = {name: encoder for name, encoder, _ in pipe["encode"].transformers}
@@ -240,6 +255,7 @@ def test_a_note_column_given_as_a_list(cohort, note_encoder, pipe):
     with_list = make_medfuse_pipeline(
         cohort.lab_columns,
         [cohort.note_column],
+        views={},
         lab_encoder=MaskedLabEncoder(**LABS, device="cpu"),
         note_encoder=note_encoder(),
         random_state=0,
@@ -286,14 +302,106 @@ def test_cross_validated_probabilities(make, cohort):
     assert np.isfinite(probabilities).all()
 
 
-def test_groups_reach_the_validation_split_by_metadata_routing(make, cohort):
+@pytest.fixture
+def inner_splits(monkeypatch):
+    """Names of the splitters that keep groups whole; one that does not is an error."""
+    used = []
+
+    def watch(splitter):
+        split = splitter.split
+
+        def watched(self, X, y=None, groups=None):
+            for train, test in split(self, X, y, groups):
+                assert not set(np.asarray(groups)[train]) & set(np.asarray(groups)[test])
+                used.append(type(self).__name__)
+                yield train, test
+
+        monkeypatch.setattr(splitter, "split", watched)
+
+    def refuse(self, *args, **params):
+        raise AssertionError(f"{type(self).__name__} parts patients")
+
+    for splitter in (GroupKFold, GroupShuffleSplit):
+        watch(splitter)
+    for splitter in (KFold, StratifiedKFold, ShuffleSplit, StratifiedShuffleSplit):
+        monkeypatch.setattr(splitter, "split", refuse)
+    return used
+
+
+def _search(pipe, X, y, patients):
+    GridSearchCV(
+        pipe,
+        {"medfuse__mi_weight": [0.1]},
+        cv=MultilabelStratifiedGroupKFold(2),
+        scoring="average_precision",
+        error_score="raise",
+        refit=False,
+    ).fit(X, y, groups=patients)
+
+
+def _search_with_routing(*args):
     with sklearn.config_context(enable_metadata_routing=True):
-        pipe = make(early_stopping=True, validation_fraction=0.2)
-        pipe["medfuse"].set_fit_request(groups=True)
-        pipe.fit(cohort.X, cohort.y, groups=cohort.groups)
-        assert pipe["medfuse"].validation_losses_
-        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-            pipe.fit(cohort.X, cohort.y, groups=cohort.groups[:5])
+        _search(*args)
+
+
+def _cross_validate(pipe, X, y, patients):
+    cv = MultilabelStratifiedGroupKFold(2)
+    cross_val_predict(pipe, X, y, groups=patients, cv=cv, method="predict_proba")
+
+
+@pytest.mark.parametrize(
+    ("run", "n_fits"),
+    [
+        (lambda pipe, X, y, patients: pipe.fit(X, y, groups=patients), 1),
+        (_search, 2),
+        (_search_with_routing, 2),
+        (_cross_validate, 2),
+    ],
+    ids=["fit", "search", "search with routing", "cross_val_predict"],
+)
+def test_every_inner_split_keeps_patients_together(make, cohort, inner_splits, run, n_fits):
+    # Twenty patients, one of them with a third of the stays
+    patients = np.minimum(np.arange(150) // 5, 20)
+    pipe = make(
+        views={"boosted": STUMPS, "naive_bayes": NaiveBayesNoteEncoder(cv=2)},
+        calibration="temperature",
+        decision_folds=2,
+        early_stopping=True,
+        validation_fraction=0.3,
+    )
+    run(pipe, cohort.X, cohort.y.to_numpy(), patients)
+    # Two folds each of boosted labs, naive Bayes and decisions
+    assert inner_splits.count("GroupKFold") == 6 * n_fits
+    # Rows held out for early stopping, where they are enough
+    assert inner_splits.count("GroupShuffleSplit") >= 2 * n_fits
+
+
+def test_a_fitted_pipeline_keeps_no_groups(make, cohort):
+    search = GridSearchCV(
+        make(), {"medfuse__mi_weight": [0.1]}, cv=MultilabelStratifiedGroupKFold(2)
+    ).fit(cohort.X, cohort.y, groups=cohort.groups)
+    assert set(vars(search.best_estimator_)) == set(vars(make().fit(cohort.X, cohort.y)))
+
+
+def test_groups_of_other_rows_are_not_taken(make, cohort, inner_splits):
+    list(MultilabelStratifiedGroupKFold(2).split(cohort.X, cohort.y, cohort.groups))
+    other = cohort.X.assign(**{cohort.lab_columns[0]: 7.0})
+    pipe = make(views={"boosted": STUMPS})
+    with pytest.raises(AssertionError, match="parts patients"):
+        clone(pipe).fit(other, cohort.y)
+    clone(pipe).fit(cohort.X, cohort.y)
+    assert set(inner_splits) == {"GroupKFold"}
+
+
+def test_groups_beside_parameters_of_steps_are_refused(make, cohort):
+    with pytest.raises(ValueError, match="groups beside medfuse__sample_weight"):
+        make().fit(cohort.X, cohort.y, groups=cohort.groups, medfuse__sample_weight=np.ones(150))
+
+
+def test_groups_of_another_length_are_refused(make, cohort):
+    pipe = make(early_stopping=True, validation_fraction=0.2)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        pipe.fit(cohort.X, cohort.y, groups=cohort.groups[:5])
 
 
 # what is missing
@@ -553,9 +661,6 @@ def test_words_may_be_scaled_otherwise(cohort):
 
 
 # boosted labs
-
-
-STUMPS = BoostedLabEncoder(DecisionTreeClassifier(max_depth=1), cv=2)
 
 
 def test_boosted_labs_are_a_further_modality(make, cohort):
