@@ -1,6 +1,6 @@
 """Notes of the stays as one text per stay."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, groupby
 from operator import itemgetter
 
@@ -18,11 +18,7 @@ _STAYS_IN_BLOCK = 5000
 
 
 def build_notes(
-    source: Source,
-    layout: Layout,
-    options: CohortOptions,
-    n_stays: int,
-    counts: dict[str, int],
+    source: Source, layout: Layout, options: CohortOptions, n_stays: int, counts: dict[str, int]
 ) -> pd.Series:
     """One text per registered stay, of the notes known at the index time; NaN without a note."""
     source.execute(
@@ -39,15 +35,16 @@ def build_notes(
     return texts
 
 
-def _collect(
-    source: Source, notes: EventTable, options: CohortOptions, counts: dict[str, int]
-) -> None:
+def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
     """Put the usable notes of one table into `note_events`."""
     typed = "type" in notes.columns
     reasons = {"without a text": Condition("nullif(trim(e.text), '') IS NULL")}
     if options.note_types is not None:
         kind = "e.type" if typed else literal(notes.table)
-        reasons["of other types"] = _of_other_types(kind, options.note_types)
+        names = ", ".join(literal(name.strip().lower()) for name in options.note_types) or "NULL"
+        # In other collations the lower case of I need not be i.
+        others = f'coalesce(lower({kind} COLLATE "C") NOT IN ({names}), true)'
+        reasons["of other types"] = Condition(others, portable=True)
     events = classify(source, notes, options, reasons)
     # More than the budget is never needed of a note: long ones are cut on the way in.
     # With sections to drop it is not known yet how much of a note is left.
@@ -68,14 +65,6 @@ def _collect(
         notes.table,
     )
     source.execute("DROP TABLE read_notes", notes.table)
-
-
-def _of_other_types(kind: str, wanted: Sequence[str]) -> Condition:
-    """Notes whose type is not wanted, in any case."""
-    names = ", ".join(literal(name.strip().lower()) for name in wanted) or "NULL"
-    # In other collations the lower case of I need not be i.
-    kind = f'lower({kind} COLLATE "C")'
-    return Condition(f"coalesce({kind} NOT IN ({names}), true)", portable=True)
 
 
 def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:
