@@ -1,5 +1,6 @@
 """Notes of the stays as one text per stay."""
 
+import sys
 from collections.abc import Iterator
 from itertools import chain, groupby
 from operator import itemgetter
@@ -29,8 +30,7 @@ def build_notes(
     for notes in layout.notes:
         with source.progress_bar(notes.table):
             _collect(source, notes, options, counts)
-    composed = _compose_without_sections if options.dropped_sections else _compose
-    texts = as_series(composed(source, options, counts), n_stays)
+    texts = as_series(_compose(source, options, counts), n_stays)
     source.execute("DROP TABLE note_events", "notes")
     return texts
 
@@ -83,67 +83,31 @@ def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Serie
     return whole.to_pandas()
 
 
-def _compose(source, options, counts) -> Iterator[tuple[int, str | None]]:
-    """The notes of each stay within the budget, in order, joined."""
-    # The text itself is the last key, so that the order of rows in a file cannot change anything.
-    newest_first = "happened DESC, type, text"
-    before = "0"
-    if options.max_note_chars is not None:
-        before = (
-            f"sum(len(text)) OVER (PARTITION BY stay ORDER BY {newest_first} "
-            "ROWS UNBOUNDED PRECEDING) - len(text)"
-        )
-    budget = options.max_note_chars
-    text = "text" if budget is None else f"left(text, ({budget} - before)::BIGINT)"
-    within = "" if budget is None else f"WHERE before < {budget}"
-    order = newest_first if options.note_order == "newest_first" else "happened, type, text"
-    rows = source.batches(
-        f"SELECT stay, {text} FROM (SELECT *, {before} AS before FROM note_events) {within} "
-        f"ORDER BY stay, {order}",
-        "notes",
-    )
-    n_used = 0
+def _compose(source, options: CohortOptions, counts) -> Iterator[tuple[int, str | None]]:
+    """The notes of each stay within the budget, in order, without the sections to drop."""
+    rows = source.batches("SELECT * FROM note_events ORDER BY stay", "notes")
+    n_used = n_dropped = 0
     # The rows come stay by stay: each text is joined once, and its notes are let go.
     for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
-        of_stay = [note for _, note in group]
-        n_used += len(of_stay)
-        yield stay, BETWEEN_NOTES.join(of_stay)
-    if budget is not None:
-        counts["notes used within max_note_chars"] = n_used
-
-
-def _compose_without_sections(source, options, counts) -> Iterator[tuple[int, str | None]]:
-    """As `_compose`, but the budget counts what dropped sections leave of each note."""
-    rows = source.batches(
-        "SELECT stay, happened, type, text FROM note_events ORDER BY stay, happened, type, text",
-        "notes",
-    )
-    n_used = n_dropped = 0
-    for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
-        of_stay = []
-        for _, happened, kind, note in group:
-            left, n = without_sections(note, options.dropped_sections)
-            n_dropped += n
-            if left.strip():
-                of_stay.append((-happened, kind, left))
-        newest_first = _within(sorted(of_stay), options.max_note_chars)
-        n_used += len(newest_first)
+        notes = []
+        for _, happened, kind, text in group:
+            if options.dropped_sections:
+                text, n = without_sections(text, options.dropped_sections)
+                n_dropped += n
+                if not text.strip():
+                    continue
+            # The text is the last key, so that the order of rows in a file cannot change anything.
+            notes.append((-happened, kind is None, kind or "", text))
+        used, room = [], options.max_note_chars or sys.maxsize
+        for before, *_, text in sorted(notes):
+            if room > 0:
+                used.append((before, text[:room]))
+                room -= len(text)
+        n_used += len(used)
         if options.note_order == "oldest_first":
-            newest_first.sort(key=lambda note: (-note[0], *note[1:]))
-        yield stay, BETWEEN_NOTES.join(text for *_, text in newest_first) or None
-    counts["note sections dropped"] = n_dropped
+            used.sort(key=lambda note: -note[0])
+        yield stay, BETWEEN_NOTES.join(text for _, text in used) or None
+    if options.dropped_sections:
+        counts["note sections dropped"] = n_dropped
     if options.max_note_chars is not None:
         counts["notes used within max_note_chars"] = n_used
-
-
-def _within(notes: list[tuple], budget: int | None) -> list[tuple]:
-    """The first of the notes, the one with which the budget is exceeded cut at its end."""
-    if budget is None:
-        return notes
-    kept = []
-    for happened, kind, text in notes:
-        if budget <= 0:
-            break
-        kept.append((happened, kind, text[:budget]))
-        budget -= len(text)
-    return kept

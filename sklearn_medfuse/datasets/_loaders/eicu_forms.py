@@ -22,40 +22,29 @@ from ..._note_sections import section_name
 from .._build.events import Condition, EventTable, classify, count_rows
 from .._build.notes import as_series
 from .._options import CohortOptions
-from .._tables.source import Source
+from .._tables.source import Columns, Source
 
-HISTORY = EventTable(
-    "pastHistory",
-    {
-        "stay": ("patientunitstayid", "id"),
-        "time": ("pasthistoryoffset", "minutes"),
-        "known": ("pasthistoryenteredoffset", "minutes"),
-        "path": ("pasthistorypath", "text"),
-        "choice": ("pasthistoryvalue", "text"),
-        "text": ("pasthistoryvaluetext", "text"),
-    },
-)
-NOTES = EventTable(
-    "note",
-    {
-        "stay": ("patientunitstayid", "id"),
-        "time": ("noteoffset", "minutes"),
-        "known": ("noteenteredoffset", "minutes"),
-        "path": ("notepath", "text"),
-        "choice": ("notevalue", "text"),
-        "text": ("notetext", "text"),
-    },
-)
-EXAMINATIONS = EventTable(
-    "physicalExam",
-    {
-        "stay": ("patientunitstayid", "id"),
-        "time": ("physicalexamoffset", "minutes"),
-        "path": ("physicalexampath", "text"),
-        "choice": ("physicalexamvalue", "text"),
-        "text": ("physicalexamtext", "text"),
-    },
-)
+
+def _form(table: str, *, entered: bool, text: str = "text") -> EventTable:
+    """A table of choices, whose columns begin with its own name."""
+    name = table.lower()
+    known: Columns = {"known": (f"{name}enteredoffset", "minutes")} if entered else {}
+    return EventTable(
+        table,
+        {
+            "stay": ("patientunitstayid", "id"),
+            "time": (f"{name}offset", "minutes"),
+            **known,
+            "path": (f"{name}path", "text"),
+            "choice": (f"{name}value", "text"),
+            "text": (f"{name}{text}", "text"),
+        },
+    )
+
+
+HISTORY = _form("pastHistory", entered=True, text="valuetext")
+NOTES = _form("note", entered=True)
+EXAMINATIONS = _form("physicalExam", entered=False)
 FORMS = (HISTORY, NOTES, EXAMINATIONS)
 
 SECTIONS = ("Admission diagnosis", "Past history", "Notes", "Physical exam", "Measurements")
