@@ -95,12 +95,8 @@ def load_meds(
 
     Raises
     ------
-    ConnectionError
-        If the server of a database cannot be reached or refuses the user.
-    FileNotFoundError
-        If the folder or a file does not exist.
-    ValueError
-        If a parameter is out of range, there is no stay, a column is missing, or a file is damaged.
+    ConnectionError, FileNotFoundError, ValueError
+        As :func:`load_tables`; also if there is no stay.
 
     See Also
     --------

@@ -35,18 +35,12 @@ _MOST_MINUTES = 10**9
 
 
 class Reading(NamedTuple):
-    """SQL that reads one column.
+    """SQL that reads one column."""
 
-    Attributes
-    ----------
-    items : list of str
-        Items of a SELECT. A time has three: `<new>`, a TIMESTAMP, in UTC if it has a zone;
-        `<new>_unreadable`; and `<new>_zoned`, NULL where that is unknown.
-    portable : bool
-        Whether PostgreSQL reads the same SQL and compares its result as DuckDB does.
-    """
-
+    # Items of a SELECT. A time has three: `<new>`, a TIMESTAMP, in UTC if it has a zone;
+    # `<new>_unreadable`; and `<new>_zoned`, NULL where that is unknown.
     items: list[str]
+    # Whether PostgreSQL reads the same SQL and compares its result as DuckDB does.
     portable: bool = False
 
 
@@ -84,51 +78,26 @@ def read_column(
         return _read_time(new, name, sql_type, where, century)
     if kind == "minutes":
         return _read_minutes(new, name, sql_type, where)
-    if kind == "code":
-        return _read_code(new, name, sql_type, where)
-    read = {
-        "id": _read_id,
-        "key": _read_key,
-        "number": _read_number,
-        "text": _read_text,
-        "long text": _read_long_text,
-    }[kind]
-    return read(new, name, sql_type)
-
-
-def _read_id(new: str, name: str, sql_type: str) -> Reading:
-    if sql_type in _WHOLE:
-        # As it is, so that an index of the server serves comparisons.
-        return Reading([f"{name} AS {new}"], portable=True)
-    return Reading([f"TRY_CAST({name} AS BIGINT) AS {new}"])
-
-
-def _read_key(new: str, name: str, sql_type: str) -> Reading:
-    # pandas turns whole numbers into floats where one is missing.
-    return _read_text(new, f"CAST({name} AS BIGINT)" if sql_type in _FLOATS else name, sql_type)
-
-
-def _read_text(new: str, name: str, sql_type: str) -> Reading:
-    portable = sql_type in ("NULL", "VARCHAR", *_WHOLE)
-    return Reading([f"nullif(trim(CAST({name} AS VARCHAR)), '') AS {new}"], portable)
-
-
-def _read_long_text(new: str, name: str, sql_type: str) -> Reading:
-    return Reading([f"CAST({name} AS VARCHAR) AS {new}"])
-
-
-def _read_code(new: str, name: str, sql_type: str, where: str) -> Reading:
-    if sql_type not in ("VARCHAR", "NULL") and not sql_type.startswith("ENUM"):
+    if kind == "id":
+        # Whole numbers stay as they are, so that an index of the server serves comparisons.
+        whole = sql_type in _WHOLE
+        return Reading([f"{name if whole else f'TRY_CAST({name} AS BIGINT)'} AS {new}"], whole)
+    if kind == "number":
+        number = f"TRY_CAST({name} AS DOUBLE)"
+        return Reading([f"CASE WHEN isfinite({number}) THEN {number} END AS {new}"])
+    if kind == "long text":
+        return Reading([f"CAST({name} AS VARCHAR) AS {new}"])
+    is_text = sql_type in ("VARCHAR", "NULL")
+    if kind == "code" and not is_text and not sql_type.startswith("ENUM"):
         raise ValueError(
             f"{where}: codes must be texts, but they are {sql_type.lower()}. As numbers they have "
             "lost their leading zeros."
         )
-    return Reading(_read_text(new, name, sql_type).items)
-
-
-def _read_number(new: str, name: str, sql_type: str) -> Reading:
-    number = f"TRY_CAST({name} AS DOUBLE)"
-    return Reading([f"CASE WHEN isfinite({number}) THEN {number} END AS {new}"])
+    if kind == "key" and sql_type in _FLOATS:
+        # pandas turns whole numbers into floats where one is missing.
+        name = f"CAST({name} AS BIGINT)"
+    text = f"nullif(trim(CAST({name} AS VARCHAR)), '') AS {new}"
+    return Reading([text], kind != "code" and (is_text or sql_type in _WHOLE))
 
 
 def _read_time(new: str, name: str, sql_type: str, where: str, century: int | None) -> Reading:

@@ -65,22 +65,10 @@ def is_database_url(where: Any) -> bool:
 class Source:
     """The tables of one data set; a context manager.
 
-    Parameters
-    ----------
-    where : path-like, sequence of path-like, or mapping of str to DataFrame or path-like
-        A folder with the tables as files, several folders, a DuckDB file, a PostgreSQL URL, or the
-        tables, each as a data frame, a file, or a list of parquet files.
-    dataset : str
-        Name of the data set, for errors.
-    url : str, default=""
-        Where to get it, for errors.
-    options : CohortOptions, default=CohortOptions()
-        Sets memory, threads, and whether progress is shown.
-    century : int or None, default=None
-        The century of years of two digits: with 21, "10/23/64 21:09" is in October 2164. None if
-        there are no such years.
-    schemas : sequence of str, default=()
-        Schemas of a database in which to look for tables first.
+    `where` is a folder with the tables as files, several folders, a DuckDB file, a PostgreSQL URL,
+    or the tables, each as a data frame, a file, or a list of parquet files. Errors name the
+    `dataset` and the `url` where to get it. `century` stands before years of two digits: with 21,
+    "10/23/64 21:09" is in October 2164. `schemas` of a database are searched first.
     """
 
     def __init__(
@@ -242,14 +230,8 @@ class Source:
         """As `select`, and leave rows on a server that a condition refuses.
 
         The portable conditions, on rows `e` and stays `s`, are checked there in their order, up to
-        the first one that needs more than the server can compare.
-
-        Returns
-        -------
-        sql : str
-            SQL in parentheses.
-        left : dict of int to int
-            Place of a condition, counted from 1 -> number of rows left on the server.
+        the first one that needs more than the server can compare. With the SQL comes the number of
+        rows left on the server by the place of the condition, counted from 1.
         """
         sql, scan, readings = self._select(table, columns, optional, "true")
         roles = {
