@@ -1,7 +1,7 @@
 """The inclusion diagram of a cohort, as CONSORT asks for it, drawn from its counts."""
 
 from collections.abc import Mapping
-from textwrap import wrap
+from textwrap import TextWrapper
 
 _READ, _KEPT, _DROPPED = "stays read", "stays kept", "stays dropped: "
 # The units of the drawing are inches: heights of lines in the main boxes and beside them, the space
@@ -66,10 +66,10 @@ def flow_steps(counts: Mapping[str, int]) -> tuple[str, list[str], str]:
     }
     n_dropped = sum(dropped.values())
     lines = [f"{n_dropped:,} dropped"] if n_dropped else []
+    wrapper = TextWrapper(_CHARACTERS_BESIDE, initial_indent="   ", subsequent_indent="      ")
     for reason, n in dropped.items():
         if n:
-            indent = {"initial_indent": "   ", "subsequent_indent": "      "}
-            lines += wrap(f"{n:,} {reason}", _CHARACTERS_BESIDE, **indent)
+            lines += wrapper.wrap(f"{n:,} {reason}")
     kept = f"{counts.get(_KEPT, n_read - n_dropped):,} stays kept"
     for what, n in counts.items():
         if what.startswith(f"{_KEPT}: ") and n:
