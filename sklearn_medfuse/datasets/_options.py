@@ -56,7 +56,7 @@ class CohortOptions:
         Lab -> unit of its column. A lab that is not listed keeps its most frequent unit. Results in
         other units are converted, or dropped and counted if no conversion is known.
     note_types : sequence of str or None, default=None
-        Types of notes to use, in any case. None uses all.
+        Types of notes to use, in any case; one that no note has is refused. None uses all.
     note_order : {"oldest_first", "newest_first"}, default="oldest_first"
         Order of a stay's notes in its text.
     max_note_chars : int or None, default=None

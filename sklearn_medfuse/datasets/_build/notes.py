@@ -1,7 +1,7 @@
 """Notes of the stays as one text per stay."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 
@@ -16,6 +16,8 @@ from .events import Condition, EventTable, Layout, classify, count_rows
 
 BETWEEN_NOTES = "\n\n"
 _STAYS_IN_BLOCK = 5000
+# Types of notes, the most frequent first, that an error lists.
+_MOST_LISTED = 20
 
 
 def build_notes(
@@ -30,6 +32,8 @@ def build_notes(
     for notes in layout.notes:
         with source.progress_bar(notes.table):
             _collect(source, notes, options, counts)
+    if options.note_types is not None and layout.notes:
+        _check_types(source, layout.notes, options.note_types)
     texts = as_series(_compose(source, options, counts), n_stays)
     source.execute("DROP TABLE note_events", "notes")
     return texts
@@ -65,6 +69,33 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
         notes.table,
     )
     source.execute("DROP TABLE read_notes", notes.table)
+
+
+def _check_types(source: Source, tables: Sequence[EventTable], wanted: Sequence[str]) -> None:
+    """Refuse types that no note has; the tables are read again only if one was not seen."""
+    seen = source.query("SELECT DISTINCT type FROM note_events", "notes")["type"].dropna().str.lower()
+    if {name.strip().lower() for name in wanted} <= set(seen):
+        return
+    known: list[str] = []
+    for notes in tables:
+        if "type" not in notes.columns:
+            known.append(notes.table)
+            continue
+        rows = source.select(notes.table, {"type": notes.columns["type"]}, notes.optional)
+        found = f"SELECT type FROM {rows} GROUP BY type ORDER BY count(*) DESC, type"
+        known += source.query(found, notes.table)["type"].dropna().tolist()
+    refuse_unknown_types(wanted, known)
+
+
+def refuse_unknown_types(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse types of notes that are not known; the error lists the first of those that are."""
+    lower = {name.lower() for name in known}
+    unknown = [name for name in wanted if name.strip().lower() not in lower]
+    if unknown:
+        more = f" and {len(known) - _MOST_LISTED} others" if len(known) > _MOST_LISTED else ""
+        types = ", ".join(known[:_MOST_LISTED]) + more
+        there = f"types are {types}" if known else "notes have no type"
+        raise ValueError(f"note_types has {unknown}, of which there is no note: the {there}.")
 
 
 def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..._note_sections import section_name
 from .._build.events import Condition, EventTable, classify, count_rows
-from .._build.notes import as_series
+from .._build.notes import as_series, refuse_unknown_types
 from .._options import CohortOptions
 from .._tables.source import Columns, Source
 
@@ -75,6 +75,7 @@ def build_form_notes(
         "head VARCHAR, value VARCHAR, happened BIGINT)",
         "notes",
     )
+    refuse_unknown_types(options.note_types or (), [form.table for form in FORMS])
     for form in FORMS:
         with source.progress_bar(form.table):
             _collect(source, form, options, counts)
