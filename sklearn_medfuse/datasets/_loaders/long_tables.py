@@ -168,7 +168,6 @@ def load_tables(
     tables = {name: name if database is None else str(table) for name, table in given.items()}
 
     with Source(where, "your tables", "", chosen) as source:
-        _settle_keys(source, tables, roles)
         present = _present(source, tables, roles, optional)
         events = {
             name: EventTable(tables[name], present[name], tuple(optional[name]))
@@ -207,22 +206,16 @@ def _roles(columns, given) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict
     return roles, optional
 
 
-def _settle_keys(source: Source, tables, roles) -> None:
-    """Read ids as numbers where those of the stays are numbers."""
-    stay_column = roles["stays"]["stay_id"][0]
-    kind: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
-    for table in roles:
-        role = "stay_id" if table == "stays" else "stay"
-        roles[table][role] = (roles[table][role][0], kind)
-
-
 def _present(source: Source, tables, roles, optional) -> dict[str, Columns]:
     """The roles whose columns exist; required ones stay in, for the error."""
+    # Ids are read as numbers where those of the stays are numbers.
+    stay_column = roles["stays"]["stay_id"][0]
+    kind: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
     return {
         table: {
-            role: column
-            for role, column in of_table.items()
-            if role not in optional[table] or column[0].lower() in source.columns(tables[table])
+            role: (column, kind if role in ("stay_id", "stay") else of)
+            for role, (column, of) in of_table.items()
+            if role not in optional[table] or column.lower() in source.columns(tables[table])
         }
         for table, of_table in roles.items()
     }

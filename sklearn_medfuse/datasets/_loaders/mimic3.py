@@ -30,17 +30,16 @@ Johnson, A., Pollard, T., and Mark, R. (2016). MIMIC-III Clinical Database (vers
 PhysioNet. https://doi.org/10.13026/C2XW26. PhysioNet Credentialed Health Data License 1.5.0.
 """
 
-_LABS = EventTable(
-    "labevents",
-    {
-        "stay": ("hadm_id", "id"),
-        "item": ("itemid", "id"),
-        "value": ("valuenum", "number"),
-        "text": ("value", "text"),
-        "unit": ("valueuom", "text"),
-        "time": ("charttime", "time"),
-    },
-)
+# Those of MIMIC-IV too.
+LAB_COLUMNS: Columns = {
+    "stay": ("hadm_id", "id"),
+    "item": ("itemid", "id"),
+    "value": ("valuenum", "number"),
+    "text": ("value", "text"),
+    "unit": ("valueuom", "text"),
+    "time": ("charttime", "time"),
+}
+_LABS = EventTable("labevents", LAB_COLUMNS)
 _NOTES = EventTable(
     "noteevents",
     {
@@ -151,14 +150,12 @@ def read_admissions(source: Source) -> pd.DataFrame:
 
 
 def _read_stays(source: Source) -> pd.DataFrame:
-    patients = source.fetch(
-        "patients",
-        {
-            "patient": ("subject_id", "id"),
-            "sex": ("gender", "text"),
-            "birth": ("dob", "time"),
-        },
-    )
+    columns: Columns = {
+        "patient": ("subject_id", "id"),
+        "sex": ("gender", "text"),
+        "birth": ("dob", "time"),
+    }
+    patients = source.fetch("patients", columns)
     stays = left_join(read_admissions(source), patients, "patient", "patients")
     # With two-digit years, a birth after the start belongs to the century before.
     late = stays["birth"] > stays["start"]

@@ -275,14 +275,14 @@ class PostgresPlace:
             raise
 
     def _connect(self) -> None:
-        told = None
+        told = ""
         try:
             connection = self._adbc.connect(self._url.uri)
         except self._adbc.Error as error:
-            told = str(error)
-        if told is not None:
-            cause = next((said for part, said in _CAUSES.items() if part in told), None)
-            more = "the server refuses it" if cause is None else cause
+            told = f"not connected: {error}"
+        if told:
+            causes = (said for part, said in _CAUSES.items() if part in told)
+            more = next(causes, "the server refuses it")
             raise ConnectionError(f"Cannot connect to the {self._url.shown}: {more}.")
         self._connections.append(connection)
         settings = ["TRANSACTION ISOLATION LEVEL REPEATABLE READ"]

@@ -92,20 +92,16 @@ class Source:
         self._place = _find_place(where, schemas, dataset, url)
         # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end.
         self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
-        opened = False
-        try:
+        # The error is ours and raised outside of the handler.
+        with suppress(duckdb.Error):
             self._connect(options)
-            opened = True
-        except duckdb.Error:
-            # The error is ours and raised outside of the handler.
-            pass
-        if not opened:
-            shutil.rmtree(self._spill, ignore_errors=True)
-            self._place.close()
-            raise ValueError(
-                f"Cannot open {self._place.opened}: is it damaged, of another version, or opened "
-                f"for writing elsewhere? memory_limit is {options.memory_limit!r}."
-            )
+            return
+        shutil.rmtree(self._spill, ignore_errors=True)
+        self._place.close()
+        raise ValueError(
+            f"Cannot open {self._place.opened}: is it damaged, of another version, or opened for "
+            f"writing elsewhere? memory_limit is {options.memory_limit!r}."
+        )
 
     def _connect(self, options: CohortOptions) -> None:
         settings: dict[str, str | bool | int | float | list[str]] = {
