@@ -27,8 +27,8 @@ TableColumns = dict[str, Column]
 
 _WHOLE = ("SMALLINT", "INTEGER", "BIGINT")
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
-_INTEGERS = (*_WHOLE, *_UNSIGNED, "TINYINT", "HUGEINT")
 _FLOATS = ("DOUBLE", "FLOAT")
+NUMBERS = (*_WHOLE, *_UNSIGNED, "TINYINT", "HUGEINT", *_FLOATS)
 _TIMESTAMPS = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
 _ZONED_TIMESTAMPS = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
 # How times are written: patterns, and forms of strptime. The year comes first and has four digits:
@@ -65,11 +65,6 @@ def literal(text: str) -> str:
 def interval(minutes: float) -> str:
     """A duration in SQL, to add to a TIMESTAMP."""
     return f"INTERVAL '{int(minutes * 60_000_000)} microseconds'"
-
-
-def is_number(sql_type: str) -> bool:
-    """Whether cells of an SQL type are numbers."""
-    return sql_type in (*_INTEGERS, *_FLOATS)
 
 
 def read_column(

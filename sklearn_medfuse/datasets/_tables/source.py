@@ -23,13 +23,13 @@ import pandas as pd
 
 from .._options import CohortOptions
 from .columns import (
+    NUMBERS,
     TEXT_DTYPE,
     TIMES,
     Column,
     Kind,
     Reading,
     TableColumns,
-    is_number,
     literal,
     quoted,
     read_column,
@@ -156,7 +156,7 @@ class Source:
         """Whether the type of a column is a number."""
         present = self.columns(table)
         self._check_columns(table, [column], present)
-        return is_number(present[column.lower()][1])
+        return present[column.lower()][1] in NUMBERS
 
     def _find(self, table: str) -> TableColumns | None:
         key = table.lower()
