@@ -133,7 +133,9 @@ def load_tables(
     - diagnoses: ``stay`` (stay_id), ``code``, [``version``]
 
     A column named in `columns` must exist. Times are timestamps or texts such as
-    ``2101-10-20 19:08:00``, all with a zone or all without.
+    ``2101-10-20 19:08:00`` or ``2101-10-20 07:08 PM``, all with a zone (``Z``, ``+02:00``,
+    ``Europe/Berlin``) or all without. Any other text is unreadable: it drops the event, which is
+    counted, and is refused in the table of stays.
 
     A PostgreSQL database is given as ``postgresql://user@host:5432/name`` and needs the extra
     `sql`. Leave the password to the environment variable PGPASSWORD or the file ~/.pgpass; no error
