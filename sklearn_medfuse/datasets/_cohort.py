@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -160,7 +161,13 @@ class Cohort(Bunch):
         if not 0 < test_size < 1:
             raise ValueError(f"test_size must be within (0, 1), got {test_size}.")
         if by == "time":
-            held_out = self._latest(test_size)
+            times = self.get("index_times")
+            if times is None:
+                raise ValueError(
+                    "by='time' needs index times, which the source lacks; split by patient or "
+                    "hospital."
+                )
+            held_out = (times > times.quantile(1 - test_size)).to_numpy()
         elif by in ("patient", "hospital"):
             held_out = self._whole_groups(by, test_size, random_state)
         else:
@@ -186,14 +193,6 @@ class Cohort(Bunch):
         codes = pd.factorize(groups)[0]
         _, test = next(splitter.split(codes, groups=codes))
         return np.isin(np.arange(len(codes)), test)
-
-    def _latest(self, test_size: float) -> np.ndarray:
-        times = self.get("index_times")
-        if times is None:
-            raise ValueError(
-                "by='time' needs index times, which the source lacks; split by patient or hospital."
-            )
-        return (times > times.quantile(1 - test_size)).to_numpy()
 
     def to_parquet(self, folder) -> None:
         """Write the cohort to a folder for its owner alone, as a whole or not at all.
@@ -266,15 +265,10 @@ class Cohort(Bunch):
                 f"'{folder}' holds no {_META}; name a folder written by Cohort.to_parquet."
             )
         meta = read_sealed(folder, _META, _REMEDY)
-        damaged = False
-        try:
-            fields = _read_fields(folder, meta)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError):
-            # Messages of pyarrow may quote the content.
-            damaged = True
-        if damaged:
-            raise ValueError(f"'{folder}' is damaged: its parts do not fit together. {_REMEDY}")
-        return cls(**fields)
+        # Messages of pyarrow may quote the content: ours is raised outside of the handler.
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError):
+            return cls(**_read_fields(folder, meta))
+        raise ValueError(f"'{folder}' is damaged: its parts do not fit together. {_REMEDY}")
 
     def describe(self, by: str | None = None) -> pd.DataFrame:
         """Make table 1: the patients, their labs, and how many have each label.

@@ -14,20 +14,14 @@ Aggregate = Literal["last", "first", "mean", "min", "max", "slope", "count"]
 
 # Headings under which discharge summaries, above all those of MIMIC, sum up the stay.
 _OUTCOME_SECTIONS = (
-    "Diagnoses",
-    "Diagnosis",
     "Discharge condition",
-    "Discharge diagnoses",
-    "Discharge diagnosis",
     "Discharge disposition",
-    "Final diagnoses",
-    "Final diagnosis",
     "ICD codes",
-    "Primary diagnoses",
-    "Primary diagnosis",
-    "Principal diagnosis",
-    "Secondary diagnoses",
-    "Secondary diagnosis",
+    *(
+        f"{kind} {noun}".strip().capitalize()
+        for kind in ("", "discharge", "final", "primary", "principal", "secondary")
+        for noun in ("diagnosis", "diagnoses")
+    ),
 )
 
 _DISCHARGE = re.compile(r"discharge(?:\s*\+\s*(?P<delay>.+))?")
@@ -62,7 +56,7 @@ class CohortOptions:
         Lab -> unit of its column. A lab that is not listed keeps its most frequent unit. Results in
         other units are converted, or dropped and counted if no conversion is known.
     note_types : sequence of str or None, default=None
-        Types of notes to use, in any case. None uses all.
+        Types of notes to use, in any case; one that no note has is refused. None uses all.
     note_order : {"oldest_first", "newest_first"}, default="oldest_first"
         Order of a stay's notes in its text.
     max_note_chars : int or None, default=None
@@ -149,8 +143,14 @@ class CohortOptions:
                 f"aggregate must name one or several of {', '.join(get_args(Aggregate))}, each "
                 f"once, got {self.aggregate!r}."
             )
-        self._one_of("note_order", ("oldest_first", "newest_first"))
-        self._one_of("without_stored_time", ("keep", "drop"))
+        for name, allowed in {
+            "note_order": ("oldest_first", "newest_first"),
+            "without_stored_time": ("keep", "drop"),
+        }.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}."
+                )
         for name in ("max_note_chars", "n_jobs"):
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -184,12 +184,6 @@ class CohortOptions:
         headings = _OUTCOME_SECTIONS if is_name else self.drop_note_sections
         return frozenset(map(section_name, headings))
 
-    def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
-        if getattr(self, name) not in allowed:
-            raise ValueError(
-                f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}."
-            )
-
     @property
     def aggregates(self) -> list[str]:
         """The aggregates as a list."""
@@ -205,10 +199,8 @@ class CohortOptions:
 
         Returns
         -------
-        column : str
-            "start", "end" or one of `columns`.
-        minutes : float
-            Minutes after that time.
+        str, float
+            "start", "end" or one of `columns`, and the minutes after that time.
         """
         if isinstance(self.index_time, str):
             if self.index_time in columns:
@@ -229,7 +221,8 @@ def parse_outcome(name: str) -> tuple[str, float]:
 def parse_hours(duration: str | float, parameter: str) -> float:
     """A duration such as ``"24h"``, ``"2 days"`` or ``24`` (hours), in minutes."""
     try:
-        hours = float(duration) if not isinstance(duration, str) else _to_hours(duration)
+        is_text = isinstance(duration, str)
+        hours = pd.Timedelta(duration) / pd.Timedelta(hours=1) if is_text else float(duration)
     except (ValueError, TypeError):
         hours = float("nan")
     if not 0 <= hours < float("inf"):
@@ -237,10 +230,6 @@ def parse_hours(duration: str | float, parameter: str) -> float:
             f"{parameter} must be a duration such as '24h' or a number of hours, got {duration!r}."
         )
     return hours * 60
-
-
-def _to_hours(duration: str) -> float:
-    return pd.Timedelta(duration) / pd.Timedelta(hours=1)
 
 
 def check_require(require: str | Sequence[str]) -> list[str]:

@@ -136,6 +136,11 @@ def test_types_of_notes_are_the_tables(name, types, tables, folder):
     assert sum(n for what, n in cohort.report().items() if "of other types" in what) > 0
 
 
+def test_types_of_notes_that_are_no_tables_are_refused(folder):
+    with pytest.raises(ValueError, match=r"note_types has \['nursing'\].* physicalExam"):
+        load_eicu(folder, note_types=["note", "nursing"], **ALL)
+
+
 @pytest.mark.parametrize("budget", [1, 40, 90, 10_000])
 def test_a_budget_is_kept_and_spent_on_the_newest(budget, tables, folder, whole):
     cohort = load_eicu(folder, max_note_chars=budget, **ALL)

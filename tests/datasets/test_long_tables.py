@@ -106,6 +106,21 @@ def test_note_types_order_and_budget(tables):
         assert whole.startswith(cut)
 
 
+def test_types_that_no_note_has_are_refused(tables):
+    with pytest.raises(ValueError, match=r"note_types has \['Discharge summary'\].* Nursing"):
+        load(tables, note_types=["nursing", "Discharge summary"], **ALL)
+    for notes, there in (
+        (tables["notes"].drop(columns="type"), "the types are notes"),
+        (tables["notes"].assign(type=None), "the notes have no type"),
+    ):
+        with pytest.raises(ValueError, match=there):
+            load({**tables, "notes": notes}, note_types=["nursing"], **ALL)
+    # A type of which no note was written before the index time is a type all the same.
+    late = tables["notes"].assign(time=pd.Timestamp("2200-01-01"), type="Late", stored_time=pd.NaT)
+    both = {**tables, "notes": pd.concat([tables["notes"], late])}
+    assert load(both, note_types=["late"], **ALL).X["note"].isna().all()
+
+
 @pytest.mark.parametrize("sections", ["outcome", ["DISCHARGE  diagnosis:"]])
 @pytest.mark.parametrize("budget", [None, 30])
 @pytest.mark.parametrize("order", ["oldest_first", "newest_first"])
@@ -328,6 +343,53 @@ def test_labs_or_notes_alone(tables):
     assert set(both.stay_ids) == set(without_notes.stay_ids) | set(without_labs.stay_ids)
     required = load(tables, require=["labs", "notes"], **ALL)
     assert set(required.stay_ids) == set(without_notes.stay_ids) & set(without_labs.stay_ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2024-05-01 09:00:00 PM", "2024-05-01 21:00"),
+        ("2024-05-01 12:05 am", "2024-05-01 00:05"),
+        ("2024-05-01 12:05PM", "2024-05-01 12:05"),
+        ("2024-05-01 9:00:00.5 AM", "2024-05-01 09:00:00.5"),
+        ("2024-05-01 09:00:00 +02:00", "2024-05-01 07:00"),
+        ("2024-05-01 09:00:00.0000000 -05:00", "2024-05-01 14:00"),
+        ("2024-05-01 09:00:00 UTC", "2024-05-01 09:00"),
+        ("2024-05-01 09:00:00 Europe/Berlin", "2024-05-01 07:00"),
+    ],
+)
+def test_times_in_text_are_read_as_what_they_say(text, time):
+    stays = pd.DataFrame({"stay_id": ["a"], "patient_id": ["p"], "start": [text]})
+    labs = pd.DataFrame({"stay_id": ["a"], "name": ["x"], "value": [1.0], "time": [text]})
+    codes = pd.DataFrame({"stay_id": ["a"], "code": ["I10"]})
+    cohort = load_tables(labs, None, codes, stays, index_time="1h", lookback=0)
+    assert cohort.X["x"].tolist() == [1.0]
+    assert cohort.index_times.tolist() == [pd.Timestamp(time) + pd.Timedelta(hours=1)]
+
+
+def test_a_result_of_nine_in_the_evening_is_not_known_in_the_morning():
+    starts = ["2024-05-01 08:00:00 AM"]
+    stays = pd.DataFrame({"stay_id": ["a"], "patient_id": ["p"], "start": starts})
+    times = ["2024-05-01 08:30:00 AM", "2024-05-01 09:00:00 PM"]
+    labs = pd.DataFrame({"stay_id": "a", "name": "x", "value": [1.0, 9.0], "time": times})
+    codes = pd.DataFrame({"stay_id": ["a"], "code": ["I10"]})
+    assert load_tables(labs, None, codes, stays, index_time="2h").X["x"].tolist() == [1.0]
+    assert load_tables(labs, None, codes, stays, index_time="13h").X["x"].tolist() == [9.0]
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-05-01 21:00 PM", "2024-05-01 08:10 CST", "2024-05-01 08:10 about", "at 8"]
+)
+def test_times_that_are_not_wholly_understood_are_unreadable(text):
+    stays = pd.DataFrame({"stay_id": ["a"], "patient_id": ["p"], "start": ["2024-05-01 08:00"]})
+    times = ["2024-05-01 08:05", text]
+    labs = pd.DataFrame({"stay_id": "a", "name": "x", "value": [1.0, 9.0], "time": times})
+    codes = pd.DataFrame({"stay_id": ["a"], "code": ["I10"]})
+    cohort = load_tables(labs, None, codes, stays)
+    assert cohort.X["x"].tolist() == [1.0]
+    assert cohort.report()["labs rows dropped: with a time that cannot be read"] == 1
+    with pytest.raises(ValueError, match="1 of 1 cells are no times"):
+        load_tables(labs, None, codes, stays.assign(start=text))
 
 
 def test_text_results_count_where_they_are_numbers():

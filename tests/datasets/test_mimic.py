@@ -223,6 +223,19 @@ def test_years_of_two_digits(tables, write):
     pd.testing.assert_frame_equal(cohort.subgroups, expected.subgroups)
 
 
+def test_years_of_two_digits_with_am_and_pm(tables, write):
+    frames = as_mimic3(tables)
+    start = frames["admissions"]["admittime"].dt.floor("s")
+    expected = load_mimic3(
+        write({**frames, "admissions": frames["admissions"].assign(admittime=start)})
+    )
+    short = start.dt.strftime("%m/%d/%y %I:%M:%S %p")
+    cohort = load_mimic3(
+        write({**frames, "admissions": frames["admissions"].assign(admittime=short)})
+    )
+    pd.testing.assert_series_equal(cohort.index_times, expected.index_times)
+
+
 def test_death_before_the_index_time_is_no_prediction(tables, write):
     frames = as_mimic3(tables)
     admissions = frames["admissions"]

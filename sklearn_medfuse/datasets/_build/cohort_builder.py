@@ -33,9 +33,7 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     register_stays(source, stays)
     codes = None
     if options.phenotypes is not None:
-        if layout.diagnoses is None:
-            raise ValueError("phenotypes need a table of diagnoses.")
-        codes = _read_codes(source, layout.diagnoses, layout.versions, options, counts)
+        codes = _read_codes(source, layout, options, counts)
         stays, codes, outcomes = _with_codes(stays, codes, outcomes, counts)
         register_stays(source, stays)
     # Features are made without a look at the labels.
@@ -45,9 +43,6 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_y(codes, outcomes, kept, len(stays), options)
     return _assemble(stays, labs, notes, kept, y, layout, counts)
-
-
-# Stays
 
 
 def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.DataFrame:
@@ -93,13 +88,8 @@ def _eligible(
     reasons = {
         reason: flag for reason, flag in reasons.items() if flag.any() or "index time" not in reason
     }
-    return _some(_drop_stays(everyone.assign(index_time=index_time), reasons, counts), counts)
-
-
-def _some(stays: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
-    if stays.empty:
-        raise ValueError(f"No stay is left. What was dropped: {counts}.")
-    return stays.reset_index(drop=True)
+    kept = _drop_stays(everyone.assign(index_time=index_time), reasons, counts, some=True)
+    return kept.reset_index(drop=True)
 
 
 def _with_outcomes(stays, everyone, options, counts):
@@ -109,9 +99,9 @@ def _with_outcomes(stays, everyone, options, counts):
     for name in options.outcomes:
         reasons[f"{name} decided at the index time"] = foreseen[name]
         reasons[f"{name} not known"] = labels[name].isna()
-    kept = _drop_stays(stays, reasons, counts)
+    kept = _drop_stays(stays, reasons, counts, some=True)
     labels = labels.loc[kept.index].astype(int).reset_index(drop=True)
-    return _some(kept, counts), labels
+    return kept.reset_index(drop=True), labels
 
 
 def _with_codes(stays, codes, labels, counts):
@@ -119,53 +109,45 @@ def _with_codes(stays, codes, labels, counts):
     coded = np.zeros(len(stays), dtype=bool)
     coded[codes["stay"]] = True
     reasons = {"without a diagnosis code": pd.Series(~coded, index=stays.index)}
-    kept = _drop_stays(stays, reasons, counts)
-    new_number = np.cumsum(coded) - 1
-    codes = codes.assign(stay=new_number[codes["stay"]])
-    return _some(kept, counts), codes, labels.loc[kept.index].reset_index(drop=True)
+    kept = _drop_stays(stays, reasons, counts, some=True)
+    codes = codes.assign(stay=(np.cumsum(coded) - 1)[codes["stay"]])
+    return kept.reset_index(drop=True), codes, labels.loc[kept.index].reset_index(drop=True)
 
 
 def _drop_stays(
-    stays: pd.DataFrame, reasons: dict[str, pd.Series], counts: dict[str, int]
+    stays: pd.DataFrame,
+    reasons: dict[str, pd.Series],
+    counts: dict[str, int],
+    *,
+    some: bool = False,
 ) -> pd.DataFrame:
-    """Drop stays, each counted under the first reason that applies."""
+    """Drop stays, each counted under the first reason that applies; with `some`, never all."""
     keep = pd.Series(True, index=stays.index)
     for reason, dropped in reasons.items():
         counts[f"stays dropped: {reason}"] = int((dropped & keep).sum())
         keep &= ~dropped
+    if some and not keep.any():
+        raise ValueError(f"No stay is left. What was dropped: {counts}.")
     return stays[keep]
 
 
-def _with_input(
-    stays: pd.DataFrame,
-    labs: Labs,
-    notes: pd.Series,
-    options: CohortOptions,
-    counts: dict[str, int],
-) -> np.ndarray:
+def _with_input(stays, labs: Labs, notes: pd.Series, options, counts) -> np.ndarray:
     """Numbers of the stays with labs or notes, and with what is required."""
     without = {"labs": labs.table.isna().all(axis=1), "notes": notes.isna()}
     reasons = {"with neither labs nor notes": without["labs"] & without["notes"]}
     reasons |= {f"without {name}": without[name] for name in check_require(options.require)}
-    kept = _drop_stays(stays, reasons, counts).index
+    kept = _drop_stays(stays, reasons, counts, some=True).index
     counts["stays kept"] = len(kept)
-    _some(stays.loc[kept], counts)
     counts["stays kept: without labs"] = int(without["labs"][kept].sum())
     counts["stays kept: without notes"] = int(without["notes"][kept].sum())
     return kept.to_numpy()
 
 
-# Labels
-
-
-def _read_codes(
-    source: Source,
-    table: EventTable,
-    versions: Mapping[Any, Any] | int | str,
-    options: CohortOptions,
-    counts: dict[str, int],
-) -> pd.DataFrame:
+def _read_codes(source: Source, layout: Layout, options, counts) -> pd.DataFrame:
     """The codes of the registered stays, each once: `stay`, `code`, `version` (9, 10, or 0)."""
+    table = layout.diagnoses
+    if table is None:
+        raise ValueError("phenotypes need a table of diagnoses.")
     without = {"without a code": Condition("e.code IS NULL")}
     with source.progress_bar(table.table):
         events = classify(source, table, options, without, timed=False)
@@ -187,7 +169,7 @@ def _read_codes(
         table.table,
     )
     source.execute("DROP TABLE all_codes", table.table)
-    codes["version"] = _versions(codes, versions)
+    codes["version"] = _versions(codes, layout.versions)
     counts["codes of no version of ICD-CM"] = int(codes.loc[codes["version"] == 0, "n"].sum())
     return codes[["stay", "code", "version"]].astype({"stay": int})
 
@@ -196,17 +178,13 @@ def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> n
     """The ICD version of each code: 9, 10, or 0 if unknown; see `Layout.versions`."""
     if isinstance(versions, int):
         return np.full(len(codes), versions)
-    if isinstance(versions, Mapping):
-        lower = {
-            str(name).lower(): version for name, version in versions.items() if name is not None
-        }
-        told = codes["version"].astype(str).str.strip().str.lower()
-        found = told.map(lower).where(codes["version"].notna()).fillna(0).to_numpy(dtype=int)
-        if versions.get(None) == "auto":
-            guessed = phenotypes.guess_icd_version(codes["code"])
-            found = np.where(codes["version"].isna(), guessed, found)
-        return found
-    return phenotypes.guess_icd_version(codes["code"])
+    guessed = phenotypes.guess_icd_version(codes["code"])
+    if not isinstance(versions, Mapping):
+        return guessed
+    known = {str(name).lower(): version for name, version in versions.items() if name is not None}
+    told, given = codes["version"].astype(str).str.strip().str.lower(), codes["version"].notna()
+    found = told.map(known).where(given).fillna(0).to_numpy(dtype=int)
+    return found if versions.get(None) != "auto" else np.where(given, found, guessed)
 
 
 def _label_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:
@@ -254,16 +232,14 @@ def _matches(pairs: pd.DataFrame, name: str, prefixes) -> pd.Series:
 
 
 def _choose_y(codes, outcomes, kept, n_stays, options) -> pd.DataFrame:
-    parts = []
+    y = outcomes.iloc[kept]
     if codes is not None:
         groups = _label_codes(codes, options.phenotypes, n_stays).iloc[kept]
         wanted = options.n_labels
         own = not isinstance(options.phenotypes, str)
         if own and isinstance(wanted, int | np.integer) and wanted > groups.shape[1]:
             wanted = None
-        parts.append(_choose_labels(groups, wanted))
-    parts.append(outcomes.iloc[kept])
-    y = pd.concat(parts, axis=1)
+        y = pd.concat([_choose_labels(groups, wanted), y], axis=1)
     if y.columns.has_duplicates:
         raise ValueError("phenotypes and outcomes share a name.")
     return y
@@ -290,16 +266,9 @@ def _choose_labels(labels: pd.DataFrame, n_labels: int | Sequence[str] | None) -
 def _outcomes(
     stays: pd.DataFrame, everyone: pd.DataFrame, names: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Outcomes of stays, and why some cannot be predicted.
+    """Outcomes (0, 1, NaN if unknown), and whether each was decided at the index time.
 
     The patient's next stay is looked for in `everyone`, all stays of the source.
-
-    Returns
-    -------
-    labels : DataFrame of float of shape (n_stays, n_outcomes)
-        0 or 1; NaN if unknown.
-    foreseen : DataFrame of bool of shape (n_stays, n_outcomes)
-        Whether the outcome was decided at the index time.
     """
     labels, foreseen = {}, {}
     died = stays["died"] if "died" in stays else pd.Series(np.nan, index=stays.index)
@@ -318,20 +287,16 @@ def _outcomes(
             labels[name] = (stays["end"] > limit).astype(float).where(stays["end"].notna())
             decided = over | (limit <= stays["index_time"])
         else:
-            to_next = _days_to_next(stays, everyone)
+            if "days_to_next" in stays:
+                to_next = stays["days_to_next"]
+            else:
+                to_next = days_between(stays["end"], next_starts(stays, everyone))
+                to_next = to_next.fillna(np.inf).where(stays["end"].notna())
             # A patient who died in the stay cannot come back: no negative example.
             labels[name] = (to_next <= days).astype(float).where(to_next.notna() & ~died.gt(0))
             decided = to_next <= days_between(stays["end"], stays["index_time"])
         foreseen[name] = decided
     return pd.DataFrame(labels, index=stays.index), pd.DataFrame(foreseen, index=stays.index)
-
-
-def _days_to_next(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
-    """Days to the patient's next stay: inf if there is none, NaN if unknown."""
-    if "days_to_next" in stays:
-        return stays["days_to_next"]
-    after = days_between(stays["end"], next_starts(stays, everyone))
-    return after.fillna(np.inf).where(stays["end"].notna())
 
 
 def days_between(one: pd.Series, other: pd.Series) -> pd.Series:
@@ -369,9 +334,6 @@ def next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
     return merged.reindex(stays.index)
 
 
-# The cohort
-
-
 def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
     """The fields of the cohort, all with one row per kept stay."""
     if NOTE_COLUMN in labs.table:
@@ -398,9 +360,6 @@ def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
         counts=counts,
         DESCR=layout.describe,
     )
-
-
-# Small tables, as loaders make the stays and the items of them
 
 
 def age_at(start: pd.Series, birth: pd.Series) -> pd.Series:

@@ -18,35 +18,22 @@ _MINUTES_PER_DAY = 24 * 60
 
 @dataclass(frozen=True)
 class EventTable:
-    """A long table with one row per event of a stay.
-
-    Attributes
-    ----------
-    table : str
-        Its name.
-    columns : mapping of str to (str, str)
-        Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name),
-        `value`, `text`, `unit`, `time`, `known`, `low`, `high`. Notes: `time`, `date` (without a
-        time the event counts from the end of that day), `known`, `type`, `text`. Diagnoses:
-        `code`, `version`. `known` is when the event was entered. Others may serve in `drop`.
-    optional : tuple of str
-        Roles whose columns may be absent.
-    drop : mapping of str to str
-        Reason -> SQL condition on the roles `e`, for rows that are not used.
-    number : str
-        Of labs: SQL of a result's value, on the roles `e`.
-    names : mapping of str to str
-        Of labs: item -> name of its lab, where that differs.
-    separator : str or None
-        Of diagnoses: what stands between the codes of one cell; None if a cell has one.
-    """
+    """A long table with one row per event of a stay."""
 
     table: str
+    # Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name), `value`,
+    # `text`, `unit`, `time`, `known`, `low`, `high`. Notes: `time`, `date` (without a time the event
+    # counts from the end of that day), `known`, `type`, `text`. Diagnoses: `code`, `version`.
+    # `known` is when the event was entered. Others may serve in `drop`.
     columns: Columns
+    # Roles whose columns may be absent.
     optional: tuple[str, ...] = ()
+    # Reason -> SQL condition on the roles `e`, for rows that are not used.
     drop: Mapping[str, str] = field(default_factory=dict)
+    # Of labs: SQL of a result's value, on the roles `e`; and item -> lab, where the names differ.
     number: str = "e.value"
     names: Mapping[str, str] = field(default_factory=dict)
+    # Of diagnoses: what stands between the codes of one cell; None if a cell has one.
     separator: str | None = None
 
     @property
@@ -57,75 +44,47 @@ class EventTable:
 
 @dataclass(frozen=True)
 class DayTable:
-    """A table with one row per stay and one column per lab, whose values sum up the first hours.
-
-    Attributes
-    ----------
-    table : str
-        Its name.
-    stay : str
-        Column of the stay's id.
-    units : mapping of str to str
-        Column, which is also the lab's name -> unit, "" if it has none.
-    not_measured : float
-        Stands where there is no value.
-    minutes : float
-        Length of what is summed up, from the start of the stay.
-    """
+    """A table with one row per stay and one column per lab, whose values sum up the first hours."""
 
     table: str
+    # Column of the stay's id.
     stay: str
+    # Column, which is also the lab's name -> unit, "" if it has none.
     units: Mapping[str, str]
+    # Stands where there is no value.
     not_measured: float
+    # Length of what is summed up, from the start of the stay.
     minutes: float
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One format of electronic health records.
+    """One format of electronic health records."""
 
-    Attributes
-    ----------
-    describe : str
-        The cohort's `DESCR`.
-    stays : callable
-        Gives the stays of a source: a DataFrame with `stay_id`, `patient`, `start`, `end` (times),
-        `age` (years) and where known `died` (0, 1, or NaN), `death` (time), `hospital`, further
-        times that `index_time` may name, columns named in `subgroups`, and "of another kind" (bool)
-        for stays that are not asked for. If the times of a patient's stays cannot be compared,
-        `turn` (number) puts them in order, and `days_to_next` are the days from the end to the next
-        one's start (inf if there is none, NaN if unknown).
-    diagnoses, labs : EventTable or None
-        The codes, and the results.
-    notes : tuple of EventTable
-        The notes.
-    items : callable or None
-        Gives the dictionary of a source's lab items: a DataFrame with `item` and a unique `name`.
-        None if `item` is the name.
-    versions : mapping or int
-        Content of `version` -> 9 or 10; or one version for all codes; or "auto", by the form of
-        each code. In a mapping, the key None with the value "auto" does that for codes without a
-        version.
-    subgroups : tuple of str
-        Columns of the stays to break results down by.
-    days : DayTable or None
-        Lab values of the first hours, beside the results.
-    dated : bool
-        Whether times are dates; False if all stays begin at `ORIGIN`.
-    make_notes : callable or None
-        Makes the texts of the registered stays in place of `build_notes`, with its parameters.
-    """
-
+    # The cohort's `DESCR`.
     describe: str
+    # Gives the stays of a source: `stay_id`, `patient`, `start`, `end` (times), `age` (years) and
+    # where known `died` (0, 1, or NaN), `death` (time), `hospital`, further times that `index_time`
+    # may name, columns named in `subgroups`, and "of another kind" (bool) for stays that are not
+    # asked for. If the times of a patient's stays cannot be compared, `turn` (number) puts them in
+    # order, and `days_to_next` are the days from the end to the next one's start (inf if there is
+    # none, NaN if unknown).
     stays: Callable[[Source], pd.DataFrame]
     diagnoses: EventTable | None
     labs: EventTable | None
     notes: tuple[EventTable, ...]
+    # Gives the dictionary of lab items: `item` and a unique `name`. None if `item` is the name.
     items: Callable[[Source], pd.DataFrame] | None = None
+    # Content of `version` -> 9 or 10; or one version for all codes; or "auto", by the form of each
+    # code. In a mapping, the key None with the value "auto" does that for codes without a version.
     versions: Mapping[Any, Any] | int | str = "auto"
+    # Columns of the stays to break results down by.
     subgroups: tuple[str, ...] = ("sex", "age")
+    # Lab values of the first hours, beside the results.
     days: DayTable | None = None
+    # Whether times are dates; False if all stays begin at `ORIGIN`.
     dated: bool = True
+    # Makes the texts of the registered stays in place of `build_notes`, with its parameters.
     make_notes: Callable[..., pd.Series] | None = None
 
 
@@ -143,50 +102,34 @@ def register_stays(source: Source, stays: pd.DataFrame) -> None:
 
 
 class Condition(NamedTuple):
-    """When a row is not used.
+    """When a row is not used."""
 
-    Attributes
-    ----------
-    sql : str
-        On the roles of the rows `e` and the stays `s`; it holds or does not, and is never NULL
-        where that matters.
-    portable : bool
-        Whether PostgreSQL understands it as DuckDB does, so that the row need not leave a server.
-    """
-
+    # On the roles of the rows `e` and the stays `s`; never NULL where that matters.
     sql: str
+    # Whether PostgreSQL understands it as DuckDB does, so that the row need not leave a server.
     portable: bool = False
 
 
 @dataclass(frozen=True)
 class Events:
-    """The rows of a table, each with the reason for which it is not used.
-
-    Attributes
-    ----------
-    table : EventTable
-        The table.
-    sql : str
-        A query in parentheses. Beside the roles it has `reason` (0 for rows in use, else the place
-        of the reason, from 1), `stay_number`, and, of events with a time, `since_start`
-        (microseconds), `dated` and `unstored` (whether there is only a date, or no stored time).
-    reasons : list of str
-        The reasons in their order.
-    left : dict of int to int
-        Place of a reason -> number of rows that were left on a server.
-    timed : bool
-        Whether the events have a time.
-    """
+    """The rows of a table, each with the reason for which it is not used."""
 
     table: EventTable
+    # A query in parentheses. Beside the roles it has `reason` (0 for rows in use, else the place of
+    # the reason, from 1), `stay_number`, and, of events with a time, `since_start` (microseconds),
+    # `dated` and `unstored` (whether there is only a date, or no stored time).
     sql: str
     reasons: list[str]
+    # Place of a reason -> number of rows that were left on a server.
     left: dict[int, int]
+    # Whether the events have a time.
     timed: bool
 
     def used(self, columns: Mapping[str, str], more: str = "") -> str:
         """A query for columns (name -> SQL) of the rows in use; of others only why they are not."""
-        parts = ["reason", *self._flags()]
+        parts = ["reason"]
+        if self.timed:
+            parts += ["dated", "unstored", *(f"{role}_zoned" for role in self.table.times)]
         parts += [f"CASE WHEN reason = 0 THEN {sql} END AS {name}" for name, sql in columns.items()]
         return f"(SELECT {', '.join(parts)}{more} FROM {self.sql})"
 
@@ -199,10 +142,6 @@ class Events:
                 conditions[f"{role}_with_zone"] = f"{role}_zoned"
                 conditions[f"{role}_without_zone"] = f"NOT {role}_zoned"
         return {name: f"count(*) FILTER (WHERE {sql})" for name, sql in conditions.items()}
-
-    def _flags(self) -> list[str]:
-        zoned = [f"{role}_zoned" for role in self.table.times]
-        return ["dated", "unstored", *zoned] if self.timed else []
 
 
 def classify(
@@ -218,24 +157,12 @@ def classify(
 ) -> Events:
     """Join the rows of a table to the registered stays, with the reason if a row is not used.
 
-    Parameters
-    ----------
-    source : Source
-        With the registered stays.
-    table : EventTable
-        The table.
-    options : CohortOptions
-        Decides about rows without a stored time.
-    reasons : mapping of str to Condition
-        Reasons that apply after those of stay and time.
-    timed : bool, default=True
-        Whether only events count that were known at the index time.
-    lookback : float or None, default=None
-        Minutes before the start of the stay from which on events count; None for all.
-    more, joins : str, default=""
-        Further columns, each after a comma, and joins.
+    `reasons` apply after those of stay and time. If `timed`, only events count that were known at
+    the index time, and not earlier than `lookback` minutes before the start. `more` holds further
+    columns, each after a comma, `joins` further joins.
     """
-    known = timed and _has_column(source, table, "known")
+    stored = table.columns["known"][0].lower() if "known" in table.columns else None
+    known = timed and stored in source.columns(table.table)
     conditions = {
         "without a stay": Condition("e.stay IS NULL", portable=True),
         "of stays not used": Condition("s.stay IS NULL", portable=True),
@@ -258,11 +185,6 @@ def classify(
         f"FROM {rows} e LEFT JOIN stays s ON e.stay = s.key {joins})"
     )
     return Events(table, sql, list(conditions), left, timed)
-
-
-def _has_column(source: Source, table: EventTable, role: str) -> bool:
-    column = table.columns.get(role)
-    return column is not None and column[0].lower() in source.columns(table.table)
 
 
 def _happened(columns: Columns) -> str:

@@ -5,10 +5,10 @@ is small. Only then is known which unit each lab is mostly given in: the rows ar
 merged, and put in columns. Values that sum up the first hours of a stay fill in.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -66,18 +66,10 @@ _CONVERTED = (
 )
 
 
-@dataclass(frozen=True)
-class Labs:
-    """Lab columns with what is known of them.
+class Labs(NamedTuple):
+    """Lab columns (n_stays, n_columns), with the unit and the normal range of each.
 
-    Attributes
-    ----------
-    table : DataFrame of shape (n_stays, n_columns)
-        Floats, NaN where not measured.
-    units : dict of str to str
-        Unit of each column.
-    reference_ranges : dict of str to (float, float)
-        Normal range of columns that hold results, where the source gives one.
+    A range is there for columns that hold results, where the source gives one.
     """
 
     table: pd.DataFrame
@@ -85,17 +77,13 @@ class Labs:
     reference_ranges: dict[str, tuple[float, float]]
 
 
-def build_labs(
-    source: Source,
-    layout: Layout,
-    options: CohortOptions,
-    n_stays: int,
-    counts: dict[str, int],
-) -> Labs:
+def build_labs(source: Source, layout: Layout, options: CohortOptions, n_stays, counts) -> Labs:
     """Lab columns of the registered stays, one row per stay; `counts` gets the numbers of rows."""
     if layout.labs is None:
         return Labs(pd.DataFrame(index=range(n_stays)), {}, {})
-    items = None if layout.items is None else _dictionary(layout.items(source))
+    items = None if layout.items is None else layout.items(source)
+    if items is not None and (n_repeated := int(items["item"].duplicated().sum())):
+        raise ValueError(f"The dictionary of lab items has {n_repeated} rows more than items.")
     with source.progress_bar(layout.labs.table):
         _reduce_to_cells(source, layout.labs, items, options, counts)
     units = _choose_units(source, layout, options, counts)
@@ -108,22 +96,11 @@ def build_labs(
     return _columns(source, units, names, with_results, options.aggregates, days)
 
 
-def _dictionary(items: pd.DataFrame) -> pd.DataFrame:
-    n_repeated = int(items["item"].duplicated().sum())
-    if n_repeated:
-        raise ValueError(f"The dictionary of lab items has {n_repeated} rows more than items.")
-    return items[["item", "name"]]
-
-
-def _reduce_to_cells(
-    source: Source,
-    labs: EventTable,
-    items: pd.DataFrame | None,
-    options: CohortOptions,
-    counts: dict[str, int],
-) -> None:
+def _reduce_to_cells(source, labs: EventTable, items: pd.DataFrame | None, options, counts) -> None:
     """One row per stay, lab and unit in the table `cells`; one per reason for what is dropped."""
-    name, joins, strange = _named("e.item", labs.names), "", "NULL::VARCHAR"
+    cases = "".join(f"WHEN {literal(of)} THEN {literal(to)} " for of, to in labs.names.items())
+    name = f"CASE e.item {cases}ELSE e.item END" if cases else "e.item"
+    joins, strange = "", "NULL::VARCHAR"
     reasons = {}
     if options.lab_names is not None:
         reasons["of labs that lab_names lacks"] = _of_other_labs(items, labs, options.lab_names)
@@ -134,7 +111,11 @@ def _reduce_to_cells(
         reasons["of items that the dictionary lacks"] = Condition("d.name IS NULL")
         # The join brings in a second column `item`.
         strange = "CASE WHEN d.name IS NULL THEN e.item END"
-    value = _result(labs)
+    value = labs.number
+    if "text" in labs.columns:
+        # A result given as a text alone counts if it is a number.
+        value = f"coalesce({labs.number}, TRY_CAST(e.text AS DOUBLE))"
+        value = f"CASE WHEN isfinite({value}) THEN {value} END"
     reasons["without a number"] = Condition(f"({value}) IS NULL")
     events = classify(
         source,
@@ -176,20 +157,6 @@ def _reduce_to_cells(
         counts[f"{labs.table} items that the dictionary lacks"] = n
 
 
-def _result(labs: EventTable) -> str:
-    """SQL for the value of a result: a result given as a text alone counts if it is a number."""
-    if "text" not in labs.columns:
-        return labs.number
-    value = f"coalesce({labs.number}, TRY_CAST(e.text AS DOUBLE))"
-    return f"CASE WHEN isfinite({value}) THEN {value} END"
-
-
-def _named(item: str, names: Mapping[str, str]) -> str:
-    """SQL for the name of an item's lab."""
-    cases = " ".join(f"WHEN {literal(of)} THEN {literal(name)}" for of, name in names.items())
-    return f"CASE {item} {cases} ELSE {item} END" if cases else item
-
-
 def _of_other_labs(
     items: pd.DataFrame | None, labs: EventTable, wanted: Sequence[str]
 ) -> Condition:
@@ -205,9 +172,7 @@ def _of_other_labs(
     return Condition(f"coalesce(e.item NOT IN ({', '.join(kept) or 'NULL'}), true)", portable=True)
 
 
-def _choose_units(
-    source: Source, layout: Layout, options: CohortOptions, counts: dict[str, int]
-) -> pd.Series:
+def _choose_units(source, layout: Layout, options: CohortOptions, counts) -> pd.Series:
     """The unit of each lab, and in the table `conversions` how to get there from others."""
     assert layout.labs is not None
     table = layout.labs.table
@@ -254,27 +219,23 @@ def _usual_unit(numbers: list[tuple[str | None, int]]) -> str:
 
 
 def _report_units(table, rows, counts) -> None:
-    numbers = {
-        "rows kept: without a unit, read in the lab's usual one": [r for r in rows if r[3]],
-        "rows kept: converted to the lab's usual unit": [
-            r for r in rows if r[4] not in (None, (1.0, 0.0))
-        ],
-        "rows dropped: in a unit that cannot be converted": [r for r in rows if r[4] is None],
-    }
-    for what, selected in numbers.items():
-        if selected:
-            counts[f"{table} {what}"] = sum(row[2] for row in selected)
     lost = [row for row in rows if row[4] is None]
+    for what, selected in {
+        "kept: without a unit, read in the lab's usual one": [row for row in rows if row[3]],
+        "kept: converted to the lab's usual unit": [
+            row for row in rows if row[4] not in (None, (1.0, 0.0))
+        ],
+        "dropped: in a unit that cannot be converted": lost,
+    }.items():
+        if selected:
+            counts[f"{table} rows {what}"] = sum(row[2] for row in selected)
     if lost:
-        counts[f"{table} labs with results in a unit that cannot be converted"] = len(
-            {row[0] for row in lost}
-        )
+        what = f"{table} labs with results in a unit that cannot be converted"
+        counts[what] = len({row[0] for row in lost})
         counts[f"{table} rows kept"] -= sum(row[2] for row in lost)
 
 
-def _read_days(
-    source: Source, days: DayTable, options: CohortOptions, n_stays: int, counts: dict[str, int]
-) -> pd.DataFrame:
+def _read_days(source, days: DayTable, options, n_stays: int, counts) -> pd.DataFrame:
     """Values of the first hours, (n_stays, n_labs), in the units of the table.
 
     They are NaN where not measured, and where the index time is before the end of these hours.
@@ -306,9 +267,7 @@ def _read_days(
     return found.reindex(index=range(n_stays)).astype(float)
 
 
-def _in_units(
-    values: pd.DataFrame, days: DayTable, units: pd.Series, counts: dict[str, int]
-) -> pd.DataFrame:
+def _in_units(values: pd.DataFrame, days: DayTable, units: pd.Series, counts) -> pd.DataFrame:
     """The values of the first hours in the units of the columns; lost where that cannot be done."""
     converted = {}
     for name, unit in days.units.items():
@@ -357,7 +316,14 @@ def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
     rows, places = cells["stay"].to_numpy(dtype=int), cells["place"].to_numpy(dtype=int)
     for k, agg in enumerate(aggregates):
         values[rows, places, k] = cells[f"agg_{agg}"].to_numpy(dtype=float)
-    _fill_in(values, names, aggregates, days)
+    # Values of the first hours stand for the last result, and otherwise where there is none.
+    for place, k in np.ndindex(len(names), len(aggregates)):
+        if names[place] in days and aggregates[k] not in _OF_RESULTS:
+            day = days[names[place]].to_numpy()
+            known = ~np.isnan(day)
+            if aggregates[k] != "last":
+                known &= np.isnan(values[:, place, k])
+            values[known, place, k] = day[known]
     pairs = [(name, agg) for name in names for agg in aggregates]
     # A lab without results has no count and no slope.
     made = [name in with_results or agg not in _OF_RESULTS for name, agg in pairs]
@@ -369,36 +335,11 @@ def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
     ranges = _reference_ranges(source)
     units, kept_ranges = {}, {}
     for title, (name, agg) in zip(titles, pairs, strict=True):
-        units[title] = _unit_of_aggregate(unit_of[name], agg)
+        unit = unit_of[name]
+        units[title] = {"count": "", "slope": f"{unit}/h"}.get(agg, unit)
         if agg not in _OF_RESULTS and name in ranges:
             kept_ranges[title] = ranges[name]
     return Labs(frame, units, kept_ranges)
-
-
-def _fill_in(
-    values: np.ndarray, names: Sequence[str], aggregates: Sequence[str], days: pd.DataFrame
-) -> None:
-    """Put values of the first hours into (n_stays, n_labs, n_aggregates) columns.
-
-    They stand for the last result, and for other aggregates where there is no result.
-    """
-    for place, name in enumerate(names):
-        if name not in days:
-            continue
-        day = days[name].to_numpy()
-        for k, aggregate in enumerate(aggregates):
-            if aggregate in _OF_RESULTS:
-                continue
-            known = ~np.isnan(day)
-            if aggregate != "last":
-                known &= np.isnan(values[:, place, k])
-            values[known, place, k] = day[known]
-
-
-def _unit_of_aggregate(unit: str, aggregate: str) -> str:
-    if aggregate == "count":
-        return ""
-    return f"{unit}/h" if aggregate == "slope" else unit
 
 
 def _reference_ranges(source) -> dict[str, tuple[float, float]]:
@@ -412,5 +353,4 @@ def _reference_ranges(source) -> dict[str, tuple[float, float]]:
         "lab results",
     )
     # The last one written is the most frequent one.
-    columns = [found[name] for name in ("lab", "low", "high")]
-    return {lab: (float(low), float(high)) for lab, low, high in zip(*columns, strict=True)}
+    return {row.lab: (float(row.low), float(row.high)) for row in found.itertuples()}

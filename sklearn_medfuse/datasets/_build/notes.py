@@ -1,5 +1,6 @@
 """Notes of the stays as one text per stay."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
@@ -15,14 +16,12 @@ from .events import Condition, EventTable, Layout, classify, count_rows
 
 BETWEEN_NOTES = "\n\n"
 _STAYS_IN_BLOCK = 5000
+# Types of notes, the most frequent first, that an error lists.
+_MOST_LISTED = 20
 
 
 def build_notes(
-    source: Source,
-    layout: Layout,
-    options: CohortOptions,
-    n_stays: int,
-    counts: dict[str, int],
+    source: Source, layout: Layout, options: CohortOptions, n_stays: int, counts: dict[str, int]
 ) -> pd.Series:
     """One text per registered stay, of the notes known at the index time; NaN without a note."""
     source.execute(
@@ -33,21 +32,23 @@ def build_notes(
     for notes in layout.notes:
         with source.progress_bar(notes.table):
             _collect(source, notes, options, counts)
-    composed = _compose_without_sections if options.dropped_sections else _compose
-    texts = as_series(composed(source, options, counts), n_stays)
+    if options.note_types is not None and layout.notes:
+        _check_types(source, layout.notes, options.note_types)
+    texts = as_series(_compose(source, options, counts), n_stays)
     source.execute("DROP TABLE note_events", "notes")
     return texts
 
 
-def _collect(
-    source: Source, notes: EventTable, options: CohortOptions, counts: dict[str, int]
-) -> None:
+def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
     """Put the usable notes of one table into `note_events`."""
     typed = "type" in notes.columns
     reasons = {"without a text": Condition("nullif(trim(e.text), '') IS NULL")}
     if options.note_types is not None:
         kind = "e.type" if typed else literal(notes.table)
-        reasons["of other types"] = _of_other_types(kind, options.note_types)
+        names = ", ".join(literal(name.strip().lower()) for name in options.note_types) or "NULL"
+        # In other collations the lower case of I need not be i.
+        others = f'coalesce(lower({kind} COLLATE "C") NOT IN ({names}), true)'
+        reasons["of other types"] = Condition(others, portable=True)
     events = classify(source, notes, options, reasons)
     # More than the budget is never needed of a note: long ones are cut on the way in.
     # With sections to drop it is not known yet how much of a note is left.
@@ -70,12 +71,31 @@ def _collect(
     source.execute("DROP TABLE read_notes", notes.table)
 
 
-def _of_other_types(kind: str, wanted: Sequence[str]) -> Condition:
-    """Notes whose type is not wanted, in any case."""
-    names = ", ".join(literal(name.strip().lower()) for name in wanted) or "NULL"
-    # In other collations the lower case of I need not be i.
-    kind = f'lower({kind} COLLATE "C")'
-    return Condition(f"coalesce({kind} NOT IN ({names}), true)", portable=True)
+def _check_types(source: Source, tables: Sequence[EventTable], wanted: Sequence[str]) -> None:
+    """Refuse types that no note has; the tables are read again only if one was not seen."""
+    seen = source.query("SELECT DISTINCT type FROM note_events", "notes")["type"].dropna().str.lower()
+    if {name.strip().lower() for name in wanted} <= set(seen):
+        return
+    known: list[str] = []
+    for notes in tables:
+        if "type" not in notes.columns:
+            known.append(notes.table)
+            continue
+        rows = source.select(notes.table, {"type": notes.columns["type"]}, notes.optional)
+        found = f"SELECT type FROM {rows} GROUP BY type ORDER BY count(*) DESC, type"
+        known += source.query(found, notes.table)["type"].dropna().tolist()
+    refuse_unknown_types(wanted, known)
+
+
+def refuse_unknown_types(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse types of notes that are not known; the error lists the first of those that are."""
+    lower = {name.lower() for name in known}
+    unknown = [name for name in wanted if name.strip().lower() not in lower]
+    if unknown:
+        more = f" and {len(known) - _MOST_LISTED} others" if len(known) > _MOST_LISTED else ""
+        types = ", ".join(known[:_MOST_LISTED]) + more
+        there = f"types are {types}" if known else "notes have no type"
+        raise ValueError(f"note_types has {unknown}, of which there is no note: the {there}.")
 
 
 def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:
@@ -94,67 +114,31 @@ def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Serie
     return whole.to_pandas()
 
 
-def _compose(source, options, counts) -> Iterator[tuple[int, str | None]]:
-    """The notes of each stay within the budget, in order, joined."""
-    # The text itself is the last key, so that the order of rows in a file cannot change anything.
-    newest_first = "happened DESC, type, text"
-    before = "0"
-    if options.max_note_chars is not None:
-        before = (
-            f"sum(len(text)) OVER (PARTITION BY stay ORDER BY {newest_first} "
-            "ROWS UNBOUNDED PRECEDING) - len(text)"
-        )
-    budget = options.max_note_chars
-    text = "text" if budget is None else f"left(text, ({budget} - before)::BIGINT)"
-    within = "" if budget is None else f"WHERE before < {budget}"
-    order = newest_first if options.note_order == "newest_first" else "happened, type, text"
-    rows = source.batches(
-        f"SELECT stay, {text} FROM (SELECT *, {before} AS before FROM note_events) {within} "
-        f"ORDER BY stay, {order}",
-        "notes",
-    )
-    n_used = 0
+def _compose(source, options: CohortOptions, counts) -> Iterator[tuple[int, str | None]]:
+    """The notes of each stay within the budget, in order, without the sections to drop."""
+    rows = source.batches("SELECT * FROM note_events ORDER BY stay", "notes")
+    n_used = n_dropped = 0
     # The rows come stay by stay: each text is joined once, and its notes are let go.
     for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
-        of_stay = [note for _, note in group]
-        n_used += len(of_stay)
-        yield stay, BETWEEN_NOTES.join(of_stay)
-    if budget is not None:
-        counts["notes used within max_note_chars"] = n_used
-
-
-def _compose_without_sections(source, options, counts) -> Iterator[tuple[int, str | None]]:
-    """As `_compose`, but the budget counts what dropped sections leave of each note."""
-    rows = source.batches(
-        "SELECT stay, happened, type, text FROM note_events ORDER BY stay, happened, type, text",
-        "notes",
-    )
-    n_used = n_dropped = 0
-    for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
-        of_stay = []
-        for _, happened, kind, note in group:
-            left, n = without_sections(note, options.dropped_sections)
-            n_dropped += n
-            if left.strip():
-                of_stay.append((-happened, kind, left))
-        newest_first = _within(sorted(of_stay), options.max_note_chars)
-        n_used += len(newest_first)
+        notes = []
+        for _, happened, kind, text in group:
+            if options.dropped_sections:
+                text, n = without_sections(text, options.dropped_sections)
+                n_dropped += n
+                if not text.strip():
+                    continue
+            # The text is the last key, so that the order of rows in a file cannot change anything.
+            notes.append((-happened, kind is None, kind or "", text))
+        used, room = [], options.max_note_chars or sys.maxsize
+        for before, *_, text in sorted(notes):
+            if room > 0:
+                used.append((before, text[:room]))
+                room -= len(text)
+        n_used += len(used)
         if options.note_order == "oldest_first":
-            newest_first.sort(key=lambda note: (-note[0], *note[1:]))
-        yield stay, BETWEEN_NOTES.join(text for *_, text in newest_first) or None
-    counts["note sections dropped"] = n_dropped
+            used.sort(key=lambda note: -note[0])
+        yield stay, BETWEEN_NOTES.join(text for _, text in used) or None
+    if options.dropped_sections:
+        counts["note sections dropped"] = n_dropped
     if options.max_note_chars is not None:
         counts["notes used within max_note_chars"] = n_used
-
-
-def _within(notes: list[tuple], budget: int | None) -> list[tuple]:
-    """The first of the notes, the one with which the budget is exceeded cut at its end."""
-    if budget is None:
-        return notes
-    kept = []
-    for happened, kind, text in notes:
-        if budget <= 0:
-            break
-        kept.append((happened, kind, text[:budget]))
-        budget -= len(text)
-    return kept

@@ -8,15 +8,19 @@ import re
 
 # Numerator -> (dimension, size in the base of that dimension: gram, mole, cell, enzyme unit).
 _PREFIXES = {"": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15, "k": 1e3}
+_BASES = {
+    "g": "mass",
+    "mol": "amount",
+    "eq": "charge",
+    "osm": "osmoles",
+    "u": "enzyme",
+    "iu": "enzyme",
+}
 _AMOUNTS: dict[str, tuple[str, float]] = {
-    **{f"{prefix}g": ("mass", size) for prefix, size in _PREFIXES.items()},
-    **{f"{prefix}mol": ("amount", size) for prefix, size in _PREFIXES.items()},
-    **{f"{prefix}eq": ("charge", size) for prefix, size in _PREFIXES.items()},
-    **{f"{prefix}osm": ("osmoles", size) for prefix, size in _PREFIXES.items()},
     **{
-        f"{prefix}{unit}": ("enzyme", size)
+        f"{prefix}{base}": (dimension, size)
+        for base, dimension in _BASES.items()
         for prefix, size in _PREFIXES.items()
-        for unit in ("u", "iu")
     },
     **dict.fromkeys(("k", "x1000", "10^3", "x10^3", "thou", "1000"), ("count", 1e3)),
     **dict.fromkeys(("m", "mil", "10^6", "x10^6", "mill"), ("count", 1e6)),
@@ -26,43 +30,22 @@ _AMOUNTS: dict[str, tuple[str, float]] = {
 }
 # Denominator -> size in litres or kilograms.
 _PER_LITRE = {
-    "l": 1.0,
-    "dl": 1e-1,
-    "cl": 1e-2,
-    "ml": 1e-3,
-    "ul": 1e-6,
-    "mcl": 1e-6,
-    "mm3": 1e-6,
-    "mm^3": 1e-6,
-    "cumm": 1e-6,
-    "nl": 1e-9,
-    "pl": 1e-12,
-    "fl": 1e-15,
-    "100ml": 1e-1,
+    **{"l": 1.0, "cl": 1e-2, "ml": 1e-3, "nl": 1e-9, "pl": 1e-12, "fl": 1e-15},
+    **dict.fromkeys(("dl", "100ml"), 1e-1),
+    **dict.fromkeys(("ul", "mcl", "mm3", "mm^3", "cumm"), 1e-6),
 }
 _PER_KILOGRAM = {"kg": 1.0, "g": 1e-3}
 # Units without a denominator: (dimension, factor, offset) to the base of the dimension.
 _SIMPLE = {
-    "%": ("share", 1e-2, 0.0),
-    "percent": ("share", 1e-2, 0.0),
-    "fraction": ("share", 1.0, 0.0),
-    "l/l": ("share", 1.0, 0.0),
-    "ratio": ("share", 1.0, 0.0),
-    "mmhg": ("pressure", 1.0, 0.0),
-    "torr": ("pressure", 1.0, 0.0),
+    **dict.fromkeys(("%", "percent"), ("share", 1e-2, 0.0)),
+    **dict.fromkeys(("fraction", "l/l", "ratio"), ("share", 1.0, 0.0)),
+    **dict.fromkeys(("mmhg", "torr"), ("pressure", 1.0, 0.0)),
     "kpa": ("pressure", 7.500617, 0.0),
-    "c": ("temperature", 1.0, 0.0),
-    "degc": ("temperature", 1.0, 0.0),
-    "celsius": ("temperature", 1.0, 0.0),
-    "f": ("temperature", 5 / 9, -160 / 9),
-    "degf": ("temperature", 5 / 9, -160 / 9),
-    "fahrenheit": ("temperature", 5 / 9, -160 / 9),
-    "s": ("time", 1.0, 0.0),
-    "sec": ("time", 1.0, 0.0),
-    "seconds": ("time", 1.0, 0.0),
+    **dict.fromkeys(("c", "degc", "celsius"), ("temperature", 1.0, 0.0)),
+    **dict.fromkeys(("f", "degf", "fahrenheit"), ("temperature", 5 / 9, -160 / 9)),
+    **dict.fromkeys(("s", "sec", "seconds"), ("time", 1.0, 0.0)),
     "min": ("time", 60.0, 0.0),
-    "fl": ("volume", 1.0, 0.0),
-    "um3": ("volume", 1.0, 0.0),
+    **dict.fromkeys(("fl", "um3"), ("volume", 1.0, 0.0)),
     "pg": ("mass alone", 1.0, 0.0),
     "fmol": ("amount alone", 1.0, 0.0),
 }
@@ -102,10 +85,7 @@ _NOT_A_SUBSTANCE = re.compile(
 
 
 def unit_key(unit: str) -> str:
-    """One spelling for all spellings of a unit.
-
-    It is in lower case, without spaces, with "u" for micro and "^" before powers of ten.
-    """
+    """One spelling for all of a unit's: lower case, no spaces, "u" for micro, "^" before powers."""
     key = re.sub(r"\s+", "", unit).lower().replace("µ", "u").replace("μ", "u")
     key = key.replace("°", "").replace("&#176;", "").replace("mcg", "ug").replace("mcmol", "umol")
     key = key.replace("units", "u").replace("unit", "u").replace("*", "^").replace("mcl", "ul")
@@ -116,10 +96,7 @@ def unit_key(unit: str) -> str:
 
 
 def conversion(unit: str, target: str, lab: str) -> tuple[float, float] | None:
-    """Factor f and offset o that convert a result: ``value * f + o``; None if there is no way.
-
-    The name of the lab gives the molar mass.
-    """
+    """Factor f and offset o of ``value * f + o``; None if there is no way from unit to target."""
     here, there = unit_key(unit), unit_key(target)
     if here == there:
         return 1.0, 0.0

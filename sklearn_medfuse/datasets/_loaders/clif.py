@@ -66,12 +66,8 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Raises
     ------
-    ConnectionError
-        If the server of a database cannot be reached or refuses the user.
-    FileNotFoundError
-        If the folder or a table does not exist.
-    ValueError
-        If a parameter is out of range, a column is missing, or a table is damaged.
+    ConnectionError, FileNotFoundError, ValueError
+        As :func:`load_tables`.
 
     See Also
     --------

@@ -155,12 +155,8 @@ def load_eicu(
 
     Raises
     ------
-    ConnectionError
-        If the server of a database cannot be reached or refuses the user.
-    FileNotFoundError
-        If the folder or a table does not exist.
-    ValueError
-        If a parameter is out of range, a column is missing, or a table is damaged.
+    ConnectionError, FileNotFoundError, ValueError
+        As :func:`load_tables`.
 
     See Also
     --------
@@ -262,7 +258,12 @@ def read_stays(source: Source) -> pd.DataFrame:
     stays["end"] = _moment(stays["length"])
     status = stays.pop("status").str.lower()
     stays["died"] = status.eq("expired").astype(float).where(status.notna())
-    stays["age"] = _years(stays["age"])
+    # "> 89" is all that is published of the oldest, and counts as 90.
+    digits, oldest = (
+        stays["age"].str.replace(r"\D", "", regex=True),
+        stays["age"].str.startswith(">"),
+    )
+    stays["age"] = pd.to_numeric(digits, errors="coerce").astype(float) + oldest.eq(True)
     stays["turn"] = _turns(stays)
     stays["days_to_next"] = _days_to_next(stays)
     return stays.drop(columns=["length", "hospital_stay", "admitted", "year"])
@@ -271,12 +272,6 @@ def read_stays(source: Source) -> pd.DataFrame:
 def _moment(minutes: pd.Series) -> pd.Series:
     """The time that is so many minutes after `ORIGIN`."""
     return (ORIGIN + pd.to_timedelta(minutes, unit="min")).astype("datetime64[us]")
-
-
-def _years(age: pd.Series) -> pd.Series:
-    """Ages in years; "> 89" is all that is published of the oldest, and counts as 90."""
-    digits = age.str.replace(r"\D", "", regex=True)
-    return pd.to_numeric(digits, errors="coerce").astype(float) + age.str.startswith(">").eq(True)
 
 
 def _turns(stays: pd.DataFrame) -> pd.Series:

@@ -14,48 +14,36 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import NamedTuple
 
 import pandas as pd
 
 from ..._note_sections import section_name
 from .._build.events import Condition, EventTable, classify, count_rows
-from .._build.notes import as_series
+from .._build.notes import as_series, refuse_unknown_types
 from .._options import CohortOptions
-from .._tables.source import Source
+from .._tables.source import Columns, Source
 
-HISTORY = EventTable(
-    "pastHistory",
-    {
-        "stay": ("patientunitstayid", "id"),
-        "time": ("pasthistoryoffset", "minutes"),
-        "known": ("pasthistoryenteredoffset", "minutes"),
-        "path": ("pasthistorypath", "text"),
-        "choice": ("pasthistoryvalue", "text"),
-        "text": ("pasthistoryvaluetext", "text"),
-    },
-)
-NOTES = EventTable(
-    "note",
-    {
-        "stay": ("patientunitstayid", "id"),
-        "time": ("noteoffset", "minutes"),
-        "known": ("noteenteredoffset", "minutes"),
-        "path": ("notepath", "text"),
-        "choice": ("notevalue", "text"),
-        "text": ("notetext", "text"),
-    },
-)
-EXAMINATIONS = EventTable(
-    "physicalExam",
-    {
-        "stay": ("patientunitstayid", "id"),
-        "time": ("physicalexamoffset", "minutes"),
-        "path": ("physicalexampath", "text"),
-        "choice": ("physicalexamvalue", "text"),
-        "text": ("physicalexamtext", "text"),
-    },
-)
+
+def _form(table: str, *, entered: bool, text: str = "text") -> EventTable:
+    """A table of choices, whose columns begin with its own name."""
+    name = table.lower()
+    known: Columns = {"known": (f"{name}enteredoffset", "minutes")} if entered else {}
+    return EventTable(
+        table,
+        {
+            "stay": ("patientunitstayid", "id"),
+            "time": (f"{name}offset", "minutes"),
+            **known,
+            "path": (f"{name}path", "text"),
+            "choice": (f"{name}value", "text"),
+            "text": (f"{name}{text}", "text"),
+        },
+    )
+
+
+HISTORY = _form("pastHistory", entered=True, text="valuetext")
+NOTES = _form("note", entered=True)
+EXAMINATIONS = _form("physicalExam", entered=False)
 FORMS = (HISTORY, NOTES, EXAMINATIONS)
 
 SECTIONS = ("Admission diagnosis", "Past history", "Notes", "Physical exam", "Measurements")
@@ -71,35 +59,15 @@ _LATEST = (
     "ELSE happened = max(happened) OVER (PARTITION BY stay, menu, typed) END"
 )
 
+# Topic: what entries are gathered under, mostly an organ system; may be empty. Head: what the value
+# is about; empty if the value is clear without it. Value.
+Phrase = tuple[str, str, str]
 # Section, topic, head, value, and when it happened.
 Entry = tuple[int, str, str, str, int]
 
 
-class Phrase(NamedTuple):
-    """One entry in words.
-
-    Attributes
-    ----------
-    topic : str
-        What entries are gathered under, mostly an organ system; may be empty.
-    head : str
-        What the value is about; empty if the value is clear without it.
-    value : str
-        The value.
-    """
-
-    topic: str
-    head: str
-    value: str
-
-
 def build_form_notes(
-    source: Source,
-    options: CohortOptions,
-    n_stays: int,
-    counts: dict[str, int],
-    *,
-    admission_diagnosis: bool,
+    source: Source, options: CohortOptions, n_stays: int, counts, *, admission_diagnosis: bool
 ) -> pd.Series:
     """One text per registered stay, of what was entered until the index time; NaN without one."""
     source.execute(
@@ -107,30 +75,25 @@ def build_form_notes(
         "head VARCHAR, value VARCHAR, happened BIGINT)",
         "notes",
     )
+    refuse_unknown_types(options.note_types or (), [form.table for form in FORMS])
     for form in FORMS:
         with source.progress_bar(form.table):
             _collect(source, form, options, counts)
     if admission_diagnosis and section_name(SECTIONS[0]) not in options.dropped_sections:
-        _add_admission_diagnoses(source)
+        patients = source.select(
+            "patient", {"stay": ("patientunitstayid", "id"), "value": ("apacheadmissiondx", "text")}
+        )
+        source.execute(
+            f"INSERT INTO entries SELECT s.stay, 0, '', '', e.value, 0 FROM {patients} e "
+            "JOIN stays s ON e.stay = s.key WHERE e.value IS NOT NULL",
+            "patient",
+        )
     texts = as_series(_compose_all(source, options, counts), n_stays)
     source.execute("DROP TABLE entries", "notes")
     return texts
 
 
-def _add_admission_diagnoses(source: Source) -> None:
-    patients = source.select(
-        "patient", {"stay": ("patientunitstayid", "id"), "value": ("apacheadmissiondx", "text")}
-    )
-    source.execute(
-        f"INSERT INTO entries SELECT s.stay, 0, '', '', e.value, 0 FROM {patients} e "
-        "JOIN stays s ON e.stay = s.key WHERE e.value IS NOT NULL",
-        "patient",
-    )
-
-
-def _collect(
-    source: Source, form: EventTable, options: CohortOptions, counts: dict[str, int]
-) -> None:
+def _collect(source: Source, form: EventTable, options: CohortOptions, counts) -> None:
     """Put the usable entries of one table, in words, into `entries`."""
     wanted = options.note_types
     reasons = {}
@@ -177,7 +140,7 @@ def _use_latest(source: Source, form: EventTable, counts) -> None:
     said = "CASE WHEN typed THEN trim(w.value || ' ' || e.text) ELSE w.value END"
     latest = _LATEST if form is EXAMINATIONS else ""
     source.execute(
-        f"CREATE OR REPLACE TEMP TABLE said AS SELECT e.stay, e.happened, typed, choice, w.menu, "
+        "CREATE OR REPLACE TEMP TABLE said AS SELECT e.stay, e.happened, typed, choice, w.menu, "
         f"w.section, w.topic, w.head, {said} AS value, w.unwanted "
         "FROM read_entries e JOIN words w USING (path, choice, typed) WHERE e.reason = 0",
         form.table,
@@ -209,9 +172,7 @@ def _use_latest(source: Source, form: EventTable, counts) -> None:
     source.execute("DROP TABLE used_entries", form.table)
 
 
-def _compose_all(
-    source: Source, options: CohortOptions, counts
-) -> Iterator[tuple[int, str | None]]:
+def _compose_all(source, options: CohortOptions, counts) -> Iterator[tuple[int, str | None]]:
     """The text of each stay, by its number."""
     # Sorted by content, so that the order of rows in a file cannot change the text.
     rows = source.batches(
@@ -348,7 +309,11 @@ def names_of(path: str, choice: str) -> list[str]:
     >>> names_of("notes/Progress Notes/Past History/Organ Systems/Renal  (R)/none", "none")
     ['notes', 'Progress Notes', 'Past History', 'Organ Systems', 'Renal']
     """
-    return _split(menu_of(path, choice))
+    menu = menu_of(path, choice)
+    for name in _NAMES_WITH_SLASH:
+        menu = menu.replace(name, name.replace("/", _KEPT_SLASH))
+    names = (_tidy(name.replace(_KEPT_SLASH, "/")) for name in _SEPARATOR.split(menu))
+    return [name for name in names if name]
 
 
 def read_finding(path: str, choice: str) -> Phrase | None:
@@ -356,9 +321,9 @@ def read_finding(path: str, choice: str) -> Phrase | None:
 
     >>> read_finding("notes/Progress Notes/Physical Exam/Physical Exam/Cardiovascular/Pulses/"
     ...              "Dorsalis pedis/L/reduced", "reduced")
-    Phrase(topic='Cardiovascular', head='Pulses Dorsalis pedis L', value='reduced')
+    ('Cardiovascular', 'Pulses Dorsalis pedis L', 'reduced')
     """
-    menus = _split(menu_of(path, choice))
+    menus = names_of(path, choice)
     value = _tidy(choice)
     if not value or _CLERICAL_CHOICE.fullmatch(value) or any(map(_CLERICAL_MENU.fullmatch, menus)):
         return None
@@ -369,7 +334,7 @@ def read_finding(path: str, choice: str) -> Phrase | None:
     if heads and _contains(topic, heads[0]):
         # "Social History / Family History" is the page, "Social History" the topic.
         topic, heads = heads[0], heads[1:]
-    return Phrase(topic, " ".join(_without_repetition(heads, value)), value)
+    return topic, " ".join(_without_repetition(heads, value)), value
 
 
 def read_measurement(path: str, choice: str) -> Phrase | None:
@@ -377,21 +342,13 @@ def read_measurement(path: str, choice: str) -> Phrase | None:
 
     >>> read_measurement("notes/Progress Notes/Physical Exam/Physical Exam/Constitutional/"
     ...                  "Vital Sign and Physiological Data/HR/HR Current", "HR Current")
-    Phrase(topic='', head='HR', value='Current')
+    ('', 'HR', 'Current')
     """
-    menus = _split(menu_of(path, choice))
+    menus = names_of(path, choice)
     if any(map(_CLERICAL_MENU.fullmatch, menus)):
         return None
     head = menus[-1] if menus else ""
-    return Phrase("", head, _tidy(choice).removeprefix(head).strip())
-
-
-def _split(menu: str) -> list[str]:
-    """Tidy names of the menus on a path."""
-    for name in _NAMES_WITH_SLASH:
-        menu = menu.replace(name, name.replace("/", _KEPT_SLASH))
-    names = (_tidy(name.replace(_KEPT_SLASH, "/")) for name in _SEPARATOR.split(menu))
-    return [name for name in names if name]
+    return "", head, _tidy(choice).removeprefix(head).strip()
 
 
 def _tidy(name: str) -> str:
@@ -406,18 +363,17 @@ def _without_repetition(heads: list[str], value: str) -> list[str]:
     "COPD" adds nothing to "COPD - moderate", nor "Cancer" to "Cancer-Primary Site"; and a page
     named after all that is on it, "Ears/Nose/Mouth/Throat", nothing to "Ears".
     """
-    kept = []
-    for head, after in zip(heads, [*heads, value][1:], strict=True):
-        if not _contains(after, head) and not (after is not value and _contains(head, after)):
-            kept.append(head)
-    return kept
+    return [
+        head
+        for head, after in zip(heads, [*heads, value][1:], strict=True)
+        if not _contains(after, head) and not (after is not value and _contains(head, after))
+    ]
 
 
 def _contains(text: str, part: str) -> bool:
     """Whether every word of `part` is in `text`, plural or not."""
-    return _words(part) <= _words(text)
-
-
-def _words(text: str) -> set[str]:
-    words = re.findall(r"[a-z0-9]+", text.lower().replace("pre-", "pre"))
-    return {word.rstrip("s") for word in words}
+    words, parts = (
+        {word.rstrip("s") for word in re.findall(r"[a-z0-9]+", one.lower().replace("pre-", "pre"))}
+        for one in (text, part)
+    )
+    return parts <= words

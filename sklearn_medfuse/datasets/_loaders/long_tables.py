@@ -133,7 +133,9 @@ def load_tables(
     - diagnoses: ``stay`` (stay_id), ``code``, [``version``]
 
     A column named in `columns` must exist. Times are timestamps or texts such as
-    ``2101-10-20 19:08:00``, all with a zone or all without.
+    ``2101-10-20 19:08:00`` or ``2101-10-20 07:08 PM``, all with a zone (``Z``, ``+02:00``,
+    ``Europe/Berlin``) or all without. Any other text is unreadable: it drops the event, which is
+    counted, and is refused in the table of stays.
 
     A PostgreSQL database is given as ``postgresql://user@host:5432/name`` and needs the extra
     `sql`. Leave the password to the environment variable PGPASSWORD or the file ~/.pgpass; no error
@@ -168,7 +170,6 @@ def load_tables(
     tables = {name: name if database is None else str(table) for name, table in given.items()}
 
     with Source(where, "your tables", "", chosen) as source:
-        _settle_keys(source, tables, roles)
         present = _present(source, tables, roles, optional)
         events = {
             name: EventTable(tables[name], present[name], tuple(optional[name]))
@@ -207,22 +208,16 @@ def _roles(columns, given) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict
     return roles, optional
 
 
-def _settle_keys(source: Source, tables, roles) -> None:
-    """Read ids as numbers where those of the stays are numbers."""
-    stay_column = roles["stays"]["stay_id"][0]
-    kind: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
-    for table in roles:
-        role = "stay_id" if table == "stays" else "stay"
-        roles[table][role] = (roles[table][role][0], kind)
-
-
 def _present(source: Source, tables, roles, optional) -> dict[str, Columns]:
     """The roles whose columns exist; required ones stay in, for the error."""
+    # Ids are read as numbers where those of the stays are numbers.
+    stay_column = roles["stays"]["stay_id"][0]
+    kind: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
     return {
         table: {
-            role: column
-            for role, column in of_table.items()
-            if role not in optional[table] or column[0].lower() in source.columns(tables[table])
+            role: (column, kind if role in ("stay_id", "stay") else of)
+            for role, (column, of) in of_table.items()
+            if role not in optional[table] or column.lower() in source.columns(tables[table])
         }
         for table, of_table in roles.items()
     }

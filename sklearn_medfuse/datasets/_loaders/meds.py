@@ -95,12 +95,8 @@ def load_meds(
 
     Raises
     ------
-    ConnectionError
-        If the server of a database cannot be reached or refuses the user.
-    FileNotFoundError
-        If the folder or a file does not exist.
-    ValueError
-        If a parameter is out of range, there is no stay, a column is missing, or a file is damaged.
+    ConnectionError, FileNotFoundError, ValueError
+        As :func:`load_tables`; also if there is no stay.
 
     See Also
     --------
@@ -132,14 +128,15 @@ def load_meds(
     with Source(_files(path), DATASET, URL, chosen) as source:
         before = pd.Timedelta(minutes=parse_hours(chosen.lookback, "lookback"))
         stays = _find_stays(source, admission, discharge, before)
-        _define_events(source, _lab_prefix(source, lab), note, diagnosis)
+        lab = _lab_prefix(source, lab)
+        _define_events(source, lab, note, diagnosis)
         layout = Layout(
             describe=DESCR,
             stays=lambda source: stays,
             diagnoses=_DIAGNOSES,
             labs=_LABS,
             notes=(_NOTES,),
-            items=lambda source: _read_items(source, _lab_prefix(source, lab)),
+            items=lambda source: _read_items(source, lab),
             versions={"9": 9, "10": 10, None: "auto"},
         )
         return build_cohort(source, layout, chosen)

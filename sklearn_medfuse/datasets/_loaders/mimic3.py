@@ -30,17 +30,16 @@ Johnson, A., Pollard, T., and Mark, R. (2016). MIMIC-III Clinical Database (vers
 PhysioNet. https://doi.org/10.13026/C2XW26. PhysioNet Credentialed Health Data License 1.5.0.
 """
 
-_LABS = EventTable(
-    "labevents",
-    {
-        "stay": ("hadm_id", "id"),
-        "item": ("itemid", "id"),
-        "value": ("valuenum", "number"),
-        "text": ("value", "text"),
-        "unit": ("valueuom", "text"),
-        "time": ("charttime", "time"),
-    },
-)
+# Those of MIMIC-IV too.
+LAB_COLUMNS: Columns = {
+    "stay": ("hadm_id", "id"),
+    "item": ("itemid", "id"),
+    "value": ("valuenum", "number"),
+    "text": ("value", "text"),
+    "unit": ("valueuom", "text"),
+    "time": ("charttime", "time"),
+}
+_LABS = EventTable("labevents", LAB_COLUMNS)
 _NOTES = EventTable(
     "noteevents",
     {
@@ -79,12 +78,8 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Raises
     ------
-    ConnectionError
-        If the server of a database cannot be reached or refuses the user.
-    FileNotFoundError
-        If the folder or a table does not exist.
-    ValueError
-        If a parameter is out of range, a column is missing, or a table is damaged.
+    ConnectionError, FileNotFoundError, ValueError
+        As :func:`load_tables`.
 
     See Also
     --------
@@ -155,14 +150,12 @@ def read_admissions(source: Source) -> pd.DataFrame:
 
 
 def _read_stays(source: Source) -> pd.DataFrame:
-    patients = source.fetch(
-        "patients",
-        {
-            "patient": ("subject_id", "id"),
-            "sex": ("gender", "text"),
-            "birth": ("dob", "time"),
-        },
-    )
+    columns: Columns = {
+        "patient": ("subject_id", "id"),
+        "sex": ("gender", "text"),
+        "birth": ("dob", "time"),
+    }
+    patients = source.fetch("patients", columns)
     stays = left_join(read_admissions(source), patients, "patient", "patients")
     # With two-digit years, a birth after the start belongs to the century before.
     late = stays["birth"] > stays["start"]

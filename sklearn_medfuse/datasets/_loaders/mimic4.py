@@ -11,7 +11,7 @@ from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import make_options
 from .._tables.source import Columns, Source, is_database_url
-from .mimic3 import read_admissions, read_items
+from .mimic3 import LAB_COLUMNS, read_admissions, read_items
 
 DATASET = "MIMIC-IV (module hosp) and MIMIC-IV-Note"
 URL = "https://physionet.org/content/mimiciv/ and https://physionet.org/content/mimic-iv-note/"
@@ -33,12 +33,7 @@ https://doi.org/10.13026/1n74-ne17. PhysioNet Credentialed Health Data License 1
 _LABS = EventTable(
     "labevents",
     {
-        "stay": ("hadm_id", "id"),
-        "item": ("itemid", "id"),
-        "value": ("valuenum", "number"),
-        "text": ("value", "text"),
-        "unit": ("valueuom", "text"),
-        "time": ("charttime", "time"),
+        **LAB_COLUMNS,
         "known": ("storetime", "time"),
         "low": ("ref_range_lower", "number"),
         "high": ("ref_range_upper", "number"),
@@ -90,12 +85,8 @@ def load_mimic4(
 
     Raises
     ------
-    ConnectionError
-        If the server of a database cannot be reached or refuses the user.
-    FileNotFoundError
-        If a folder or a table does not exist.
-    ValueError
-        If a parameter is out of range, a column is missing, or a table is damaged.
+    ConnectionError, FileNotFoundError, ValueError
+        As :func:`load_tables`.
 
     See Also
     --------

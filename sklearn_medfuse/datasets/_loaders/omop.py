@@ -10,7 +10,7 @@ from .._build.cohort_builder import age_at, build_cohort, left_join, unique_name
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import make_options
-from .._tables.source import Source
+from .._tables.source import Columns, Source
 
 DATASET = "the OMOP Common Data Model 5.3 or 5.4"
 URL = "https://ohdsi.github.io/CommonDataModel/"
@@ -92,12 +92,8 @@ def load_omop(
 
     Raises
     ------
-    ConnectionError
-        If the server of a database cannot be reached or refuses the user.
-    FileNotFoundError
-        If the folder or a table does not exist.
-    ValueError
-        If a parameter is out of range, a column is missing, or a table is damaged.
+    ConnectionError, FileNotFoundError, ValueError
+        As :func:`load_tables`.
 
     See Also
     --------
@@ -228,7 +224,14 @@ def _read_stays(source: Source, visit_concepts: Sequence[int] | None) -> pd.Data
     stays = left_join(stays, _read_persons(source), "patient", "person")
     stays["age"] = age_at(stays["start"], stays.pop("birth"))
     if source.has("death"):
-        stays = left_join(stays, _read_deaths(source), "patient", "death")
+        columns: Columns = {
+            "patient": ("person_id", "id"),
+            "death": ("death_datetime", "time"),
+            "date": ("death_date", "time"),
+        }
+        deaths = source.fetch("death", columns, optional=("death",))
+        deaths["death"] = deaths["death"].fillna(deaths.pop("date"))
+        stays = left_join(stays, deaths, "patient", "death")
         day = stays["death"].dt.normalize()
         in_stay = (day >= stays["first_day"]) & (day <= stays["last_day"])
         stays["died"] = in_stay.astype(float)
@@ -252,17 +255,3 @@ def _read_persons(source: Source) -> pd.DataFrame:
     persons["birth"] = pd.to_datetime(dates, errors="coerce").astype("datetime64[us]")
     persons["sex"] = persons["sex"].map(_SEXES)
     return persons[["patient", "sex", "birth"]]
-
-
-def _read_deaths(source: Source) -> pd.DataFrame:
-    deaths = source.fetch(
-        "death",
-        {
-            "patient": ("person_id", "id"),
-            "death": ("death_datetime", "time"),
-            "date": ("death_date", "time"),
-        },
-        optional=("death",),
-    )
-    deaths["death"] = deaths["death"].fillna(deaths.pop("date"))
-    return deaths

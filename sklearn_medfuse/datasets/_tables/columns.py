@@ -4,6 +4,7 @@ Ids, keys, texts and times of a native type are written so that PostgreSQL reads
 DuckDB. Such columns are `portable`: conditions on them can be checked on a server.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
@@ -26,27 +27,28 @@ TableColumns = dict[str, Column]
 
 _WHOLE = ("SMALLINT", "INTEGER", "BIGINT")
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
-_INTEGERS = (*_WHOLE, *_UNSIGNED, "TINYINT", "HUGEINT")
 _FLOATS = ("DOUBLE", "FLOAT")
+NUMBERS = (*_WHOLE, *_UNSIGNED, "TINYINT", "HUGEINT", *_FLOATS)
 _TIMESTAMPS = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
 _ZONED_TIMESTAMPS = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
+# How times are written: patterns, and forms of strptime. The year comes first and has four digits:
+# 8/1/26 would pass for the year 8 otherwise. Abbreviations such as CST name several zones.
+_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
+_CLOCK = r"(T|\s+)\d{1,2}:\d{1,2}(:\d{1,2}(\.\d*)?)?"
+_ZONE = r"(Z|UTC|GMT|[-+]\d\d(:?\d\d)?|[A-Z][A-Za-z]+/[A-Za-z_/]+)"
+_CLOCKS = ("%H:%M:%S", "%H:%M")
+_CLOCKS_OF_12_HOURS = ("%I:%M:%S %p", "%I:%M %p", "%I:%M:%S.%f %p")
 # Far beyond any stay, and within what an interval can hold.
 _MOST_MINUTES = 10**9
 
 
 class Reading(NamedTuple):
-    """SQL that reads one column.
+    """SQL that reads one column."""
 
-    Attributes
-    ----------
-    items : list of str
-        Items of a SELECT. A time has three: `<new>`, a TIMESTAMP, in UTC if it has a zone;
-        `<new>_unreadable`; and `<new>_zoned`, NULL where that is unknown.
-    portable : bool
-        Whether PostgreSQL reads the same SQL and compares its result as DuckDB does.
-    """
-
+    # Items of a SELECT. A time has three: `<new>`, a TIMESTAMP, in UTC if it has a zone;
+    # `<new>_unreadable`; and `<new>_zoned`, NULL where that is unknown.
     items: list[str]
+    # Whether PostgreSQL reads the same SQL and compares its result as DuckDB does.
     portable: bool = False
 
 
@@ -65,11 +67,6 @@ def interval(minutes: float) -> str:
     return f"INTERVAL '{int(minutes * 60_000_000)} microseconds'"
 
 
-def is_number(sql_type: str) -> bool:
-    """Whether cells of an SQL type are numbers."""
-    return sql_type in (*_INTEGERS, *_FLOATS)
-
-
 def read_column(
     new: str, kind: Kind, column: Column | None, where: str, century: int | None
 ) -> Reading:
@@ -84,51 +81,26 @@ def read_column(
         return _read_time(new, name, sql_type, where, century)
     if kind == "minutes":
         return _read_minutes(new, name, sql_type, where)
-    if kind == "code":
-        return _read_code(new, name, sql_type, where)
-    read = {
-        "id": _read_id,
-        "key": _read_key,
-        "number": _read_number,
-        "text": _read_text,
-        "long text": _read_long_text,
-    }[kind]
-    return read(new, name, sql_type)
-
-
-def _read_id(new: str, name: str, sql_type: str) -> Reading:
-    if sql_type in _WHOLE:
-        # As it is, so that an index of the server serves comparisons.
-        return Reading([f"{name} AS {new}"], portable=True)
-    return Reading([f"TRY_CAST({name} AS BIGINT) AS {new}"])
-
-
-def _read_key(new: str, name: str, sql_type: str) -> Reading:
-    # pandas turns whole numbers into floats where one is missing.
-    return _read_text(new, f"CAST({name} AS BIGINT)" if sql_type in _FLOATS else name, sql_type)
-
-
-def _read_text(new: str, name: str, sql_type: str) -> Reading:
-    portable = sql_type in ("NULL", "VARCHAR", *_WHOLE)
-    return Reading([f"nullif(trim(CAST({name} AS VARCHAR)), '') AS {new}"], portable)
-
-
-def _read_long_text(new: str, name: str, sql_type: str) -> Reading:
-    return Reading([f"CAST({name} AS VARCHAR) AS {new}"])
-
-
-def _read_code(new: str, name: str, sql_type: str, where: str) -> Reading:
-    if sql_type not in ("VARCHAR", "NULL") and not sql_type.startswith("ENUM"):
+    if kind == "id":
+        # Whole numbers stay as they are, so that an index of the server serves comparisons.
+        whole = sql_type in _WHOLE
+        return Reading([f"{name if whole else f'TRY_CAST({name} AS BIGINT)'} AS {new}"], whole)
+    if kind == "number":
+        number = f"TRY_CAST({name} AS DOUBLE)"
+        return Reading([f"CASE WHEN isfinite({number}) THEN {number} END AS {new}"])
+    if kind == "long text":
+        return Reading([f"CAST({name} AS VARCHAR) AS {new}"])
+    is_text = sql_type in ("VARCHAR", "NULL")
+    if kind == "code" and not is_text and not sql_type.startswith("ENUM"):
         raise ValueError(
             f"{where}: codes must be texts, but they are {sql_type.lower()}. As numbers they have "
             "lost their leading zeros."
         )
-    return Reading(_read_text(new, name, sql_type).items)
-
-
-def _read_number(new: str, name: str, sql_type: str) -> Reading:
-    number = f"TRY_CAST({name} AS DOUBLE)"
-    return Reading([f"CASE WHEN isfinite({number}) THEN {number} END AS {new}"])
+    if kind == "key" and sql_type in _FLOATS:
+        # pandas turns whole numbers into floats where one is missing.
+        name = f"CAST({name} AS BIGINT)"
+    text = f"nullif(trim(CAST({name} AS VARCHAR)), '') AS {new}"
+    return Reading([text], kind != "code" and (is_text or sql_type in _WHOLE))
 
 
 def _read_time(new: str, name: str, sql_type: str, where: str, century: int | None) -> Reading:
@@ -154,31 +126,43 @@ def _read_time(new: str, name: str, sql_type: str, where: str, century: int | No
 
 
 def _read_written_time(new: str, name: str, century: int | None) -> Reading:
-    """A time written as a text: 2101-10-20 19:08:00, with or without a zone."""
-    # Only the year first: 8/1/26 would pass for the year 8 otherwise.
-    short = "NULL" if century is None else _read_short_year(name, century)
-    iso = f"({name} LIKE '____-%')"
-    # Two of the dashes are those of the date.
-    zoned = f"({name} LIKE '%Z' OR {name} LIKE '%+%' OR {name} LIKE '%-%-%-%')"
+    """A time written as a text: 2101-10-20 19:08:00, with or without a zone, or with AM or PM.
+
+    DuckDB's own reading overlooks words after the time: only texts of a known form are read.
+    """
+
+    def matches(form: str) -> str:
+        return rf"regexp_full_match({name}, '\s*{form}\s*')"
+
+    plain, zoned = matches(rf"{_DAY}({_CLOCK})?"), matches(rf"{_DAY}{_CLOCK}\s*{_ZONE}")
+    of_12_hours = matches(rf"{_DAY}{_CLOCK}\s*[AaPp][Mm]")
+    other, joined = "NULL", rf"regexp_replace({name}, '\s+([-+])', '\1')"
+    if century is not None:
+        long_year = rf"regexp_replace({name}, '^(\d+/\d+/)(\d\d)( |$)', '\1{century}\2 ')"
+        other = _parsed(long_year, "%m/%d/%Y", ("", *_CLOCKS, *_CLOCKS_OF_12_HOURS))
     time = (
-        f"CASE WHEN NOT {iso} THEN {short} "
-        f"WHEN {zoned} THEN CAST(TRY_CAST({name} AS TIMESTAMP WITH TIME ZONE) AS TIMESTAMP) "
-        f"ELSE TRY_CAST({name} AS TIMESTAMP) END"
+        f"CASE WHEN {plain} THEN TRY_CAST({name} AS TIMESTAMP) "
+        f"WHEN {zoned} THEN CAST(TRY_CAST({joined} AS TIMESTAMP WITH TIME ZONE) AS TIMESTAMP) "
+        f"WHEN {of_12_hours} THEN {_parsed(name, '%Y-%m-%d', _CLOCKS_OF_12_HOURS)} "
+        f"ELSE {other} END"
     )
     unreadable = f"CASE WHEN ({time}) IS NULL THEN coalesce(trim({name}), '') != '' ELSE false END"
+    # What tells a zone in a text that could be read.
+    marked = " OR ".join(f"{name} LIKE '%:%{mark}%'" for mark in "+-/ZCG")
     items = [
         f"{time} AS {new}",
         f"{unreadable} AS {new}_unreadable",
-        f"CASE WHEN {iso} AND len({name}) > 10 THEN {zoned} END AS {new}_zoned",
+        # A date has no zone.
+        f"CASE WHEN ({time}) IS NOT NULL AND len(trim({name})) > 10 "
+        f"THEN {marked} END AS {new}_zoned",
     ]
     return Reading(items)
 
 
-def _read_short_year(name: str, century: int) -> str:
-    """A time such as 10/23/64 21:09, as spreadsheets write it."""
-    long_year = f"regexp_replace({name}, '^(\\d+/\\d+/)(\\d\\d)( |$)', '\\1{century}\\2 ')"
-    formats = "['%m/%d/%Y %H:%M:%S', '%m/%d/%Y %H:%M', '%m/%d/%Y']"
-    return f"try_strptime(trim({long_year}), {formats})"
+def _parsed(name: str, day: str, clocks: Sequence[str]) -> str:
+    """SQL that reads a text as a day and a clock time in one of several forms."""
+    forms = ", ".join(literal(f"{day} {clock}".strip()) for clock in clocks)
+    return rf"try_strptime(regexp_replace(trim({name}), '\s*([AaPp][Mm])$', ' \1'), [{forms}])"
 
 
 def _read_minutes(new: str, name: str, sql_type: str, where: str) -> Reading:

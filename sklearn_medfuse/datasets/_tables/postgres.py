@@ -98,20 +98,13 @@ def choose_schema(schemas: Sequence[str], preferred: Sequence[str], table: str, 
 
 @dataclass(frozen=True)
 class DatabaseURL:
-    """A database and the schemas in which to look for tables.
+    """A database and the schemas in which to look for tables."""
 
-    Attributes
-    ----------
-    uri : str
-        What libpq gets. It may hold a password and is no part of the repr.
-    schemas : tuple of str
-        Names in the parameter `schema` of the URL, in that order.
-    shown : str
-        Name of the database, host and port, for errors.
-    """
-
+    # What libpq gets. It may hold a password and is no part of the repr.
     uri: str = field(repr=False)
+    # Names in the parameter `schema` of the URL, in that order.
     schemas: tuple[str, ...]
+    # Name of the database, host and port, for errors.
     shown: str
 
 
@@ -148,17 +141,7 @@ def parse_url(given: Any) -> DatabaseURL:
 
 
 class ServerColumn(NamedTuple):
-    """A column of a table on the server.
-
-    Attributes
-    ----------
-    sent : str
-        The server's SQL for what leaves it.
-    sql_type : str
-        Its type in DuckDB.
-    arrow_type : DataType
-        Its type on the way.
-    """
+    """How a column leaves the server: SQL there, type in DuckDB, and type on the way."""
 
     sent: str
     sql_type: str
@@ -178,32 +161,19 @@ def _column_of(name: str, server_type: str, modifier: int) -> ServerColumn:
 
 @dataclass
 class _Scan:
-    """One SELECT on the server.
+    """One SELECT on the server."""
 
-    Attributes
-    ----------
-    table : str
-        Name of the table, for errors.
-    relation : str
-        The table in SQL.
-    present : mapping of str to ServerColumn
-        All its columns.
-    columns : mapping of str to str
-        New name -> column, of those that are wanted.
-    where : str
-        Which rows to look at.
-    roles : mapping of str to (list of str, str)
-        Role in the conditions -> SQL items that read it, column.
-    conditions : list of str
-        They refuse rows `e`, in this order; some compare them with stays `s`.
-    """
-
+    # Name of the table, for errors; the table in SQL; and all its columns.
     table: str
     relation: str
     present: Mapping[str, ServerColumn]
+    # New name -> column, of those that are wanted.
     columns: Mapping[str, str]
+    # Which rows to look at.
     where: str
+    # Role in the conditions -> SQL items that read it, column.
     roles: Mapping[str, tuple[list[str], str]] = field(default_factory=dict)
+    # They refuse rows `e`, in this order; some compare them with stays `s`.
     conditions: Sequence[str] = ()
 
     def needs_stays(self) -> bool:
@@ -267,34 +237,10 @@ def _roles_of(condition: str) -> list[str]:
     return [name.removesuffix("_unreadable") for name in _ROLE.findall(condition)]
 
 
-def _import_adbc():
-    try:
-        import adbc_driver_postgresql.dbapi as adbc
-    except ImportError as error:
-        raise ImportError(
-            "Reading a PostgreSQL database needs ADBC: pip install 'sklearn-medfuse[sql]'."
-        ) from error
-    return adbc
-
-
 class PostgresPlace:
-    """The tables of a PostgreSQL database.
+    """The tables of the PostgreSQL database at the one URL that is `given`.
 
-    Parameters
-    ----------
-    given : list
-        One URL.
-    schemas : sequence of str
-        Schemas that go before others where the URL names none.
-
-    Raises
-    ------
-    ConnectionError
-        If the server does not answer or refuses the user.
-    ImportError
-        If the driver is not installed.
-    ValueError
-        If the URL cannot be read, or names a schema that is not there.
+    `schemas` go before others where the URL names none.
     """
 
     failure = (
@@ -307,32 +253,36 @@ class PostgresPlace:
         if len(given) > 1:
             raise ValueError("A database stands alone: give no folder or file beside its URL.")
         self._url = parse_url(given[0])
-        self._adbc = _import_adbc()
+        try:
+            import adbc_driver_postgresql.dbapi as adbc
+        except ImportError as error:
+            raise ImportError(
+                "Reading a PostgreSQL database needs ADBC: pip install 'sklearn-medfuse[sql]'."
+            ) from error
+        self._adbc = adbc
         self._connections: list[Any] = []
         self._scans: dict[str, _Scan] = {}
         self._present: dict[str, tuple[str, dict[str, ServerColumn]]] = {}
         self._snapshot = ""
-        ready = False
         try:
             self._connect()
             exported = self._rows("SELECT pg_export_snapshot() AS name", "the database")
             self._snapshot = exported[0]["name"]
             self._with_stays = self._rows(_WITH_STAYS, "the database")[0]["yes"]
             self._preferred = self._check_schemas(schemas)
-            ready = True
-        finally:
-            if not ready:
-                self.close()
+        except BaseException:
+            self.close()
+            raise
 
     def _connect(self) -> None:
-        told = None
+        told = ""
         try:
             connection = self._adbc.connect(self._url.uri)
         except self._adbc.Error as error:
-            told = str(error)
-        if told is not None:
-            cause = next((said for part, said in _CAUSES.items() if part in told), None)
-            more = "the server refuses it" if cause is None else cause
+            told = f"not connected: {error}"
+        if told:
+            causes = (said for part, said in _CAUSES.items() if part in told)
+            more = next(causes, "the server refuses it")
             raise ConnectionError(f"Cannot connect to the {self._url.shown}: {more}.")
         self._connections.append(connection)
         settings = ["TRANSACTION ISOLATION LEVEL REPEATABLE READ"]
@@ -341,7 +291,7 @@ class PostgresPlace:
         # DuckDB may work for long between two streams.
         settings += ["idle_in_transaction_session_timeout = 0", "client_encoding = 'UTF8'"]
         # A time with a zone becomes UTC, as in DuckDB.
-        settings += ["TIME ZONE 'UTC'"]
+        settings.append("TIME ZONE 'UTC'")
         with connection.cursor() as cursor:
             for setting in settings:
                 self._guarded("the database", partial(cursor.execute, f"SET {setting}"))

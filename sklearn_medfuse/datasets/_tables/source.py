@@ -23,13 +23,13 @@ import pandas as pd
 
 from .._options import CohortOptions
 from .columns import (
+    NUMBERS,
     TEXT_DTYPE,
     TIMES,
     Column,
     Kind,
     Reading,
     TableColumns,
-    is_number,
     literal,
     quoted,
     read_column,
@@ -65,22 +65,10 @@ def is_database_url(where: Any) -> bool:
 class Source:
     """The tables of one data set; a context manager.
 
-    Parameters
-    ----------
-    where : path-like, sequence of path-like, or mapping of str to DataFrame or path-like
-        A folder with the tables as files, several folders, a DuckDB file, a PostgreSQL URL, or the
-        tables, each as a data frame, a file, or a list of parquet files.
-    dataset : str
-        Name of the data set, for errors.
-    url : str, default=""
-        Where to get it, for errors.
-    options : CohortOptions, default=CohortOptions()
-        Sets memory, threads, and whether progress is shown.
-    century : int or None, default=None
-        The century of years of two digits: with 21, "10/23/64 21:09" is in October 2164. None if
-        there are no such years.
-    schemas : sequence of str, default=()
-        Schemas of a database in which to look for tables first.
+    `where` is a folder with the tables as files, several folders, a DuckDB file, a PostgreSQL URL,
+    or the tables, each as a data frame, a file, or a list of parquet files. Errors name the
+    `dataset` and the `url` where to get it. `century` stands before years of two digits: with 21,
+    "10/23/64 21:09" is in October 2164. `schemas` of a database are searched first.
     """
 
     def __init__(
@@ -104,20 +92,16 @@ class Source:
         self._place = _find_place(where, schemas, dataset, url)
         # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end.
         self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
-        opened = False
-        try:
+        # The error is ours and raised outside of the handler.
+        with suppress(duckdb.Error):
             self._connect(options)
-            opened = True
-        except duckdb.Error:
-            # The error is ours and raised outside of the handler.
-            pass
-        if not opened:
-            shutil.rmtree(self._spill, ignore_errors=True)
-            self._place.close()
-            raise ValueError(
-                f"Cannot open {self._place.opened}: is it damaged, of another version, or opened "
-                f"for writing elsewhere? memory_limit is {options.memory_limit!r}."
-            )
+            return
+        shutil.rmtree(self._spill, ignore_errors=True)
+        self._place.close()
+        raise ValueError(
+            f"Cannot open {self._place.opened}: is it damaged, of another version, or opened for "
+            f"writing elsewhere? memory_limit is {options.memory_limit!r}."
+        )
 
     def _connect(self, options: CohortOptions) -> None:
         settings: dict[str, str | bool | int | float | list[str]] = {
@@ -172,7 +156,7 @@ class Source:
         """Whether the type of a column is a number."""
         present = self.columns(table)
         self._check_columns(table, [column], present)
-        return is_number(present[column.lower()][1])
+        return present[column.lower()][1] in NUMBERS
 
     def _find(self, table: str) -> TableColumns | None:
         key = table.lower()
@@ -242,14 +226,8 @@ class Source:
         """As `select`, and leave rows on a server that a condition refuses.
 
         The portable conditions, on rows `e` and stays `s`, are checked there in their order, up to
-        the first one that needs more than the server can compare.
-
-        Returns
-        -------
-        sql : str
-            SQL in parentheses.
-        left : dict of int to int
-            Place of a condition, counted from 1 -> number of rows left on the server.
+        the first one that needs more than the server can compare. With the SQL comes the number of
+        rows left on the server by the place of the condition, counted from 1.
         """
         sql, scan, readings = self._select(table, columns, optional, "true")
         roles = {
