@@ -28,4 +28,6 @@ def to_pandas(X) -> Any:
         import pyarrow as pa
 
         X = pa.table(X) if hasattr(X, "columns") else pa.chunked_array(X)
-    return X.to_pandas()
+    X = X.to_pandas()
+    # The empty name is how polars says that a Series has none
+    return X.rename(None) if isinstance(X, pd.Series) and X.name == "" else X

@@ -55,6 +55,10 @@ def test_a_column_becomes_a_series(kind):
     )
 
 
+def test_a_series_without_a_name_has_none():
+    assert to_pandas(pl.Series([1.0])).name is None
+
+
 def test_an_arrow_table_keeps_the_index_of_pandas():
     frame = FRAME.set_axis(["stay 1", "stay 2"])
     assert list(to_pandas(pa.Table.from_pandas(frame)).index) == ["stay 1", "stay 2"]

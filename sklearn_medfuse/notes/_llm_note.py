@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._frames import to_pandas
 from .._nn.chunk_pooling import ChunkAttention, pool_chunks
 from .._private_errors import no_values_in_errors
 from .._state import VersionedStateMixin
@@ -379,8 +380,8 @@ class LLMNoteEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note. Several columns are joined under their names.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts; None, NaN, null and blank mean no note. Several columns are joined under their names.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
             Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
         groups : array-like of shape (n_notes,), default=None
@@ -400,8 +401,8 @@ class LLMNoteEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts; None, NaN, null and blank mean no note.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
             Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
         groups : array-like of shape (n_notes,), default=None
@@ -422,7 +423,7 @@ class LLMNoteEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
             Texts in the same columns as in fit.
 
         Returns
@@ -611,7 +612,7 @@ class LLMNoteEncoder(
         targets = label_matrix(y, len(texts)) if objective == "supervised" else None
         if groups is not None:
             with no_values_in_errors():
-                groups = column_or_1d(groups)
+                groups = column_or_1d(to_pandas(groups))
             check_length("groups", len(groups), len(texts))
         rows: list[list[list[int]]] = [[] for _ in texts]
         pieces, note_of = windows.split(texts)

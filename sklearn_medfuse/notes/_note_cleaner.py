@@ -127,8 +127,8 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note. Several columns are joined under their names.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts; None, NaN, null and blank mean no note. Several columns are joined under their names.
         y : None
             Ignored.
 
@@ -151,8 +151,8 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note. Several columns are joined under their names.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts; None, NaN, null and blank mean no note. Several columns are joined under their names.
         y : None
             Ignored.
 
@@ -168,7 +168,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
             Texts in the same columns as in fit.
 
         Returns

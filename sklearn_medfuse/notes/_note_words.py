@@ -122,8 +122,8 @@ class NoteWordEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note. Several columns are joined.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts; None, NaN, null and blank mean no note. Several columns are joined.
         y : None
             Ignored.
 
@@ -156,7 +156,7 @@ class NoteWordEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
             Texts in the columns of fit.
 
         Returns

@@ -8,6 +8,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
+from .._frames import to_pandas
 from .._private_errors import no_values_in_errors
 
 
@@ -67,6 +68,7 @@ def check_notes(X) -> tuple[list[list], list[str] | None]:
         raise ValueError(
             "X is a single text; pass a list, a Series or a text column of a DataFrame."
         )
+    X = to_pandas(X)
     if isinstance(X, pd.Series):
         X = X.to_frame()
     if isinstance(X, pd.DataFrame):
@@ -136,6 +138,7 @@ def _clean(value, row: int, name: str) -> str | None:
 
 def label_matrix(y, n_notes: int) -> np.ndarray:
     """Labels as float32 0/1 of shape (n, n_labels); one column per class of a multi-class y."""
+    y = to_pandas(y)
     with no_values_in_errors():
         kind = type_of_target(y, input_name="y")
         if kind == "multilabel-indicator":
