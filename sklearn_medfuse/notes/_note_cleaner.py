@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._note_sections import Section, section_name, split_sections
 from .._state import VersionedStateMixin
-from ._texts import NoteColumnsMixin, clean_columns, join_row
+from ._texts import NoteColumnsMixin, join_row
 
 # MIMIC-III's "[**Known lastname 123**]" and MIMIC-IV's "___"; every repetition is bounded or ends
 # At a bracket, so that the time stays linear in the note's length
@@ -128,7 +128,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
         Parameters
         ----------
         X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
-            Texts; None, NaN, null and blank mean no note. Several columns are joined under their names.
+            Texts; None, NaN, null and blank mean no note. Several columns are joined.
         y : None
             Ignored.
 
@@ -143,7 +143,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
             If an entry of `patterns` is not a regular expression with its replacement, or an
             entry of `keep_sections` or `drop_sections` is not a heading.
         """
-        self._clean_and_count(X)
+        self.fit_transform(X)
         return self
 
     def fit_transform(self, X, y=None):
@@ -152,7 +152,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
         Parameters
         ----------
         X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
-            Texts; None, NaN, null and blank mean no note. Several columns are joined under their names.
+            Texts, as in `fit`.
         y : None
             Ignored.
 
@@ -161,7 +161,11 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
         object ndarray of shape (n_notes, 1)
             The cleaned notes; None if there is no note or nothing is left of it.
         """
-        return self._clean_and_count(X)
+        self._validate_params()
+        rules = self._rules()
+        cleaned, counts = _clean_notes(self._read_columns(X, first=True), self._headings(), rules)
+        self.removed_ = _report(counts, rules)
+        return cleaned
 
     def transform(self, X):
         """Clean notes.
@@ -177,7 +181,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
             The cleaned notes; None if there is no note or nothing is left of it.
         """
         check_is_fitted(self)
-        columns = clean_columns(self._checked_columns(X), self._headings())
+        columns = self._read_columns(X, first=False)
         return _clean_notes(columns, self._headings(), self._rules())[0]
 
     def get_feature_names_out(self, input_features=None):
@@ -207,14 +211,6 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
             None if keep is None else _section_names(keep, "keep_sections"),
             _section_names(self.drop_sections or (), "drop_sections"),
         )
-
-    def _clean_and_count(self, X) -> np.ndarray:
-        self._validate_params()
-        rules = self._rules()
-        columns = clean_columns(self._first_columns(X), self._headings())
-        cleaned, counts = _clean_notes(columns, self._headings(), rules)
-        self.removed_ = _report(counts, rules)
-        return cleaned
 
 
 class _Rules(NamedTuple):

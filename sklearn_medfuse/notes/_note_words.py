@@ -9,13 +9,12 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._cross_fitted import CrossFittedEncoder
 from .._state import VersionedStateMixin
-from ._texts import NoteColumnsMixin, join_columns
+from ._texts import NoteColumnsMixin
 
 _N_HASHES = 2**20
 
@@ -36,13 +35,11 @@ class NoteWordEncoder(
     """Embed notes by the words and pairs of words in them (latent semantic analysis).
 
     A language model's vector represents the topic of a note and loses single words, such as the
-    name of a diagnosis. This vector keeps them. Beside `LLMNoteEncoder` it is a modality of its
-    own, as in `make_medfuse_pipeline(words=True)`.
+    name of a diagnosis. This vector, a modality beside `LLMNoteEncoder`'s, keeps them.
 
-    Words are counted by their hashes, so that the fitted encoder holds no word of a patient. Terms
-    in fewer than `min_df` notes are left out. Counts enter as 1 + log(count), weighted by the
-    inverse document frequency; notes are scaled to length one; a truncated singular value
-    decomposition gives the vector.
+    Words are counted by their hashes, so that the fitted encoder holds no word of a patient. Counts
+    enter as 1 + log(count), weighted by the inverse document frequency; notes are scaled to length
+    one; a truncated singular value decomposition gives the vector.
 
     Parameters
     ----------
@@ -134,19 +131,18 @@ class NoteWordEncoder(
         """
         self._validate_params()
         _check_ngram_range(self.ngram_range)
-        texts = [text for text in join_columns(self._first_columns(X), self._headings()) if text]
+        texts = [text for text in self._read_texts(X, first=True) if text]
         counts = _count_terms(texts, self.ngram_range)
         self.terms_, n_notes = _choose_terms(counts, self.min_df, self.max_terms)
         self.idf_ = np.log((1 + len(texts)) / (1 + n_notes)) + 1
         weighted = self._weigh(counts)
         # The decomposition needs more terms than components.
         width = max(1, min(self.n_components, min(weighted.shape) - 1))
-        rng = check_random_state(self.random_state)
         if weighted.shape[1] == 1:
             self.components_ = np.ones((1, 1), dtype=np.float32)
             self.explained_variance_ratio_ = 1.0
         else:
-            svd = TruncatedSVD(width, random_state=rng).fit(weighted)
+            svd = TruncatedSVD(width, random_state=self.random_state).fit(weighted)
             self.components_ = svd.components_.astype(np.float32)
             self.explained_variance_ratio_ = float(svd.explained_variance_ratio_.sum())
         return self
@@ -165,7 +161,7 @@ class NoteWordEncoder(
             One vector per row; NaN or zeros, as set by `absent`, without a note.
         """
         check_is_fitted(self)
-        texts = join_columns(self._checked_columns(X), self._headings())
+        texts = self._read_texts(X, first=False)
         there = np.array([text is not None for text in texts], dtype=bool)
         absent = np.nan if self.absent == "nan" else 0.0
         embedding = np.full((len(texts), self._n_features_out), absent)
@@ -188,16 +184,14 @@ class NoteWordEncoder(
 class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEncoder):
     r"""Embed notes by the logits of one regression per label on their words.
 
-    The words and pairs of words in a note tell much about some labels, more than a vector learned
-    without labels keeps. A logistic regression per label reads them. Each term is weighted by how
-    much more often it is in notes with the label than in notes without, as in naive Bayes. The
-    logits are a modality of their own, as in `make_medfuse_pipeline(naive_bayes_notes=True)`.
+    The words in a note tell more about some labels than a vector learned without labels keeps. A
+    logistic regression per label reads them, each term weighted by how much more often it is in
+    notes with the label than in notes without, as in naive Bayes. The logits are a modality of
+    their own.
 
-    A regression predicts the rows it was fitted on better than new ones. `fit_transform`
-    therefore gives each row the logits of regressions that were fitted without it
-    (cross-fitting), and `transform` those of regressions fitted on all rows:
-    `fit(X, y).transform(X)` differs from ``fit_transform(X, y)``, and the next step must not be
-    trained on it.
+    A regression predicts the rows it was fitted on better than new ones. `fit_transform` therefore
+    gives each row the logits of regressions fitted without it (cross-fitting), `transform` those of
+    regressions fitted on all rows. The next step must not be trained on ``fit(X, y).transform(X)``.
 
     Parameters
     ----------
@@ -321,8 +315,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
 
     def _read(self, X, first):
         _check_ngram_range(self.ngram_range)
-        columns = self._first_columns(X) if first else self._checked_columns(X)
-        texts = [text or "" for text in join_columns(columns, self._headings())]
+        texts = [text or "" for text in self._read_texts(X, first=first)]
         return _count_terms(texts, self.ngram_range), np.array([not text for text in texts])
 
     def _choose(self, counts, weight=None):

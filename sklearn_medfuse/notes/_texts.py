@@ -17,24 +17,11 @@ class NoteColumnsMixin:
 
     n_features_in_: int
 
-    def _first_columns(self, X) -> list[list]:
-        """Return the text columns of fit, and remember their number and names."""
+    def _read_columns(self, X, *, first: bool) -> list[list[str | None]]:
+        """Clean text columns of X: in fit, as `first` says, or in the form of fit."""
         columns, names = check_notes(X)
-        self.n_features_in_ = len(columns)
-        if names is not None:
-            self.feature_names_in_ = np.array(names, dtype=object)
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        if not columns or not columns[0]:
-            raise ValueError(
-                "Found array with 0 sample(s) while a minimum of 1 is required by "
-                f"{type(self).__name__}."
-            )
-        return columns
-
-    def _checked_columns(self, X) -> list[list]:
-        """Return the text columns of transform, which must be those of fit."""
-        columns, names = check_notes(X)
+        if first:
+            self._remember(columns, names)
         if len(columns) != self.n_features_in_:
             raise ValueError(
                 f"X has {len(columns)} features, but {type(self).__name__} is expecting "
@@ -46,7 +33,24 @@ class NoteColumnsMixin:
                 "The feature names should match those that were passed during fit. X has the text "
                 f"columns {names}, fit had {list(fitted)}."
             )
-        return columns
+        return clean_columns(columns, self._headings())
+
+    def _read_texts(self, X, *, first: bool) -> list[str | None]:
+        """One text per row of X: a single column's, several under their names as headings."""
+        rows = zip(*self._read_columns(X, first=first), strict=True)
+        return [join_row(row, self._headings()) for row in rows]
+
+    def _remember(self, columns: list[list], names: list[str] | None) -> None:
+        self.n_features_in_ = len(columns)
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        if not columns or not columns[0]:
+            raise ValueError(
+                "Found array with 0 sample(s) while a minimum of 1 is required by "
+                f"{type(self).__name__}."
+            )
 
     def _headings(self) -> list[str]:
         default = [f"text {i}" for i in range(self.n_features_in_)]
@@ -99,11 +103,6 @@ def clean_columns(columns: list[list], names: list[str]) -> list[list[str | None
         [_clean(value, row, name) for row, value in enumerate(column)]
         for column, name in zip(columns, names, strict=True)
     ]
-
-
-def join_columns(columns: list[list], names: list[str]) -> list[str | None]:
-    """One text per row: a single column unchanged, several under their names as headings."""
-    return [join_row(row, names) for row in zip(*clean_columns(columns, names), strict=True)]
 
 
 def join_row(row: Sequence[str | None], names: list[str]) -> str | None:

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +35,6 @@ from ..._training import generators_put_back, torch_seed, with_gradients
 from .cpu_layers import can_pack, prepare_packed, run_packed
 from .source import (
     GGUF,
-    DamagedFileError,
     ModelSpec,
     TunedWeights,
     check_gguf,
@@ -43,7 +42,6 @@ from .source import (
     find_model,
     max_positions,
     not_found_message,
-    reading_gguf,
     require,
     sentence_settings,
     unpacking,
@@ -63,42 +61,25 @@ _FAILURES = (RuntimeError, ImportError, OSError)
 
 
 class ModelParts(NamedTuple):
-    """A model as it was loaded.
-
-    Attributes
-    ----------
-    max_length : int
-        Tokens per window that the model was made for, special tokens included.
-    max_positions : int or None
-        Tokens per window that the model can take at most.
-    pooling : str
-        The pooling that the model was trained with, "mean" where it does not say.
-    normalize : bool
-        Whether the model was trained to give vectors of length one.
-    untrained : frozenset of str
-        Parameters that the files do not hold.
-    """
+    """A model as it was loaded."""
 
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
+    # Tokens per window, special ones included: what the model was made for, and can take at most
     max_length: int
     max_positions: int | None
+    # As the model was trained; `normalize` gives vectors of length one
     pooling: str
     normalize: bool
+    # Parameters that the files do not hold
     untrained: frozenset[str] = frozenset()
 
 
 class Backbone:
-    """A tokenizer and a frozen model.
+    """A tokenizer and a frozen model, which is changed.
 
-    Parameters
-    ----------
-    parts : ModelParts
-        The model, which is changed.
-    compile : {"auto", True, False}, default=False
-        Whether torch compiles the model, see `CompiledForward`; then batches are padded.
-    content : bytes, default=b""
-        Weights that count in full for the fingerprint, which otherwise samples.
+    A model that torch compiles (see `CompiledForward`) takes padded batches. Weights in `content`
+    count in full for the fingerprint, which otherwise samples.
     """
 
     def __init__(self, parts: ModelParts, compile: bool | str = False, content: bytes = b""):
@@ -109,7 +90,6 @@ class Backbone:
         self.hidden_size = int(self.model.config.get_text_config().hidden_size)
         self.prefix, self.suffix = special_tokens(self.tokenizer)
         self.n_special = len(self.prefix) + len(self.suffix)
-        # A digest of samples may miss a small change of the weights
         self.fingerprint = fingerprint(parts)
         if content:
             joined = self.fingerprint.encode() + content
@@ -220,24 +200,14 @@ def pad_rows(
 
 
 def choose_dtype(dtype: str, device: torch.device) -> str:
-    """Resolve dtype="auto": bfloat16 on a CUDA GPU that multiplies it natively, else float32.
-
-    Vectors in float32 are the same on every processor; on a CPU the speed of bfloat16 is not worth
-    vectors that depend on the machine, unless the user asks for it.
-    """
+    """Resolve dtype="auto": bfloat16 on a CUDA GPU that multiplies it natively, else float32."""
     if dtype != "auto":
         return dtype
     return "bfloat16" if device.type == "cuda" and _multiplies_bfloat16(device) else "float32"
 
 
 def arithmetic_of(dtype: str | torch.dtype, device: torch.device) -> str | None:
-    """The arithmetic that the third digit of half-precision vectors depends on; None for float32.
-
-    Examples
-    --------
-    >>> arithmetic_of("float32", torch.device("cpu")) is None
-    True
-    """
+    """What the third digit of half-precision vectors depends on; None for float32."""
     if str(dtype).endswith("float32"):
         return None
     if device.type != "cpu":
@@ -334,10 +304,8 @@ def _read_parts(spec: ModelSpec) -> ModelParts:
 def _reading(spec: ModelSpec, unpacked: bool):
     """Say of which model the files cannot be read, and what to do."""
     try:
-        with reading_gguf(spec.model) if unpacked else nullcontext(), no_panic():
+        with no_panic():
             yield
-    except DamagedFileError:
-        raise
     except OSError as error:
         raise OSError(not_found_message(spec)) from error
     except (ImportError, torch.OutOfMemoryError):
@@ -345,6 +313,12 @@ def _reading(spec: ModelSpec, unpacked: bool):
         raise
     except Exception as error:
         # Of any kind: tokenizers, for one, raises Exception itself
+        if unpacked:
+            raise OSError(
+                f"The GGUF file of model={spec.model!r} could not be read: it is damaged or cut "
+                "short, or its kind of model or tokenizer is not known to this version of "
+                "transformers. Fetch it again, or give the model as a folder."
+            ) from error
         raise OSError(
             f"The files of model={spec.model!r} cannot be read ({type(error).__name__}): they are "
             "damaged, or do not fit together, or need code of their own, which is not run without "
@@ -511,24 +485,12 @@ def _parts_from_files(spec: ModelSpec) -> ModelParts:
 
 
 class CompiledForward:
-    """A model's forward pass, compiled where that is asked for or where it pays.
+    """A model's forward pass, compiled if `when` is True, or for "auto" where it pays.
 
     Compiling takes a minute or so and saves a share of every batch after it. How much depends on
-    model, GPU and versions, so that it is measured: once enough work is left to repay a trial, one
-    batch runs both ways, and the faster way stays.
-
-    Parameters
-    ----------
-    plain : callable
-        Takes the inputs of a batch by name.
-    compile : callable
-        ``compile()`` gives what computes the same faster; it may compile at its first calls only.
-    when : {True, "auto"}
-        Always, or where it pays.
-    clock : callable, default=time.perf_counter
-        ``clock()`` gives the time in seconds when all work so far is done.
-    told : Lock or None, default=None
-        Shared by copies, so that one of them warns for all.
+    model, GPU and versions, so it is measured: once enough work is left to repay a trial, one batch
+    runs both ways, and the faster way stays. ``clock()`` gives the time when all work so far is
+    done; copies share `told`, so that one of them warns for all.
     """
 
     def __init__(
@@ -539,18 +501,14 @@ class CompiledForward:
         clock: Callable[[], float] = time.perf_counter,
         told: Any = None,
     ):
-        self._plain = plain
-        self._compile = compile
-        self._when = when
-        self._clock = clock
+        self._plain, self._compile, self._when, self._clock = plain, compile, when, clock
         # The first failure takes it and warns
         self.told = told or threading.Lock()
         self._compiled: Callable[..., Any] | None = None
         # None until it is decided
         self._use_compiled: bool | None = None if when == "auto" else True
-        self._n_batches = 0
+        self._n_batches = self._tokens = 0
         self._seconds = 0.0
-        self._tokens = 0
         self._deciding = threading.Lock()
 
     def __call__(self, n_tokens: int, tokens_left: int, **inputs) -> tuple[Any, bool]:

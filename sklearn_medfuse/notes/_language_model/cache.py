@@ -46,22 +46,12 @@ _TABLE_AS_KEPT = _TABLE.strip().replace("IF NOT EXISTS ", "")
 
 
 class CacheInfo(NamedTuple):
-    """State of a cache.
+    """State of a cache."""
 
-    Attributes
-    ----------
-    hits, misses : int
-        Entries found and not found by this process.
-    entries : int
-        Entries held: vectors of windows, and which windows make up a piece of text.
-    n_bytes : int
-        Their size.
-    max_bytes : int
-        Limit of their size.
-    """
-
+    # Entries found and not found by this process
     hits: int
     misses: int
+    # Held are vectors of windows, and which windows make up a piece of text
     entries: int
     n_bytes: int
     max_bytes: int
@@ -88,7 +78,6 @@ class MemoryCache:
         self._lock = threading.Lock()
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the entries that are held."""
         found = {}
         with self._lock:
             for key in keys:
@@ -101,7 +90,6 @@ class MemoryCache:
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep entries, at the cost of the least recently used ones."""
         with self._lock:
             for key, value in entries.items():
                 if key not in self._entries:
@@ -111,7 +99,6 @@ class MemoryCache:
                 self._bytes -= len(self._entries.popitem(last=False)[1])
 
     def clear(self) -> None:
-        """Forget everything."""
         with self._lock:
             self._entries.clear()
             self._bytes = self._hits = self._misses = 0
@@ -121,7 +108,6 @@ class MemoryCache:
         self._lock = threading.Lock()
 
     def info(self) -> CacheInfo:
-        """Return counts and sizes."""
         with self._lock:
             return CacheInfo(
                 self._hits, self._misses, len(self._entries), self._bytes, self.max_bytes
@@ -141,13 +127,6 @@ class FolderCache:
     `vectors.sqlite`: keyed hashes and numbers, no text. Where the folder cannot be written to, what
     it holds is used. A cache must not stop the work: whatever fails is warned of once, and the
     vectors are computed.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it does not exist.
-    max_bytes : int
-        Size of the file at most.
     """
 
     def __init__(self, folder: Path, max_bytes: int):
@@ -169,7 +148,6 @@ class FolderCache:
             self._warn(error)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the entries that are held and whole."""
         keys = list(keys)
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _AT_ONCE):
@@ -179,12 +157,10 @@ class FolderCache:
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep entries, at the cost of the least recently used ones."""
         if entries and self._can_write and time.monotonic() >= self._write_again_at:
             self._try(self._put, entries)
 
     def info(self) -> CacheInfo:
-        """Return counts and sizes."""
         entries, n_bytes = self._try(self._measure, None) or (0, 0)
         return CacheInfo(self._hits, self._misses, entries, n_bytes, self.max_bytes)
 
@@ -216,7 +192,7 @@ class FolderCache:
             connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
         size = _used_bytes(connection)
         if size > self.max_bytes:
-            count = connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
+            count, _ = self._measure(connection)
             surplus = count - int(count * _KEPT * self.max_bytes / size)
             with connection:
                 connection.execute(
@@ -236,7 +212,7 @@ class FolderCache:
         are_bytes = isinstance(key, bytes) and isinstance(value, bytes)
         return are_bytes and self._checksum(key, value) == checksum
 
-    def _measure(self, connection: sqlite3.Connection, _) -> tuple[int, int]:
+    def _measure(self, connection: sqlite3.Connection, _=None) -> tuple[int, int]:
         count = connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
         return count, _used_bytes(connection) if count else 0
 
@@ -248,9 +224,9 @@ class FolderCache:
             try:
                 try:
                     return self._run(action, argument)
-                except sqlite3.OperationalError:
-                    raise
-                except sqlite3.DatabaseError:
+                except sqlite3.DatabaseError as error:
+                    if isinstance(error, sqlite3.OperationalError):
+                        raise
                     self._remove_file()
                     return self._run(action, argument)
             except (sqlite3.Error, OSError) as error:
@@ -340,11 +316,9 @@ class VectorCache:
         self.secret = (self.folder or memory).secret
 
     def key(self, context: bytes, content: bytes) -> bytes:
-        """Key of a content under a context."""
         return keyed_hash(self.secret, context, content)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the entries that either holds."""
         keys = list(keys)
         found = self.memory.get_many(keys)
         if self.folder is not None:
@@ -354,11 +328,9 @@ class VectorCache:
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep entries in both."""
         self.memory.put_many(entries)
         if self.folder is not None:
             self.folder.put_many(entries)
 
     def info(self) -> CacheInfo:
-        """Return counts and sizes of the folder, else of the memory."""
         return (self.folder or self.memory).info()

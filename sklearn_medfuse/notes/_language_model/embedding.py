@@ -27,32 +27,18 @@ _LENGTH = np.dtype("<u4")
 
 
 class Block(NamedTuple):
-    """Windows of consecutive notes.
-
-    Attributes
-    ----------
-    start, size : int
-        First note and number of notes.
-    note : int64 array of shape (n_windows,)
-        The note of each window, counted from `start`.
-    lengths : int64 array of shape (n_windows,)
-        Tokens of each window, special ones not counted.
-    n_tokens : int64 array of shape (size,)
-        Tokens of each note; those that two windows share count once.
-    keys : list of n_windows bytes
-        Of the windows in the cache.
-    found : dict of bytes to bytes
-        Vectors that the cache held.
-    missing : dict of bytes to list of int
-        Tokens of the other windows.
-    """
+    """Windows of `size` consecutive notes, the first of which is number `start`."""
 
     start: int
     size: int
+    # The note of each window, counted from `start`, and the window's tokens without special ones
     note: np.ndarray
     lengths: np.ndarray
+    # Tokens of each note; those that two windows share count once
     n_tokens: np.ndarray
+    # Of each window in the cache
     keys: list[bytes]
+    # Vectors that the cache held, and tokens of the other windows
     found: dict[bytes, bytes]
     missing: dict[bytes, list[int]]
 
@@ -80,26 +66,8 @@ class _Piece(NamedTuple):
 class NoteEmbedder:
     """Embed notes window by window, each distinct window once.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-        The model, which any process can load.
-    windows : Windows
-        The way notes are cut.
-    pooling : str
-        How token states become a window's vector.
-    batch_tokens : int
-        Maximum number of tokens per batch. Batches are halved if the device runs out of memory; the
-        backbone remembers the size that fits, for the next call.
-    cache : VectorCache
-        Vectors of known windows.
-    n_jobs : int or None
-        Number of workers as joblib counts them; one in a task of a Dask cluster.
-
-    Attributes
-    ----------
-    n_compiled : int
-        Windows whose vectors a compiled model gave.
+    Batches of `batch_tokens` are halved if the device runs out of memory; the backbone remembers
+    the size that fits. `n_compiled` counts windows whose vectors a compiled model gave.
     """
 
     def __init__(
@@ -246,13 +214,11 @@ class NoteEmbedder:
                         del left[key]
                     self.n_compiled += len(done) * compiled
                     yield done, vectors
+                continue
             except torch.OutOfMemoryError:
                 # Results computed in vain are held until this clause is left
-                fits = False
-            else:
-                fits = True
-            if not fits:
-                self._halve(parts)
+                pass
+            self._halve(parts)
 
     @property
     def _batch_tokens(self) -> int:
@@ -281,8 +247,8 @@ class NoteEmbedder:
     ) -> Iterator[tuple[int, tuple[np.ndarray, bool]]]:
         """Yield the position of each batch, in any order, and what it gave.
 
-        On a CPU a worker is a process with weights of its own; on GPUs it is a thread per GPU, as
-        the work is done outside Python's lock, with one copy of the weights on each.
+        A worker is a process with weights of its own on a CPU, and a thread for each GPU, where
+        the work is done outside Python's lock.
         """
         n_workers = 1 if in_dask_task() else joblib.effective_n_jobs(self.n_jobs)
         n_workers = min(n_workers, len(parts))
@@ -304,6 +270,7 @@ class NoteEmbedder:
                 yield i, self.backbone.embed(part, self.pooling, left[i])
 
     def _run_on(self, devices: list[torch.device], parts, left: list[int]):
+        """Yield what `_run` does, from a thread per GPU."""
         free: SimpleQueue[Backbone] = SimpleQueue()
         for device in devices:
             free.put(self.backbone.replica(device))
@@ -330,11 +297,7 @@ def blocks_of_notes(texts: list[str | None]) -> Iterator[tuple[int, int]]:
 
 
 def in_dask_task() -> bool:
-    """Whether this is a task of a Dask cluster, whose other tasks run beside it.
-
-    joblib would hand the batches to the same cluster, with the weights, and a task that waits for
-    tasks of its own keeps a worker from them.
-    """
+    """Whether this is a Dask task: joblib would make tasks of the batches, and it wait for them."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return False

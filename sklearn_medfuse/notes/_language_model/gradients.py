@@ -21,44 +21,20 @@ class Placed(NamedTuple):
 
 
 class TokenWindows(NamedTuple):
-    """The windows of one row's text, padded to one length.
+    """The windows of one row's text, padded to one length."""
 
-    Attributes
-    ----------
-    ids : int64 Tensor of shape (n_windows, length)
-        Token ids with the special ones and those of the prompt.
-    visible : bool Tensor of shape (n_windows, length)
-        False in the padding.
-    token : int64 array of shape (n_windows, length)
-        Which of the attributed tokens each is, -1 for all others: special ones, the prompt's,
-        those of headings and of other columns, and padding.
-    lengths : int64 array of shape (n_windows,)
-        Tokens of the text in each window, as the pooling of windows weighs them.
-    placed : list of Placed
-        The attributed tokens.
-    """
-
+    # Token ids (n_windows, length) with the special ones and the prompt's; False in the padding
     ids: Tensor
     visible: Tensor
+    # Which of `placed`, the attributed tokens, each token is; -1 for all others
     token: np.ndarray
+    # Tokens of the text in each window, as the pooling of windows weighs them
     lengths: np.ndarray
     placed: list[Placed]
 
 
 class DifferentiableNotes:
-    """A note model with gradients, in float32.
-
-    Parameters
-    ----------
-    parts : ModelParts
-        The model.
-    windows : Windows
-        How the encoder cuts notes.
-    headings : list of str
-        Names of the encoder's columns.
-    pooling, chunk_pooling : str
-        How the encoder pools tokens and windows.
-    """
+    """A note model with gradients, in float32, that cuts and pools as its encoder does."""
 
     def __init__(
         self,
@@ -76,14 +52,9 @@ class DifferentiableNotes:
         self.blank = parts.tokenizer.pad_token_id or 0
 
     def windows(self, cells: list, attributed: set[int]) -> TokenWindows | None:
-        """Cut a row's text as the encoder does; None where it has no token.
+        """Cut a row of cells as the encoder does; None where it has no token.
 
-        Parameters
-        ----------
-        cells : list
-            A note, or None for none, of each column of the encoder.
-        attributed : set of int
-            Positions of the columns whose tokens are attributed to.
+        `attributed` are the positions of the columns whose tokens are attributed to.
         """
         texts = [cleaned[0] for cleaned in clean_columns([[c] for c in cells], self.headings)]
         joined = join_row(texts, self.headings)
@@ -116,20 +87,14 @@ class DifferentiableNotes:
         return TokenWindows(ids.to(self.device), visible.to(self.device), token, lengths, placed)
 
     def embeddings(self, windows: TokenWindows) -> tuple[Tensor, Tensor]:
-        """Embeddings of the tokens, and of blank ones in place of those attributed to.
-
-        Both have shape (n_windows, length, d); all other tokens stay.
-        """
+        """Embeddings (n_windows, length, d) of the tokens, and with those attributed to blank."""
         note = torch.from_numpy(windows.token >= 0).to(self.device)
         blank = torch.where(note, self.blank, windows.ids)
         with torch.no_grad():
             return self.embedding(windows.ids), self.embedding(blank)
 
     def vectors(self, embeddings: Tensor, windows: TokenWindows) -> Tensor:
-        """Vectors (n_copies, d) of copies of a note.
-
-        `embeddings` has shape (n_copies, n_windows, length, d).
-        """
+        """Vectors (n_copies, d) of a note's copies (n_copies, n_windows, length, d)."""
         n_copies, n_windows = embeddings.shape[:2]
         visible = windows.visible.repeat(n_copies, 1)
         options: dict[str, Any] = {"attention_mask": visible.long()}

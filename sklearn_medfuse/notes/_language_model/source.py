@@ -4,9 +4,7 @@ import functools
 import importlib.util
 import json
 import re
-import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,16 +66,11 @@ class ModelSpec(NamedTuple):
     files: tuple[tuple[str, bytes], ...] = ()
 
 
-class DamagedFileError(OSError):
-    """A file is there and could not be read."""
-
-
 def find_model(spec: ModelSpec) -> str:
     """A local folder or GGUF file where there is one, else the hub id.
 
-    A hub model that the cache holds whole is not asked for again. The folder in the cache is looked
-    up here: huggingface_hub's own download functions may ask the network, for their user agent,
-    even when they are told not to.
+    A hub model that the cache holds whole is looked up here: huggingface_hub's download functions
+    may ask the network, for their user agent, even when they are told not to.
     """
     if Path(spec.model).is_dir() or (spec.model.endswith(GGUF) and Path(spec.model).is_file()):
         return spec.model
@@ -217,26 +210,10 @@ def check_gguf(spec: ModelSpec) -> None:
 
 
 def unpacking() -> dict[str, Any]:
-    """Options of from_pretrained that unpack a GGUF file's weights.
-
-    Where its kernels are installed, a newer transformers leaves them in blocks, which can neither
-    be trained nor saved; a version without this setting unpacks them anyway.
-    """
+    """Options of from_pretrained that unpack a GGUF file's weights, which are then plain ones."""
+    # A version without this setting unpacks them anyway
     settings = getattr(transformers, "GgufConfig", None)
     return {} if settings is None else {"quantization_config": settings(dequantize=True)}
-
-
-@contextmanager
-def reading_gguf(model: str) -> Iterator[None]:
-    """Turn the many errors of a damaged file into one."""
-    try:
-        yield
-    except (IndexError, KeyError, ValueError, struct.error) as error:
-        raise DamagedFileError(
-            f"The GGUF file of model={model!r} could not be read: it is damaged or cut short, or "
-            "its kind of model or tokenizer is not known to this version of transformers. Fetch "
-            "it again, or give the model as a folder."
-        ) from error
 
 
 # Digests of files: a fitted encoder refuses a file that has changed
@@ -270,12 +247,9 @@ def refuse_changed_files(spec: ModelSpec, expected: dict[str, str]) -> None:
 
 
 def _version_sha256(file: Path) -> str:
-    """Digest of a file, computed again only after the file has changed.
-
-    The time of the inode's change cannot be set back: content that was swapped under an old date is
-    read again.
-    """
+    """Digest of a file, computed again only after the file has changed."""
     known = file.stat()
+    # The inode's time cannot be set back: content that was swapped under an old date is read again
     times = known.st_mtime_ns, known.st_ctime_ns
     return _sha256_of(str(file.resolve()), known.st_size, known.st_ino, *times)
 

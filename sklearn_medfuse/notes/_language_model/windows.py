@@ -17,16 +17,7 @@ class Windows:
 
     A note is split at `split_on`; each piece is tokenised in full and cut into as few even windows
     as cover it, of which neighbours share `stride` tokens. The model's special tokens and the
-    prompt stand around every window.
-
-    Attributes
-    ----------
-    size : int
-        Tokens of a note per window, which special tokens and the prompt leave of the length.
-    prompt : pair of list of int
-        Tokens of the prompt before and after "{text}"; all before where the prompt has no "{text}".
-    before, after : list of int
-        Special tokens and those of the prompt.
+    prompt stand around every window, `before` and `after` it, and leave it `size` tokens.
     """
 
     def __init__(
@@ -41,8 +32,9 @@ class Windows:
     ):
         self.tokenizer, self.stride, self.split_on = tokenizer, stride, split_on
         prefix, suffix = special_tokens(tokenizer)
-        before, _, after = (prompt or "").partition("{text}")
-        self.prompt = tuple(self.tokenize([text])[0] if text else [] for text in (before, after))
+        # Without "{text}" all of the prompt stands before the window
+        around = (prompt or "").partition("{text}")[::2]
+        self.prompt = tuple(tokenize(tokenizer, [text])[0] if text else [] for text in around)
         self.before, self.after = [*prefix, *self.prompt[0]], [*self.prompt[1], *suffix]
         self.size = (max_length or longest) - len(self.before) - len(self.after)
         if self.size <= stride:
@@ -53,10 +45,6 @@ class Windows:
                 f"stride={stride}; raise max_length or lower stride, or look at the settings in "
                 "the model's files."
             )
-
-    def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text in full, without special tokens."""
-        return tokenize(self.tokenizer, texts)
 
     def split(self, texts: list[str | None]) -> tuple[list[str], np.ndarray]:
         """Pieces of all notes in order, none of them blank, and the note of each."""
@@ -79,7 +67,7 @@ class Windows:
         for stop, (_, part) in enumerate(parts, start=1):
             characters += len(part)
             if characters >= _CALL_CHARACTERS or stop == len(parts):
-                found = self.tokenize([part for _, part in parts[start:stop]])
+                found = tokenize(self.tokenizer, [part for _, part in parts[start:stop]])
                 for (i, _), tokens in zip(parts[start:stop], found, strict=True):
                     ids[i] += tokens
                 start, characters = stop, 0
