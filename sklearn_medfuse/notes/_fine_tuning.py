@@ -230,12 +230,17 @@ class Training:
         self.task.head.start(*found[0], found[1], self.settings.class_weight)
 
     def _vectors(self, notes: list[list[list[int]]]) -> Tensor:
-        def attempt(size: int) -> Tensor:
-            with self.task.precision():
-                slices = self.fitting.slices(len(notes), size)
-                return torch.cat([self.task.note_vectors(notes[rows]) for rows in slices])
+        vectors = self._in_parts(len(notes), lambda rows: self.task.note_vectors(notes[rows]))
+        return torch.cat(vectors)
 
-        return self.fitting.run(len(notes), attempt)
+    def _in_parts(self, n_rows: int, part: Callable[[slice], Tensor]) -> list[Tensor]:
+        """Results of slices of rows that fit into memory."""
+
+        def attempt(size: int) -> list[Tensor]:
+            with self.task.precision():
+                return [part(rows) for rows in self.fitting.slices(n_rows, size)]
+
+        return self.fitting.run(n_rows, attempt)
 
     def _add_gradients(self, batches: list[TuningBatch], n_batches: int) -> None:
         """Leave the gradient of a step's mean loss, as far as these batches make it up."""
@@ -258,18 +263,11 @@ class Training:
         batches = list(self._batches(self.held_out, rng))
         losses = torch.zeros(len(batches), device=self.settings.device)
         for i, (notes, y) in self.processes.share(list(enumerate(batches))):
-            losses[i] = self._loss(self.task.batch(notes, y, generator))
+            batch = self.task.batch(notes, y, generator)
+            losses[i] = torch.stack(self._in_parts(batch.n_rows, batch.loss)).sum()
         # The same numbers everywhere, so that all stop after the same epoch
         found = self.processes.add(losses).cpu().double().numpy()
         return float(np.average(found, weights=[len(notes) for notes, _ in batches]))
-
-    def _loss(self, batch: TuningBatch) -> Tensor:
-        def attempt(size: int) -> Tensor:
-            with self.task.precision():
-                slices = self.fitting.slices(batch.n_rows, size)
-                return torch.stack([batch.loss(rows) for rows in slices]).sum()
-
-        return self.fitting.run(batch.n_rows, attempt)
 
     def _batches(
         self, order: np.ndarray, rng: np.random.Generator
@@ -282,10 +280,8 @@ class Training:
                 windows = self.data.windows[i]
                 drawn = rng.permutation(len(windows))[: self.settings.max_chunks]
                 notes.append([windows[j] for j in drawn])
-            y = None
-            if self.data.y is not None:
-                y = torch.from_numpy(self.data.y[rows]).to(self.settings.device)
-            yield notes, y
+            y = None if self.data.y is None else torch.from_numpy(self.data.y[rows])
+            yield notes, y if y is None else y.to(self.settings.device)
 
 
 def _split(data: TuningData, settings: TuningSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -374,7 +370,7 @@ class TuningTask(nn.Module):
         if y is not None:
             return TuningBatch(len(notes), lambda rows: self._supervised(notes, y, rows))
         rows = [row for note in notes for row in note]
-        ids, visible = pad_rows(rows, max(map(len, rows)), self.pad, self.settings.device)
+        ids, visible = self._padded(rows)
         shown, targets, guessed = self._hide(ids, visible, generator)
         return TuningBatch(
             len(rows), lambda rows: self._language(shown, visible, targets, guessed, rows)
@@ -385,35 +381,32 @@ class TuningTask(nn.Module):
         kind = self.settings.device.type
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.settings.bfloat16)
 
+    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        return pad_rows(rows, max(map(len, rows)), self.pad, self.settings.device)
+
     def _states(self, ids: Tensor, visible: Tensor) -> Tensor:
         return self.model(input_ids=ids, attention_mask=visible.long()).last_hidden_state
-
-    def _vectors(self, rows: list[list[int]]) -> Tensor:
-        """Pooled states of rows, those of like length run together: most padding is saved."""
-        lengths = np.array([len(row) for row in rows])
-        parts = packed_batches(lengths, _RUN_TOKENS)
-        vectors = []
-        for part in parts:
-            width = int(lengths[part].max())
-            part_rows = [rows[i] for i in part]
-            ids, visible = pad_rows(part_rows, width, self.pad, self.settings.device)
-            states = self._states(ids, visible).float()
-            vectors.append(pool_tokens(states, visible, self.pooling))
-        # Back to the order of the rows
-        return torch.cat(vectors)[np.argsort(np.concatenate(parts))]
 
     def note_vectors(self, notes: list[list[list[int]]]) -> Tensor:
         """Vectors of notes, pooled over their windows."""
         rows = [row for note in notes for row in note]
-        vectors = self._vectors(rows)
+        lengths = np.array([len(row) for row in rows])
+        # Windows of like length run together: most padding is saved
+        parts = packed_batches(lengths, _RUN_TOKENS)
+        pooled = []
+        for part in parts:
+            ids, visible = self._padded([rows[i] for i in part])
+            pooled.append(pool_tokens(self._states(ids, visible).float(), visible, self.pooling))
+        # Back to the order of the rows
+        vectors = torch.cat(pooled)[np.argsort(np.concatenate(parts))]
         if self.normalize:
             vectors = F.normalize(vectors, dim=1)
-        note_of = torch.tensor(
-            [i for i, note in enumerate(notes) for _ in note], device=vectors.device
-        )
-        lengths = torch.tensor([float(len(row)) for row in rows], device=vectors.device)
+        note_of = np.repeat(np.arange(len(notes)), [len(note) for note in notes])
+        weight = torch.tensor(lengths, dtype=torch.float32, device=vectors.device)
         how = "mean" if self.settings.chunk_pooling == "attention" else self.settings.chunk_pooling
-        return pool_chunks(vectors, note_of, len(notes), lengths, how)
+        return pool_chunks(
+            vectors, torch.tensor(note_of, device=vectors.device), len(notes), weight, how
+        )
 
     def _supervised(self, notes, y: Tensor, rows: slice) -> Tensor:
         """Share that some notes have in the mean loss over notes and labels."""
@@ -427,7 +420,7 @@ class TuningTask(nn.Module):
         return (loss + self.head.penalty() if self.training else loss) * share
 
     def _hide(self, ids: Tensor, visible: Tensor, generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Token ids that are shown, those that are right, and where they are to be guessed."""
+        """Token ids as shown and as they are, and where they are to be guessed."""
         if self.mask_token is None:
             return ids, ids[:, 1:], visible[:, 1:]
         n_tokens = len(self.model.get_input_embeddings().weight)

@@ -26,26 +26,10 @@ from .._training import (
     with_gradients,
 )
 from ._fine_tuning import TuningData, TuningSettings, fine_tune
-from ._language_model.backbone import (
-    ModelParts,
-    arithmetic_of,
-    choose_dtype,
-    load_backbone,
-    load_parts,
-    model_files,
-    resolve_compile,
-)
+from ._language_model import backbone, source
 from ._language_model.cache import VectorCache
 from ._language_model.embedding import NoteEmbedder
 from ._language_model.gradients import DifferentiableNotes
-from ._language_model.source import (
-    DEFAULT_MODEL,
-    ModelSpec,
-    TunedWeights,
-    find_model,
-    model_sha256,
-    refuse_changed_files,
-)
 from ._language_model.windows import Windows
 from ._texts import NoteColumnsMixin, check_length, label_matrix
 
@@ -81,8 +65,8 @@ class LLMNoteEncoder(
     """Embed clinical notes of any length with a Hugging Face model, frozen or fine-tuned.
 
     A note is split into sections, tokenised in full and cut into overlapping windows that fit the
-    model; no token is dropped. Windows of similar length run together within a budget of tokens,
-    identical ones once. They are pooled into one vector per window and then one per note.
+    model; no token is dropped. Token states are pooled into one vector per window, those into one
+    per note.
 
     Parameters
     ----------
@@ -103,14 +87,13 @@ class LLMNoteEncoder(
     stride : int, default=16
         Tokens shared by neighbouring windows of a section.
     chunk_pooling : {"mean", "weighted", "max", "attention"}, default="mean"
-        How windows become one vector per note: mean, mean weighted by tokens, maximum, or a mean
-        with weights that `fit` learns from y (Ilse et al. 2018).
+        How windows become one vector per note: mean, mean weighted by tokens, maximum, or weights
+        that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
         Text before every window, as instruction-tuned models expect, or around it, with "{text}" in
         the window's place. Its tokens count against `max_length` and are pooled with the window's.
     fine_tuning : {"lora", "full"} or None, default=None
-        What `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear layer, or all
-        weights.
+        What `fit` trains: a low-rank adapter on each linear layer (Hu et al. 2021), or all weights.
     objective : {"auto", "supervised", "language"}, default="auto"
         Goal of fine-tuning: predict y by a penalised logistic regression on the vectors, which is
         first fitted to the frozen ones (Kumar et al. 2022), or predict masked words (encoder) or
@@ -120,8 +103,7 @@ class LLMNoteEncoder(
     max_epochs : int, default=10
         Maximum number of passes over the notes.
     learning_rate : float or None, default=None
-        Peak learning rate of AdamW, ten times that for the new head; None takes 1e-3 for an adapter
-        and 3e-5 for all weights.
+        Peak rate of AdamW, tenfold for the new head; None takes 1e-3 ("lora") or 3e-5 ("full").
     batch_size : int, default=16
         Notes per batch, which is computed in parts, with a warning, if memory is short.
     gradient_accumulation : int, default=1
@@ -137,15 +119,12 @@ class LLMNoteEncoder(
     class_weight : "balanced" or None, default=None
         "balanced" gives both classes of a label the same weight in the supervised loss.
     max_chunks : int, default=8
-        Windows per note and epoch in training, drawn at random from longer notes; `transform`
-        takes all.
+        Windows per note and epoch of training, drawn at random; `transform` takes all.
     checkpoint_dir : str, path or None, default=None
-        Folder for the state after each epoch, from which the same fit resumes after an
-        interruption. The file holds weights and is removed when training ends. On a full disk
-        training goes on, with a warning.
+        Folder for the state (weights) after each epoch, from which the same fit resumes after an
+        interruption; removed when training ends. On a full disk training goes on, with a warning.
     batch_tokens : int, default=4096
-        Maximum number of tokens per batch, padding included. If memory is short, batches are
-        halved, with a warning; the vectors are the same.
+        Maximum number of tokens per batch; halved, with a warning, if memory is short.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Type of the weights. "auto" is bfloat16 on a CUDA GPU that multiplies it natively, else
         float32, whose vectors are the same on every machine. "bfloat16" is faster on recent CPUs
@@ -172,8 +151,7 @@ class LLMNoteEncoder(
     device : str, default="auto"
         Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
     device_map : str or None, default=None
-        Spread a model over devices through accelerate, for instance "auto" (extra `quantization`);
-        `device` is then where token ids go.
+        Spread a model over devices through accelerate, as by "auto" (extra `quantization`).
     n_jobs : int or None, default=None
         Number of processes, or of GPUs, that embed, each with weights of its own; -1 takes all.
         None means one, unless in a `joblib.parallel_config`. A task of a Dask cluster takes one.
@@ -192,10 +170,8 @@ class LLMNoteEncoder(
         Number of text columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only if X has string column names.
-    n_chunks_ : int64 ndarray of shape (n_notes,)
-        Windows of each note of fit, 0 without a note.
-    n_tokens_ : int64 ndarray of shape (n_notes,)
-        Tokens of each note of fit.
+    n_chunks_, n_tokens_ : int64 ndarray of shape (n_notes,)
+        Windows and tokens of each note of fit, 0 without a note.
     report_ : dict of str to int
         Counts over the notes of fit: "notes", among them "without_text", "without_tokens" (the
         tokenizer knows none of their characters) and "in_several_windows"; "most_windows" of a
@@ -240,8 +216,7 @@ class LLMNoteEncoder(
 
     _transient = ("_has_warned",)
 
-    # Asked for by default under metadata routing, as by scikit-learn's group splitters: only
-    # fine-tuning reads them, and without them its validation split would part patients
+    # Asked for by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     _parameter_constraints: dict = {
@@ -286,7 +261,7 @@ class LLMNoteEncoder(
 
     def __init__(
         self,
-        model=DEFAULT_MODEL,
+        model=source.DEFAULT_MODEL,
         *,
         revision=None,
         pooling="auto",
@@ -402,8 +377,8 @@ class LLMNoteEncoder(
             One vector per row; NaN or zeros, by `absent`, without a note.
         """
         texts, embedder = self._prepare_fit(X, y, groups)
-        embedding, *counts = self._embed(embedder, texts)
-        self._report(texts, *counts, embedder.n_compiled)
+        embedding, n_chunks, n_tokens = self._embed(embedder, texts)
+        self._report(texts, n_chunks, n_tokens, embedder.n_compiled)
         return embedding
 
     def transform(self, X):
@@ -424,8 +399,8 @@ class LLMNoteEncoder(
         self._warn_of_other_arithmetic()
         spec = self._spec()
         if hasattr(self, "model_sha256_"):
-            refuse_changed_files(spec, self.model_sha256_)
-        if load_backbone(spec).fingerprint != self.fingerprint_:
+            source.refuse_changed_files(spec, self.model_sha256_)
+        if backbone.load_backbone(spec).fingerprint != self.fingerprint_:
             raise ValueError(
                 f"The weights or the tokenizer behind model={self.model!r} are not those of fit; "
                 "give the folder or revision that was used in fit, or fit again."
@@ -451,18 +426,18 @@ class LLMNoteEncoder(
         texts = self._read_texts(X, first=True)
         for name in _FORGOTTEN & vars(self).keys():
             delattr(self, name)
-        self.dtype_ = choose_dtype(self.dtype, device)
-        self._arithmetic = arithmetic_of(self.dtype_, device)
+        self.dtype_ = backbone.choose_dtype(self.dtype, device)
+        self._arithmetic = backbone.arithmetic_of(self.dtype_, device)
         if self.fine_tuning is not None:
             self._fine_tune(texts, y, groups, device)
         if self.weights == "full":
-            self.model_files_ = model_files(self._spec())
+            self.model_files_ = backbone.model_files(self._spec())
         spec = self._spec()
         if self.weights != "full":
-            self.model_sha256_ = model_sha256(find_model(spec))
-        backbone = load_backbone(spec)
-        self.fingerprint_ = backbone.fingerprint
-        self.hidden_size_ = backbone.hidden_size
+            self.model_sha256_ = source.model_sha256(source.find_model(spec))
+        loaded = backbone.load_backbone(spec)
+        self.fingerprint_ = loaded.fingerprint
+        self.hidden_size_ = loaded.hidden_size
         embedder = self._embedder(spec)
         if self.chunk_pooling == "attention":
             self.attention_ = self._fit_attention(embedder, texts, y)
@@ -486,7 +461,7 @@ class LLMNoteEncoder(
 
     # The model
 
-    def _spec(self) -> ModelSpec:
+    def _spec(self) -> source.ModelSpec:
         """What identifies the model, with what fine-tuning changed, in any process."""
         # Fit has refused a device that does not exist
         device = resolve_fitted_device(self.device)
@@ -494,38 +469,31 @@ class LLMNoteEncoder(
         files = tuple(getattr(self, "model_files_", {}).items())
         tuned = None
         if hasattr(self, "tuned_data_") and not files:
-            tuned = TunedWeights(
+            tuned = source.TunedWeights(
                 self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
             )
-        return ModelSpec(
+        return source.ModelSpec(
             model=self.model,
             revision=self.revision,
-            dtype=getattr(self, "dtype_", None) or choose_dtype(self.dtype, device),
+            dtype=getattr(self, "dtype_", None) or backbone.choose_dtype(self.dtype, device),
             device=str(device),
             local_files_only=self.local_files_only,
             trust_remote_code=self.trust_remote_code,
             quantization=self.quantization,
             device_map=self.device_map,
-            compile=resolve_compile(self.compile, device, placed),
+            compile=backbone.resolve_compile(self.compile, device, placed),
             tuned=tuned,
             files=files,
         )
 
-    def _windows(self, tokenizer, longest: int) -> Windows:
-        return Windows(
-            tokenizer,
-            longest,
-            max_length=self.max_length,
-            stride=self.stride,
-            split_on=self.split_on,
-            prompt=self.prompt,
-        )
+    def _windows(self, model: backbone.Backbone | backbone.ModelParts) -> Windows:
+        how = {name: getattr(self, name) for name in ("max_length", "stride", "split_on", "prompt")}
+        return Windows(model.tokenizer, model.max_length, **how)
 
-    def _embedder(self, spec: ModelSpec) -> NoteEmbedder:
-        backbone = load_backbone(spec)
+    def _embedder(self, spec: source.ModelSpec) -> NoteEmbedder:
         return NoteEmbedder(
             spec,
-            self._windows(backbone.tokenizer, backbone.max_length),
+            self._windows(backbone.load_backbone(spec)),
             pooling=self.pooling,
             batch_tokens=self.batch_tokens,
             cache=VectorCache(self.cache, self.cache_max_bytes),
@@ -545,15 +513,15 @@ class LLMNoteEncoder(
                     f"Gradients do not pass through a note encoder with {name}; use "
                     "method='leave_out'."
                 )
-        parts = load_parts(self._spec()._replace(dtype="float32"))
-        windows = self._windows(parts.tokenizer, parts.max_length)
+        parts = backbone.load_parts(self._spec()._replace(dtype="float32"))
+        windows = self._windows(parts)
         return DifferentiableNotes(
             parts, windows, self._headings(), self.pooling, self.chunk_pooling
         )
 
     def _warn_of_other_arithmetic(self) -> None:
         """Warn once where this machine computes the vectors differently than that of fit."""
-        here = arithmetic_of(self.dtype_, resolve_fitted_device(self.device))
+        here = backbone.arithmetic_of(self.dtype_, resolve_fitted_device(self.device))
         if here != self._arithmetic and not hasattr(self, "_has_warned"):
             self._has_warned = True
             warnings.warn(
@@ -571,37 +539,34 @@ class LLMNoteEncoder(
         objective = self.objective
         if objective == "auto":
             objective = "language" if y is None else "supervised"
-        params = self.get_params()
-        resolved = {
+        resolved = self.get_params() | {
             "objective": objective,
             "learning_rate": self.learning_rate or _LEARNING_RATES[self.fine_tuning],
             "bfloat16": self.dtype_ == "bfloat16",
             "device": device,
             "seed": draw_seed(check_random_state(self.random_state)),
         }
-        settings = TuningSettings(
-            **{name: (params | resolved)[name] for name in TuningSettings._fields}
-        )
-        parts = load_parts(self._spec()._replace(dtype="float32"))
-        data = TuningData(*self._tuning_data(parts, texts, y, groups, objective))
+        settings = TuningSettings(**{name: resolved[name] for name in TuningSettings._fields})
+        parts = backbone.load_parts(self._spec()._replace(dtype="float32"))
+        data = self._tuning_data(parts, texts, y, groups, objective)
         tuned, self.validation_loss_ = fine_tune(parts, data, settings)
         self.best_epoch_ = int(np.argmin(self.validation_loss_))
         self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = tuned
 
-    def _tuning_data(self, parts: ModelParts, texts, y, groups, objective: str) -> tuple:
+    def _tuning_data(self, parts, texts, y, groups, objective: str) -> TuningData:
         """Windows, labels and groups of the notes that have tokens."""
-        windows = self._windows(parts.tokenizer, parts.max_length)
+        windows = self._windows(parts)
         targets = label_matrix(y, len(texts)) if objective == "supervised" else None
         if groups is not None:
             with no_values_in_errors():
                 groups = column_or_1d(to_pandas(groups))
             check_length("groups", len(groups), len(texts))
-        rows: list[list[list[int]]] = [[] for _ in texts]
+        rows: list[list] = [[] for _ in texts]
         pieces, note_of = windows.split(texts)
         for ids, note in zip(windows.token_ids(pieces), note_of, strict=True):
             rows[note] += [[*windows.before, *w, *windows.after] for w in windows.cut(ids)]
         kept = np.array([i for i, note in enumerate(rows) if note], dtype=np.int64)
-        return (
+        return TuningData(
             [rows[i] for i in kept],
             None if targets is None else targets[kept],
             None if groups is None else groups[kept],
@@ -627,10 +592,9 @@ class LLMNoteEncoder(
             scale = chunks.std().clamp(min=1e-6)
             attention = ChunkAttention(chunks.shape[1], _HIDDEN)
             head = torch.nn.Linear(chunks.shape[1], targets.shape[1])
+            trained = [*attention.parameters(), *head.parameters()]
             optimizer = torch.optim.AdamW(
-                [*attention.parameters(), *head.parameters()],
-                lr=_ATTENTION_RATE,
-                weight_decay=_ATTENTION_DECAY,
+                trained, lr=_ATTENTION_RATE, weight_decay=_ATTENTION_DECAY
             )
             for _ in range(_N_STEPS):
                 logits = head(attention(chunks / scale, of_note, len(texts))[kept])

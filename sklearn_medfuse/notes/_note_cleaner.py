@@ -35,16 +35,14 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
         Replacement of a de-identification mark, MIMIC-III's ``[** … **]`` or MIMIC-IV's ``___``;
         the default removes it, None leaves it.
     keep_sections : list of str or None, default=None
-        Names of the sections to keep, in any case; everything else goes, including the text above
-        the first heading. None keeps all.
+        Names of the sections to keep, in any case; all else goes, also text above the first
+        heading. None keeps all.
     drop_sections : list of str or None, default=None
         Names of the sections to remove, in any case.
     drop_duplicates : bool, default=True
-        Remove paragraphs that repeat an earlier one of the same row, up to blanks and line breaks:
-        text copied forward, page headers.
+        Remove paragraphs that repeat an earlier one of the row, up to blanks and line breaks.
     patterns : list of (str, str) or None, default=None
-        Regular expressions and their replacements, as in `re.sub`, applied in turn to the original
-        note. A slow expression makes cleaning slow.
+        Regular expressions and replacements, as in `re.sub`, applied in turn to the original note.
 
     Attributes
     ----------
@@ -53,10 +51,9 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only if X has string column names.
     removed_ : dict of str to int, or to dict of str to int
-        Counts of what was removed from the notes of fit, without any text: "characters", "marks",
-        "repeated_headings", "duplicate_paragraphs", "sections" by name in `drop_sections`,
-        "other_sections" that are not in `keep_sections`, "pattern_matches", and "notes" of which
-        nothing was left.
+        Counts of what was removed in fit: "characters", "marks", "repeated_headings",
+        "duplicate_paragraphs", "sections" by name in `drop_sections`, "other_sections" not in
+        `keep_sections`, "pattern_matches", and "notes" of which nothing was left.
 
     See Also
     --------
@@ -66,14 +63,13 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     -----
     A section begins at a heading: a capitalised text of at most six words and a colon, alone on
     its line ("DISCHARGE DIAGNOSIS:") or at the start of a paragraph ("Allergies: none"). Within a
-    paragraph, only headings named in `keep_sections` and `drop_sections` begin a section, so that
-    "BP: 120/80" remains a part of the examination around it. A section ends where the next one
-    begins; name subheadings as well. Several columns are joined under their names, and the text
-    above the first heading of a column is a section with the column's name: with
-    `make_medfuse_pipeline(lab_text=True)`, `keep_sections` has to name "abnormal labs".
+    paragraph, only headings named in `keep_sections` and `drop_sections` begin one, so that
+    "BP: 120/80" remains in the examination around it. A section ends where the next one begins;
+    name subheadings as well. Several columns are joined under their names, and the text above the
+    first heading of a column is a section of that name: with abnormal labs as text beside the note,
+    `keep_sections` has to name "abnormal labs".
 
-    Cleaning does not de-identify: text outside the marks stays. A Pipeline with `memory` writes
-    the output of its cleaner, the notes, into that cache.
+    Cleaning does not de-identify. A Pipeline with `memory` caches the cleaned notes.
 
     Examples
     --------

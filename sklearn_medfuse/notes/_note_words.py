@@ -58,10 +58,8 @@ class NoteWordEncoder(
 
     Attributes
     ----------
-    terms_ : int32 ndarray of shape (n_terms,)
-        Hashes of the kept terms.
-    idf_ : ndarray of shape (n_terms,)
-        Their inverse document frequencies.
+    terms_, idf_ : ndarray of shape (n_terms,)
+        Hashes of the kept terms, and their inverse document frequencies.
     components_ : float32 ndarray of shape (n_components, n_terms)
         The decomposition.
     explained_variance_ratio_ : float
@@ -77,9 +75,8 @@ class NoteWordEncoder(
 
     Notes
     -----
-    Deerwester et al., "Indexing by latent semantic analysis", 1990. The hash is MurmurHash3 of 20
-    bits, as in scikit-learn's HashingVectorizer; of ten thousand terms one in a hundred shares its
-    hash with another.
+    Deerwester et al., "Indexing by latent semantic analysis", 1990. Hashes have 20 bits; of ten
+    thousand terms one in a hundred shares its hash with another.
 
     Examples
     --------
@@ -130,7 +127,6 @@ class NoteWordEncoder(
             The fitted encoder.
         """
         self._validate_params()
-        _check_ngram_range(self.ngram_range)
         texts = [text for text in self._read_texts(X, first=True) if text]
         counts = _count_terms(texts, self.ngram_range)
         self.terms_, n_notes = _choose_terms(counts, self.min_df, self.max_terms)
@@ -198,8 +194,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
     C : float, default=0.01
         Inverse of the penalty's strength in each logistic regression.
     alpha : float, default=1.0
-        Number of notes added to the counts of each term with and without the label, so that no
-        count is zero.
+        Number of notes added to each term's counts with and without the label: none is zero.
     ngram_range : tuple of two int, default=(1, 2)
         Minimum and maximum number of consecutive words in a term.
     min_df : int, default=3
@@ -218,10 +213,9 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
     ----------
     terms_ : int32 ndarray of shape (n_terms,)
         Hashes of the kept terms.
-    coef_ : ndarray of shape (n_terms, n_outputs)
-        What a term in the note adds to each logit; 0 where a label had one value only.
-    intercept_ : ndarray of shape (n_outputs,)
-        Logits of a note without any of the terms.
+    coef_, intercept_ : ndarray of shape (n_terms, n_outputs) and (n_outputs,)
+        What a term in the note adds to each logit, 0 where a label had one value only; logits of a
+        note without any of the terms.
     classes_ : ndarray of shape (n_classes,)
         The classes; 0 and 1 for a matrix of labels.
     n_features_in_ : int
@@ -246,8 +240,8 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         r = \log \frac{p / \lVert p \rVert_1}{q / \lVert q \rVert_1}
 
     and the regression reads :math:`r \circ f^{(i)}`. With several classes, each is a label.
-    Terms are chosen once, without labels, from the notes of rows with a weight. They are hashed
-    as in `NoteWordEncoder`; the fitted encoder holds no word of a patient.
+    Terms are chosen once, without labels, from the notes of rows with a weight, and hashed as in
+    `NoteWordEncoder`.
 
     References
     ----------
@@ -314,7 +308,6 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         return np.concatenate([usual if each is None else each[1] for each, usual in self._fitted])
 
     def _read(self, X, first):
-        _check_ngram_range(self.ngram_range)
         texts = [text or "" for text in self._read_texts(X, first=first)]
         return _count_terms(texts, self.ngram_range), np.array([not text for text in texts])
 
@@ -342,16 +335,13 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         logits[:] = present @ coef + intercept
 
 
-def _check_ngram_range(ngram_range: tuple) -> None:
+def _count_terms(texts: list[str], ngram_range: tuple[int, int]) -> sparse.csr_array:
+    """Count terms by their hashes (n_notes, n_hashes)."""
     whole = len(ngram_range) == 2 and all(isinstance(bound, Integral) for bound in ngram_range)
     if not whole or not 1 <= ngram_range[0] <= ngram_range[1]:
         raise ValueError(
             f"ngram_range={ngram_range!r} must be two numbers of words from 1, the smaller first."
         )
-
-
-def _count_terms(texts: list[str], ngram_range: tuple[int, int]) -> sparse.csr_array:
-    """Count terms by their hashes (n_notes, n_hashes)."""
     vectorizer = HashingVectorizer(
         n_features=_N_HASHES, ngram_range=ngram_range, norm=None, alternate_sign=False
     )

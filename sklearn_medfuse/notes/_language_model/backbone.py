@@ -32,21 +32,8 @@ from transformers import (
 
 from ..._nn.chunk_pooling import pool_tokens
 from ..._training import generators_put_back, torch_seed, with_gradients
+from . import source
 from .cpu_layers import can_pack, prepare_packed, run_packed
-from .source import (
-    GGUF,
-    ModelSpec,
-    TunedWeights,
-    check_gguf,
-    check_model_folder,
-    find_model,
-    max_positions,
-    not_found_message,
-    require,
-    sentence_settings,
-    unpacking,
-    write_sentence_settings,
-)
 from .windows import budget_batches, no_panic, packed_batches, special_tokens
 
 # See Backbone.padded_width
@@ -132,9 +119,8 @@ class Backbone:
     def padded_width(self, n_tokens: int) -> int:
         """Width at which a window of n_tokens is run, special tokens included.
 
-        It depends on the window alone. In half precision the last digits of a vector vary with the
-        padding, though not with the number of windows beside it; with a width of its own a window
-        has the same vector in every batch, process and cross-validation fold.
+        In half precision the last digits of a vector vary with the padding: a width that depends
+        on the window alone gives it the same vector in every batch and process.
         """
         width = n_tokens + self.n_special
         if self.packed:
@@ -150,9 +136,9 @@ class Backbone:
     def embed(
         self, windows: list[list[int]], pooling: str, tokens_left: int = 0
     ) -> tuple[np.ndarray, bool]:
-        """Embed a batch, after which batches of `tokens_left` tokens are still to come.
+        """Float32 vectors (n_windows, hidden_size), and whether a compiled model made them.
 
-        Gives float32 vectors (n_windows, hidden_size), and whether a compiled model made them.
+        `tokens_left` are still to come after this batch.
         """
         rows = [[*self.prefix, *window, *self.suffix] for window in windows]
         self._refuse_unknown_tokens(rows)
@@ -227,7 +213,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 
 
 @functools.lru_cache(maxsize=2)
-def load_backbone(spec: ModelSpec) -> Backbone:
+def load_backbone(spec: source.ModelSpec) -> Backbone:
     """Load a model once per process; clones in a cross-validation share it."""
     if spec.files:
         weights = [content for name, content in spec.files if name.endswith(".safetensors")]
@@ -236,7 +222,7 @@ def load_backbone(spec: ModelSpec) -> Backbone:
     return Backbone(load_parts(spec), spec.compile, content)
 
 
-def load_parts(spec: ModelSpec) -> ModelParts:
+def load_parts(spec: source.ModelSpec) -> ModelParts:
     """Read a model and its tokenizer, with what fine-tuning changed."""
     if spec.tuned is None:
         return _read_parts(spec)
@@ -251,39 +237,39 @@ def load_parts(spec: ModelSpec) -> ModelParts:
     return parts._replace(model=torch.nn.Module.to(model, dtype=getattr(torch, spec.dtype)))
 
 
-def _read_parts(spec: ModelSpec) -> ModelParts:
+def _read_parts(spec: source.ModelSpec) -> ModelParts:
     """Read a model and its tokenizer from disk or hub."""
-    source = find_model(spec)
+    place = source.find_model(spec)
     options: dict[str, Any] = {
         "revision": spec.revision,
         "local_files_only": spec.local_files_only,
         "trust_remote_code": spec.trust_remote_code,
     }
-    unpacked = source.endswith(GGUF)
+    unpacked = place.endswith(source.GGUF)
     if unpacked:
-        check_gguf(spec)
-        options["gguf_file"] = Path(source).name
-        source = str(Path(source).parent)
-    elif Path(source).is_dir():
-        check_model_folder(Path(source), spec.trust_remote_code)
+        source.check_gguf(spec)
+        options["gguf_file"] = Path(place).name
+        place = str(Path(place).parent)
+    elif Path(place).is_dir():
+        source.check_model_folder(Path(place), spec.trust_remote_code)
     # Parameters that the files do not hold, such as an unused pooler, are drawn at random, and
     # weights that were loaded under inference_mode could never be trained
     seeded = torch_seed(0, torch.device(spec.device))
     with _reading(spec, unpacked), _quiet_loading(), seeded, with_gradients():
-        config = AutoConfig.from_pretrained(source, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
+        config = AutoConfig.from_pretrained(place, **options)
+        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **options)
         model, report = AutoModel.from_pretrained(
-            source,
+            place,
             config=config,
             dtype=getattr(torch, spec.dtype),
             output_loading_info=True,
             **options,
-            **(unpacking() if unpacked else {}),
+            **(source.unpacking() if unpacked else {}),
             **_placement(spec),
         )
         # A tokenizer with wrong settings may fail only at its first text
         special_tokens(tokenizer)
-        max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
+        max_length, pooling, normalize = source.sentence_settings(spec, place, config, tokenizer)
     quantizer = getattr(model, "hf_quantizer", None)
     if unpacked and quantizer is not None:
         # The mark of a quantised model forbids to save the unpacked weights
@@ -296,18 +282,18 @@ def _read_parts(spec: ModelSpec) -> ModelParts:
     untrained = frozenset(report["missing_keys"])
     _refuse_incomplete(spec, untrained, tokenizer)
     return ModelParts(
-        tokenizer, model, max_length, max_positions(config), pooling, normalize, untrained
+        tokenizer, model, max_length, source.max_positions(config), pooling, normalize, untrained
     )
 
 
 @contextmanager
-def _reading(spec: ModelSpec, unpacked: bool):
+def _reading(spec: source.ModelSpec, unpacked: bool):
     """Say of which model the files cannot be read, and what to do."""
     try:
         with no_panic():
             yield
     except OSError as error:
-        raise OSError(not_found_message(spec)) from error
+        raise OSError(source.not_found_message(spec)) from error
     except (ImportError, torch.OutOfMemoryError):
         # They say what to install, and how much memory was asked for
         raise
@@ -326,20 +312,20 @@ def _reading(spec: ModelSpec, unpacked: bool):
         ) from error
 
 
-def _placement(spec: ModelSpec) -> dict[str, Any]:
+def _placement(spec: source.ModelSpec) -> dict[str, Any]:
     """Options of from_pretrained that quantise the weights or spread them over devices."""
     placement: dict[str, Any] = {}
     if spec.quantization is not None:
-        require("bitsandbytes", "quantization", f"quantization={spec.quantization!r}")
+        source.require("bitsandbytes", "quantization", f"quantization={spec.quantization!r}")
         bits = {f"load_in_{spec.quantization}": True}
         placement["quantization_config"] = transformers.BitsAndBytesConfig(**bits)
     if spec.device_map is not None:
-        require("accelerate", "quantization", f"device_map={spec.device_map!r}")
+        source.require("accelerate", "quantization", f"device_map={spec.device_map!r}")
         placement["device_map"] = spec.device_map
     return placement
 
 
-def _refuse_incomplete(spec: ModelSpec, untrained: frozenset[str], tokenizer) -> None:
+def _refuse_incomplete(spec: source.ModelSpec, untrained: frozenset[str], tokenizer) -> None:
     """Refuse files that lack weights which the states depend on, or the tokenizer's vocabulary."""
     needed = sorted(name for name in untrained if "pooler" not in name.split("."))
     if needed:
@@ -357,11 +343,9 @@ def _refuse_incomplete(spec: ModelSpec, untrained: frozenset[str], tokenizer) ->
 
 
 def fingerprint(parts: ModelParts) -> str:
-    """Digest of a model's weights and of the rules by which text becomes tokens.
+    """Digest of a model's weights, as its files hold them, and of the rules of its tokenizer.
 
-    Values are rounded to bfloat16 first, so the digest does not depend on the dtype in which the
-    model was loaded, and 64 values per parameter keep it cheap for a model of any size. Parameters
-    that are not from the files, but drawn when the model is loaded, do not count.
+    Of each parameter 64 values count, rounded to bfloat16, whatever dtype the model was loaded in.
     """
     weights = hashlib.sha256()
     for name, parameter in parts.model.named_parameters():
@@ -433,7 +417,7 @@ def write_weights(model: torch.nn.Module, method: str) -> bytes:
     )
 
 
-def _apply_weights(model: Any, tuned: TunedWeights) -> Any:
+def _apply_weights(model: Any, tuned: source.TunedWeights) -> Any:
     """The model with the trained weights, in its original form."""
     tensors = safetensors.torch.load(tuned.data)
     if tuned.method == "lora":
@@ -452,7 +436,7 @@ def _apply_weights(model: Any, tuned: TunedWeights) -> Any:
 # All files of a model, for an encoder that is saved with them
 
 
-def model_files(spec: ModelSpec) -> dict[str, bytes]:
+def model_files(spec: source.ModelSpec) -> dict[str, bytes]:
     """Name and content of a model's files: safetensors and JSON, in which nothing is code."""
     if spec.quantization is not None:
         raise ValueError("weights='full' needs quantization=None: the files hold plain weights.")
@@ -462,7 +446,7 @@ def model_files(spec: ModelSpec) -> dict[str, bytes]:
         # One file, so that no index is needed
         parts.model.save_pretrained(folder, max_shard_size="1TB")
         parts.tokenizer.save_pretrained(folder)
-        write_sentence_settings(folder, parts.max_length, parts.pooling, parts.normalize)
+        source.write_sentence_settings(folder, parts.max_length, parts.pooling, parts.normalize)
         return {
             str(file.relative_to(folder)): file.read_bytes()
             for file in sorted(folder.rglob("*"))
@@ -470,7 +454,7 @@ def model_files(spec: ModelSpec) -> dict[str, bytes]:
         }
 
 
-def _parts_from_files(spec: ModelSpec) -> ModelParts:
+def _parts_from_files(spec: source.ModelSpec) -> ModelParts:
     with tempfile.TemporaryDirectory() as name:
         for path, content in spec.files:
             file = (Path(name) / path).resolve()
@@ -512,10 +496,7 @@ class CompiledForward:
         self._deciding = threading.Lock()
 
     def __call__(self, n_tokens: int, tokens_left: int, **inputs) -> tuple[Any, bool]:
-        """Run a batch of n_tokens, after which about `tokens_left` are still to come.
-
-        Gives the result, and whether the compiled model gave it.
-        """
+        """The result of a batch of n_tokens, and whether the compiled model gave it."""
         if self._use_compiled is None and self._deciding.acquire(blocking=False):
             try:
                 return self._watch(n_tokens, tokens_left, inputs), False

@@ -91,10 +91,10 @@ class NoteEmbedder:
 
     def embed(self, texts: list[str | None], bar) -> Iterator[tuple[Block, np.ndarray]]:
         """Yield blocks of notes with float32 vectors (n_windows, hidden_size); tell `bar`."""
-        later = sum(len(text or "") for text in texts)
+        sizes = [len(text or "") for text in texts]
+        later = sum(sizes)
         for block in self._blocks(texts, with_vectors=True):
-            block_texts = texts[block.start : block.start + block.size]
-            characters = sum(len(text or "") for text in block_texts)
+            characters = sum(sizes[block.start : block.start + block.size])
             later -= characters
             bar.total += len(block.keys)
             # The blocks after this one are taken to be like it

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..._nn.chunk_pooling import pool_chunks, pool_tokens
 from .._texts import clean_columns, join_row
-from .backbone import ModelParts
+from .backbone import ModelParts, pad_rows
 from .windows import Windows
 
 
@@ -73,18 +73,15 @@ class DifferentiableNotes:
                 numbers.append(-1 if place is None else len(placed))
                 placed += [] if place is None else [place]
             rows += [[*before, *ids, *after] for ids in self.cutter.cut(found["input_ids"])]
-            token_of += [
-                [-1] * len(before) + window + [-1] * len(after)
-                for window in self.cutter.cut(numbers)
-            ]
+            none = [-1] * len(before), [-1] * len(after)
+            token_of += [[*none[0], *window, *none[1]] for window in self.cutter.cut(numbers)]
         if not rows:
             return None
         length = max(map(len, rows))
-        ids = torch.tensor([row + [self.blank] * (length - len(row)) for row in rows])
+        ids, visible = pad_rows(rows, length, self.blank, self.device)
         token = np.array([row + [-1] * (length - len(row)) for row in token_of])
-        visible = torch.arange(length)[None] < torch.tensor([[len(row)] for row in rows])
         lengths = np.array([len(row) - len(before) - len(after) for row in rows])
-        return TokenWindows(ids.to(self.device), visible.to(self.device), token, lengths, placed)
+        return TokenWindows(ids, visible, token, lengths, placed)
 
     def embeddings(self, windows: TokenWindows) -> tuple[Tensor, Tensor]:
         """Embeddings (n_windows, length, d) of the tokens, and with those attributed to blank."""
