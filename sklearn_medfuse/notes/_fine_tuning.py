@@ -65,6 +65,10 @@ class TuningSettings(NamedTuple):
     seed: int
 
 
+# A batch's number of notes, or in language modelling of windows, and a slice's share of its loss
+TuningBatch = tuple[int, Callable[[slice], Tensor]]
+
+
 class TuningData(NamedTuple):
     """Notes that have tokens."""
 
@@ -74,15 +78,6 @@ class TuningData(NamedTuple):
     y: np.ndarray | None
     # Groups that the validation split must not part
     groups: np.ndarray | None
-
-
-class TuningBatch(NamedTuple):
-    """A batch that can be computed in parts."""
-
-    # Its notes, or in language modelling its windows
-    n_rows: int
-    # Share of a slice of rows in the batch's mean loss
-    loss: Callable[[slice], Tensor]
 
 
 def fine_tune(
@@ -103,7 +98,7 @@ def fine_tune(
     processes.refuse_other_notes(data, base)
     with torch_seed(settings.seed, settings.device), with_gradients():
         task = TuningTask(parts, data, settings).to(settings.device)
-        training = Training(task, data, settings, processes)
+        training = Training(task, data, processes)
         losses = training.run(_checkpoint(data, settings, base, processes))
     changed = write_weights(task.model, settings.fine_tuning)
     return TunedWeights(settings.fine_tuning, settings.lora_rank, changed, base), losses
@@ -112,14 +107,9 @@ def fine_tune(
 class Training:
     """Epochs over the notes to train on, each judged on the notes held out."""
 
-    def __init__(
-        self,
-        task: "TuningTask",
-        data: TuningData,
-        settings: TuningSettings,
-        processes: "Processes",
-    ):
-        self.task, self.data, self.settings, self.processes = task, data, settings, processes
+    def __init__(self, task: "TuningTask", data: TuningData, processes: "Processes"):
+        self.task, self.data, self.processes = task, data, processes
+        self.settings = settings = task.settings
         self.train, self.held_out = _split(data, settings)
         accumulated = "batch_size={size} and a larger gradient_accumulation"
         self.fitting = rows_of_training(
@@ -247,13 +237,13 @@ class Training:
 
         def attempt(size: int) -> None:
             self.optimizer.zero_grad()
-            for batch in batches:
-                for rows in self.fitting.slices(batch.n_rows, size):
+            for n_rows, loss in batches:
+                for rows in self.fitting.slices(n_rows, size):
                     with self.task.precision():
-                        loss = batch.loss(rows)
-                    (loss / n_batches).backward()
+                        share = loss(rows)
+                    (share / n_batches).backward()
 
-        self.fitting.run(max((batch.n_rows for batch in batches), default=0), attempt)
+        self.fitting.run(max((n_rows for n_rows, _ in batches), default=0), attempt)
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -263,8 +253,8 @@ class Training:
         batches = list(self._batches(self.held_out, rng))
         losses = torch.zeros(len(batches), device=self.settings.device)
         for i, (notes, y) in self.processes.share(list(enumerate(batches))):
-            batch = self.task.batch(notes, y, generator)
-            losses[i] = torch.stack(self._in_parts(batch.n_rows, batch.loss)).sum()
+            shares = self._in_parts(*self.task.batch(notes, y, generator))
+            losses[i] = torch.stack(shares).sum()
         # The same numbers everywhere, so that all stop after the same epoch
         found = self.processes.add(losses).cpu().double().numpy()
         return float(np.average(found, weights=[len(notes) for notes, _ in batches]))
@@ -350,9 +340,8 @@ class TuningTask(nn.Module):
             # is computed again
             model.enable_input_require_grads()
             # Renamed in transformers 5
-            name = "activation_checkpointing_enable"
-            enable = getattr(model, name, None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            enable = getattr(model, "activation_checkpointing_enable", None)
+            (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
         if data.y is not None:
             rate = torch.tensor(data.y.mean(axis=0)).clamp(1e-3, 1 - 1e-3)
             self.register_buffer("rate", rate)
@@ -366,15 +355,13 @@ class TuningTask(nn.Module):
     def batch(
         self, notes: list[list[list[int]]], y: Tensor | None, generator: torch.Generator
     ) -> TuningBatch:
-        """Prepare notes for `loss`; all random draws happen here."""
+        """Prepare notes for their loss; all random draws happen here."""
         if y is not None:
-            return TuningBatch(len(notes), lambda rows: self._supervised(notes, y, rows))
+            return len(notes), lambda rows: self._supervised(notes, y, rows)
         rows = [row for note in notes for row in note]
         ids, visible = self._padded(rows)
         shown, targets, guessed = self._hide(ids, visible, generator)
-        return TuningBatch(
-            len(rows), lambda rows: self._language(shown, visible, targets, guessed, rows)
-        )
+        return len(rows), lambda rows: self._language(shown, visible, targets, guessed, rows)
 
     def precision(self):
         """Context of a forward pass."""
@@ -401,12 +388,10 @@ class TuningTask(nn.Module):
         vectors = torch.cat(pooled)[np.argsort(np.concatenate(parts))]
         if self.normalize:
             vectors = F.normalize(vectors, dim=1)
-        note_of = np.repeat(np.arange(len(notes)), [len(note) for note in notes])
+        note_of = torch.repeat_interleave(torch.tensor([len(note) for note in notes]))
         weight = torch.tensor(lengths, dtype=torch.float32, device=vectors.device)
         how = "mean" if self.settings.chunk_pooling == "attention" else self.settings.chunk_pooling
-        return pool_chunks(
-            vectors, torch.tensor(note_of, device=vectors.device), len(notes), weight, how
-        )
+        return pool_chunks(vectors, note_of.to(vectors.device), len(notes), weight, how)
 
     def _supervised(self, notes, y: Tensor, rows: slice) -> Tensor:
         """Share that some notes have in the mean loss over notes and labels."""
@@ -465,13 +450,7 @@ class LogisticHead(nn.Module):
         self.register_buffer("scale", torch.ones(width))
         self.register_buffer("strength", torch.zeros(()))
 
-    def start(
-        self,
-        vectors: np.ndarray,
-        y: np.ndarray,
-        held_out: tuple[np.ndarray, np.ndarray],
-        class_weight: str | None,
-    ) -> None:
+    def start(self, vectors: np.ndarray, y: np.ndarray, held_out: tuple, class_weight) -> None:
         """Fit to vectors and labels before training; those held out choose the penalty."""
         center, scale = vectors.mean(axis=0), vectors.std(axis=0)
         scale[scale < 1e-6] = 1.0

@@ -189,8 +189,7 @@ class LLMNoteEncoder(
     fingerprint_ : str
         Digest of the model's weights and tokenizer; a fitted encoder refuses others.
     model_sha256_ : dict of str to str
-        Digest of each file of a model on disk; a fitted encoder refuses a changed file. Not with
-        ``weights="full"``.
+        Digest of each file of a model on disk, unless ``weights="full"``; changed ones are refused.
 
     See Also
     --------
@@ -459,8 +458,6 @@ class LLMNoteEncoder(
         if self.chunk_pooling == "attention" and y is None:
             raise ValueError("chunk_pooling='attention' needs y; give y or use 'mean'.")
 
-    # The model
-
     def _spec(self) -> source.ModelSpec:
         """What identifies the model, with what fine-tuning changed, in any process."""
         # Fit has refused a device that does not exist
@@ -514,10 +511,8 @@ class LLMNoteEncoder(
                     "method='leave_out'."
                 )
         parts = backbone.load_parts(self._spec()._replace(dtype="float32"))
-        windows = self._windows(parts)
-        return DifferentiableNotes(
-            parts, windows, self._headings(), self.pooling, self.chunk_pooling
-        )
+        how = self._headings(), self.pooling, self.chunk_pooling
+        return DifferentiableNotes(parts, self._windows(parts), *how)
 
     def _warn_of_other_arithmetic(self) -> None:
         """Warn once where this machine computes the vectors differently than that of fit."""
@@ -531,8 +526,6 @@ class LLMNoteEncoder(
                 UserWarning,
                 stacklevel=3,
             )
-
-    # Training
 
     def _fine_tune(self, texts: list[str | None], y, groups, device: torch.device) -> None:
         """Train the model; keep what was trained in the attributes of `TunedWeights`."""
@@ -572,9 +565,7 @@ class LLMNoteEncoder(
             None if groups is None else groups[kept],
         )
 
-    def _fit_attention(
-        self, embedder: NoteEmbedder, texts: list[str | None], y
-    ) -> dict[str, np.ndarray]:
+    def _fit_attention(self, embedder: NoteEmbedder, texts, y) -> dict[str, np.ndarray]:
         """Fit the pooling of windows and a linear layer on the pooled vectors to the labels."""
         labels = label_matrix(y, len(texts))
         found, notes = [], []
@@ -606,11 +597,7 @@ class LLMNoteEncoder(
         weights["hidden.weight"] = weights["hidden.weight"] / scale
         return {name: tensor.numpy() for name, tensor in weights.items()}
 
-    # Embedding
-
-    def _embed(
-        self, embedder: NoteEmbedder, texts: list[str | None]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _embed(self, embedder: NoteEmbedder, texts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One vector, the number of windows and that of tokens of each note."""
         embedding = np.empty((len(texts), self.hidden_size_), dtype=np.float32)
         n_chunks = np.zeros(len(texts), dtype=np.int64)
@@ -624,8 +611,7 @@ class LLMNoteEncoder(
                     # NaN would be read as: no note
                     raise ValueError(
                         f"model={self.model!r} gives vectors that are not finite: its weights are "
-                        f"damaged, or too large for dtype={self.dtype_!r}. Get them again, or use "
-                        "dtype='float32'."
+                        f"damaged, or too large for dtype={self.dtype_!r}; use 'float32'."
                     )
                 n_chunks[rows] = np.bincount(block.note, minlength=block.size)
                 n_tokens[rows] = block.n_tokens
@@ -646,9 +632,7 @@ class LLMNoteEncoder(
         with torch.inference_mode():
             return attention(chunks, of_note, n_notes).numpy()
 
-    def _report(
-        self, texts: list[str | None], n_chunks: np.ndarray, n_tokens: np.ndarray, n_compiled: int
-    ) -> None:
+    def _report(self, texts, n_chunks, n_tokens, n_compiled: int) -> None:
         self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
         without_text = texts.count(None)
         self.report_ = {

@@ -75,16 +75,11 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     --------
     >>> from sklearn_medfuse import NoteCleaner
     >>> note = '''Admitted [**2151-7-16**]   to the ward.
-    ... ______________________________
     ... SOCIAL HISTORY:
     ... Lives with [**Known lastname 12**].
     ...
     ... DISCHARGE DIAGNOSIS:
-    ...
-    ... Heart failure.
-    ...
-    ... Admitted [**2151-7-16**] to
-    ... the ward.'''
+    ... Heart failure.'''
     >>> cleaner = NoteCleaner(drop_sections=["Social history"])
     >>> print(cleaner.fit_transform([note])[0, 0])
     Admitted to the ward.
@@ -92,7 +87,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     DISCHARGE DIAGNOSIS:
     Heart failure.
     >>> cleaner.removed_["marks"], cleaner.removed_["sections"]
-    (3, {'social history': 1})
+    (2, {'social history': 1})
     """
 
     _parameter_constraints: dict = {
@@ -136,8 +131,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
         Raises
         ------
         ValueError
-            If an entry of `patterns` is not a regular expression with its replacement, or an
-            entry of `keep_sections` or `drop_sections` is not a heading.
+            If an entry of `patterns`, `keep_sections` or `drop_sections` cannot be used.
         """
         self.fit_transform(X)
         return self
@@ -299,12 +293,11 @@ def _tidy_lines(text: str) -> list[str]:
     """Lines with single blanks, without rules; empty ones where nothing else was in them."""
     text = _EMPTY_CELLS.sub("| ", _RULES.sub(" ", text))
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return ["" if _is_empty_table(line) else line for line in lines]
-
-
-def _is_empty_table(line: str) -> bool:
     # "-", "+" and "++" may be findings
-    return line != "-" and line.strip("+") != "" and _TABLE_CHARACTERS.issuperset(line)
+    return [
+        line if line == "-" or not line.strip("+") or set(line) - _TABLE_CHARACTERS else ""
+        for line in lines
+    ]
 
 
 def _wanted(sections: list[Section], rules: _Rules, counts: Counter) -> list[str]:

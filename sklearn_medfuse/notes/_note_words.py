@@ -137,10 +137,10 @@ class NoteWordEncoder(
         if weighted.shape[1] == 1:
             self.components_ = np.ones((1, 1), dtype=np.float32)
             self.explained_variance_ratio_ = 1.0
-        else:
-            svd = TruncatedSVD(width, random_state=self.random_state).fit(weighted)
-            self.components_ = svd.components_.astype(np.float32)
-            self.explained_variance_ratio_ = float(svd.explained_variance_ratio_.sum())
+            return self
+        svd = TruncatedSVD(width, random_state=self.random_state).fit(weighted)
+        self.components_ = svd.components_.astype(np.float32)
+        self.explained_variance_ratio_ = float(svd.explained_variance_ratio_.sum())
         return self
 
     def transform(self, X):
@@ -291,7 +291,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         self.absent = absent
         self.random_state = random_state
 
-    # The reference shows the methods that a class has itself.
+    # The reference shows the methods that a class has itself
     fit = CrossFittedEncoder.fit
     fit_transform = CrossFittedEncoder.fit_transform
     transform = CrossFittedEncoder.transform

@@ -90,10 +90,10 @@ def check_notes(X) -> tuple[list[list], list[str] | None]:
 
 def _object_array(X) -> np.ndarray:
     values = list(X)
+    if values and all(isinstance(row, list | tuple | np.ndarray) for row in values):
+        return np.array([list(row) for row in values], dtype=object)
     array = np.empty(len(values), dtype=object)
     array[:] = values
-    if len(values) and all(isinstance(row, list | tuple | np.ndarray) for row in values):
-        return np.array([list(row) for row in values], dtype=object)
     return array
 
 

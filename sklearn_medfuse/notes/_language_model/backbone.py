@@ -26,9 +26,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers import (
-    modeling_gguf_pytorch_utils as gguf_reader,
-)
+from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
 from ..._nn.chunk_pooling import pool_tokens
 from ..._training import generators_put_back, torch_seed, with_gradients
@@ -159,8 +157,7 @@ class Backbone:
         if max(map(max, rows)) >= n_vectors:
             raise ValueError(
                 f"The tokenizer of the model gives tokens that its {n_vectors} word vectors lack: "
-                "the two do not fit together, or a file of them is damaged. Get the model's files "
-                "again."
+                "the two do not fit together, or a file is damaged. Get the model's files again."
             )
 
     def _embed_padded(
@@ -381,11 +378,9 @@ def _quiet_loading():
             logging.enable_progress_bar()
 
 
-# What fine-tuning changes; peft takes longer to import than a frozen model to work
-
-
 def add_adapter(model: torch.nn.Module, rank: int) -> Any:
     """Put a LoRA adapter (Hu et al. 2021) that changes nothing yet on every linear layer."""
+    # peft takes longer to import than a frozen model to work
     from peft import LoraConfig, get_peft_model
 
     # The states do not pass through the pooler
@@ -431,9 +426,6 @@ def _apply_weights(model: Any, tuned: source.TunedWeights) -> Any:
     else:
         model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
-
-
-# All files of a model, for an encoder that is saved with them
 
 
 def model_files(spec: source.ModelSpec) -> dict[str, bytes]:
@@ -530,11 +522,8 @@ class CompiledForward:
         self._use_compiled = False
         try:
             self._run_compiled(inputs)
-            ways: tuple[Callable[[], Any], ...] = (
-                lambda: self._plain(**inputs),
-                lambda: self._run_compiled(inputs),
-            )
-            plain, compiled = (min(self._timed(way)[0] for _ in range(2)) for way in ways)
+            plain = min(self._timed(lambda: self._plain(**inputs))[0] for _ in range(2))
+            compiled = min(self._timed(lambda: self._run_compiled(inputs))[0] for _ in range(2))
             self._use_compiled = compiled < plain
         except torch.OutOfMemoryError:
             # It takes more memory: larger batches are worth more
@@ -565,9 +554,8 @@ class CompiledForward:
         if self.told.acquire(blocking=False):
             warnings.warn(
                 f"compile={self._when!r}: torch could not compile the model "
-                f"({type(error).__name__}); it runs uncompiled, with the same result. Install what "
-                "torch.compile needs, a C++ compiler on a CPU and triton on a GPU, or set "
-                "compile=False.",
+                f"({type(error).__name__}); it runs uncompiled, with the same result. Install a "
+                "C++ compiler (CPU) or triton (GPU), or set compile=False.",
                 UserWarning,
                 stacklevel=2,
             )

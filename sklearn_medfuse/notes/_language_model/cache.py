@@ -109,9 +109,8 @@ class MemoryCache:
 
     def info(self) -> CacheInfo:
         with self._lock:
-            return CacheInfo(
-                self._hits, self._misses, len(self._entries), self._bytes, self.max_bytes
-            )
+            held = len(self._entries), self._bytes
+            return CacheInfo(self._hits, self._misses, *held, self.max_bytes)
 
 
 # 256 MiB hold 170,000 windows of a 384-wide model
@@ -223,12 +222,12 @@ class FolderCache:
         with self._lock:
             try:
                 try:
-                    return self._run(action, argument)
+                    return action(self._connect(), argument)
                 except sqlite3.DatabaseError as error:
                     if isinstance(error, sqlite3.OperationalError):
                         raise
                     self._remove_file()
-                    return self._run(action, argument)
+                    return action(self._connect(), argument)
             except (sqlite3.Error, OSError) as error:
                 if getattr(error, "sqlite_errorcode", None) not in _ONLY_WRITING:
                     self._close()
@@ -251,12 +250,12 @@ class FolderCache:
         for end in ("", "-wal", "-shm"):
             self._file.with_name(self._file.name + end).unlink(missing_ok=True)
 
-    def _run(self, action: Callable[..., Result], argument) -> Result:
-        if self._connection is None:
-            self._connection = self._connect()
-        return action(self._connection, argument)
-
     def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._new_connection()
+        return self._connection
+
+    def _new_connection(self) -> sqlite3.Connection:
         try:
             # sqlite gives its other files the mode of this one
             os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
@@ -269,16 +268,13 @@ class FolderCache:
             uri = f"file:{quote(str(self._file))}?mode=ro&immutable=1"
             return sqlite3.connect(uri, uri=True, check_same_thread=False)
         connection = sqlite3.connect(self._file, timeout=_TIMEOUT, check_same_thread=False)
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
         # After a power cut the last entries may be gone, which costs their computation only
-        connection.execute("PRAGMA synchronous = NORMAL")
+        for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = NORMAL"):
+            connection.execute(f"PRAGMA {pragma}")
         connection.execute(_TABLE)
         # A view or a trigger of someone who could write the file must not run in our queries
-        made = connection.execute(
-            "SELECT type, sql FROM sqlite_master WHERE sql NOT NULL"
-        ).fetchall()
-        if made != [("table", _TABLE_AS_KEPT)]:
+        made = connection.execute("SELECT type, sql FROM sqlite_master WHERE sql NOT NULL")
+        if made.fetchall() != [("table", _TABLE_AS_KEPT)]:
             connection.close()
             raise sqlite3.DatabaseError("the file holds other than the cache's table")
         return connection

@@ -56,9 +56,8 @@ def run_packed(model: PreTrainedModel, rows: list[list[int]]) -> Iterator[Tensor
     positions = torch.cat([torch.arange(len(row)) for row in rows])
     groups = [(len(list(same)), length) for length, same in itertools.groupby(map(len, rows))]
     options: dict[str, Any] = {"groups": groups}
-    if hasattr(model.config, "use_cache") or getattr(
-        model.config.get_text_config(), "is_decoder", False
-    ):
+    is_decoder = getattr(model.config.get_text_config(), "is_decoder", False)
+    if is_decoder or hasattr(model.config, "use_cache"):
         # A decoder need not store keys and values for text that it is not asked to write
         options["use_cache"] = False
     output = model(input_ids=ids[None], position_ids=positions[None], **options)
@@ -97,9 +96,6 @@ def _packed_attention(module, query, key, value, attention_mask, scaling=None, *
 
 
 AttentionInterface.register(_NAME, _packed_attention)
-
-
-# oneDNN's operators
 
 
 @functools.cache

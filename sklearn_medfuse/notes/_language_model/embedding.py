@@ -118,8 +118,6 @@ class NoteEmbedder:
         n_windows = [np.bincount(block.note, minlength=block.size) for block in blocks]
         return np.concatenate(n_windows), np.concatenate([block.n_tokens for block in blocks])
 
-    # Cutting, and looking up
-
     def _blocks(self, texts, with_vectors: bool) -> Iterator[Block]:
         """Prepare each block while the caller works on the one before."""
         with ThreadPoolExecutor(1, "sklearn-medfuse-tokenize") as thread:
@@ -181,8 +179,6 @@ class NoteEmbedder:
         known |= new
         self.cache.put_many({key: piece.to_bytes() for key, piece in new.items()})
         return tokens
-
-    # Running the model
 
     def _complete(self, block: Block, blocks_later: float, bar) -> dict[bytes, bytes]:
         """Vectors of a block's windows; compute those that the cache lacked."""
@@ -254,10 +250,8 @@ class NoteEmbedder:
         n_workers = min(n_workers, len(parts))
         devices = gpus(torch.device(self.spec.device), n_workers)
         if len(devices) == 1 and n_workers > 1 and self.backbone.device.type == "cpu":
-            jobs = (
-                joblib.delayed(_embed_numbered)(self.spec, self.pooling, i, part)
-                for i, part in enumerate(parts)
-            )
+            job = joblib.delayed(_embed_numbered)
+            jobs = (job(self.spec, self.pooling, i, part) for i, part in enumerate(parts))
             yield from joblib.Parallel(n_workers, return_as="generator_unordered")(jobs)
             return
         # A worker's share of the tokens after each batch, padding included
@@ -315,7 +309,5 @@ def gpus(device: torch.device, n_workers: int) -> list[torch.device]:
     return [torch.device("cuda", i) for i in range(min(n_workers, torch.cuda.device_count()))]
 
 
-def _embed_numbered(
-    spec: ModelSpec, pooling: str, i: int, part: list[list[int]]
-) -> tuple[int, tuple[np.ndarray, bool]]:
+def _embed_numbered(spec: ModelSpec, pooling: str, i: int, part: list[list[int]]) -> tuple:
     return i, load_backbone(spec).embed(part, pooling)

@@ -36,14 +36,7 @@ class TokenWindows(NamedTuple):
 class DifferentiableNotes:
     """A note model with gradients, in float32, that cuts and pools as its encoder does."""
 
-    def __init__(
-        self,
-        parts: ModelParts,
-        windows: Windows,
-        headings: list[str],
-        pooling: str,
-        chunk_pooling: str,
-    ):
+    def __init__(self, parts: ModelParts, windows: Windows, headings, pooling, chunk_pooling):
         self.parts, self.cutter, self.headings = parts, windows, headings
         self.pooling = parts.pooling if pooling == "auto" else pooling
         self.chunk_pooling = chunk_pooling

@@ -134,9 +134,6 @@ def require(module: str, extra: str, what: str) -> None:
         )
 
 
-# Settings of sentence-transformers
-
-
 def sentence_settings(spec: ModelSpec, source: str, config, tokenizer) -> tuple[int, str, bool]:
     """Window, pooling and normalisation of a sentence-transformers model, else general ones."""
     limits = [limit for limit in (max_positions(config), tokenizer.model_max_length) if limit]
@@ -160,11 +157,10 @@ def write_sentence_settings(folder: Path, max_length: int, pooling: str, normali
     (folder / "modules.json").write_text(json.dumps([{"path": path} for path in paths]))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_length}))
     (folder / _SUBFOLDER).mkdir()
-    modes = {
-        "pooling_mode_cls_token": pooling == "cls",
-        "pooling_mode_lasttoken": pooling == "last",
-    }
-    (folder / _SUBFOLDER / "config.json").write_text(json.dumps(modes))
+    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+    (folder / _SUBFOLDER / "config.json").write_text(
+        json.dumps({name: pooling == mode for name, mode in modes.items()})
+    )
 
 
 def _setting(spec: ModelSpec, source: str, name: str) -> Any:
@@ -190,9 +186,6 @@ def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-# GGUF files, which are loaded as plain models with all weights unpacked
-
-
 def check_gguf(spec: ModelSpec) -> None:
     """Refuse a GGUF file that this installation cannot read correctly."""
     require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
@@ -214,9 +207,6 @@ def unpacking() -> dict[str, Any]:
     # A version without this setting unpacks them anyway
     settings = getattr(transformers, "GgufConfig", None)
     return {} if settings is None else {"quantization_config": settings(dequantize=True)}
-
-
-# Digests of files: a fitted encoder refuses a file that has changed
 
 
 def model_sha256(source: str) -> dict[str, str]:
@@ -269,9 +259,6 @@ def _model_files(folder: Path) -> list[Path]:
     )
 
 
-# A folder may not hold links out of it, code, or sizes that its weights do not have
-
-
 def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
     """Refuse a folder whose files lead out of it, to code, or to a net larger than its weights."""
     files = _model_files(folder)
@@ -283,7 +270,7 @@ def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
     if (folder / "adapter_config.json").exists():
         raise OSError(
             f"{folder / 'adapter_config.json'} names a model of its own. Merge the adapter into "
-            "its model (peft's merge_and_unload) and give the folder of the result."
+            "it (peft's merge_and_unload) and give the folder of the result."
         )
     if (folder / "config.json").is_file():
         config = _read_object(folder / "config.json")
