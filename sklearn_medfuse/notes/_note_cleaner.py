@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._note_sections import Section, section_name, split_sections
 from .._state import VersionedStateMixin
-from ._texts import NoteColumnsMixin, clean_columns, join_row
+from ._texts import NoteColumnsMixin, join_row
 
 # MIMIC-III's "[**Known lastname 123**]" and MIMIC-IV's "___"; every repetition is bounded or ends
 # At a bracket, so that the time stays linear in the note's length
@@ -35,16 +35,14 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
         Replacement of a de-identification mark, MIMIC-III's ``[** … **]`` or MIMIC-IV's ``___``;
         the default removes it, None leaves it.
     keep_sections : list of str or None, default=None
-        Names of the sections to keep, in any case; everything else goes, including the text above
-        the first heading. None keeps all.
+        Names of the sections to keep, in any case; all else goes, also text above the first
+        heading. None keeps all.
     drop_sections : list of str or None, default=None
         Names of the sections to remove, in any case.
     drop_duplicates : bool, default=True
-        Remove paragraphs that repeat an earlier one of the same row, up to blanks and line breaks:
-        text copied forward, page headers.
+        Remove paragraphs that repeat an earlier one of the row, up to blanks and line breaks.
     patterns : list of (str, str) or None, default=None
-        Regular expressions and their replacements, as in `re.sub`, applied in turn to the original
-        note. A slow expression makes cleaning slow.
+        Regular expressions and replacements, as in `re.sub`, applied in turn to the original note.
 
     Attributes
     ----------
@@ -53,10 +51,9 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only if X has string column names.
     removed_ : dict of str to int, or to dict of str to int
-        Counts of what was removed from the notes of fit, without any text: "characters", "marks",
-        "repeated_headings", "duplicate_paragraphs", "sections" by name in `drop_sections`,
-        "other_sections" that are not in `keep_sections`, "pattern_matches", and "notes" of which
-        nothing was left.
+        Counts of what was removed in fit: "characters", "marks", "repeated_headings",
+        "duplicate_paragraphs", "sections" by name in `drop_sections`, "other_sections" not in
+        `keep_sections`, "pattern_matches", and "notes" of which nothing was left.
 
     See Also
     --------
@@ -66,29 +63,23 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     -----
     A section begins at a heading: a capitalised text of at most six words and a colon, alone on
     its line ("DISCHARGE DIAGNOSIS:") or at the start of a paragraph ("Allergies: none"). Within a
-    paragraph, only headings named in `keep_sections` and `drop_sections` begin a section, so that
-    "BP: 120/80" remains a part of the examination around it. A section ends where the next one
-    begins; name subheadings as well. Several columns are joined under their names, and the text
-    above the first heading of a column is a section with the column's name: with
-    the view "lab_text" of `make_medfuse_pipeline`, `keep_sections` has to name "abnormal labs".
+    paragraph, only headings named in `keep_sections` and `drop_sections` begin one, so that
+    "BP: 120/80" remains in the examination around it. A section ends where the next one begins;
+    name subheadings as well. Several columns are joined under their names, and the text above the
+    first heading of a column is a section of that name: with abnormal labs as text beside the note,
+    `keep_sections` has to name "abnormal labs".
 
-    Cleaning does not de-identify: text outside the marks stays. A Pipeline with `memory` writes
-    the output of its cleaner, the notes, into that cache.
+    Cleaning does not de-identify. A Pipeline with `memory` caches the cleaned notes.
 
     Examples
     --------
     >>> from sklearn_medfuse import NoteCleaner
     >>> note = '''Admitted [**2151-7-16**]   to the ward.
-    ... ______________________________
     ... SOCIAL HISTORY:
     ... Lives with [**Known lastname 12**].
     ...
     ... DISCHARGE DIAGNOSIS:
-    ...
-    ... Heart failure.
-    ...
-    ... Admitted [**2151-7-16**] to
-    ... the ward.'''
+    ... Heart failure.'''
     >>> cleaner = NoteCleaner(drop_sections=["Social history"])
     >>> print(cleaner.fit_transform([note])[0, 0])
     Admitted to the ward.
@@ -96,7 +87,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     DISCHARGE DIAGNOSIS:
     Heart failure.
     >>> cleaner.removed_["marks"], cleaner.removed_["sections"]
-    (3, {'social history': 1})
+    (2, {'social history': 1})
     """
 
     _parameter_constraints: dict = {
@@ -127,8 +118,8 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note. Several columns are joined under their names.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts; None, NaN, null and blank mean no note. Several columns are joined.
         y : None
             Ignored.
 
@@ -140,10 +131,9 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
         Raises
         ------
         ValueError
-            If an entry of `patterns` is not a regular expression with its replacement, or an
-            entry of `keep_sections` or `drop_sections` is not a heading.
+            If an entry of `patterns`, `keep_sections` or `drop_sections` cannot be used.
         """
-        self._clean_and_count(X)
+        self.fit_transform(X)
         return self
 
     def fit_transform(self, X, y=None):
@@ -151,8 +141,8 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note. Several columns are joined under their names.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts, as in `fit`.
         y : None
             Ignored.
 
@@ -161,14 +151,18 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
         object ndarray of shape (n_notes, 1)
             The cleaned notes; None if there is no note or nothing is left of it.
         """
-        return self._clean_and_count(X)
+        self._validate_params()
+        rules = self._rules()
+        cleaned, counts = _clean_notes(self._read_columns(X, first=True), self._headings(), rules)
+        self.removed_ = _report(counts, rules)
+        return cleaned
 
     def transform(self, X):
         """Clean notes.
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
             Texts in the same columns as in fit.
 
         Returns
@@ -177,7 +171,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
             The cleaned notes; None if there is no note or nothing is left of it.
         """
         check_is_fitted(self)
-        columns = clean_columns(self._checked_columns(X), self._headings())
+        columns = self._read_columns(X, first=False)
         return _clean_notes(columns, self._headings(), self._rules())[0]
 
     def get_feature_names_out(self, input_features=None):
@@ -207,14 +201,6 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
             None if keep is None else _section_names(keep, "keep_sections"),
             _section_names(self.drop_sections or (), "drop_sections"),
         )
-
-    def _clean_and_count(self, X) -> np.ndarray:
-        self._validate_params()
-        rules = self._rules()
-        columns = clean_columns(self._first_columns(X), self._headings())
-        cleaned, counts = _clean_notes(columns, self._headings(), rules)
-        self.removed_ = _report(counts, rules)
-        return cleaned
 
 
 class _Rules(NamedTuple):
@@ -307,12 +293,11 @@ def _tidy_lines(text: str) -> list[str]:
     """Lines with single blanks, without rules; empty ones where nothing else was in them."""
     text = _EMPTY_CELLS.sub("| ", _RULES.sub(" ", text))
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return ["" if _is_empty_table(line) else line for line in lines]
-
-
-def _is_empty_table(line: str) -> bool:
     # "-", "+" and "++" may be findings
-    return line != "-" and line.strip("+") != "" and _TABLE_CHARACTERS.issuperset(line)
+    return [
+        line if line == "-" or not line.strip("+") or set(line) - _TABLE_CHARACTERS else ""
+        for line in lines
+    ]
 
 
 def _wanted(sections: list[Section], rules: _Rules, counts: Counter) -> list[str]:

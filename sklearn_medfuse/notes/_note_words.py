@@ -9,13 +9,12 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._cross_fitted import CrossFittedEncoder
 from .._state import VersionedStateMixin
-from ._texts import NoteColumnsMixin, join_columns
+from ._texts import NoteColumnsMixin
 
 _N_HASHES = 2**20
 
@@ -36,13 +35,11 @@ class NoteWordEncoder(
     """Embed notes by the words and pairs of words in them (latent semantic analysis).
 
     A language model's vector represents the topic of a note and loses single words, such as the
-    name of a diagnosis. This vector keeps them. Beside `LLMNoteEncoder` it is a modality of its
-    own, as in `make_medfuse_pipeline(views={"words": True})`.
+    name of a diagnosis. This vector, a modality beside `LLMNoteEncoder`'s, keeps them.
 
-    Words are counted by their hashes, so that the fitted encoder holds no word of a patient. Terms
-    in fewer than `min_df` notes are left out. Counts enter as 1 + log(count), weighted by the
-    inverse document frequency; notes are scaled to length one; a truncated singular value
-    decomposition gives the vector.
+    Words are counted by their hashes, so that the fitted encoder holds no word of a patient. Counts
+    enter as 1 + log(count), weighted by the inverse document frequency; notes are scaled to length
+    one; a truncated singular value decomposition gives the vector.
 
     Parameters
     ----------
@@ -61,10 +58,8 @@ class NoteWordEncoder(
 
     Attributes
     ----------
-    terms_ : int32 ndarray of shape (n_terms,)
-        Hashes of the kept terms.
-    idf_ : ndarray of shape (n_terms,)
-        Their inverse document frequencies.
+    terms_, idf_ : ndarray of shape (n_terms,)
+        Hashes of the kept terms, and their inverse document frequencies.
     components_ : float32 ndarray of shape (n_components, n_terms)
         The decomposition.
     explained_variance_ratio_ : float
@@ -80,9 +75,8 @@ class NoteWordEncoder(
 
     Notes
     -----
-    Deerwester et al., "Indexing by latent semantic analysis", 1990. The hash is MurmurHash3 of 20
-    bits, as in scikit-learn's HashingVectorizer; of ten thousand terms one in a hundred shares its
-    hash with another.
+    Deerwester et al., "Indexing by latent semantic analysis", 1990. Hashes have 20 bits; of ten
+    thousand terms one in a hundred shares its hash with another.
 
     Examples
     --------
@@ -122,8 +116,8 @@ class NoteWordEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
-            Texts; None, NaN and blank mean no note. Several columns are joined.
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
+            Texts; None, NaN, null and blank mean no note. Several columns are joined.
         y : None
             Ignored.
 
@@ -133,22 +127,20 @@ class NoteWordEncoder(
             The fitted encoder.
         """
         self._validate_params()
-        _check_ngram_range(self.ngram_range)
-        texts = [text for text in join_columns(self._first_columns(X), self._headings()) if text]
+        texts = [text for text in self._read_texts(X, first=True) if text]
         counts = _count_terms(texts, self.ngram_range)
         self.terms_, n_notes = _choose_terms(counts, self.min_df, self.max_terms)
         self.idf_ = np.log((1 + len(texts)) / (1 + n_notes)) + 1
         weighted = self._weigh(counts)
         # The decomposition needs more terms than components.
         width = max(1, min(self.n_components, min(weighted.shape) - 1))
-        rng = check_random_state(self.random_state)
         if weighted.shape[1] == 1:
             self.components_ = np.ones((1, 1), dtype=np.float32)
             self.explained_variance_ratio_ = 1.0
-        else:
-            svd = TruncatedSVD(width, random_state=rng).fit(weighted)
-            self.components_ = svd.components_.astype(np.float32)
-            self.explained_variance_ratio_ = float(svd.explained_variance_ratio_.sum())
+            return self
+        svd = TruncatedSVD(width, random_state=self.random_state).fit(weighted)
+        self.components_ = svd.components_.astype(np.float32)
+        self.explained_variance_ratio_ = float(svd.explained_variance_ratio_.sum())
         return self
 
     def transform(self, X):
@@ -156,7 +148,7 @@ class NoteWordEncoder(
 
         Parameters
         ----------
-        X : Series, list, array of shape (n_notes,) or (n_notes, k), or DataFrame
+        X : list, array, Series, DataFrame or Arrow table of shape (n_notes,) or (n_notes, k)
             Texts in the columns of fit.
 
         Returns
@@ -165,7 +157,7 @@ class NoteWordEncoder(
             One vector per row; NaN or zeros, as set by `absent`, without a note.
         """
         check_is_fitted(self)
-        texts = join_columns(self._checked_columns(X), self._headings())
+        texts = self._read_texts(X, first=False)
         there = np.array([text is not None for text in texts], dtype=bool)
         absent = np.nan if self.absent == "nan" else 0.0
         embedding = np.full((len(texts), self._n_features_out), absent)
@@ -188,24 +180,21 @@ class NoteWordEncoder(
 class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEncoder):
     r"""Embed notes by the logits of one regression per label on their words.
 
-    The words and pairs of words in a note tell much about some labels, more than a vector learned
-    without labels keeps. A logistic regression per label reads them. Each term is weighted by how
-    much more often it is in notes with the label than in notes without, as in naive Bayes. The
-    logits are a modality of their own, as in `make_medfuse_pipeline(views={"naive_bayes": True})`.
+    The words in a note tell more about some labels than a vector learned without labels keeps. A
+    logistic regression per label reads them, each term weighted by how much more often it is in
+    notes with the label than in notes without, as in naive Bayes. The logits are a modality of
+    their own.
 
-    A regression predicts the rows it was fitted on better than new ones. `fit_transform`
-    therefore gives each row the logits of regressions that were fitted without it
-    (cross-fitting), and `transform` those of regressions fitted on all rows:
-    `fit(X, y).transform(X)` differs from ``fit_transform(X, y)``, and the next step must not be
-    trained on it.
+    A regression predicts the rows it was fitted on better than new ones. `fit_transform` therefore
+    gives each row the logits of regressions fitted without it (cross-fitting), `transform` those of
+    regressions fitted on all rows. The next step must not be trained on ``fit(X, y).transform(X)``.
 
     Parameters
     ----------
     C : float, default=0.01
         Inverse of the penalty's strength in each logistic regression.
     alpha : float, default=1.0
-        Number of notes added to the counts of each term with and without the label, so that no
-        count is zero.
+        Number of notes added to each term's counts with and without the label: none is zero.
     ngram_range : tuple of two int, default=(1, 2)
         Minimum and maximum number of consecutive words in a term.
     min_df : int, default=3
@@ -224,10 +213,9 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
     ----------
     terms_ : int32 ndarray of shape (n_terms,)
         Hashes of the kept terms.
-    coef_ : ndarray of shape (n_terms, n_outputs)
-        What a term in the note adds to each logit; 0 where a label had one value only.
-    intercept_ : ndarray of shape (n_outputs,)
-        Logits of a note without any of the terms.
+    coef_, intercept_ : ndarray of shape (n_terms, n_outputs) and (n_outputs,)
+        What a term in the note adds to each logit, 0 where a label had one value only; logits of a
+        note without any of the terms.
     classes_ : ndarray of shape (n_classes,)
         The classes; 0 and 1 for a matrix of labels.
     n_features_in_ : int
@@ -252,8 +240,8 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         r = \log \frac{p / \lVert p \rVert_1}{q / \lVert q \rVert_1}
 
     and the regression reads :math:`r \circ f^{(i)}`. With several classes, each is a label.
-    Terms are chosen once, without labels, from the notes of rows with a weight. They are hashed
-    as in `NoteWordEncoder`; the fitted encoder holds no word of a patient.
+    Terms are chosen once, without labels, from the notes of rows with a weight, and hashed as in
+    `NoteWordEncoder`.
 
     References
     ----------
@@ -303,7 +291,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         self.absent = absent
         self.random_state = random_state
 
-    # The reference shows the methods that a class has itself.
+    # The reference shows the methods that a class has itself
     fit = CrossFittedEncoder.fit
     fit_transform = CrossFittedEncoder.fit_transform
     transform = CrossFittedEncoder.transform
@@ -320,9 +308,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         return np.concatenate([usual if each is None else each[1] for each, usual in self._fitted])
 
     def _read(self, X, first):
-        _check_ngram_range(self.ngram_range)
-        columns = self._first_columns(X) if first else self._checked_columns(X)
-        texts = [text or "" for text in join_columns(columns, self._headings())]
+        texts = [text or "" for text in self._read_texts(X, first=first)]
         return _count_terms(texts, self.ngram_range), np.array([not text for text in texts])
 
     def _choose(self, counts, weight=None):
@@ -349,16 +335,13 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         logits[:] = present @ coef + intercept
 
 
-def _check_ngram_range(ngram_range: tuple) -> None:
+def _count_terms(texts: list[str], ngram_range: tuple[int, int]) -> sparse.csr_array:
+    """Count terms by their hashes (n_notes, n_hashes)."""
     whole = len(ngram_range) == 2 and all(isinstance(bound, Integral) for bound in ngram_range)
     if not whole or not 1 <= ngram_range[0] <= ngram_range[1]:
         raise ValueError(
             f"ngram_range={ngram_range!r} must be two numbers of words from 1, the smaller first."
         )
-
-
-def _count_terms(texts: list[str], ngram_range: tuple[int, int]) -> sparse.csr_array:
-    """Count terms by their hashes (n_notes, n_hashes)."""
     vectorizer = HashingVectorizer(
         n_features=_N_HASHES, ngram_range=ngram_range, norm=None, alternate_sign=False
     )

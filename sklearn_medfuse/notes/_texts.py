@@ -8,6 +8,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
+from .._frames import to_pandas
 from .._private_errors import no_values_in_errors
 
 
@@ -16,24 +17,11 @@ class NoteColumnsMixin:
 
     n_features_in_: int
 
-    def _first_columns(self, X) -> list[list]:
-        """Return the text columns of fit, and remember their number and names."""
+    def _read_columns(self, X, *, first: bool) -> list[list[str | None]]:
+        """Clean text columns of X: in fit, as `first` says, or in the form of fit."""
         columns, names = check_notes(X)
-        self.n_features_in_ = len(columns)
-        if names is not None:
-            self.feature_names_in_ = np.array(names, dtype=object)
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        if not columns or not columns[0]:
-            raise ValueError(
-                "Found array with 0 sample(s) while a minimum of 1 is required by "
-                f"{type(self).__name__}."
-            )
-        return columns
-
-    def _checked_columns(self, X) -> list[list]:
-        """Return the text columns of transform, which must be those of fit."""
-        columns, names = check_notes(X)
+        if first:
+            self._remember(columns, names)
         if len(columns) != self.n_features_in_:
             raise ValueError(
                 f"X has {len(columns)} features, but {type(self).__name__} is expecting "
@@ -45,7 +33,24 @@ class NoteColumnsMixin:
                 "The feature names should match those that were passed during fit. X has the text "
                 f"columns {names}, fit had {list(fitted)}."
             )
-        return columns
+        return clean_columns(columns, self._headings())
+
+    def _read_texts(self, X, *, first: bool) -> list[str | None]:
+        """One text per row of X: a single column's, several under their names as headings."""
+        rows = zip(*self._read_columns(X, first=first), strict=True)
+        return [join_row(row, self._headings()) for row in rows]
+
+    def _remember(self, columns: list[list], names: list[str] | None) -> None:
+        self.n_features_in_ = len(columns)
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        if not columns or not columns[0]:
+            raise ValueError(
+                "Found array with 0 sample(s) while a minimum of 1 is required by "
+                f"{type(self).__name__}."
+            )
 
     def _headings(self) -> list[str]:
         default = [f"text {i}" for i in range(self.n_features_in_)]
@@ -67,6 +72,7 @@ def check_notes(X) -> tuple[list[list], list[str] | None]:
         raise ValueError(
             "X is a single text; pass a list, a Series or a text column of a DataFrame."
         )
+    X = to_pandas(X)
     if isinstance(X, pd.Series):
         X = X.to_frame()
     if isinstance(X, pd.DataFrame):
@@ -84,10 +90,10 @@ def check_notes(X) -> tuple[list[list], list[str] | None]:
 
 def _object_array(X) -> np.ndarray:
     values = list(X)
+    if values and all(isinstance(row, list | tuple | np.ndarray) for row in values):
+        return np.array([list(row) for row in values], dtype=object)
     array = np.empty(len(values), dtype=object)
     array[:] = values
-    if len(values) and all(isinstance(row, list | tuple | np.ndarray) for row in values):
-        return np.array([list(row) for row in values], dtype=object)
     return array
 
 
@@ -97,11 +103,6 @@ def clean_columns(columns: list[list], names: list[str]) -> list[list[str | None
         [_clean(value, row, name) for row, value in enumerate(column)]
         for column, name in zip(columns, names, strict=True)
     ]
-
-
-def join_columns(columns: list[list], names: list[str]) -> list[str | None]:
-    """One text per row: a single column unchanged, several under their names as headings."""
-    return [join_row(row, names) for row in zip(*clean_columns(columns, names), strict=True)]
 
 
 def join_row(row: Sequence[str | None], names: list[str]) -> str | None:
@@ -136,6 +137,7 @@ def _clean(value, row: int, name: str) -> str | None:
 
 def label_matrix(y, n_notes: int) -> np.ndarray:
     """Labels as float32 0/1 of shape (n, n_labels); one column per class of a multi-class y."""
+    y = to_pandas(y)
     with no_values_in_errors():
         kind = type_of_target(y, input_name="y")
         if kind == "multilabel-indicator":

@@ -17,10 +17,10 @@ from sklearn_medfuse._nn.fusion import FusionWithCritic
 from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
 from sklearn_medfuse._training import FittingRows, in_fitting_batches
 from sklearn_medfuse.fusion._training import FusionNet
+from sklearn_medfuse.notes._fine_tuning import TuningTask
 from sklearn_medfuse.notes._language_model import backbone, embedding
 from sklearn_medfuse.notes._language_model.backbone import Backbone
 from sklearn_medfuse.notes._language_model.cache import process_cache
-from sklearn_medfuse.notes._tuning.task import TuningTask
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import torch
 from sklearn.base import clone
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from sklearn_medfuse.notes import _llm_note
 from sklearn_medfuse.notes._language_model import backbone, embedding
 from sklearn_medfuse.notes._language_model.backbone import CompiledForward, resolve_compile
 from sklearn_medfuse.notes._language_model.cache import process_cache
@@ -247,7 +246,7 @@ def test_auto_knows_how_much_is_left(note_encoder, monkeypatch):
             return super().__call__(n_tokens, tokens_left, **inputs)
 
     monkeypatch.setattr(backbone, "CompiledForward", Watched)
-    monkeypatch.setattr(_llm_note, "resolve_compile", lambda *_: "auto")
+    monkeypatch.setattr(backbone, "resolve_compile", lambda *_: "auto")
     monkeypatch.setattr(embedding, "_BLOCK_NOTES", 10)
     # 40 windows of 32 tokens with the special ones, all different
     notes = [chr(97 + i // 26) + chr(97 + i % 26) + "y" * 28 for i in range(40)]

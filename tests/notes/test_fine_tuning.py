@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from transformers import BertForMaskedLM
 
 from sklearn_medfuse import LLMNoteEncoder
+from sklearn_medfuse.notes import _fine_tuning as training
+from sklearn_medfuse.notes._fine_tuning import LogisticHead, TuningData
 from sklearn_medfuse.notes._language_model import source
 from sklearn_medfuse.notes._language_model.backbone import load_backbone
-from sklearn_medfuse.notes._tuning import training
-from sklearn_medfuse.notes._tuning.task import LogisticHead, TuningData
 
 CANARY = "Zebulon Quixote"
 
@@ -255,7 +255,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 
 KILLED = """
 import os, pickle, signal, sys
-from sklearn_medfuse.notes._tuning.training import TuningTask
+from sklearn_medfuse.notes._fine_tuning import TuningTask
 
 with open(sys.argv[1], "rb") as file:
     encoder, notes, y, groups = pickle.load(file)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._tuning.training import Processes
+from sklearn_medfuse.notes._fine_tuning import Processes
 
 N_PROCESSES = 2
 # The launcher takes PartialState's word for what a process runs on: here a part of the CPU
@@ -32,7 +32,7 @@ found = {}
 """
 WATCHED_FIT = """
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse.notes._tuning.training import Training
+from sklearn_medfuse.notes._fine_tuning import Training
 
 found = {"saves": 0}
 save = Checkpoint.save

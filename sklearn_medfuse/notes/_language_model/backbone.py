@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,29 +26,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers import (
-    modeling_gguf_pytorch_utils as gguf_reader,
-)
+from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
 from ..._nn.chunk_pooling import pool_tokens
 from ..._training import generators_put_back, torch_seed, with_gradients
+from . import source
 from .cpu_layers import can_pack, prepare_packed, run_packed
-from .source import (
-    GGUF,
-    DamagedFileError,
-    ModelSpec,
-    TunedWeights,
-    check_gguf,
-    check_model_folder,
-    find_model,
-    max_positions,
-    not_found_message,
-    reading_gguf,
-    require,
-    sentence_settings,
-    unpacking,
-    write_sentence_settings,
-)
 from .windows import budget_batches, no_panic, packed_batches, special_tokens
 
 # See Backbone.padded_width
@@ -63,42 +46,25 @@ _FAILURES = (RuntimeError, ImportError, OSError)
 
 
 class ModelParts(NamedTuple):
-    """A model as it was loaded.
-
-    Attributes
-    ----------
-    max_length : int
-        Tokens per window that the model was made for, special tokens included.
-    max_positions : int or None
-        Tokens per window that the model can take at most.
-    pooling : str
-        The pooling that the model was trained with, "mean" where it does not say.
-    normalize : bool
-        Whether the model was trained to give vectors of length one.
-    untrained : frozenset of str
-        Parameters that the files do not hold.
-    """
+    """A model as it was loaded."""
 
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
+    # Tokens per window, special ones included: what the model was made for, and can take at most
     max_length: int
     max_positions: int | None
+    # As the model was trained; `normalize` gives vectors of length one
     pooling: str
     normalize: bool
+    # Parameters that the files do not hold
     untrained: frozenset[str] = frozenset()
 
 
 class Backbone:
-    """A tokenizer and a frozen model.
+    """A tokenizer and a frozen model, which is changed.
 
-    Parameters
-    ----------
-    parts : ModelParts
-        The model, which is changed.
-    compile : {"auto", True, False}, default=False
-        Whether torch compiles the model, see `CompiledForward`; then batches are padded.
-    content : bytes, default=b""
-        Weights that count in full for the fingerprint, which otherwise samples.
+    A model that torch compiles (see `CompiledForward`) takes padded batches. Weights in `content`
+    count in full for the fingerprint, which otherwise samples.
     """
 
     def __init__(self, parts: ModelParts, compile: bool | str = False, content: bytes = b""):
@@ -109,7 +75,6 @@ class Backbone:
         self.hidden_size = int(self.model.config.get_text_config().hidden_size)
         self.prefix, self.suffix = special_tokens(self.tokenizer)
         self.n_special = len(self.prefix) + len(self.suffix)
-        # A digest of samples may miss a small change of the weights
         self.fingerprint = fingerprint(parts)
         if content:
             joined = self.fingerprint.encode() + content
@@ -152,9 +117,8 @@ class Backbone:
     def padded_width(self, n_tokens: int) -> int:
         """Width at which a window of n_tokens is run, special tokens included.
 
-        It depends on the window alone. In half precision the last digits of a vector vary with the
-        padding, though not with the number of windows beside it; with a width of its own a window
-        has the same vector in every batch, process and cross-validation fold.
+        In half precision the last digits of a vector vary with the padding: a width that depends
+        on the window alone gives it the same vector in every batch and process.
         """
         width = n_tokens + self.n_special
         if self.packed:
@@ -170,9 +134,9 @@ class Backbone:
     def embed(
         self, windows: list[list[int]], pooling: str, tokens_left: int = 0
     ) -> tuple[np.ndarray, bool]:
-        """Embed a batch, after which batches of `tokens_left` tokens are still to come.
+        """Float32 vectors (n_windows, hidden_size), and whether a compiled model made them.
 
-        Gives float32 vectors (n_windows, hidden_size), and whether a compiled model made them.
+        `tokens_left` are still to come after this batch.
         """
         rows = [[*self.prefix, *window, *self.suffix] for window in windows]
         self._refuse_unknown_tokens(rows)
@@ -193,8 +157,7 @@ class Backbone:
         if max(map(max, rows)) >= n_vectors:
             raise ValueError(
                 f"The tokenizer of the model gives tokens that its {n_vectors} word vectors lack: "
-                "the two do not fit together, or a file of them is damaged. Get the model's files "
-                "again."
+                "the two do not fit together, or a file is damaged. Get the model's files again."
             )
 
     def _embed_padded(
@@ -220,24 +183,14 @@ def pad_rows(
 
 
 def choose_dtype(dtype: str, device: torch.device) -> str:
-    """Resolve dtype="auto": bfloat16 on a CUDA GPU that multiplies it natively, else float32.
-
-    Vectors in float32 are the same on every processor; on a CPU the speed of bfloat16 is not worth
-    vectors that depend on the machine, unless the user asks for it.
-    """
+    """Resolve dtype="auto": bfloat16 on a CUDA GPU that multiplies it natively, else float32."""
     if dtype != "auto":
         return dtype
     return "bfloat16" if device.type == "cuda" and _multiplies_bfloat16(device) else "float32"
 
 
 def arithmetic_of(dtype: str | torch.dtype, device: torch.device) -> str | None:
-    """The arithmetic that the third digit of half-precision vectors depends on; None for float32.
-
-    Examples
-    --------
-    >>> arithmetic_of("float32", torch.device("cpu")) is None
-    True
-    """
+    """What the third digit of half-precision vectors depends on; None for float32."""
     if str(dtype).endswith("float32"):
         return None
     if device.type != "cpu":
@@ -257,7 +210,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 
 
 @functools.lru_cache(maxsize=2)
-def load_backbone(spec: ModelSpec) -> Backbone:
+def load_backbone(spec: source.ModelSpec) -> Backbone:
     """Load a model once per process; clones in a cross-validation share it."""
     if spec.files:
         weights = [content for name, content in spec.files if name.endswith(".safetensors")]
@@ -266,7 +219,7 @@ def load_backbone(spec: ModelSpec) -> Backbone:
     return Backbone(load_parts(spec), spec.compile, content)
 
 
-def load_parts(spec: ModelSpec) -> ModelParts:
+def load_parts(spec: source.ModelSpec) -> ModelParts:
     """Read a model and its tokenizer, with what fine-tuning changed."""
     if spec.tuned is None:
         return _read_parts(spec)
@@ -281,39 +234,39 @@ def load_parts(spec: ModelSpec) -> ModelParts:
     return parts._replace(model=torch.nn.Module.to(model, dtype=getattr(torch, spec.dtype)))
 
 
-def _read_parts(spec: ModelSpec) -> ModelParts:
+def _read_parts(spec: source.ModelSpec) -> ModelParts:
     """Read a model and its tokenizer from disk or hub."""
-    source = find_model(spec)
+    place = source.find_model(spec)
     options: dict[str, Any] = {
         "revision": spec.revision,
         "local_files_only": spec.local_files_only,
         "trust_remote_code": spec.trust_remote_code,
     }
-    unpacked = source.endswith(GGUF)
+    unpacked = place.endswith(source.GGUF)
     if unpacked:
-        check_gguf(spec)
-        options["gguf_file"] = Path(source).name
-        source = str(Path(source).parent)
-    elif Path(source).is_dir():
-        check_model_folder(Path(source), spec.trust_remote_code)
+        source.check_gguf(spec)
+        options["gguf_file"] = Path(place).name
+        place = str(Path(place).parent)
+    elif Path(place).is_dir():
+        source.check_model_folder(Path(place), spec.trust_remote_code)
     # Parameters that the files do not hold, such as an unused pooler, are drawn at random, and
     # weights that were loaded under inference_mode could never be trained
     seeded = torch_seed(0, torch.device(spec.device))
     with _reading(spec, unpacked), _quiet_loading(), seeded, with_gradients():
-        config = AutoConfig.from_pretrained(source, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
+        config = AutoConfig.from_pretrained(place, **options)
+        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **options)
         model, report = AutoModel.from_pretrained(
-            source,
+            place,
             config=config,
             dtype=getattr(torch, spec.dtype),
             output_loading_info=True,
             **options,
-            **(unpacking() if unpacked else {}),
+            **(source.unpacking() if unpacked else {}),
             **_placement(spec),
         )
         # A tokenizer with wrong settings may fail only at its first text
         special_tokens(tokenizer)
-        max_length, pooling, normalize = sentence_settings(spec, source, config, tokenizer)
+        max_length, pooling, normalize = source.sentence_settings(spec, place, config, tokenizer)
     quantizer = getattr(model, "hf_quantizer", None)
     if unpacked and quantizer is not None:
         # The mark of a quantised model forbids to save the unpacked weights
@@ -326,25 +279,29 @@ def _read_parts(spec: ModelSpec) -> ModelParts:
     untrained = frozenset(report["missing_keys"])
     _refuse_incomplete(spec, untrained, tokenizer)
     return ModelParts(
-        tokenizer, model, max_length, max_positions(config), pooling, normalize, untrained
+        tokenizer, model, max_length, source.max_positions(config), pooling, normalize, untrained
     )
 
 
 @contextmanager
-def _reading(spec: ModelSpec, unpacked: bool):
+def _reading(spec: source.ModelSpec, unpacked: bool):
     """Say of which model the files cannot be read, and what to do."""
     try:
-        with reading_gguf(spec.model) if unpacked else nullcontext(), no_panic():
+        with no_panic():
             yield
-    except DamagedFileError:
-        raise
     except OSError as error:
-        raise OSError(not_found_message(spec)) from error
+        raise OSError(source.not_found_message(spec)) from error
     except (ImportError, torch.OutOfMemoryError):
         # They say what to install, and how much memory was asked for
         raise
     except Exception as error:
         # Of any kind: tokenizers, for one, raises Exception itself
+        if unpacked:
+            raise OSError(
+                f"The GGUF file of model={spec.model!r} could not be read: it is damaged or cut "
+                "short, or its kind of model or tokenizer is not known to this version of "
+                "transformers. Fetch it again, or give the model as a folder."
+            ) from error
         raise OSError(
             f"The files of model={spec.model!r} cannot be read ({type(error).__name__}): they are "
             "damaged, or do not fit together, or need code of their own, which is not run without "
@@ -352,20 +309,20 @@ def _reading(spec: ModelSpec, unpacked: bool):
         ) from error
 
 
-def _placement(spec: ModelSpec) -> dict[str, Any]:
+def _placement(spec: source.ModelSpec) -> dict[str, Any]:
     """Options of from_pretrained that quantise the weights or spread them over devices."""
     placement: dict[str, Any] = {}
     if spec.quantization is not None:
-        require("bitsandbytes", "quantization", f"quantization={spec.quantization!r}")
+        source.require("bitsandbytes", "quantization", f"quantization={spec.quantization!r}")
         bits = {f"load_in_{spec.quantization}": True}
         placement["quantization_config"] = transformers.BitsAndBytesConfig(**bits)
     if spec.device_map is not None:
-        require("accelerate", "quantization", f"device_map={spec.device_map!r}")
+        source.require("accelerate", "quantization", f"device_map={spec.device_map!r}")
         placement["device_map"] = spec.device_map
     return placement
 
 
-def _refuse_incomplete(spec: ModelSpec, untrained: frozenset[str], tokenizer) -> None:
+def _refuse_incomplete(spec: source.ModelSpec, untrained: frozenset[str], tokenizer) -> None:
     """Refuse files that lack weights which the states depend on, or the tokenizer's vocabulary."""
     needed = sorted(name for name in untrained if "pooler" not in name.split("."))
     if needed:
@@ -383,11 +340,9 @@ def _refuse_incomplete(spec: ModelSpec, untrained: frozenset[str], tokenizer) ->
 
 
 def fingerprint(parts: ModelParts) -> str:
-    """Digest of a model's weights and of the rules by which text becomes tokens.
+    """Digest of a model's weights, as its files hold them, and of the rules of its tokenizer.
 
-    Values are rounded to bfloat16 first, so the digest does not depend on the dtype in which the
-    model was loaded, and 64 values per parameter keep it cheap for a model of any size. Parameters
-    that are not from the files, but drawn when the model is loaded, do not count.
+    Of each parameter 64 values count, rounded to bfloat16, whatever dtype the model was loaded in.
     """
     weights = hashlib.sha256()
     for name, parameter in parts.model.named_parameters():
@@ -423,11 +378,9 @@ def _quiet_loading():
             logging.enable_progress_bar()
 
 
-# What fine-tuning changes; peft takes longer to import than a frozen model to work
-
-
 def add_adapter(model: torch.nn.Module, rank: int) -> Any:
     """Put a LoRA adapter (Hu et al. 2021) that changes nothing yet on every linear layer."""
+    # peft takes longer to import than a frozen model to work
     from peft import LoraConfig, get_peft_model
 
     # The states do not pass through the pooler
@@ -459,7 +412,7 @@ def write_weights(model: torch.nn.Module, method: str) -> bytes:
     )
 
 
-def _apply_weights(model: Any, tuned: TunedWeights) -> Any:
+def _apply_weights(model: Any, tuned: source.TunedWeights) -> Any:
     """The model with the trained weights, in its original form."""
     tensors = safetensors.torch.load(tuned.data)
     if tuned.method == "lora":
@@ -475,10 +428,7 @@ def _apply_weights(model: Any, tuned: TunedWeights) -> Any:
     return model.eval().requires_grad_(False)
 
 
-# All files of a model, for an encoder that is saved with them
-
-
-def model_files(spec: ModelSpec) -> dict[str, bytes]:
+def model_files(spec: source.ModelSpec) -> dict[str, bytes]:
     """Name and content of a model's files: safetensors and JSON, in which nothing is code."""
     if spec.quantization is not None:
         raise ValueError("weights='full' needs quantization=None: the files hold plain weights.")
@@ -488,7 +438,7 @@ def model_files(spec: ModelSpec) -> dict[str, bytes]:
         # One file, so that no index is needed
         parts.model.save_pretrained(folder, max_shard_size="1TB")
         parts.tokenizer.save_pretrained(folder)
-        write_sentence_settings(folder, parts.max_length, parts.pooling, parts.normalize)
+        source.write_sentence_settings(folder, parts.max_length, parts.pooling, parts.normalize)
         return {
             str(file.relative_to(folder)): file.read_bytes()
             for file in sorted(folder.rglob("*"))
@@ -496,7 +446,7 @@ def model_files(spec: ModelSpec) -> dict[str, bytes]:
         }
 
 
-def _parts_from_files(spec: ModelSpec) -> ModelParts:
+def _parts_from_files(spec: source.ModelSpec) -> ModelParts:
     with tempfile.TemporaryDirectory() as name:
         for path, content in spec.files:
             file = (Path(name) / path).resolve()
@@ -511,24 +461,12 @@ def _parts_from_files(spec: ModelSpec) -> ModelParts:
 
 
 class CompiledForward:
-    """A model's forward pass, compiled where that is asked for or where it pays.
+    """A model's forward pass, compiled if `when` is True, or for "auto" where it pays.
 
     Compiling takes a minute or so and saves a share of every batch after it. How much depends on
-    model, GPU and versions, so that it is measured: once enough work is left to repay a trial, one
-    batch runs both ways, and the faster way stays.
-
-    Parameters
-    ----------
-    plain : callable
-        Takes the inputs of a batch by name.
-    compile : callable
-        ``compile()`` gives what computes the same faster; it may compile at its first calls only.
-    when : {True, "auto"}
-        Always, or where it pays.
-    clock : callable, default=time.perf_counter
-        ``clock()`` gives the time in seconds when all work so far is done.
-    told : Lock or None, default=None
-        Shared by copies, so that one of them warns for all.
+    model, GPU and versions, so it is measured: once enough work is left to repay a trial, one batch
+    runs both ways, and the faster way stays. ``clock()`` gives the time when all work so far is
+    done; copies share `told`, so that one of them warns for all.
     """
 
     def __init__(
@@ -539,25 +477,18 @@ class CompiledForward:
         clock: Callable[[], float] = time.perf_counter,
         told: Any = None,
     ):
-        self._plain = plain
-        self._compile = compile
-        self._when = when
-        self._clock = clock
+        self._plain, self._compile, self._when, self._clock = plain, compile, when, clock
         # The first failure takes it and warns
         self.told = told or threading.Lock()
         self._compiled: Callable[..., Any] | None = None
         # None until it is decided
         self._use_compiled: bool | None = None if when == "auto" else True
-        self._n_batches = 0
+        self._n_batches = self._tokens = 0
         self._seconds = 0.0
-        self._tokens = 0
         self._deciding = threading.Lock()
 
     def __call__(self, n_tokens: int, tokens_left: int, **inputs) -> tuple[Any, bool]:
-        """Run a batch of n_tokens, after which about `tokens_left` are still to come.
-
-        Gives the result, and whether the compiled model gave it.
-        """
+        """The result of a batch of n_tokens, and whether the compiled model gave it."""
         if self._use_compiled is None and self._deciding.acquire(blocking=False):
             try:
                 return self._watch(n_tokens, tokens_left, inputs), False
@@ -591,11 +522,8 @@ class CompiledForward:
         self._use_compiled = False
         try:
             self._run_compiled(inputs)
-            ways: tuple[Callable[[], Any], ...] = (
-                lambda: self._plain(**inputs),
-                lambda: self._run_compiled(inputs),
-            )
-            plain, compiled = (min(self._timed(way)[0] for _ in range(2)) for way in ways)
+            plain = min(self._timed(lambda: self._plain(**inputs))[0] for _ in range(2))
+            compiled = min(self._timed(lambda: self._run_compiled(inputs))[0] for _ in range(2))
             self._use_compiled = compiled < plain
         except torch.OutOfMemoryError:
             # It takes more memory: larger batches are worth more
@@ -626,9 +554,8 @@ class CompiledForward:
         if self.told.acquire(blocking=False):
             warnings.warn(
                 f"compile={self._when!r}: torch could not compile the model "
-                f"({type(error).__name__}); it runs uncompiled, with the same result. Install what "
-                "torch.compile needs, a C++ compiler on a CPU and triton on a GPU, or set "
-                "compile=False.",
+                f"({type(error).__name__}); it runs uncompiled, with the same result. Install a "
+                "C++ compiler (CPU) or triton (GPU), or set compile=False.",
                 UserWarning,
                 stacklevel=2,
             )

@@ -46,22 +46,12 @@ _TABLE_AS_KEPT = _TABLE.strip().replace("IF NOT EXISTS ", "")
 
 
 class CacheInfo(NamedTuple):
-    """State of a cache.
+    """State of a cache."""
 
-    Attributes
-    ----------
-    hits, misses : int
-        Entries found and not found by this process.
-    entries : int
-        Entries held: vectors of windows, and which windows make up a piece of text.
-    n_bytes : int
-        Their size.
-    max_bytes : int
-        Limit of their size.
-    """
-
+    # Entries found and not found by this process
     hits: int
     misses: int
+    # Held are vectors of windows, and which windows make up a piece of text
     entries: int
     n_bytes: int
     max_bytes: int
@@ -88,7 +78,6 @@ class MemoryCache:
         self._lock = threading.Lock()
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the entries that are held."""
         found = {}
         with self._lock:
             for key in keys:
@@ -101,7 +90,6 @@ class MemoryCache:
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep entries, at the cost of the least recently used ones."""
         with self._lock:
             for key, value in entries.items():
                 if key not in self._entries:
@@ -111,7 +99,6 @@ class MemoryCache:
                 self._bytes -= len(self._entries.popitem(last=False)[1])
 
     def clear(self) -> None:
-        """Forget everything."""
         with self._lock:
             self._entries.clear()
             self._bytes = self._hits = self._misses = 0
@@ -121,11 +108,9 @@ class MemoryCache:
         self._lock = threading.Lock()
 
     def info(self) -> CacheInfo:
-        """Return counts and sizes."""
         with self._lock:
-            return CacheInfo(
-                self._hits, self._misses, len(self._entries), self._bytes, self.max_bytes
-            )
+            held = len(self._entries), self._bytes
+            return CacheInfo(self._hits, self._misses, *held, self.max_bytes)
 
 
 # 256 MiB hold 170,000 windows of a 384-wide model
@@ -141,13 +126,6 @@ class FolderCache:
     `vectors.sqlite`: keyed hashes and numbers, no text. Where the folder cannot be written to, what
     it holds is used. A cache must not stop the work: whatever fails is warned of once, and the
     vectors are computed.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it does not exist.
-    max_bytes : int
-        Size of the file at most.
     """
 
     def __init__(self, folder: Path, max_bytes: int):
@@ -169,7 +147,6 @@ class FolderCache:
             self._warn(error)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the entries that are held and whole."""
         keys = list(keys)
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _AT_ONCE):
@@ -179,12 +156,10 @@ class FolderCache:
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep entries, at the cost of the least recently used ones."""
         if entries and self._can_write and time.monotonic() >= self._write_again_at:
             self._try(self._put, entries)
 
     def info(self) -> CacheInfo:
-        """Return counts and sizes."""
         entries, n_bytes = self._try(self._measure, None) or (0, 0)
         return CacheInfo(self._hits, self._misses, entries, n_bytes, self.max_bytes)
 
@@ -216,7 +191,7 @@ class FolderCache:
             connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
         size = _used_bytes(connection)
         if size > self.max_bytes:
-            count = connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
+            count, _ = self._measure(connection)
             surplus = count - int(count * _KEPT * self.max_bytes / size)
             with connection:
                 connection.execute(
@@ -236,7 +211,7 @@ class FolderCache:
         are_bytes = isinstance(key, bytes) and isinstance(value, bytes)
         return are_bytes and self._checksum(key, value) == checksum
 
-    def _measure(self, connection: sqlite3.Connection, _) -> tuple[int, int]:
+    def _measure(self, connection: sqlite3.Connection, _=None) -> tuple[int, int]:
         count = connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
         return count, _used_bytes(connection) if count else 0
 
@@ -247,12 +222,12 @@ class FolderCache:
         with self._lock:
             try:
                 try:
-                    return self._run(action, argument)
-                except sqlite3.OperationalError:
-                    raise
-                except sqlite3.DatabaseError:
+                    return action(self._connect(), argument)
+                except sqlite3.DatabaseError as error:
+                    if isinstance(error, sqlite3.OperationalError):
+                        raise
                     self._remove_file()
-                    return self._run(action, argument)
+                    return action(self._connect(), argument)
             except (sqlite3.Error, OSError) as error:
                 if getattr(error, "sqlite_errorcode", None) not in _ONLY_WRITING:
                     self._close()
@@ -275,12 +250,12 @@ class FolderCache:
         for end in ("", "-wal", "-shm"):
             self._file.with_name(self._file.name + end).unlink(missing_ok=True)
 
-    def _run(self, action: Callable[..., Result], argument) -> Result:
-        if self._connection is None:
-            self._connection = self._connect()
-        return action(self._connection, argument)
-
     def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._new_connection()
+        return self._connection
+
+    def _new_connection(self) -> sqlite3.Connection:
         try:
             # sqlite gives its other files the mode of this one
             os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
@@ -293,16 +268,13 @@ class FolderCache:
             uri = f"file:{quote(str(self._file))}?mode=ro&immutable=1"
             return sqlite3.connect(uri, uri=True, check_same_thread=False)
         connection = sqlite3.connect(self._file, timeout=_TIMEOUT, check_same_thread=False)
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
         # After a power cut the last entries may be gone, which costs their computation only
-        connection.execute("PRAGMA synchronous = NORMAL")
+        for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = NORMAL"):
+            connection.execute(f"PRAGMA {pragma}")
         connection.execute(_TABLE)
         # A view or a trigger of someone who could write the file must not run in our queries
-        made = connection.execute(
-            "SELECT type, sql FROM sqlite_master WHERE sql NOT NULL"
-        ).fetchall()
-        if made != [("table", _TABLE_AS_KEPT)]:
+        made = connection.execute("SELECT type, sql FROM sqlite_master WHERE sql NOT NULL")
+        if made.fetchall() != [("table", _TABLE_AS_KEPT)]:
             connection.close()
             raise sqlite3.DatabaseError("the file holds other than the cache's table")
         return connection
@@ -340,11 +312,9 @@ class VectorCache:
         self.secret = (self.folder or memory).secret
 
     def key(self, context: bytes, content: bytes) -> bytes:
-        """Key of a content under a context."""
         return keyed_hash(self.secret, context, content)
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the entries that either holds."""
         keys = list(keys)
         found = self.memory.get_many(keys)
         if self.folder is not None:
@@ -354,11 +324,9 @@ class VectorCache:
         return found
 
     def put_many(self, entries: Mapping[bytes, bytes]) -> None:
-        """Keep entries in both."""
         self.memory.put_many(entries)
         if self.folder is not None:
             self.folder.put_many(entries)
 
     def info(self) -> CacheInfo:
-        """Return counts and sizes of the folder, else of the memory."""
         return (self.folder or self.memory).info()

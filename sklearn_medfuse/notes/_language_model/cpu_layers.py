@@ -5,13 +5,12 @@ activations see tokens only, so nothing is spent on padding; attention, the only
 meet, is computed for the windows of one length at a time, so that it needs no mask either.
 
 Where oneDNN has the operators, linear layers take their weights in its own order, and the
-activation or addition that follows is done before a result leaves the processor's registers.
-
-Interface: `can_pack`, `prepare_packed`, `run_packed`. A model for which `can_pack` is False runs in
-padded batches instead.
+activation or addition that follows is done before a result leaves the processor's registers. A
+model for which `can_pack` is False runs in padded batches instead.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,10 +34,7 @@ _SHORTEST, _LONGEST = 32, 1024
 
 
 def can_pack(model: PreTrainedModel) -> bool:
-    """Whether `run_packed` gives what the model would give for each window alone.
-
-    Only on a CPU: a GPU has kernels of its own for padded batches.
-    """
+    """Whether `run_packed` is what the model gives for each window alone, and all is on a CPU."""
     config = model.config.get_text_config()
     return (
         config.model_type in PACKABLE
@@ -58,16 +54,10 @@ def run_packed(model: PreTrainedModel, rows: list[list[int]]) -> Iterator[Tensor
     """Last hidden states (n_windows, length, d) of the rows of each length, longest first."""
     ids = torch.tensor([token for row in rows for token in row])
     positions = torch.cat([torch.arange(len(row)) for row in rows])
-    groups: list[tuple[int, int]] = []
-    for row in rows:
-        if groups and groups[-1][1] == len(row):
-            groups[-1] = (groups[-1][0] + 1, len(row))
-        else:
-            groups.append((1, len(row)))
+    groups = [(len(list(same)), length) for length, same in itertools.groupby(map(len, rows))]
     options: dict[str, Any] = {"groups": groups}
-    if hasattr(model.config, "use_cache") or getattr(
-        model.config.get_text_config(), "is_decoder", False
-    ):
+    is_decoder = getattr(model.config.get_text_config(), "is_decoder", False)
+    if is_decoder or hasattr(model.config, "use_cache"):
         # A decoder need not store keys and values for text that it is not asked to write
         options["use_cache"] = False
     output = model(input_ids=ids[None], position_ids=positions[None], **options)
@@ -77,10 +67,9 @@ def run_packed(model: PreTrainedModel, rows: list[list[int]]) -> Iterator[Tensor
 
 
 def _packed_attention(module, query, key, value, attention_mask, scaling=None, **options):
-    """Attention within each window, in the form that transformers calls.
+    """Attention within each window, (1, n_heads, n_tokens, d) → (1, n_tokens, n_heads, d).
 
-    Queries, keys and values have shape (1, n_heads, n_tokens, d); the mask is not needed. Gives
-    (1, n_tokens, n_heads, d) and, for attention weights, None.
+    The form is that which transformers calls; the mask and attention weights are not needed.
     """
     _, n_heads, n_tokens, width = query.shape
     attended = query.new_empty(n_tokens, n_heads, width)
@@ -109,15 +98,9 @@ def _packed_attention(module, query, key, value, attention_mask, scaling=None, *
 AttentionInterface.register(_NAME, _packed_attention)
 
 
-# oneDNN's operators
-
-
 @functools.cache
 def can_fuse(dtype: torch.dtype) -> bool:
-    """Whether this torch on this processor has what `PrepackedLinear` needs, for weights of dtype.
-
-    torch offers these operators to its compiler only; where a version lacks them its own stay.
-    """
+    """Whether `PrepackedLinear` can run: torch offers these operators to its compiler only."""
     ops = torch.ops.mkldnn
     needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
     if not torch.backends.mkldnn.is_available() or not all(hasattr(ops, name) for name in needed):
@@ -128,8 +111,7 @@ def can_fuse(dtype: torch.dtype) -> bool:
 class PrepackedLinear(nn.Module):
     """Linear layers on one input as one product whose weight lies in oneDNN's own order.
 
-    torch reorders the weight at every call otherwise. In bfloat16 the results of a single layer are
-    the same bits, in float32 the same but for the last of them.
+    torch reorders it at every call. A single layer's results differ in the last bit of float32.
     """
 
     def __init__(self, *linears: nn.Linear, activation: str | None = None):
@@ -195,8 +177,8 @@ def _fuse_layers(model: Any) -> None:
 def attend_by_scores(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
     """Attention softmax(scaling · q kᵀ) v, all of shape (n_windows, n_heads, length, d).
 
-    torch's kernel on a CPU takes queries by 32 and does little else than start products of that
-    size; batched over windows and heads they run near the processor's rate.
+    torch's kernel on a CPU takes queries by 32; batched over windows and heads, products run near
+    the processor's rate.
     """
     length = query.shape[-2]
     at_once = max(1, _SCORE_BYTES // (length * length * query.element_size()))

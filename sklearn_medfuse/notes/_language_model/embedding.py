@@ -27,32 +27,18 @@ _LENGTH = np.dtype("<u4")
 
 
 class Block(NamedTuple):
-    """Windows of consecutive notes.
-
-    Attributes
-    ----------
-    start, size : int
-        First note and number of notes.
-    note : int64 array of shape (n_windows,)
-        The note of each window, counted from `start`.
-    lengths : int64 array of shape (n_windows,)
-        Tokens of each window, special ones not counted.
-    n_tokens : int64 array of shape (size,)
-        Tokens of each note; those that two windows share count once.
-    keys : list of n_windows bytes
-        Of the windows in the cache.
-    found : dict of bytes to bytes
-        Vectors that the cache held.
-    missing : dict of bytes to list of int
-        Tokens of the other windows.
-    """
+    """Windows of `size` consecutive notes, the first of which is number `start`."""
 
     start: int
     size: int
+    # The note of each window, counted from `start`, and the window's tokens without special ones
     note: np.ndarray
     lengths: np.ndarray
+    # Tokens of each note; those that two windows share count once
     n_tokens: np.ndarray
+    # Of each window in the cache
     keys: list[bytes]
+    # Vectors that the cache held, and tokens of the other windows
     found: dict[bytes, bytes]
     missing: dict[bytes, list[int]]
 
@@ -80,26 +66,8 @@ class _Piece(NamedTuple):
 class NoteEmbedder:
     """Embed notes window by window, each distinct window once.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-        The model, which any process can load.
-    windows : Windows
-        The way notes are cut.
-    pooling : str
-        How token states become a window's vector.
-    batch_tokens : int
-        Maximum number of tokens per batch. Batches are halved if the device runs out of memory; the
-        backbone remembers the size that fits, for the next call.
-    cache : VectorCache
-        Vectors of known windows.
-    n_jobs : int or None
-        Number of workers as joblib counts them; one in a task of a Dask cluster.
-
-    Attributes
-    ----------
-    n_compiled : int
-        Windows whose vectors a compiled model gave.
+    Batches of `batch_tokens` are halved if the device runs out of memory; the backbone remembers
+    the size that fits. `n_compiled` counts windows whose vectors a compiled model gave.
     """
 
     def __init__(
@@ -123,10 +91,10 @@ class NoteEmbedder:
 
     def embed(self, texts: list[str | None], bar) -> Iterator[tuple[Block, np.ndarray]]:
         """Yield blocks of notes with float32 vectors (n_windows, hidden_size); tell `bar`."""
-        later = sum(len(text or "") for text in texts)
+        sizes = [len(text or "") for text in texts]
+        later = sum(sizes)
         for block in self._blocks(texts, with_vectors=True):
-            block_texts = texts[block.start : block.start + block.size]
-            characters = sum(len(text or "") for text in block_texts)
+            characters = sum(sizes[block.start : block.start + block.size])
             later -= characters
             bar.total += len(block.keys)
             # The blocks after this one are taken to be like it
@@ -149,8 +117,6 @@ class NoteEmbedder:
         blocks = list(self._blocks(texts, with_vectors=False))
         n_windows = [np.bincount(block.note, minlength=block.size) for block in blocks]
         return np.concatenate(n_windows), np.concatenate([block.n_tokens for block in blocks])
-
-    # Cutting, and looking up
 
     def _blocks(self, texts, with_vectors: bool) -> Iterator[Block]:
         """Prepare each block while the caller works on the one before."""
@@ -214,8 +180,6 @@ class NoteEmbedder:
         self.cache.put_many({key: piece.to_bytes() for key, piece in new.items()})
         return tokens
 
-    # Running the model
-
     def _complete(self, block: Block, blocks_later: float, bar) -> dict[bytes, bytes]:
         """Vectors of a block's windows; compute those that the cache lacked."""
         # The block before may have embedded the same windows since
@@ -246,13 +210,11 @@ class NoteEmbedder:
                         del left[key]
                     self.n_compiled += len(done) * compiled
                     yield done, vectors
+                continue
             except torch.OutOfMemoryError:
                 # Results computed in vain are held until this clause is left
-                fits = False
-            else:
-                fits = True
-            if not fits:
-                self._halve(parts)
+                pass
+            self._halve(parts)
 
     @property
     def _batch_tokens(self) -> int:
@@ -281,17 +243,15 @@ class NoteEmbedder:
     ) -> Iterator[tuple[int, tuple[np.ndarray, bool]]]:
         """Yield the position of each batch, in any order, and what it gave.
 
-        On a CPU a worker is a process with weights of its own; on GPUs it is a thread per GPU, as
-        the work is done outside Python's lock, with one copy of the weights on each.
+        A worker is a process with weights of its own on a CPU, and a thread for each GPU, where
+        the work is done outside Python's lock.
         """
         n_workers = 1 if in_dask_task() else joblib.effective_n_jobs(self.n_jobs)
         n_workers = min(n_workers, len(parts))
         devices = gpus(torch.device(self.spec.device), n_workers)
         if len(devices) == 1 and n_workers > 1 and self.backbone.device.type == "cpu":
-            jobs = (
-                joblib.delayed(_embed_numbered)(self.spec, self.pooling, i, part)
-                for i, part in enumerate(parts)
-            )
+            job = joblib.delayed(_embed_numbered)
+            jobs = (job(self.spec, self.pooling, i, part) for i, part in enumerate(parts))
             yield from joblib.Parallel(n_workers, return_as="generator_unordered")(jobs)
             return
         # A worker's share of the tokens after each batch, padding included
@@ -304,6 +264,7 @@ class NoteEmbedder:
                 yield i, self.backbone.embed(part, self.pooling, left[i])
 
     def _run_on(self, devices: list[torch.device], parts, left: list[int]):
+        """Yield what `_run` does, from a thread per GPU."""
         free: SimpleQueue[Backbone] = SimpleQueue()
         for device in devices:
             free.put(self.backbone.replica(device))
@@ -330,11 +291,7 @@ def blocks_of_notes(texts: list[str | None]) -> Iterator[tuple[int, int]]:
 
 
 def in_dask_task() -> bool:
-    """Whether this is a task of a Dask cluster, whose other tasks run beside it.
-
-    joblib would hand the batches to the same cluster, with the weights, and a task that waits for
-    tasks of its own keeps a worker from them.
-    """
+    """Whether this is a Dask task: joblib would make tasks of the batches, and it wait for them."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return False
@@ -352,7 +309,5 @@ def gpus(device: torch.device, n_workers: int) -> list[torch.device]:
     return [torch.device("cuda", i) for i in range(min(n_workers, torch.cuda.device_count()))]
 
 
-def _embed_numbered(
-    spec: ModelSpec, pooling: str, i: int, part: list[list[int]]
-) -> tuple[int, tuple[np.ndarray, bool]]:
+def _embed_numbered(spec: ModelSpec, pooling: str, i: int, part: list[list[int]]) -> tuple:
     return i, load_backbone(spec).embed(part, pooling)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..._nn.chunk_pooling import pool_chunks, pool_tokens
 from .._texts import clean_columns, join_row
-from .backbone import ModelParts
+from .backbone import ModelParts, pad_rows
 from .windows import Windows
 
 
@@ -21,53 +21,22 @@ class Placed(NamedTuple):
 
 
 class TokenWindows(NamedTuple):
-    """The windows of one row's text, padded to one length.
+    """The windows of one row's text, padded to one length."""
 
-    Attributes
-    ----------
-    ids : int64 Tensor of shape (n_windows, length)
-        Token ids with the special ones and those of the prompt.
-    visible : bool Tensor of shape (n_windows, length)
-        False in the padding.
-    token : int64 array of shape (n_windows, length)
-        Which of the attributed tokens each is, -1 for all others: special ones, the prompt's,
-        those of headings and of other columns, and padding.
-    lengths : int64 array of shape (n_windows,)
-        Tokens of the text in each window, as the pooling of windows weighs them.
-    placed : list of Placed
-        The attributed tokens.
-    """
-
+    # Token ids (n_windows, length) with the special ones and the prompt's; False in the padding
     ids: Tensor
     visible: Tensor
+    # Which of `placed`, the attributed tokens, each token is; -1 for all others
     token: np.ndarray
+    # Tokens of the text in each window, as the pooling of windows weighs them
     lengths: np.ndarray
     placed: list[Placed]
 
 
 class DifferentiableNotes:
-    """A note model with gradients, in float32.
+    """A note model with gradients, in float32, that cuts and pools as its encoder does."""
 
-    Parameters
-    ----------
-    parts : ModelParts
-        The model.
-    windows : Windows
-        How the encoder cuts notes.
-    headings : list of str
-        Names of the encoder's columns.
-    pooling, chunk_pooling : str
-        How the encoder pools tokens and windows.
-    """
-
-    def __init__(
-        self,
-        parts: ModelParts,
-        windows: Windows,
-        headings: list[str],
-        pooling: str,
-        chunk_pooling: str,
-    ):
+    def __init__(self, parts: ModelParts, windows: Windows, headings, pooling, chunk_pooling):
         self.parts, self.cutter, self.headings = parts, windows, headings
         self.pooling = parts.pooling if pooling == "auto" else pooling
         self.chunk_pooling = chunk_pooling
@@ -76,14 +45,9 @@ class DifferentiableNotes:
         self.blank = parts.tokenizer.pad_token_id or 0
 
     def windows(self, cells: list, attributed: set[int]) -> TokenWindows | None:
-        """Cut a row's text as the encoder does; None where it has no token.
+        """Cut a row of cells as the encoder does; None where it has no token.
 
-        Parameters
-        ----------
-        cells : list
-            A note, or None for none, of each column of the encoder.
-        attributed : set of int
-            Positions of the columns whose tokens are attributed to.
+        `attributed` are the positions of the columns whose tokens are attributed to.
         """
         texts = [cleaned[0] for cleaned in clean_columns([[c] for c in cells], self.headings)]
         joined = join_row(texts, self.headings)
@@ -102,34 +66,25 @@ class DifferentiableNotes:
                 numbers.append(-1 if place is None else len(placed))
                 placed += [] if place is None else [place]
             rows += [[*before, *ids, *after] for ids in self.cutter.cut(found["input_ids"])]
-            token_of += [
-                [-1] * len(before) + window + [-1] * len(after)
-                for window in self.cutter.cut(numbers)
-            ]
+            none = [-1] * len(before), [-1] * len(after)
+            token_of += [[*none[0], *window, *none[1]] for window in self.cutter.cut(numbers)]
         if not rows:
             return None
         length = max(map(len, rows))
-        ids = torch.tensor([row + [self.blank] * (length - len(row)) for row in rows])
+        ids, visible = pad_rows(rows, length, self.blank, self.device)
         token = np.array([row + [-1] * (length - len(row)) for row in token_of])
-        visible = torch.arange(length)[None] < torch.tensor([[len(row)] for row in rows])
         lengths = np.array([len(row) - len(before) - len(after) for row in rows])
-        return TokenWindows(ids.to(self.device), visible.to(self.device), token, lengths, placed)
+        return TokenWindows(ids, visible, token, lengths, placed)
 
     def embeddings(self, windows: TokenWindows) -> tuple[Tensor, Tensor]:
-        """Embeddings of the tokens, and of blank ones in place of those attributed to.
-
-        Both have shape (n_windows, length, d); all other tokens stay.
-        """
+        """Embeddings (n_windows, length, d) of the tokens, and with those attributed to blank."""
         note = torch.from_numpy(windows.token >= 0).to(self.device)
         blank = torch.where(note, self.blank, windows.ids)
         with torch.no_grad():
             return self.embedding(windows.ids), self.embedding(blank)
 
     def vectors(self, embeddings: Tensor, windows: TokenWindows) -> Tensor:
-        """Vectors (n_copies, d) of copies of a note.
-
-        `embeddings` has shape (n_copies, n_windows, length, d).
-        """
+        """Vectors (n_copies, d) of a note's copies (n_copies, n_windows, length, d)."""
         n_copies, n_windows = embeddings.shape[:2]
         visible = windows.visible.repeat(n_copies, 1)
         options: dict[str, Any] = {"attention_mask": visible.long()}

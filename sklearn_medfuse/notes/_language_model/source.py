@@ -4,9 +4,7 @@ import functools
 import importlib.util
 import json
 import re
-import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,16 +66,11 @@ class ModelSpec(NamedTuple):
     files: tuple[tuple[str, bytes], ...] = ()
 
 
-class DamagedFileError(OSError):
-    """A file is there and could not be read."""
-
-
 def find_model(spec: ModelSpec) -> str:
     """A local folder or GGUF file where there is one, else the hub id.
 
-    A hub model that the cache holds whole is not asked for again. The folder in the cache is looked
-    up here: huggingface_hub's own download functions may ask the network, for their user agent,
-    even when they are told not to.
+    A hub model that the cache holds whole is looked up here: huggingface_hub's download functions
+    may ask the network, for their user agent, even when they are told not to.
     """
     if Path(spec.model).is_dir() or (spec.model.endswith(GGUF) and Path(spec.model).is_file()):
         return spec.model
@@ -141,9 +134,6 @@ def require(module: str, extra: str, what: str) -> None:
         )
 
 
-# Settings of sentence-transformers
-
-
 def sentence_settings(spec: ModelSpec, source: str, config, tokenizer) -> tuple[int, str, bool]:
     """Window, pooling and normalisation of a sentence-transformers model, else general ones."""
     limits = [limit for limit in (max_positions(config), tokenizer.model_max_length) if limit]
@@ -167,11 +157,10 @@ def write_sentence_settings(folder: Path, max_length: int, pooling: str, normali
     (folder / "modules.json").write_text(json.dumps([{"path": path} for path in paths]))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_length}))
     (folder / _SUBFOLDER).mkdir()
-    modes = {
-        "pooling_mode_cls_token": pooling == "cls",
-        "pooling_mode_lasttoken": pooling == "last",
-    }
-    (folder / _SUBFOLDER / "config.json").write_text(json.dumps(modes))
+    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+    (folder / _SUBFOLDER / "config.json").write_text(
+        json.dumps({name: pooling == mode for name, mode in modes.items()})
+    )
 
 
 def _setting(spec: ModelSpec, source: str, name: str) -> Any:
@@ -197,9 +186,6 @@ def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-# GGUF files, which are loaded as plain models with all weights unpacked
-
-
 def check_gguf(spec: ModelSpec) -> None:
     """Refuse a GGUF file that this installation cannot read correctly."""
     require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
@@ -217,29 +203,10 @@ def check_gguf(spec: ModelSpec) -> None:
 
 
 def unpacking() -> dict[str, Any]:
-    """Options of from_pretrained that unpack a GGUF file's weights.
-
-    Where its kernels are installed, a newer transformers leaves them in blocks, which can neither
-    be trained nor saved; a version without this setting unpacks them anyway.
-    """
+    """Options of from_pretrained that unpack a GGUF file's weights, which are then plain ones."""
+    # A version without this setting unpacks them anyway
     settings = getattr(transformers, "GgufConfig", None)
     return {} if settings is None else {"quantization_config": settings(dequantize=True)}
-
-
-@contextmanager
-def reading_gguf(model: str) -> Iterator[None]:
-    """Turn the many errors of a damaged file into one."""
-    try:
-        yield
-    except (IndexError, KeyError, ValueError, struct.error) as error:
-        raise DamagedFileError(
-            f"The GGUF file of model={model!r} could not be read: it is damaged or cut short, or "
-            "its kind of model or tokenizer is not known to this version of transformers. Fetch "
-            "it again, or give the model as a folder."
-        ) from error
-
-
-# Digests of files: a fitted encoder refuses a file that has changed
 
 
 def model_sha256(source: str) -> dict[str, str]:
@@ -270,12 +237,9 @@ def refuse_changed_files(spec: ModelSpec, expected: dict[str, str]) -> None:
 
 
 def _version_sha256(file: Path) -> str:
-    """Digest of a file, computed again only after the file has changed.
-
-    The time of the inode's change cannot be set back: content that was swapped under an old date is
-    read again.
-    """
+    """Digest of a file, computed again only after the file has changed."""
     known = file.stat()
+    # The inode's time cannot be set back: content that was swapped under an old date is read again
     times = known.st_mtime_ns, known.st_ctime_ns
     return _sha256_of(str(file.resolve()), known.st_size, known.st_ino, *times)
 
@@ -295,9 +259,6 @@ def _model_files(folder: Path) -> list[Path]:
     )
 
 
-# A folder may not hold links out of it, code, or sizes that its weights do not have
-
-
 def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
     """Refuse a folder whose files lead out of it, to code, or to a net larger than its weights."""
     files = _model_files(folder)
@@ -309,7 +270,7 @@ def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
     if (folder / "adapter_config.json").exists():
         raise OSError(
             f"{folder / 'adapter_config.json'} names a model of its own. Merge the adapter into "
-            "its model (peft's merge_and_unload) and give the folder of the result."
+            "it (peft's merge_and_unload) and give the folder of the result."
         )
     if (folder / "config.json").is_file():
         config = _read_object(folder / "config.json")

@@ -17,16 +17,7 @@ class Windows:
 
     A note is split at `split_on`; each piece is tokenised in full and cut into as few even windows
     as cover it, of which neighbours share `stride` tokens. The model's special tokens and the
-    prompt stand around every window.
-
-    Attributes
-    ----------
-    size : int
-        Tokens of a note per window, which special tokens and the prompt leave of the length.
-    prompt : pair of list of int
-        Tokens of the prompt before and after "{text}"; all before where the prompt has no "{text}".
-    before, after : list of int
-        Special tokens and those of the prompt.
+    prompt stand around every window, `before` and `after` it, and leave it `size` tokens.
     """
 
     def __init__(
@@ -34,15 +25,16 @@ class Windows:
         tokenizer,
         longest: int,
         *,
-        max_length: int | None = None,
-        stride: int = 0,
-        split_on: str | None = None,
-        prompt: str | None = None,
+        max_length: int | None,
+        stride: int,
+        split_on: str | None,
+        prompt: str | None,
     ):
         self.tokenizer, self.stride, self.split_on = tokenizer, stride, split_on
         prefix, suffix = special_tokens(tokenizer)
-        before, _, after = (prompt or "").partition("{text}")
-        self.prompt = tuple(self.tokenize([text])[0] if text else [] for text in (before, after))
+        # Without "{text}" all of the prompt stands before the window
+        around = (prompt or "").partition("{text}")[::2]
+        self.prompt = tuple(tokenize(tokenizer, [text])[0] if text else [] for text in around)
         self.before, self.after = [*prefix, *self.prompt[0]], [*self.prompt[1], *suffix]
         self.size = (max_length or longest) - len(self.before) - len(self.after)
         if self.size <= stride:
@@ -54,12 +46,8 @@ class Windows:
                 "the model's files."
             )
 
-    def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text in full, without special tokens."""
-        return tokenize(self.tokenizer, texts)
-
     def split(self, texts: list[str | None]) -> tuple[list[str], np.ndarray]:
-        """Pieces of all notes in order, none of them blank, and the note of each."""
+        """Pieces of all notes in order, and the note of each."""
         found = [(i, piece) for i, text in enumerate(texts) for _, piece in self.pieces(text or "")]
         return [piece for _, piece in found], np.array([i for i, _ in found], dtype=np.int64)
 
@@ -79,7 +67,7 @@ class Windows:
         for stop, (_, part) in enumerate(parts, start=1):
             characters += len(part)
             if characters >= _CALL_CHARACTERS or stop == len(parts):
-                found = self.tokenize([part for _, part in parts[start:stop]])
+                found = tokenize(self.tokenizer, [part for _, part in parts[start:stop]])
                 for (i, _), tokens in zip(parts[start:stop], found, strict=True):
                     ids[i] += tokens
                 start, characters = stop, 0
@@ -91,13 +79,8 @@ class Windows:
 
 
 def window_bounds(n_tokens: int, size: int, stride: int) -> list[tuple[int, int]]:
-    """Cut n_tokens into as few windows as cover them, of even length.
+    """Cut n_tokens into as few windows as cover them, of even length: no scrap is left.
 
-    Even windows leave no scrap of a few tokens at the end, which would count as much as a full
-    window when windows are averaged.
-
-    Examples
-    --------
     >>> window_bounds(10, size=6, stride=2)
     [(0, 6), (4, 10)]
     >>> window_bounds(5, size=6, stride=2)
@@ -115,8 +98,6 @@ def window_bounds(n_tokens: int, size: int, stride: int) -> list[tuple[int, int]
 def cut_text(text: str, size: int = _TEXT_CHARACTERS) -> list[str]:
     """Cut a very long text before blanks, or anywhere where there are none; nothing is lost.
 
-    Examples
-    --------
     >>> cut_text("aa bb cc", 6)
     ['aa bb', ' cc']
     """
@@ -149,10 +130,9 @@ def special_tokens(tokenizer) -> tuple[list[int], list[int]]:
 
 
 def budget_batches(widths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Positions of windows in batches of one padded width that do not exceed the budget.
+    """Positions of windows in batches of one width, at least one window, within the budget.
 
-    The widest come first: too little memory shows at once. A single window that exceeds the budget
-    still forms a batch.
+    The widest come first: too little memory shows at once.
     """
     batches = []
     for width in np.unique(widths)[::-1]:
@@ -165,8 +145,6 @@ def budget_batches(widths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 def packed_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Positions of windows of any length, longest first, in batches within the budget.
 
-    Examples
-    --------
     >>> [batch.tolist() for batch in packed_batches(np.array([3, 9, 4, 3]), 9)]
     [[1], [2, 0], [3]]
     """
@@ -182,10 +160,7 @@ def packed_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 
 @contextmanager
 def no_panic() -> Iterator[None]:
-    """Raise a ValueError where the Rust code of a tokenizer breaks off, which raises no Exception.
-
-    A tokenizer of a damaged or forged file may be read and yet break off at a text.
-    """
+    """Raise a ValueError where a tokenizer of a damaged file breaks off, which is no Exception."""
     try:
         yield
     except BaseException as error:

@@ -1,0 +1,563 @@
+"""Fine-tune a note model: by the labels of the notes, or as a language model on the notes alone.
+
+Processes that `accelerate launch` or torchrun has joined to torch's process group train together:
+all have all notes, and a step takes `gradient_accumulation` batches from each.
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+from torch import Tensor, distributed, nn
+
+from .._checkpoint import Checkpoint, load_optimizer
+from .._nn.chunk_pooling import pool_chunks, pool_tokens
+from .._training import progress_bar, rows_of_training, torch_seed, with_gradients
+from ._language_model.backbone import ModelParts, add_adapter, fingerprint, pad_rows, write_weights
+from ._language_model.source import TunedWeights
+from ._language_model.windows import packed_batches
+
+# Tokens of like length that are run together in a batch
+_RUN_TOKENS = 1024
+# Devlin et al. 2019, section 3.1
+_MASKED_SHARE = 0.15
+# Tokens of a window up to which its scores of attention are few enough to be kept
+_LONGEST_EAGER = 512
+# Inverse strengths of the penalty on weights of standardised vectors; notes held out choose
+_STRENGTHS = (0.001, 0.003, 0.01, 0.1, 1.0)
+# A new head learns faster than a model that knows its language
+_HEAD_FACTOR = 10.0
+_LARGEST_GRADIENT = 1.0
+_WEIGHT_DECAY = 0.01
+
+
+class TuningSettings(NamedTuple):
+    """How to fine-tune; `LLMNoteEncoder` documents the parameters of these names."""
+
+    fine_tuning: str
+    objective: str
+    lora_rank: int
+    max_epochs: int
+    learning_rate: float
+    batch_size: int
+    gradient_accumulation: int
+    gradient_checkpointing: bool
+    warmup: float
+    validation_fraction: float
+    n_iter_no_change: int
+    class_weight: str | None
+    max_chunks: int
+    pooling: str
+    chunk_pooling: str
+    checkpoint_dir: str | os.PathLike | None
+    verbose: int
+    bfloat16: bool
+    device: torch.device
+    seed: int
+
+
+# A batch's number of notes, or in language modelling of windows, and a slice's share of its loss
+TuningBatch = tuple[int, Callable[[slice], Tensor]]
+
+
+class TuningData(NamedTuple):
+    """Notes that have tokens."""
+
+    # Token ids of each note's windows, special tokens included
+    windows: list[list[list[int]]]
+    # float32 labels (n_notes, n_labels); None for language modelling
+    y: np.ndarray | None
+    # Groups that the validation split must not part
+    groups: np.ndarray | None
+
+
+def fine_tune(
+    parts: ModelParts, data: TuningData, settings: TuningSettings
+) -> tuple[TunedWeights, list[float]]:
+    """Train on a part of the notes until those held out get no better.
+
+    `parts` are a freshly loaded model in float32, which is changed. Gives the weights of the best
+    epoch, and the validation loss before and after each epoch.
+    """
+    base = fingerprint(parts)
+    processes = Processes()
+    # Without a random_state each process has drawn a seed of its own
+    settings = settings._replace(
+        seed=processes.from_main(settings.seed),
+        verbose=settings.verbose if processes.is_main else 0,
+    )
+    processes.refuse_other_notes(data, base)
+    with torch_seed(settings.seed, settings.device), with_gradients():
+        task = TuningTask(parts, data, settings).to(settings.device)
+        training = Training(task, data, processes)
+        losses = training.run(_checkpoint(data, settings, base, processes))
+    changed = write_weights(task.model, settings.fine_tuning)
+    return TunedWeights(settings.fine_tuning, settings.lora_rank, changed, base), losses
+
+
+class Training:
+    """Epochs over the notes to train on, each judged on the notes held out."""
+
+    def __init__(self, task: "TuningTask", data: TuningData, processes: "Processes"):
+        self.task, self.data, self.processes = task, data, processes
+        self.settings = settings = task.settings
+        self.train, self.held_out = _split(data, settings)
+        accumulated = "batch_size={size} and a larger gradient_accumulation"
+        self.fitting = rows_of_training(
+            settings.device,
+            f"gradient_checkpointing=True, a lower max_length or max_chunks, or {accumulated}",
+            "lower max_length or max_chunks, set gradient_checkpointing=True or fine_tuning='lora'",
+        )
+        body = [p for p in task.model.parameters() if p.requires_grad]
+        head = {"params": list(task.head.parameters()), "lr": settings.learning_rate * _HEAD_FACTOR}
+        self.optimizer = torch.optim.AdamW(
+            [{"params": body, "lr": settings.learning_rate}, head], weight_decay=_WEIGHT_DECAY
+        )
+        # Batches of one step, those of all processes
+        self.per_step = settings.gradient_accumulation * processes.size
+        self.n_batches = -(-len(self.train) // settings.batch_size)
+        n_steps = settings.max_epochs * -(-self.n_batches // self.per_step)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, _linear(n_steps, settings.warmup)
+        )
+
+    def run(self, checkpoint: Checkpoint | None) -> list[float]:
+        """Train, leave the best weights in the task, and give the losses on the notes held out."""
+        settings = self.settings
+        if settings.objective == "supervised":
+            self._start_head()
+        self.processes.copy_from_main(self.task)
+        losses, best = self._begin_or_resume(checkpoint)
+        total = self.n_batches * settings.max_epochs
+        with progress_bar(total, "fine-tuning", "batch", settings.verbose) as bar:
+            bar.update(self.n_batches * (len(losses) - 1))
+            while len(losses) <= settings.max_epochs and not self._has_settled(losses):
+                self.run_epoch(len(losses) - 1, bar)
+                losses.append(self._validate())
+                bar.set_postfix(validation_loss=f"{losses[-1]:.4f}")
+                weights = self._copy_weights()
+                if losses[-1] < min(losses[:-1]):
+                    best = weights
+                if checkpoint is not None:
+                    state = {"weights": weights, "losses": losses, "best": best}
+                    for name in ("optimizer", "schedule"):
+                        state[name] = getattr(self, name).state_dict()
+                    checkpoint.save(state)
+        self._load_weights(best)
+        if checkpoint is not None:
+            checkpoint.remove()
+        return losses
+
+    def run_epoch(self, epoch: int, bar) -> None:
+        """Take the steps of an epoch."""
+        task, settings = self.task, self.settings
+        # Seeds of the epoch's own: a resumed run draws what an uninterrupted one would
+        rng = np.random.default_rng([settings.seed, epoch])
+        # The same batches in each process, and other units that drop out
+        seed = int(rng.integers(2**31)) + self.processes.rank
+        with torch_seed(seed, settings.device) as generator:
+            task.train()
+            batches = list(self._batches(rng.permutation(self.train), rng))
+            for first in range(0, len(batches), self.per_step):
+                together = batches[first : first + self.per_step]
+                mine = self.processes.share(together)
+                own = [task.batch(notes, y, generator) for notes, y in mine]
+                self._add_gradients(own, len(together))
+                bar.update(len(together))
+                self.processes.add_gradients(task.trained().values())
+                nn.utils.clip_grad_norm_(task.trained().values(), _LARGEST_GRADIENT)
+                self.optimizer.step()
+                self.schedule.step()
+                # Gradients of all weights take as much memory as these, which validation may need
+                self.optimizer.zero_grad()
+
+    def _begin_or_resume(self, checkpoint: Checkpoint | None) -> tuple[list[float], dict]:
+        """Losses so far and the best weights; the model before training counts as epoch 0."""
+        # The main process loads alone: the others may not see its disk
+        found = self.processes.from_main(None if checkpoint is None else checkpoint.load())
+        if found is None:
+            return [self._validate()], self._copy_weights()
+        with nullcontext() if checkpoint is None else checkpoint.restoring():
+            # Numbers, and one at least
+            losses = [float(found["losses"][0]), *map(float, found["losses"][1:])]
+            best = dict(found["best"])
+            # The best weights first, so that ones that do not fit are found now, not at the end
+            for weights in (best, found["weights"]):
+                self._load_weights(weights)
+            load_optimizer(self.optimizer, self.schedule, found)
+        return losses, best
+
+    def _copy_weights(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.task.trained().items()}
+
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
+        if weights.keys() != self.task.trained().keys():
+            raise ValueError("other weights than those that are trained")
+        self.task.load_state_dict(weights, strict=False)
+
+    def _has_settled(self, losses: list[float]) -> bool:
+        return len(losses) - 1 - int(np.argmin(losses)) >= self.settings.n_iter_no_change
+
+    @torch.no_grad()
+    def _start_head(self) -> None:
+        """Fit the head to the vectors of the model before training."""
+        self.task.eval()
+        assert self.data.y is not None
+        found = []
+        for rows in (self.train, self.held_out):
+            rng = np.random.default_rng(self.settings.seed)
+            parts = [self._vectors(notes) for notes, _ in self._batches(rows, rng)]
+            found.append((torch.cat(parts).float().cpu().numpy(), self.data.y[rows]))
+        self.task.head.start(*found[0], found[1], self.settings.class_weight)
+
+    def _vectors(self, notes: list[list[list[int]]]) -> Tensor:
+        vectors = self._in_parts(len(notes), lambda rows: self.task.note_vectors(notes[rows]))
+        return torch.cat(vectors)
+
+    def _in_parts(self, n_rows: int, part: Callable[[slice], Tensor]) -> list[Tensor]:
+        """Results of slices of rows that fit into memory."""
+
+        def attempt(size: int) -> list[Tensor]:
+            with self.task.precision():
+                return [part(rows) for rows in self.fitting.slices(n_rows, size)]
+
+        return self.fitting.run(n_rows, attempt)
+
+    def _add_gradients(self, batches: list[TuningBatch], n_batches: int) -> None:
+        """Leave the gradient of a step's mean loss, as far as these batches make it up."""
+
+        def attempt(size: int) -> None:
+            self.optimizer.zero_grad()
+            for n_rows, loss in batches:
+                for rows in self.fitting.slices(n_rows, size):
+                    with self.task.precision():
+                        share = loss(rows)
+                    (share / n_batches).backward()
+
+        self.fitting.run(max((n_rows for n_rows, _ in batches), default=0), attempt)
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        rng = np.random.default_rng(self.settings.seed)
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        self.task.eval()
+        batches = list(self._batches(self.held_out, rng))
+        losses = torch.zeros(len(batches), device=self.settings.device)
+        for i, (notes, y) in self.processes.share(list(enumerate(batches))):
+            shares = self._in_parts(*self.task.batch(notes, y, generator))
+            losses[i] = torch.stack(shares).sum()
+        # The same numbers everywhere, so that all stop after the same epoch
+        found = self.processes.add(losses).cpu().double().numpy()
+        return float(np.average(found, weights=[len(notes) for notes, _ in batches]))
+
+    def _batches(
+        self, order: np.ndarray, rng: np.random.Generator
+    ) -> Iterator[tuple[list[list[list[int]]], Tensor | None]]:
+        """Batches of notes, of each at most `max_chunks` of its windows, drawn anew each time."""
+        for start in range(0, len(order), self.settings.batch_size):
+            rows = order[start : start + self.settings.batch_size]
+            notes = []
+            for i in rows:
+                windows = self.data.windows[i]
+                drawn = rng.permutation(len(windows))[: self.settings.max_chunks]
+                notes.append([windows[j] for j in drawn])
+            y = None if self.data.y is None else torch.from_numpy(self.data.y[rows])
+            yield notes, y if y is None else y.to(self.settings.device)
+
+
+def _split(data: TuningData, settings: TuningSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Notes to train on and notes held out; no group is in both."""
+    n = len(data.windows)
+    n_groups = n if data.groups is None else len(np.unique(data.groups))
+    if n_groups < 2:
+        raise ValueError(
+            f"fine_tuning needs notes of at least 2 groups for its validation split, got "
+            f"{n_groups} with text."
+        )
+    splitter = ShuffleSplit if data.groups is None else GroupShuffleSplit
+    split = splitter(1, test_size=settings.validation_fraction, random_state=settings.seed)
+    return next(split.split(np.zeros(n), groups=data.groups))
+
+
+def _linear(n_steps: int, warmup: float) -> Callable[[int], float]:
+    """Learning rate that rises for a share of the steps and falls to zero over the others."""
+    rising = max(1, round(warmup * n_steps))
+    return lambda step: min((step + 1) / rising, (n_steps - step) / max(1, n_steps - rising))
+
+
+def _checkpoint(
+    data: TuningData, settings: TuningSettings, base: str, processes: "Processes"
+) -> Checkpoint | None:
+    """Where the state of this run is kept: these weights, notes, labels, groups and settings."""
+    if settings.checkpoint_dir is None or not processes.is_main:
+        return None
+    # As many notes per step lead the same way, whoever computes them
+    accumulated = settings.gradient_accumulation * processes.size
+    alike = settings._replace(checkpoint_dir=None, verbose=0, gradient_accumulation=accumulated)
+    return Checkpoint(settings.checkpoint_dir, "fine-tuning", [base, str(alike), *_content(data)])
+
+
+def _content(data: TuningData) -> list:
+    arrays = [[] if array is None else array.tolist() for array in (data.y, data.groups)]
+    return [json.dumps(data.windows), *arrays]
+
+
+class TuningTask(nn.Module):
+    """The model with the head of its objective."""
+
+    model: Any
+    head: Any
+    rate: Tensor
+
+    def __init__(self, parts: ModelParts, data: TuningData, settings: TuningSettings):
+        super().__init__()
+        self.settings = settings
+        self.normalize = parts.normalize
+        self.pooling = parts.pooling if settings.pooling == "auto" else settings.pooling
+        self.pad = parts.tokenizer.pad_token_id
+        self.mask_token = parts.tokenizer.mask_token_id
+        model: Any = parts.model
+        width = model.config.get_text_config().hidden_size
+        if settings.fine_tuning == "lora":
+            self.model = add_adapter(model, settings.lora_rank)
+        else:
+            self.model = model.requires_grad_(True)
+        longest = max(len(row) for note in data.windows for row in note)
+        if settings.device.type == "cpu" and longest <= _LONGEST_EAGER:
+            # On a CPU torch's fused attention takes a third of the time of all, in its gradient
+            model.set_attn_implementation("eager")
+        if settings.gradient_checkpointing:
+            # A frozen embedding's output needs a gradient, or none flows back through a layer that
+            # is computed again
+            model.enable_input_require_grads()
+            # Renamed in transformers 5
+            enable = getattr(model, "activation_checkpointing_enable", None)
+            (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+        if data.y is not None:
+            rate = torch.tensor(data.y.mean(axis=0)).clamp(1e-3, 1 - 1e-3)
+            self.register_buffer("rate", rate)
+            self.head = LogisticHead(width, data.y.shape[1])
+        # Logits are products with the embeddings of the vocabulary
+        elif self.mask_token is None:
+            self.head = nn.Identity()
+        else:
+            self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+
+    def batch(
+        self, notes: list[list[list[int]]], y: Tensor | None, generator: torch.Generator
+    ) -> TuningBatch:
+        """Prepare notes for their loss; all random draws happen here."""
+        if y is not None:
+            return len(notes), lambda rows: self._supervised(notes, y, rows)
+        rows = [row for note in notes for row in note]
+        ids, visible = self._padded(rows)
+        shown, targets, guessed = self._hide(ids, visible, generator)
+        return len(rows), lambda rows: self._language(shown, visible, targets, guessed, rows)
+
+    def precision(self):
+        """Context of a forward pass."""
+        kind = self.settings.device.type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.settings.bfloat16)
+
+    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        return pad_rows(rows, max(map(len, rows)), self.pad, self.settings.device)
+
+    def _states(self, ids: Tensor, visible: Tensor) -> Tensor:
+        return self.model(input_ids=ids, attention_mask=visible.long()).last_hidden_state
+
+    def note_vectors(self, notes: list[list[list[int]]]) -> Tensor:
+        """Vectors of notes, pooled over their windows."""
+        rows = [row for note in notes for row in note]
+        lengths = np.array([len(row) for row in rows])
+        # Windows of like length run together: most padding is saved
+        parts = packed_batches(lengths, _RUN_TOKENS)
+        pooled = []
+        for part in parts:
+            ids, visible = self._padded([rows[i] for i in part])
+            pooled.append(pool_tokens(self._states(ids, visible).float(), visible, self.pooling))
+        # Back to the order of the rows
+        vectors = torch.cat(pooled)[np.argsort(np.concatenate(parts))]
+        if self.normalize:
+            vectors = F.normalize(vectors, dim=1)
+        note_of = torch.repeat_interleave(torch.tensor([len(note) for note in notes]))
+        weight = torch.tensor(lengths, dtype=torch.float32, device=vectors.device)
+        how = "mean" if self.settings.chunk_pooling == "attention" else self.settings.chunk_pooling
+        return pool_chunks(vectors, note_of.to(vectors.device), len(notes), weight, how)
+
+    def _supervised(self, notes, y: Tensor, rows: slice) -> Tensor:
+        """Share that some notes have in the mean loss over notes and labels."""
+        y, share = y[rows], (rows.stop - rows.start) / len(notes)
+        logits = self.head(self.note_vectors(notes[rows])).float()
+        weight = None
+        if self.settings.class_weight == "balanced":
+            # Both classes of a label weigh one half, as in scikit-learn's "balanced"
+            weight = torch.where(y > 0, 0.5 / self.rate, 0.5 / (1 - self.rate))
+        loss = F.binary_cross_entropy_with_logits(logits, y, weight)
+        return (loss + self.head.penalty() if self.training else loss) * share
+
+    def _hide(self, ids: Tensor, visible: Tensor, generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Token ids as shown and as they are, and where they are to be guessed."""
+        if self.mask_token is None:
+            return ids, ids[:, 1:], visible[:, 1:]
+        n_tokens = len(self.model.get_input_embeddings().weight)
+        draw = torch.rand(ids.shape, generator=generator).to(ids.device)
+        guessed = visible & (draw < _MASKED_SHARE)
+        # Of these, 8 in 10 are hidden, 1 in 10 is another token and 1 in 10 stays
+        other = torch.randint(n_tokens, ids.shape, generator=generator).to(ids.device)
+        shown = torch.where(guessed & (draw < 0.8 * _MASKED_SHARE), self.mask_token, ids)
+        shown = torch.where(guessed & (draw > 0.9 * _MASKED_SHARE), other, shown)
+        return shown, ids, guessed
+
+    def _language(self, shown, visible, targets, guessed, rows: slice) -> Tensor:
+        """Share that some windows have in the mean loss over the tokens that are to be guessed."""
+        states = self._states(shown[rows], visible[rows])[:, : targets.shape[1]]
+        own = guessed[rows]
+        if not own.any():
+            return states.sum() * 0.0
+        logits = self.head(states[own]) @ self.model.get_input_embeddings().weight.T
+        loss = F.cross_entropy(logits.float(), targets[rows][own])
+        return loss * (own.sum() / guessed.sum())
+
+    def trained(self) -> dict[str, Tensor]:
+        """Parameters that training changes, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+class LogisticHead(nn.Module):
+    """A penalised logistic regression on standardised vectors, which begins at its optimum.
+
+    The first gradients of a head that begins at zero distort what the model knew (Kumar et al.
+    2022), and it learns the training notes by heart meanwhile.
+    """
+
+    center: Tensor
+    scale: Tensor
+    strength: Tensor
+
+    def __init__(self, width: int, n_labels: int):
+        super().__init__()
+        self.linear = nn.Linear(width, n_labels)
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("strength", torch.zeros(()))
+
+    def start(self, vectors: np.ndarray, y: np.ndarray, held_out: tuple, class_weight) -> None:
+        """Fit to vectors and labels before training; those held out choose the penalty."""
+        center, scale = vectors.mean(axis=0), vectors.std(axis=0)
+        scale[scale < 1e-6] = 1.0
+        standard, others = (vectors - center) / scale, (held_out[0] - center) / scale
+        best = np.inf
+        for strength in _STRENGTHS:
+            coef, intercept = _fit_labels(standard, y, strength, class_weight)
+            logits = others @ coef.T + intercept
+            # Mean binary cross-entropy
+            loss = float(np.mean(np.logaddexp(0, logits) - held_out[1] * logits))
+            if loss < best:
+                best, chosen = loss, (coef, intercept, strength)
+        coef, intercept, strength = chosen
+        with torch.no_grad():
+            self.center.copy_(torch.tensor(center))
+            self.scale.copy_(torch.tensor(scale))
+            self.linear.weight.copy_(torch.tensor(coef))
+            self.linear.bias.copy_(torch.tensor(intercept))
+            # Of the mean over notes and labels, as the loss is
+            self.strength.fill_(1 / (2 * strength * y.size))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Logits (n_notes, n_labels) of vectors (n_notes, width)."""
+        return self.linear((vectors - self.center) / self.scale)
+
+    def penalty(self) -> Tensor:
+        """Give the penalty on the weights."""
+        return self.strength * self.linear.weight.square().sum()
+
+
+def _fit_labels(X, y, strength: float, class_weight) -> tuple[np.ndarray, np.ndarray]:
+    coef = np.zeros((y.shape[1], X.shape[1]), dtype=np.float32)
+    rate = y.mean(axis=0).clip(1e-3, 1 - 1e-3)
+    intercept = np.log(rate / (1 - rate)).astype(np.float32)
+    for label, target in enumerate(y.T):
+        # A label that all or none have is left to its rate
+        if target.min() < target.max():
+            model = LogisticRegression(C=strength, class_weight=class_weight, max_iter=1000)
+            model.fit(X, target)
+            coef[label], intercept[label] = model.coef_[0], model.intercept_[0]
+    return coef, intercept
+
+
+class Processes:
+    """The processes of torch's default group when this is made; without one a single process."""
+
+    def __init__(self) -> None:
+        joined = distributed.is_available() and distributed.is_initialized()
+        self.rank = distributed.get_rank() if joined else 0
+        self.size = distributed.get_world_size() if joined else 1
+        # The one that writes
+        self.is_main = self.rank == 0
+        if not joined and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+            warnings.warn(
+                "Several processes were launched but not joined: each fine-tunes on its own. Call "
+                "accelerate.PartialState() before fit.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def refuse_other_notes(self, data: TuningData, base: str) -> None:
+        """Refuse processes that do not all hold the same notes: their batches would not match."""
+        if self.size == 1:
+            return
+        digest = hashlib.sha256(json.dumps([base, *_content(data)]).encode()).hexdigest()
+        digests = [None] * self.size
+        distributed.all_gather_object(digests, digest)
+        if len(set(digests)) > 1:
+            raise ValueError(
+                f"The {self.size} processes that fine-tune together were not given the same "
+                "model, notes, labels and groups in the same order; give all of them to each "
+                "process."
+            )
+
+    def share(self, parts: list) -> list:
+        """Every `size`-th part, beginning at this process's number."""
+        return parts[self.rank :: self.size]
+
+    def from_main(self, value: Any) -> Any:
+        """Give all processes the main one's value."""
+        if self.size == 1:
+            return value
+        values = [value if self.is_main else None]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def copy_from_main(self, module: nn.Module) -> None:
+        """Set trained parameters and buffers to the main process's."""
+        if self.size > 1:
+            trained = [p for p in module.parameters() if p.requires_grad]
+            for tensor in (*trained, *module.buffers()):
+                distributed.broadcast(tensor.data, src=0)
+
+    def add_gradients(self, parameters) -> None:
+        """Replace each gradient by the sum over processes; none counts as zero."""
+        if self.size == 1:
+            return
+        waiting = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            waiting.append(distributed.all_reduce(parameter.grad, async_op=True))
+        for work in waiting:
+            work.wait()
+
+    def add(self, numbers: Tensor) -> Tensor:
+        """Sum over processes."""
+        if self.size > 1:
+            distributed.all_reduce(numbers)
+        return numbers
