@@ -73,4 +73,20 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
-html_sidebars = {"index": [], "install": [], "tour": [], "faq": [], "peers": []}
+# pages without pages below them have nothing to show in a sidebar
+html_sidebars = dict.fromkeys(
+    [
+        "index",
+        "install",
+        "tour",
+        "data",
+        "your_hospital",
+        "choosing_llm",
+        "air_gapped",
+        "hardening",
+        "faq",
+        "reading_the_method",
+        "peers",
+    ],
+    [],
+)
