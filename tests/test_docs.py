@@ -15,7 +15,7 @@ import sklearn_medfuse
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.rst"), *(DOCS / "user_guide").glob("*.rst")])
-# their public names are those of the package itself
+# Their public names are those of the package itself
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion", "pipeline"}
 SNIPPET = re.compile(r"\.\. code-block:: python\n\n((?: {4}.*\n|\n)+)")
 
