@@ -24,17 +24,17 @@ AUDIT ?=
 REQUIRE ?=
 REPORTS ?= artifacts
 PIP_OPTIONS ?=
-# of the tests, what the installed wheel has to pass beside its doctests
+# Of the tests, what the installed wheel has to pass beside its doctests
 WHEEL_TESTS ?= tests/model_selection tests/notes/test_gguf.py tests/test_golden.py tests/test_pipeline.py
 BIN := $(VENV)/bin
-# it pins what decides a result, torch above all
+# It pins what decides a result, torch above all
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) -c $(CONSTRAINTS)
-# figures go to files, so that nothing waits for a window
+# Figures go to files, so that nothing waits for a window
 RUN := MPLBACKEND=Agg $(BIN)/python
 
 .DELETE_ON_ERROR:
 .PHONY: demo test test-slow test-all test-min test-latest check lint audit dist wheel-test docs links clean
-# two pip runs must not meet in one environment
+# Two pip runs must not meet in one environment
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-demo

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
-# diagrams of estimators on the gallery's pages link to the reference beside them
+# Diagrams of estimators on the gallery's pages link to the reference beside them
 os.environ["SKLEARN_MEDFUSE_DOCS_URL"] = ".."
 
 from sklearn_medfuse import __version__
@@ -26,11 +26,11 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
-# names between single backticks, as numpydoc has them
+# Names between single backticks, as numpydoc has them
 default_role = "literal"
 
 autosummary_generate = True
-# methods by their own names in the table of contents, which is narrow
+# Methods by their own names in the table of contents, which is narrow
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -42,13 +42,13 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
-    # shown whole where it is explained, in your_hospital.rst
+    # Shown whole where it is explained, in your_hospital.rst
     "ignore_pattern": r"own_tables\.py",
     "within_subsection_order": "FileNameSortKey",
     "reset_argv": "gallery_arguments.be_quiet",
     "doc_module": ("sklearn_medfuse",),
     "backreferences_dir": "generated/backreferences",
-    # a figure says more than the name of its class
+    # A figure says more than the name of its class
     "ignore_repr_types": r"sklearn_medfuse\.plotting",
     "show_memory": False,
     "write_computation_times": False,
@@ -73,4 +73,18 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
-html_sidebars = {"index": [], "install": [], "tour": [], "faq": [], "peers": []}
+# Pages without pages below them have nothing to show in a sidebar
+_WITHOUT_SIDEBAR = [
+    "index",
+    "install",
+    "tour",
+    "data",
+    "your_hospital",
+    "choosing_llm",
+    "air_gapped",
+    "hardening",
+    "faq",
+    "reading_the_method",
+    "peers",
+]
+html_sidebars = {page: [] for page in _WITHOUT_SIDEBAR}

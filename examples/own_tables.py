@@ -37,7 +37,7 @@ print(cohort)
 
 train, test = cohort.train_test_split(by="patient", random_state=0)
 pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, random_state=0)
-pipe.fit(train.X, train.y)
+pipe.fit(train.X, train.y, groups=train.groups)
 
 predicted = pipe.predict_proba(test.X)
 report = multilabel_report(test.y, predicted, groups=test.groups, random_state=0)

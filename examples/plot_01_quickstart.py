@@ -77,7 +77,7 @@ scores["Mean of the two"] = np.mean(list(scores.values()), axis=0)
 # %%
 # MEDFuse
 # -------
-# In a plain scikit-learn pipeline, a masked autoencoder embeds the labs, a language model embeds
+# In a scikit-learn pipeline, a masked autoencoder embeds the labs, a language model embeds
 # the notes, and the disentangled transformer fuses both. The weight of its mutual-information term
 # is searched on the training hospitals.
 pipe = make_medfuse_pipeline(

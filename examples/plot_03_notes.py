@@ -30,7 +30,7 @@ print(f"{vectors.shape[0]} stays, {vectors.shape[1]} numbers each")
 
 # %%
 # A window never crosses a blank line, so a short past history counts as much as a long examination.
-# A section that is longer than a window is cut into as few windows of even length as cover it.
+# A longer section is cut into the smallest number of windows of equal length that covers it.
 tokens, windows = encoder.n_tokens_, encoder.n_chunks_
 cut = np.maximum(tokens - 254, 0).sum() / tokens.sum()
 print(f"A model that reads the first 256 tokens alone would lose {cut:.0%} of all text.")
@@ -100,4 +100,4 @@ with TemporaryDirectory() as folder:
     cached.fit_transform(notes)
     second = cached.cache_info()
 print(f"{first.entries} entries in {first.n_bytes / 1e6:.1f} MB")
-print(f"looked up in vain by the second fit: {second.misses - first.misses}")
+print(f"cache misses of the second fit: {second.misses - first.misses}")

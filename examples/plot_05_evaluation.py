@@ -128,7 +128,7 @@ calibration = calibration_report(
 calibration[["slope", "slope_low", "slope_high", "intercept", "ece"]].round(3)
 
 # %%
-# Is it of use?
+# Is it useful?
 # -------------
 # Acting at a probability of 20 % or more accepts four false alarms for one hit. At that rate, is
 # the model better than acting on everybody, and than acting on nobody?

@@ -15,7 +15,7 @@ import torch
 
 from ._private_files import remove_abandoned, write_private
 
-# of a SHA-256 digest, which comes before torch's own format: torch reads changed weights silently
+# A SHA-256 digest comes before torch's own format, since torch reads changed weights silently
 _DIGEST_BYTES = 32
 
 
@@ -98,7 +98,7 @@ class Checkpoint:
         try:
             yield
         except Exception:
-            # of any kind, as what the file holds is anybody's; told outside of the handler
+            # Of any kind, as what the file holds is anybody's; told outside of the handler
             fits = False
         else:
             fits = True
@@ -134,7 +134,7 @@ class Checkpoint:
 
 def _make_writable(folder: Path) -> None:
     try:
-        # no chmod: the folder may be one that the user shares
+        # No chmod: the folder may be one that the user shares
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         problem = "" if os.access(folder, os.W_OK) else "no permission to write there"
     except OSError as error:

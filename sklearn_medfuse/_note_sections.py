@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-# a capital letter, then at most 60 characters up to a colon that ends a word
+# A capital letter, then at most 60 characters up to a colon that ends a word
 _HEADING = re.compile(r"([^\W\d_][\w /&,.'()\-]{0,60}?) ?:(?=\s|$)")
 _MOST_WORDS = 6
 

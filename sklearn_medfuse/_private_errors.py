@@ -1,11 +1,10 @@
-"""Errors on wrong input that say what is wrong and nothing of the input."""
+"""Errors on wrong input that say what is wrong without quoting the input."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# what of the messages of numpy, pandas and scikit-learn quotes the input, and what stands there
-# instead
+# Patterns in messages of numpy, pandas and scikit-learn that quote the input, with replacements
 _QUOTES = (
     (r"could not convert string to float.*", "X holds text where numbers are expected."),
     (r"instead:\narray=.*\.\nReshape", "instead. Reshape"),
@@ -20,7 +19,7 @@ _QUOTES = (
 
 @contextmanager
 def no_values_in_errors() -> Iterator[None]:
-    """Cut out of other libraries' messages on wrong input what they quote: patient data.
+    """Remove the input, which is patient data, from other libraries' messages about it.
 
     The error itself is altered, as one raised in its place would keep it as its context, which
     error trackers send along.

@@ -1,7 +1,7 @@
 """Files and folders for their owner alone, the secret key, and seals that show damage.
 
-A seal is a json file that holds the SHA-256 digest of each file beside it, and one of itself. It
-finds damage; it is no signature: anyone who can write the folder can write the digests too.
+A seal is a json file that holds the SHA-256 digest of each file in its folder, and one of itself.
+It detects damage but is no signature: anyone who can write the folder can write the digests too.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ except ImportError:
 
 _KEY_BYTES = 32
 _WRITING = ".writing-"
-# where a file system knows no locks, nobody is still writing what is older
+# Where a file system knows no locks, nobody is still writing what is older
 _ABANDONED_SECONDS = 24 * 3600
 _FILES, _SELF = "files", "sha256"
-# far more than any of ours; a parsed text takes some thirty times its size
+# Far more than any of ours; a parsed text takes some thirty times its size
 _JSON_BYTES = 2**26
 
 
 def make_private_folder(folder):
-    """Make a folder that its owner alone can open; one that is there is closed to others.
+    """Make a folder that only its owner can open; close an existing one to others.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def make_private_folder(folder):
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
-    # mkdir's mode passes through the umask, and the folder may be an older one; one that is private
-    # already may lie where no mode can be set
+    # The mode of mkdir passes through the umask, and the folder may be an older one; one that is
+    # private already may lie where no mode can be set
     if stat.S_IMODE(folder.stat().st_mode) != 0o700:
         folder.chmod(0o700)
 
@@ -55,7 +55,6 @@ def write_private(file, data):
     ----------
     file : Path
         Its folder exists.
-
     data : bytes
         Content.
     """
@@ -67,7 +66,7 @@ def write_private(file, data):
 
 @contextmanager
 def temporary_in(folder, *, directory=False) -> Iterator[Path]:
-    """Give a new file of mode 0600, or folder of mode 0700, that is gone after the block.
+    """Make a file of mode 0600, or a folder of mode 0700, and remove it after the block.
 
     It is locked meanwhile, so that `remove_abandoned` tells it from one whose writer was killed.
 
@@ -75,7 +74,6 @@ def temporary_in(folder, *, directory=False) -> Iterator[Path]:
     ----------
     folder : Path
         Where to make it.
-
     directory : bool, default=False
         Make a folder, not a file.
 
@@ -87,7 +85,7 @@ def temporary_in(folder, *, directory=False) -> Iterator[Path]:
     while True:
         new = _make(folder, directory)
         lock = _lock(new)
-        # else one who sweeps was faster than the lock
+        # Else one who sweeps was faster than the lock
         if new.exists():
             break
         _unlock(lock)
@@ -107,7 +105,7 @@ def remove_abandoned(folder):
         Looked through without its subfolders.
     """
     for left in folder.glob(f"{_WRITING}*"):
-        # another process may be faster, and what cannot be removed does no harm
+        # Another process may be faster, and what cannot be removed does no harm
         with suppress(OSError):
             _remove_if_abandoned(left)
 
@@ -143,19 +141,19 @@ def _write_if_absent(file, data):
     with temporary_in(file.parent) as new:
         _write_to_disk(new, data)
         try:
-            # succeeds in one process only
+            # Succeeds in one process only
             os.link(new, file)
         except FileExistsError:
             pass
         except OSError:
-            # a file system without links
+            # A file system without links
             os.replace(new, file)
 
 
 def _write_to_disk(file, data):
     with file.open("wb") as stream:
         stream.write(data)
-        # a name must not point to bytes that a power cut loses
+        # A name must not point to bytes that a power cut loses
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -190,7 +188,7 @@ def _remove_if_abandoned(left) -> None:
     lock = None if fcntl is None else _open_to_lock(left)
     try:
         if _is_abandoned(left, lock):
-            # under the lock, for which one who has just made it waits
+            # Under the lock, for which one who has just made it waits
             _remove(left)
     finally:
         _unlock(lock)
@@ -203,11 +201,11 @@ def _is_abandoned(left, lock: int | None) -> bool:
         except BlockingIOError:
             return False
         except OSError:
-            # a file system without locks
+            # A file system without locks
             pass
         else:
             return True
-    # clocks may jump, so one from the future is as old
+    # Clocks may jump, so one from the future is as old
     return abs(time.time() - left.stat().st_mtime) > _ABANDONED_SECONDS
 
 
@@ -246,7 +244,7 @@ def seal(config: dict[str, Any], folder: Path, names: Iterable[str]) -> dict[str
 
 
 def read_sealed(folder: Path, name: str, remedy: str) -> dict[str, Any]:
-    """Read the json file of a folder after all files that it seals were found whole.
+    """Read the json file of a folder once all files that it seals prove undamaged.
 
     Parameters
     ----------
@@ -274,7 +272,7 @@ def read_sealed(folder: Path, name: str, remedy: str) -> dict[str, Any]:
     if sealed != _digest(content) or not isinstance(files, dict):
         raise ValueError(f"{folder / name} is damaged. {remedy}")
     for other, digest in files.items():
-        # a name is one of the folder's own files, never a path
+        # A name is one of the folder's own files, never a path
         if Path(other).name != other or not (folder / other).is_file():
             raise ValueError(f"{folder / name} names a file that its folder lacks. {remedy}")
         refuse_link(folder, folder / other, remedy)
@@ -308,7 +306,7 @@ def read_json_object(file: Path, remedy: str) -> dict[str, Any]:
         try:
             content = json.loads(file.read_bytes())
         except (ValueError, RecursionError):
-            # told below, outside of the handler: the error may quote the content
+            # Told below, outside the handler: the error may quote the content
             content = None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged: it holds no json object. {remedy}")
@@ -316,7 +314,7 @@ def read_json_object(file: Path, remedy: str) -> dict[str, Any]:
 
 
 def refuse_link(folder: Path, file: Path, remedy: str) -> None:
-    """Refuse a file that is a link to outside of its folder.
+    """Refuse a file that is a link to somewhere outside its folder.
 
     Parameters
     ----------
@@ -333,7 +331,7 @@ def refuse_link(folder: Path, file: Path, remedy: str) -> None:
         Where the file lies elsewhere.
     """
     if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{file} is a link to a file outside of its folder. {remedy}")
+        raise ValueError(f"{file} is a link to a file outside its folder. {remedy}")
 
 
 def file_sha256(file: Path) -> str:

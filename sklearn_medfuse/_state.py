@@ -131,7 +131,7 @@ class NetStateMixin(VersionedStateMixin):
         """
         tensors = safetensors.torch.load(weights)
         self._refuse_other_shapes(tensors)
-        # initial weights are drawn, only to be overwritten: not at the cost of the user's draws
+        # Initial weights are drawn, only to be overwritten: not at the cost of the user's draws
         with generators_put_back():
             module = self._restore_module()
         module.load_state_dict(tensors)
@@ -140,7 +140,7 @@ class NetStateMixin(VersionedStateMixin):
         """Refuse parameters that ask for another net, before memory is taken for it."""
         fits = all(getattr(self, name) <= len(tensors) for name in self._n_parts)
         if fits:
-            # holds shapes and no numbers
+            # Holds shapes and no numbers
             with torch.device("meta"), generators_put_back():
                 shapes = {
                     name: each.shape for name, each in self._build_module().state_dict().items()

@@ -70,7 +70,7 @@ class _Turn:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         if hasattr(os, "register_at_fork"):
-            # the thread that held it does not go on in a forked process
+            # The thread that held it does not go on in a forked process
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
@@ -154,7 +154,7 @@ def with_gradients() -> AbstractContextManager:
     ...     torch.is_grad_enabled()
     True
     """
-    # it switches on what no_grad switched off too
+    # It switches on what no_grad switched off too
     return torch.inference_mode(False)
 
 
@@ -324,7 +324,7 @@ class FittingRows:
             else:
                 self.warn()
                 return result
-            # not in the handler, whose error holds on to what the attempt computed
+            # Not in the handler, whose error holds on to what the attempt computed
             size = self.halve(size, n_rows)
             set_random_state(before, self._device)
 
@@ -371,7 +371,7 @@ class FittingRows:
         self._asked = max(asked, self._asked)
         self.size = size // 2
         if self._device.type == "cuda":
-            # pieces that are free but too small for the next batch
+            # Pieces that are free but too small for the next batch
             torch.cuda.empty_cache()
         return self.size
 

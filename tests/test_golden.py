@@ -69,7 +69,7 @@ def test_this_version_has_golden_files():
 def test_a_file_predicts_as_when_it_was_written(folder, ending, minilm):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # scikit-learn's own word about its own versions
+        # Scikit-learn's own word about its own versions
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         pipeline = load(folder / f"pipeline.{ending}")
     told = any("saved by sklearn-medfuse" in str(warning.message) for warning in caught)

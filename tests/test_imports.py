@@ -48,7 +48,7 @@ INSIDE = {
     "datasets": {"_note_sections", "_private_errors", "_private_files"},
     "metrics": {"_frames", "_private_errors"},
     "model_selection": {"_frames", "_private_errors"},
-    # it asks fitted estimators; those two rooms it reads for gradients, which no method gives
+    # It asks fitted estimators; those two rooms it reads for gradients, which no method gives
     "inspection": {"fusion", "notes", "_frames", "_private_errors"},
     "plotting": {"inspection", "metrics", "_frames", "_private_errors"},
     "persistence": {"metrics", "_state", "_private_files"},
@@ -243,7 +243,7 @@ print(perf_counter() - start)
 
 
 def test_the_import_takes_under_a_second():
-    # the best of three, as the first may read cold files and others may use the machine
+    # The best of three, as the first may read cold files and others may use the machine
     assert min(float(run_in_new_process(TIMED_IMPORT)) for _ in range(3)) < 1
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "own_tables.py"
 SHARED = Path(os.environ.get("MEDFUSE_DATA", ROOT.parent / "shared" / "data"))
 SIMULATED = SHARED / "hospital_sim"
-# kidney, heart, lung, weight, thyroid
+# Kidney, heart, lung, weight, thyroid
 CODES = ("N18.3", "I50.9", "J44.9", "E66.9", "E03.9")
 TABLES = ("encounters", "lab_results", "notes", "diagnoses")
 

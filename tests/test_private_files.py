@@ -76,7 +76,7 @@ def test_without_locks_age_tells(tmp_path, kind, days, monkeypatch):
     os.utime(left, (0, time.time() + days * 24 * 3600))
     monkeypatch.setattr(fcntl, "flock", refuse)
     remove_abandoned(tmp_path)
-    # one from the future was written before the clock was set back
+    # One from the future was written before the clock was set back
     assert left.exists() == (days == 0)
 
 

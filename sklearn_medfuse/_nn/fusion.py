@@ -6,7 +6,7 @@ With A the labs' vector and B the note's, in the paper's symbols:
     S_A = SelfAttn(A),  S_B = SelfAttn(B)              specific to one modality
     S_C = CrossAttn(query = C, key/value = S_A + S_B)  shared, `DisentangledFusion`
     h   = [f_A(S_A), S_C, f_B(S_B)]                    f is `SpecificPart`; logits = W h + b
-    L   = L_prediction + λ · L_MI                      L_MI is `information_loss` of vCLUB (club.py)
+    L   = L_prediction + λ · L_MI                      L_MI is `information_loss` of vCLUB
 
 The code takes any number of modalities. NOTE[DIFF] marks each departure from the paper.
 """
@@ -62,7 +62,7 @@ class Fusion(nn.Module):
 
     has_specific = True
     has_shared = True
-    # Whether a bound of their mutual information keeps specific and shared parts apart
+    # Whether a bound on their mutual information keeps specific and shared parts apart
     has_information = False
 
     def __init__(
@@ -124,7 +124,7 @@ class Fusion(nn.Module):
         return self.head(self.dropout(torch.cat(parts.vectors(), dim=1)))
 
     def forward_contributions(self, parts: FusionParts) -> Tensor:
-        """What each part adds to the logits beside the bias, shape (n_parts, n, n_outputs)."""
+        """What each part adds to the logits, without the bias, shape (n_parts, n, n_outputs)."""
         vectors = parts.vectors()
         weights = self.head.weight.chunk(len(vectors), dim=1)
         return torch.stack([v @ weight.T for v, weight in zip(vectors, weights, strict=True)])

@@ -1,8 +1,8 @@
-"""The two terms of the loss L = L_prediction + lambda L_MI.
+"""The two terms of the loss L = L_prediction + λ · L_MI.
 
 L_prediction is computed for single cells, one per row and label, so that each can have a weight.
 
-L_MI is an upper bound of the mutual information with a variational Gaussian q(y | x), the critic.
+L_MI is an upper bound on the mutual information, with a variational Gaussian q(y | x), the critic.
 In the fusion x = [S_A, S_B] and y = S_C. vCLUB and CLUBSample are by Cheng et al. 2020 (arXiv
 2006.12013), the leave-one-out bound by Poole et al. 2019 (arXiv 1905.06922). All hold when q is
 close to p(y | x), so q is fitted by maximum likelihood in a step of its own.

@@ -52,15 +52,15 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     """Predict diseases from several modalities, keeping apart what they share and what they do not.
 
     Each modality's vector becomes a few tokens. Self-attention yields what is specific to a
-    modality, cross-attention from the Kronecker product of all modalities what they share. Beside
-    the prediction loss, training minimises a bound of the mutual information between the two,
+    modality, cross-attention from the Kronecker product of all modalities what they share. Along
+    with the prediction loss, training minimises a bound on the mutual information between the two,
     L = L_prediction + `mi_weight` · L_MI. Learned tokens represent an absent modality, a block of
     NaN; nothing is imputed.
 
     Parameters
     ----------
     mi_weight : float, default=0.1
-        λ, the weight of the bound of the mutual information (in nats, per shared dimension).
+        λ, the weight of the bound on the mutual information (in nats, per shared dimension).
     fusion : str, default="disentangled"
         How the modalities meet. "disentangled" is the paper's module. "kronecker" keeps its
         specific parts and the product of the modalities, without attention; "late" averages the
@@ -69,14 +69,14 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         trains on that modality only and ignores the rest of X; if "auto" finds no names in X, all
         columns form the modality of this name.
     mi_estimator : {"vclub", "club_sample", "l1out"}, default="vclub"
-        Bound of the mutual information: vCLUB over all pairs of a batch, over one pair per row,
+        Bound on the mutual information: vCLUB over all pairs of a batch, over one pair per row,
         or the leave-one-out bound.
     critic_steps : int, default=1
         Steps of the critic before each step of the fusion.
     modalities : "auto" or dict of str to int or slice, default="auto"
         Columns of each modality. "auto" reads the prefixes ``labs__``, ``notes__`` that
         ColumnTransformer gives the columns of a DataFrame; anything else is one modality. A dict
-        gives numbers of columns in order, or slices. Any number of modalities from one works.
+        gives the number of columns of each modality, in order, or slices. One modality is enough.
     input_tokens : "auto" or dict of str to int, default="auto"
         Modalities that come as several tokens of equal width, token by token in their columns;
         a token of NaN only is absent. "auto" recognises them by column names that end in
@@ -103,7 +103,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         the logits; 0 leaves them out, as the paper does. "auto" takes the weight from 0 to 1 that
         best predicts the rows held out by `decision_folds`.
     linear_C : float, default=0.5
-        Inverse strength of their penalty, as in scikit-learn, for modalities of length one.
+        Inverse strength of their penalty, as in scikit-learn, for modalities of unit length.
     loss : {"log_loss", "focal", "asymmetric"}, default="log_loss"
         Prediction loss. Focal loss (Lin et al. 2017, exponent 2) gives less weight to easy cells,
         asymmetric loss (Ridnik et al. 2021, exponent 4, margin 0.05; not for several classes) to
@@ -350,13 +350,13 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             Vectors of all modalities side by side. A modality that a row lacks is NaN in all its
             columns.
         y : array-like of shape (n_rows,) or (n_rows, n_labels)
-            Classes, or a 0/1 matrix of labels; NaN in a DataFrame or array of labels is a label
-            that is not known.
+            Classes, or a 0/1 matrix of labels, in which NaN marks an unknown label.
         sample_weight : array-like of shape (n_rows,) or None, default=None
             Weights of rows; rows of weight zero are left out.
         groups : array-like of shape (n_rows,) or None, default=None
-            Patient of each row; every split inside then keeps patients together. In a Pipeline
-            groups come by metadata routing, `set_fit_request(groups=True)`, and so do weights.
+            Patient of each row; every split inside then keeps patients together. A plain
+            scikit-learn Pipeline passes groups and weights by metadata routing, as after
+            `set_fit_request(groups=True)`; that of `make_medfuse_pipeline` passes groups itself.
 
         Returns
         -------
@@ -577,7 +577,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         -------
         float
             Bound of I([S_A, S_B]; S_C) in nats by `mi_estimator`, averaged over the nets. It is a
-            bound as far as the critic fits. Only `mi_weight` > 0 in fit trains the critic.
+            bound only as far as the critic fits. Only `mi_weight` > 0 in fit trains the critic.
         """
         check_is_fitted(self)
         if self.fusion != "disentangled":
@@ -605,8 +605,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         self._find_modalities(given)
         if kind == "multiclass" and self.loss == "asymmetric":
             raise ValueError(
-                "loss='asymmetric' needs labels, and y has several classes; use 'log_loss' or "
-                "'focal'."
+                "loss='asymmetric' needs binary labels, but y has several classes; use "
+                "'log_loss' or 'focal'."
             )
         for name in ("target_names_", "temperatures_", "validation_scores_"):
             self.__dict__.pop(name, None)
@@ -772,7 +772,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         else:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} of {len(rows.X)} rows is too "
-                "little to tune decisions on; hold out more, or set decision_folds."
+                "few to tune decisions on; hold out more, or set decision_folds."
             )
         deep, linear = np.zeros((2, len(rows.X), len(decisions.constant)))
         for left, of_net, of_linear in predictions:

@@ -145,7 +145,7 @@ class LinearPart(NamedTuple):
         return _regressors(scaler, scaled) @ self.coef + self.intercept
 
     def contributions(self, scaler: BlockScaler, scaled: ScaledInput) -> dict[str, np.ndarray]:
-        """What each modality adds to the logits (n, n_outputs) beside the intercept."""
+        """What each modality adds to the logits (n, n_outputs), without the intercept."""
         Z = _regressors(scaler, scaled)
         return {
             name: Z[:, columns] @ self.coef[columns]

@@ -154,8 +154,8 @@ def encode_targets(y, observed) -> tuple[str, np.ndarray, np.ndarray, np.ndarray
         # To scikit-learn a matrix of any two numbers is one of labels
         if not np.isin(y, (0, 1)).all():
             raise ValueError(
-                "y is a matrix of two numbers that are not 0 and 1. Code each label as 0 and 1, "
-                "such as y == y.max()."
+                "y is a matrix of two numbers other than 0 and 1. Code each label as 0 and 1, "
+                "for example with y == y.max()."
             )
         mean = np.average(y, axis=0, weights=observed)
         constant = np.where((mean == 0) | (mean == 1), mean, np.nan)
@@ -185,7 +185,7 @@ def warn_of_constant_labels(kind: str, constant: np.ndarray, names) -> None:
     if kind == "multilabel-indicator" and len(found):
         listed = ", ".join(str(i if names is None else names[i]) for i in found[:5])
         warnings.warn(
-            f"{len(found)} of {len(constant)} labels have one value only in y ({listed}"
+            f"{len(found)} of {len(constant)} labels have only one value in y ({listed}"
             f"{', …' if len(found) > 5 else ''}); that value is predicted for them with "
             "probability 1.",
             UserWarning,

@@ -16,7 +16,7 @@ from .._training import FittingRows, TensorBatches, progress_bar, rows_of_traini
 from ._model import ScaledInput
 from ._rows import TrainingRows
 
-# Tensors of a batch beside the modalities' blocks, whose names have another form
+# Tensors of a batch other than the modalities' blocks, whose names have another form
 _NOT_BLOCKS = ("present", "row_weight", "cell_weight")
 
 

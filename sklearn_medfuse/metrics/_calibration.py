@@ -160,7 +160,7 @@ def calibration_bins(
     confidence_level : float, default=0.95
         Coverage of the intervals.
     target_names : sequence of str, default=None
-        Names of the labels. None takes the columns of `y_true`, else ``label_0``, ``label_1``, …
+        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
     random_state : int, RandomState instance or None, default=None
         Source of the draws. Pass an int for the same intervals in every call.
 
@@ -277,7 +277,7 @@ def calibration_report(
     confidence_level : float, default=0.95
         Coverage of the intervals.
     target_names : sequence of str, default=None
-        Names of the labels. None takes the columns of `y_true`, else ``label_0``, ``label_1``, …
+        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
     random_state : int, RandomState instance or None, default=None
         Source of the draws. Pass an int for the same intervals in every call.
 
@@ -286,7 +286,7 @@ def calibration_report(
     report : DataFrame of shape (n_labels + n_averages, 13)
         One row per label, then the averages. Columns are ``n_positive``, and with their intervals
         as ``slope_low``, ``slope_high``: ``slope``, 1 at best; ``intercept``, 0 at best;
-        ``observed_expected``, the number of positives by the sum of the probabilities, 1 at best;
+        ``observed_expected``, the number of positives over the sum of the probabilities, 1 at best;
         ``ece``, 0 at best.
 
     Raises
@@ -301,10 +301,9 @@ def calibration_report(
 
     Notes
     -----
-    Slope and intercept are NaN for a constant label. The slope is also NaN where a cut through the
+    Slope and intercept are NaN for a constant label. The slope is also NaN where a cut of the
     probabilities separates the classes, as for a perfect model, or where all probabilities are
-    equal: then the likelihood has no maximum. Probabilities of 0 and 1 are moved inside
-    by the machine epsilon.
+    equal: then the likelihood has no maximum. Probabilities are clipped to the machine epsilon.
 
     Intervals are percentiles of the draws; those of ``ece`` are mirrored at the estimate, as in
     `multilabel_report`. The error of true probabilities is above 0 by chance, the more so the fewer

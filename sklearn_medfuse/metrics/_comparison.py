@@ -52,7 +52,7 @@ def paired_difference(
         Scores of the two models, in the forms that `multilabel_report` takes.
     metric : str or callable, default="auroc"
         What to compare: one of the metrics of `multilabel_report`. A callable is called as
-        ``metric(y_true, y_score)`` with two arrays of shape (n,) for one label and gives a
+        ``metric(y_true, y_score)`` with two arrays of shape (n,) for one label and returns a
         number; it sees the rows of each resample, and only where both classes are present. It is
         called twice per label and draw.
     averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
@@ -61,7 +61,7 @@ def paired_difference(
     threshold : float or array-like of shape (n_labels,), default=0.5
         For metrics of decisions, such as ``f1``: a score at or above it counts as predicted.
     sample_weight : array-like of shape (n_samples,), default=None
-        Row weights. A callable takes none.
+        Row weights; not available with a callable `metric`.
     groups : array-like of shape (n_samples,), default=None
         The unit to resample, usually the patient. None resamples rows.
     n_bootstraps : int, default=1000
@@ -69,7 +69,7 @@ def paired_difference(
     confidence_level : float, default=0.95
         Coverage of the intervals.
     target_names : sequence of str, default=None
-        Names of the labels. None takes the columns of `y_true`, else ``label_0``, ``label_1``, …
+        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
     random_state : int, RandomState instance or None, default=None
         Source of the draws. Pass an int for the same result in every call.
 
@@ -163,8 +163,8 @@ def _resolve_metric(metric, sample_weight, y_scores):
         return resolve_score(metric, y_scores=y_scores)
     if sample_weight is not None:
         raise ValueError(
-            "`sample_weight` is given with a `metric` that is a callable, which takes none; pass "
-            "a metric by name, or sample_weight=None."
+            "`sample_weight` cannot be combined with a callable `metric`; pass a metric by "
+            "name, or sample_weight=None."
         )
     return Score(partial(_score_rows, metric))
 
@@ -217,7 +217,7 @@ def delong_test(
     confidence_level : float, default=0.95
         Coverage of the intervals.
     target_names : sequence of str, default=None
-        Names of the labels. None takes the columns of `y_true`, else ``label_0``, ``label_1``, …
+        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
 
     Returns
     -------

@@ -45,7 +45,7 @@ def decision_curve(
     y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
         Probabilities as `predict_proba` gives them.
     thresholds : array-like of shape (n_thresholds,), default=None
-        Probabilities at which to act, rising, above 0 and below 1. None takes 0.01, 0.02, …,
+        Probabilities at which to act, increasing, above 0 and below 1. None uses 0.01, 0.02, …,
         0.99.
     averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
         Curves to append: the mean over labels; the curve of all pairs of row and label, which is
@@ -59,7 +59,7 @@ def decision_curve(
     confidence_level : float, default=0.95
         Coverage of the intervals, at each threshold separately.
     target_names : sequence of str, default=None
-        Names of the labels. None takes the columns of `y_true`, else ``label_0``, ``label_1``, …
+        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
     random_state : int, RandomState instance or None, default=None
         Source of the draws. Pass an int for the same intervals in every call.
 
@@ -136,7 +136,7 @@ def _check_thresholds(thresholds):
     if thresholds.ndim != 1 or not thresholds.size or not inside.all():
         raise ValueError("`thresholds` must be numbers above 0 and below 1; pass at least one.")
     if (np.diff(thresholds) <= 0).any():
-        raise ValueError("`thresholds` do not rise from each to the next; pass them sorted.")
+        raise ValueError("`thresholds` must increase strictly; pass them sorted, each once.")
     return thresholds
 
 

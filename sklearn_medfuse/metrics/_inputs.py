@@ -114,9 +114,9 @@ def _stack_positive_class(y_score, name):
         shapes = {np.shape(proba) for proba in y_score}
         if len(shapes) > 1 or shapes.pop()[1] != 2:
             raise ValueError(
-                f"`{name}` is a list of predict_proba arrays, of which some are not of shape "
-                "(n_samples, 2), as for a label with one class in training; pass a matrix with "
-                "the positive class of each label."
+                f"`{name}` is a list of predict_proba arrays, some of them not of shape "
+                "(n_samples, 2), as happens if a label has one class in training; pass a matrix "
+                "with the positive class of each label."
             )
         y_score = np.column_stack([np.asarray(proba)[:, 1] for proba in y_score])
     return _as_floats(

@@ -26,7 +26,7 @@ def multilabel_log_loss(
     average: Average | None = "macro",
     sample_weight: npt.ArrayLike | None = None,
 ) -> float | np.ndarray:
-    """Score probabilities of several labels by the logarithm of what came true.
+    """Compute the log loss of the probabilities of several labels.
 
     With weights :math:`w_i`, label :math:`l` has
 
@@ -35,8 +35,8 @@ def multilabel_log_loss(
         -\\frac{1}{\\sum_i w_i} \\sum_i w_i
         \\left[y_{il} \\ln p_{il} + (1 - y_{il}) \\ln (1 - p_{il})\\right]
 
-    A proper score: its expectation is least for the true probabilities. 0 is perfect, and 0.5
-    throughout gives ln 2.
+    It is a proper score: its expectation is lowest for the true probabilities. 0 is perfect, and
+    0.5 throughout gives ln 2.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def multilabel_log_loss(
 
     Notes
     -----
-    Probabilities of 0 and 1 are moved inside by the machine epsilon of their dtype, as in
+    Probabilities are clipped to the machine epsilon of their dtype, as in
     :func:`sklearn.metrics.log_loss`. That function, and scikit-learn's scorer ``neg_log_loss``,
     treat several labels as one-hot classes of which exactly one is true: they read the
     probabilities of the positives only, so a model that predicts everything for everybody is
@@ -100,7 +100,7 @@ def multilabel_brier_score(
     average: Average | None = "macro",
     sample_weight: npt.ArrayLike | None = None,
 ) -> float | np.ndarray:
-    """Score probabilities of several labels by their squared distance to what came true.
+    """Compute the Brier score of the probabilities of several labels.
 
     With weights :math:`w_i`, label :math:`l` has
 
@@ -108,8 +108,8 @@ def multilabel_brier_score(
 
         \\frac{1}{\\sum_i w_i} \\sum_i w_i \\left(y_{il} - p_{il}\\right)^2
 
-    A proper score: its expectation is least for the true probabilities. 0 is perfect, 1 is sure
-    and wrong throughout, and 0.5 throughout gives 0.25.
+    It is a proper score: its expectation is lowest for the true probabilities. 0 is perfect, 1
+    means certain and wrong throughout, and 0.5 throughout gives 0.25.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def multilabel_brier_score(
 
     See Also
     --------
-    multilabel_log_loss : The same with logarithms, which punishes what is sure and wrong.
+    multilabel_log_loss : The same with logarithms, which punishes confident errors.
     expected_calibration_error : How far probabilities are from frequencies.
     get_scorer : This score for a search, as ``neg_multilabel_brier_score``.
 

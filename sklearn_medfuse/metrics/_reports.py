@@ -48,7 +48,7 @@ def multilabel_report(
         Probabilities or decision values, as `predict_proba` or `decision_function` gives them;
         a list has one (n_samples, 2) array per label.
     metrics : sequence of str, default=("auroc", "auprc", "f1", "prevalence")
-        What to compute. Known are ``auroc``; ``auprc``, which is average precision; ``f1``,
+        What to compute: ``auroc``; ``auprc``, which is average precision; ``f1``,
         ``sensitivity``, ``specificity``, ``ppv`` and ``npv`` of the decisions at `threshold`;
         ``brier``, ``log_loss`` and ``ece``, which need probabilities; ``prevalence``.
     averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
@@ -65,7 +65,7 @@ def multilabel_report(
     confidence_level : float, default=0.95
         Coverage of the intervals.
     target_names : sequence of str, default=None
-        Names of the labels. None takes the columns of `y_true`, else ``label_0``, ``label_1``, …
+        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
     random_state : int, RandomState instance or None, default=None
         Source of the draws. Pass an int for the same intervals in every call.
 
@@ -93,7 +93,7 @@ def multilabel_report(
     A label that is 0 or 1 in every row has no AUROC, AUPRC or F1: these are NaN, and the means
     leave the label out. The same holds within a draw: a draw that holds one class
     only does not count towards the label's interval. So the interval of a very rare label
-    describes the draws that contain it. A share of no rows, such as the PPV where nothing is
+    describes the draws that contain it. A share of zero rows, such as the PPV where nothing is
     predicted, is NaN.
 
     Intervals are percentiles of the draws. That of ``ece`` is the basic one, which mirrors them at
@@ -199,7 +199,7 @@ def subgroup_report(
     confidence_level : float, default=0.95
         Coverage of the intervals.
     target_names : sequence of str, default=None
-        Names of the labels. None takes the columns of `y_true`, else ``label_0``, ``label_1``, …
+        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
     random_state : int, RandomState instance or None, default=None
         Source of the draws. Pass an int for the same intervals in every call.
 
@@ -226,8 +226,8 @@ def subgroup_report(
     Notes
     -----
     Group and reference are scored on the same resamples, so an interval of a gap that excludes
-    0 says that the two differ, for this one comparison: among many groups and labels some do by
-    chance. A gap in AUROC can come from the case mix alone, so look at the calibration too.
+    0 shows that the two differ, for this one comparison; among many groups and labels, some
+    differ by chance. A gap in AUROC can come from the case mix alone, so check calibration too.
 
     References
     ----------
@@ -420,7 +420,9 @@ def _as_text(value):
 def _cut(name, column, edges):
     edges = [float(edge) for edge in np.atleast_1d(edges)]
     if not edges or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
-        raise ValueError(f"`bins` of {name!r} must be finite numbers that rise; pass them sorted.")
+        raise ValueError(
+            f"`bins` of {name!r} must be finite, increasing numbers; pass them sorted."
+        )
     numeric = pd.to_numeric(column, errors="coerce").astype(float)
     n_texts = int((numeric.isna() & column.notna()).sum())
     if n_texts:

@@ -70,8 +70,8 @@ def get_scorer(name: str, **params: Any) -> "MultilabelScorer":
     Parameters
     ----------
     name : str
-        One of `get_scorer_names`. Names with ``neg_`` are negatives of losses, so that more is
-        always better. ``macro_`` is the mean over the labels that have both classes in the fold,
+        One of `get_scorer_names`. Names with ``neg_`` are negatives of losses, so that higher
+        is always better. ``macro_`` is the mean over the labels that have both classes in the fold,
         NaN if there is none; ``weighted_`` weights these labels by their positives; ``micro_``
         ranks all pairs of row and label at once.
     **params : dict
@@ -145,7 +145,7 @@ class MultilabelScorer:
     score_func : callable
         A module-level function that takes labels, probabilities and `sample_weight`.
     sign : {1, -1}
-        -1 where less of the score is better.
+        -1 where lower is better.
     params : dict
         Further parameters of the function.
     """
@@ -159,7 +159,7 @@ class MultilabelScorer:
     def __call__(
         self, estimator: Any, X: Any, y_true: Labels, *, sample_weight: npt.ArrayLike | None = None
     ) -> float:
-        """Return the score; more is better."""
+        """Return the score; higher is better."""
         with no_values_in_errors():
             y_prob = predict_positive(estimator, X)
         score = self.score_func(y_true, y_prob, sample_weight=sample_weight, **self.params)

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._frames import to_pandas
+
 PerRow: TypeAlias = npt.ArrayLike | pd.Series | None
 RandomState: TypeAlias = int | np.random.RandomState | None
 Splits: TypeAlias = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -72,9 +74,9 @@ def known_groups() -> KnownGroups | None:
 
 
 def _hash_rows(X) -> np.ndarray | None:
-    if not isinstance(X, pd.DataFrame):
-        try:
-            X = X.to_pandas() if hasattr(X, "to_pandas") else pd.DataFrame(np.asarray(X))
-        except (TypeError, ValueError):
-            return None
-    return pd.util.hash_pandas_object(X, index=False).to_numpy()
+    X = to_pandas(X)
+    try:
+        X = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
+        return pd.util.hash_pandas_object(X, index=False).to_numpy()
+    except (TypeError, ValueError):
+        return None

@@ -16,13 +16,13 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
     """Hold out some hospitals at a time, each hospital once.
 
     A model that will be used elsewhere must work in hospitals that it has never seen: hospitals
-    differ in their patients, their laboratories and how they write.
+    differ in their patients, their laboratories and their documentation.
 
     Parameters
     ----------
     n_hospitals : int or float, default=1
         Hospitals of each test set: a number from 1, or a share within (0, 1). Where the number of
-        hospitals is not a multiple of it, some test sets have one hospital less.
+        hospitals is not a multiple of it, some test sets have one hospital fewer.
     shuffle : bool, default=False
         Whether to assign hospitals at random. Without it they are assigned by size, so that test
         sets are about even.
@@ -145,7 +145,7 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
                 test &= ~np.isin(patient_of_row, patient_of_row[train])
             if not test.any():
                 raise ValueError(
-                    f"All patients of test set {number} also have training rows; pass a greater "
+                    f"All patients of test set {number} also have training rows; pass a larger "
                     "`n_hospitals`."
                 )
             yield np.flatnonzero(train), np.flatnonzero(test)

@@ -33,7 +33,7 @@ class _MultilabelStratified(_BaseKFold):
         X : array-like of shape (n_samples, n_features)
             The data; only its number of rows matters.
         y : array-like or sparse matrix of shape (n_samples,) or (n_samples, n_labels)
-            0/1 per label, or one column of classes. In one column every class is evened out.
+            0/1 per label, or one column of classes. In one column, every class is spread evenly.
         groups : array-like of shape (n_samples,)
             The group of each row, for example the patient or the hospital. Required by
             `MultilabelStratifiedGroupKFold`; `MultilabelStratifiedKFold` ignores it and warns.
@@ -46,7 +46,7 @@ class _MultilabelStratified(_BaseKFold):
         Raises
         ------
         ValueError
-            If `y` or the groups are missing, hold missing values or are of another kind, or if
+            If `y` or the groups are missing, hold missing values or are of the wrong kind, or if
             there are fewer rows or groups than folds.
 
         Warns
@@ -102,7 +102,7 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _MultilabelStratified)
 
     See Also
     --------
-    MultilabelStratifiedKFold : The same for rows that stand alone.
+    MultilabelStratifiedKFold : The same for independent rows.
     LeaveHospitalsOut : Whole hospitals by number, labels disregarded.
     sklearn.model_selection.StratifiedGroupKFold : The same for one binary or multi-class label.
     sklearn.model_selection.GroupKFold : Whole groups and even fold sizes, labels disregarded.
@@ -152,8 +152,8 @@ class MultilabelStratifiedKFold(_MultilabelStratified):
     first, each into the fold that lacks most of that label. Then single rows move, or two swap
     folds, for as long as that makes the shares more even.
 
-    Use it where each row is another patient. Where patients have several rows, they must not be
-    in two folds: use `MultilabelStratifiedGroupKFold`.
+    Use it if each row is a different patient. If patients have several rows, those must not be in
+    two folds: use `MultilabelStratifiedGroupKFold`.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def _assign_folds(label_counts, group_sizes, n_folds, rng):
     Iterative stratification (Sechidis et al. 2011) over groups instead of rows, then single moves
     and swaps of groups for as long as they make the folds more even. `label_counts`, of shape
     (n_groups, n_labels), holds the positive rows of each label in each group, `group_sizes` the
-    rows of each group. `rng` decides the order of groups and of folds; None takes the largest
+    rows of each group. `rng` decides the order of groups and of folds; None uses the largest
     groups first.
     """
     order = np.arange(len(group_sizes)) if rng is None else rng.permutation(len(group_sizes))

@@ -26,7 +26,7 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
     n_splits : int, default=5
         Number of splits, at least 1.
     test_size : int, default=None
-        Rows of each test stretch. None takes ``n_samples // (n_splits + 1)``, so that training
+        Rows of each test stretch. None uses ``n_samples // (n_splits + 1)``, so that training
         starts with as many. Rows of equal time stay together, so a stretch can have a few rows
         more or less.
     gap : timedelta, str or number, default=None
@@ -34,7 +34,7 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         training row's labels are known. A duration such as ``"30D"`` for dates, a number where
         times are numbers. None requires only that training rows are earlier.
     time_column : str, default=None
-        Column of `X` that holds the times. None takes them from `times` of :meth:`split`.
+        Column of `X` that holds the times. None uses them from `times` of :meth:`split`.
 
     See Also
     --------
@@ -114,7 +114,7 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         y : object
             Not used, present by convention.
         groups : array-like of shape (n_samples,), default=None
-            The patient of each row. None treats each row as another patient.
+            The patient of each row. None treats each row as a different patient.
         times : array-like of shape (n_samples,), default=None
             The index time of each row: dates with times, or numbers.
 
@@ -126,7 +126,7 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         Raises
         ------
         ValueError
-            If times or groups are missing or of another kind, or if a split has no training or no
+            If times or groups are missing or of the wrong kind, or if a split has no training or no
             test rows.
         """
         with no_values_in_errors():
@@ -189,7 +189,7 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         if size < 1 or first < 1:
             raise ValueError(
                 f"n_splits={self.n_splits} and test_size={self.test_size} need more than the "
-                f"{n_samples} rows there are; choose smaller ones."
+                f"{n_samples} rows available; choose smaller values."
             )
         return np.sort(numeric)[first::size][: self.n_splits]
 

@@ -96,7 +96,7 @@ class AttributionDisplay:
         estimator : estimator
             Fitted pipeline or other classifier of `X` with `predict_proba`.
         X : DataFrame of shape (1, n_columns)
-            The stay, whose values are written beside the labs' names.
+            The stay, whose values are written next to the labs' names.
         lab_columns : list of str
             The lab columns of X.
         label : str
@@ -140,7 +140,7 @@ class AttributionDisplay:
         row : int, default=0
             Position of the stay.
         feature_names : list of str, default=None
-            What to write for each lab. None takes the labs' names.
+            What to write for each lab. None uses the labs' names.
         ax : matplotlib Axes, default=None
             Where to draw. None makes a figure.
 
@@ -253,7 +253,7 @@ class LabelAttributionDisplay:
     labs : DataFrame of shape (n_labs, n_labels)
         Attributions of the measured labs.
     note : DataFrame of shape (n_parts, n_labels)
-        Attributions of the parts of the note, in its order; may have no row.
+        Attributions of the parts of the note, in its order; may be empty.
     output : {"log_odds", "probability"}, default="log_odds"
         What is attributed.
 
@@ -313,11 +313,11 @@ class LabelAttributionDisplay:
         note_column : str
             The column of notes in X.
         labels : list of str or None, default=None
-            Labels by name; None takes all.
+            Labels by name; None uses all.
         unit : {"sentence", "section"}, default="sentence"
             What a part of the note is; a section ends with a blank line.
         words : int, default=4
-            First words of a part that are written beside its number; 0 writes no patient text.
+            First words of a part that are written next to its number; 0 writes no patient text.
         output : {"log_odds", "probability"}, default="log_odds"
             What is attributed.
         random_state : int, RandomState instance or None, default=None
@@ -367,7 +367,7 @@ class LabelAttributionDisplay:
         note = self.note.iloc[np.sort(kept)]
         table = pd.concat([labs, note])
         if not len(table):
-            raise ValueError("The stay has no lab measured and no note, so nothing to draw.")
+            raise ValueError("The stay has neither labs nor a note, so there is nothing to draw.")
         values = table.to_numpy()
         limit = float(np.abs(values).max()) or 1.0
         rows, columns = ([fit_name(name) for name in names] for names in table.axes)

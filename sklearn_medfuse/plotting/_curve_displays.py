@@ -39,7 +39,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
     Parameters
     ----------
     curves : dict of str to list of DataFrame
-        For each model the curve of each label: the first column is drawn along, the second up.
+        For each model the curve of each label: the first column is x, the second y.
     label_names : list of str
         Names of the labels.
     areas : dict of str to ndarray of shape (n_labels,)
@@ -112,7 +112,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
             Sensitivity against 1 - specificity, or precision against sensitivity. A rare label
             needs the latter.
         target_names : sequence of str, default=None
-            Names of the labels. None takes the columns of `y_true`.
+            Names of the labels. None uses the columns of `y_true`.
         axes : sequence of matplotlib Axes, default=None
             A panel per label. None makes a figure.
 
@@ -247,7 +247,7 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
         confidence_level : float, default=0.95
             Coverage of the intervals.
         target_names : sequence of str, default=None
-            Names of the labels. None takes the columns of `y_true`, or numbers.
+            Names of the labels. None uses the columns of `y_true`, or numbers.
         random_state : int, RandomState instance or None, default=None
             Source of the resamples.
         axes : sequence of matplotlib Axes, default=None
@@ -315,8 +315,8 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
 class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
     """Decision curves: one panel per label, one curve per model.
 
-    The grey curve is acting on everybody, the line at 0 acting on nobody. A model is of use at
-    the thresholds at which its curve lies above both.
+    The grey curve is acting on everybody, the line at 0 acting on nobody. A model is useful
+    at the thresholds at which its curve lies above both.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
         y_probs : dict of str to array-like of shape (n_samples, n_labels)
             Probabilities by model name.
         thresholds : array-like of shape (n_thresholds,), default=None
-            Probabilities at which to act. None takes 0.01, 0.02, … 0.5.
+            Probabilities at which to act. None uses 0.01, 0.02, … 0.5.
         groups : array-like of shape (n_samples,), default=None
             The unit to resample for the intervals, usually the patient. None resamples rows.
         n_bootstraps : int, default=200
@@ -384,7 +384,7 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
         confidence_level : float, default=0.95
             Coverage of the band.
         target_names : sequence of str, default=None
-            Names of the labels. None takes the columns of `y_true`.
+            Names of the labels. None uses the columns of `y_true`.
         random_state : int, RandomState instance or None, default=None
             Source of the resamples.
         axes : sequence of matplotlib Axes, default=None

@@ -57,7 +57,7 @@ class _LabelDots(PredictionSources):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as high as the labels and models need.
+            Where to draw. None makes a figure as tall as the labels and models need.
         sort_by : {"prevalence", "score"} or None, default="prevalence"
             Order of the labels, greatest on top: by prevalence, by the mean over models, or as
             given.
@@ -176,7 +176,7 @@ class LabelScoresDisplay(_LabelDots):
     low, high : DataFrame of shape (n_labels + 1, n_models)
         Ends of the intervals; NaN where there is none.
     prevalence : Series of shape (n_labels + 1,), default=None
-        Share of positive rows, shown beside the label's name. None shows names only.
+        Share of positive rows, shown next to the label's name. None shows names only.
     metric : {"auroc", "auprc", "f1"}, default="auroc"
         What the score is.
     confidence_level : float, default=None
@@ -235,7 +235,7 @@ class LabelScoresDisplay(_LabelDots):
             Order of the labels, greatest on top: by prevalence, by the mean score over models, or
             as given.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as high as the labels and models need.
+            Where to draw. None makes a figure as tall as the labels and models need.
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.multilabel_report`, such as
             `groups`, the unit to resample, and `n_bootstraps`, 0 for dots only. With an int as
@@ -274,7 +274,7 @@ class LabelScoresDisplay(_LabelDots):
             Order of the labels, greatest on top: by prevalence, by the mean score over models, or
             as given.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as high as the labels and models need.
+            Where to draw. None makes a figure as tall as the labels and models need.
 
         Returns
         -------
@@ -331,7 +331,7 @@ class ModelDifferenceDisplay(_LabelDots):
     reference : str
         Name of the model that the others are compared with.
     prevalence : Series of shape (n_labels,), default=None
-        Share of positive rows, shown beside the label's name. None shows names only.
+        Share of positive rows, shown next to the label's name. None shows names only.
     metric : {"auroc", "auprc", "f1"}, default="auroc"
         What the score is.
     confidence_level : float, default=None
@@ -404,18 +404,18 @@ class ModelDifferenceDisplay(_LabelDots):
         y_scores : dict of str to array-like of shape (n_samples, n_labels)
             Scores by model name, the reference included.
         reference : str, default=None
-            The model whose gain is drawn. None takes the last one.
+            The model whose gain is drawn. None uses the last one.
         metric : {"auroc", "auprc", "f1"}, default="auroc"
             What to compare.
         confidence_level : float, default=0.95
             Coverage of the intervals.
         target_names : sequence of str, default=None
-            Names of the labels. None takes the columns of `y_true`.
+            Names of the labels. None uses the columns of `y_true`.
         sort_by : {"prevalence", "score"} or None, default="prevalence"
             Order of the labels, greatest on top: by prevalence, by the mean difference, or as
             given.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as high as the labels and models need.
+            Where to draw. None makes a figure as tall as the labels and models need.
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.paired_difference`, such as
             `groups`, the unit to resample, and `n_bootstraps`, 0 for dots only. With an int as
@@ -479,7 +479,7 @@ class ModelDifferenceDisplay(_LabelDots):
         reference : str
             Name of the model that was the first of each.
         prevalence : Series of shape (n_labels,), default=None
-            Share of positive rows by label, shown beside its name. None shows names only.
+            Share of positive rows by label, shown next to its name. None shows names only.
         metric : {"auroc", "auprc", "f1"}, default="auroc"
             What was compared.
         confidence_level : float, default=None
@@ -488,7 +488,7 @@ class ModelDifferenceDisplay(_LabelDots):
             Order of the labels, greatest on top: by prevalence, by the mean difference, or as
             given.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as high as the labels and models need.
+            Where to draw. None makes a figure as tall as the labels and models need.
 
         Returns
         -------

@@ -17,7 +17,7 @@ _MOST_BANDS = 200
 
 
 class MissingnessDisplay:
-    """A map of what is measured: labs down, stays along, the share of each lab beside it.
+    """A map of what is measured: labs down, stays across, and the share of each lab at its side.
 
     Labs are sorted by how often they are measured, stays by how many labs they have and which, so
     that panels of labs that are ordered together show as blocks. Where there are more stays than

@@ -198,7 +198,7 @@ class NoteAttributionDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as high as the note needs.
+            Where to draw. None makes a figure as tall as the note needs.
 
         Returns
         -------

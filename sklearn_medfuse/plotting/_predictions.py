@@ -72,7 +72,7 @@ class PredictionSources:
         y: ArrayLike | pd.DataFrame,
         **options: Any,
     ) -> Self:
-        """Let fitted models predict rows, and draw.
+        """Predict with fitted models, and draw.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ def _out_of_fold(cv_results: Any, X: Any, labels: np.ndarray, name: str) -> np.n
     if not np.array_equal(rows, np.arange(len(labels))):
         raise ValueError(
             f"the folds of {name!r} do not hold out every row once; use a splitter whose test "
-            "sets part the rows, not a repeated or random one."
+            "sets partition the rows, not a repeated or random one."
         )
     scores = np.empty(labels.shape)
     for estimator, test in zip(cv_results["estimator"], tests, strict=True):

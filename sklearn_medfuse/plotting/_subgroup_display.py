@@ -88,7 +88,7 @@ class SubgroupDisplay:
         show : {"score", "gap"}, default="score"
             The groups' scores, or how far they are from the reference.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as high as the groups need.
+            Where to draw. None makes a figure as tall as the groups need.
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.subgroup_report`.
 
@@ -111,7 +111,7 @@ class SubgroupDisplay:
         show : {"score", "gap"}, default="score"
             The groups' scores, or how far they are from the reference.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as high as the groups need.
+            Where to draw. None makes a figure as tall as the groups need.
 
         Returns
         -------

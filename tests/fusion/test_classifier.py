@@ -162,7 +162,7 @@ def test_continuous_and_multioutput_targets_are_refused(X, y):
 
 
 def test_labels_of_other_numbers_than_0_and_1_are_refused(X, y):
-    with pytest.raises(ValueError, match="two numbers that are not 0 and 1"):
+    with pytest.raises(ValueError, match="two numbers other than 0 and 1"):
         make().fit(X, y + 1)
 
 
@@ -170,7 +170,7 @@ def test_labels_of_other_numbers_than_0_and_1_are_refused(X, y):
 
 
 def test_one_row_with_labels(X):
-    with pytest.warns(UserWarning, match="one value only"):
+    with pytest.warns(UserWarning, match="only one value"):
         fitted = make().fit(X[:1], np.array([[0, 1]]))
     assert fitted.predict_proba(X[:1]).tolist() == [[0.0, 1.0]]
 

@@ -206,7 +206,7 @@ def test_thresholds_of_classes(data, fitted):
 
 def test_too_few_rows_held_out_are_refused(data):
     X, y = data[0][:60], data[1]["labels"][:60]
-    with pytest.raises(ValueError, match=r"validation_fraction=0\.1 of 60 rows is too little"):
+    with pytest.raises(ValueError, match=r"validation_fraction=0\.1 of 60 rows is too few"):
         make(threshold="tune", decision_folds=None, max_epochs=1).fit(X, y)
 
 
@@ -263,7 +263,7 @@ def test_without_calibration_probabilities_are_the_logistic_of_logits(data, fitt
 
 def test_a_constant_label_is_certain_in_every_answer(data):
     X, y = data[0][:200], data[1]["two"][:200]
-    with pytest.warns(UserWarning, match="one value only"):
+    with pytest.warns(UserWarning, match="only one value"):
         model = make(threshold="tune", calibration="isotonic", max_epochs=1).fit(
             X, np.c_[y, np.zeros(200), np.ones(200)].astype(int)
         )

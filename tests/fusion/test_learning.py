@@ -238,7 +238,7 @@ def test_every_loss_learns(X, y, loss):
 
 
 def test_the_loss_of_labels_is_not_one_of_classes(X, y):
-    with pytest.raises(ValueError, match="loss='asymmetric' needs labels"):
+    with pytest.raises(ValueError, match="loss='asymmetric' needs binary labels"):
         make(loss="asymmetric").fit(X, y.sum(axis=1))
 
 

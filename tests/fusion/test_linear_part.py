@@ -109,7 +109,7 @@ def test_what_it_adds_goes_to_its_modality(X, y):
 def test_a_class_or_label_without_contrast_leaves_finite_logits(X):
     y = np.zeros((90, 2), dtype=int)
     y[:45, 0] = 1
-    with pytest.warns(UserWarning, match="one value only"):
+    with pytest.warns(UserWarning, match="only one value"):
         model = make().fit(X, y)
     assert np.isfinite(model.decision_function(X)).all()
 

@@ -143,7 +143,7 @@ def test_the_layout_of_the_json_does_not_count(fitted, lab_folder):
 def test_a_link_out_of_a_folder_is_refused(lab_folder, tmp_path, name):
     (lab_folder / name).rename(tmp_path / name)
     (lab_folder / name).symlink_to(tmp_path / name)
-    with pytest.raises(ValueError, match=f"{name} is a link to a file outside of its folder"):
+    with pytest.raises(ValueError, match=f"{name} is a link to a file outside its folder"):
         MaskedLabEncoder.from_pretrained(lab_folder)
 
 

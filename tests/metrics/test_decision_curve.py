@@ -58,7 +58,7 @@ def test_the_true_probabilities_are_never_worse_than_all_or_none():
     curve = decision_curve(y_true, truth, averages=[], n_bootstraps=0)
     best = np.maximum(curve["treat_all"], 0)
     assert (curve["net_benefit"] > best - 0.005).all()
-    # over-sure probabilities lose at every threshold off the middle
+    # Over-sure probabilities lose at every threshold off the middle
     sure = decision_curve(y_true, truth > 0.5, averages=[], n_bootstraps=0)
     assert (sure["net_benefit"] < curve["net_benefit"] + 0.005).all()
 
@@ -109,8 +109,8 @@ def test_a_constant_label_has_a_benefit_and_an_unknown_one_has_none(labels, scor
         ([0.0, 0.5], "above 0 and below 1"),
         ([0.5, 1.0], "above 0 and below 1"),
         ([], "at least one"),
-        ([0.5, 0.2], "do not rise"),
-        ([0.5, 0.5], "do not rise"),
+        ([0.5, 0.2], "must increase strictly"),
+        ([0.5, 0.5], "must increase strictly"),
     ],
 )
 def test_wrong_thresholds(labels, scores, thresholds, message):

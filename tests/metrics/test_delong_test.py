@@ -114,7 +114,7 @@ def test_close_to_the_bootstrap(labels, scores, poor, patients, grouped):
     width = drawn["difference_high"] - drawn["difference_low"]
     expected = found["difference_high"] - found["difference_low"]
     np.testing.assert_allclose(drawn["difference"], found["difference"])
-    # the rarest of the labels has a dozen positives
+    # The rarest of the labels has a dozen positives
     np.testing.assert_allclose(width.iloc[1:], expected.iloc[1:], rtol=0.12)
 
 

@@ -140,7 +140,7 @@ def test_order_and_weights_of_rows(data, strategy):
     """Permuting rows changes nothing, and a weight of 2 is a row that is there twice."""
     shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 3)))
     y_true = data.draw(arrays(int, shape, elements=st.integers(0, 1)))
-    # sixteenths are exact in floating point, so ties stay ties
+    # Sixteenths are exact in floating point, so ties stay ties
     y_prob = data.draw(arrays(int, shape, elements=st.integers(0, 16))) / 16
     times = data.draw(arrays(int, shape[0], elements=st.integers(0, 3)).filter(np.any))
     order = data.draw(st.permutations(range(shape[0])))

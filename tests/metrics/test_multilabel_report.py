@@ -393,7 +393,7 @@ S = np.array([[0.1, 0.9], [0.7, 0.4], [0.6, 0.8]])
         (Y, S[:, 0], {}, "`y_score` has shape (3, 1) and `y_true` (3, 2)"),
         (Y, np.where(Y, np.nan, S), {}, "`y_score` has 4 NaN or infinite entries"),
         (Y, [["0.1", "secret"]] * 3, {}, "`y_score` cannot be read as numbers"),
-        (Y, [np.c_[1 - S[:, 0], S[:, 0]], np.ones((3, 1))], {}, "are not of shape"),
+        (Y, [np.c_[1 - S[:, 0], S[:, 0]], np.ones((3, 1))], {}, "not of shape"),
         (Y, S, {"target_names": ["a"]}, "`target_names` has 1 names for 2 labels"),
         (Y, S, {"target_names": ["a", "a"]}, "`target_names` must be distinct"),
         (Y, S, {"target_names": ["a", "macro"]}, "`target_names` must be distinct and other than"),

@@ -44,7 +44,7 @@ def test_a_callable_sees_known_rows_and_takes_no_weights(labels, scores, poor):
     by_name = paired_difference(labels, scores, poor, **options)
     by_callable = paired_difference(labels, scores, poor, metric=roc_auc_score, **options)
     pd.testing.assert_frame_equal(by_name, by_callable)
-    with pytest.raises(ValueError, match="`sample_weight` is given with a `metric` that is a call"):
+    with pytest.raises(ValueError, match="`sample_weight` cannot be combined with a callable"):
         paired_difference(
             labels, scores, poor, metric=roc_auc_score, sample_weight=np.ones(len(labels))
         )

@@ -96,12 +96,12 @@ def test_small_groups_are_not_shown_and_counted(labels, scores, people, patients
     assert people["hospital"].eq(30).sum() < 10
     assert set(report.loc[report["attribute"] == "hospital", "group"]) == {"10", "20"}
     assert report.attrs["n_not_shown"] == {"sex": 0, "age": 0, "ethnicity": 0, "hospital": 1}
-    # the rest, which the gap is taken to, holds the small group as well
+    # The rest, which the gap is taken to, holds the small group as well
     large = people["hospital"] == 10
     gap = pick(report, "hospital", "10").loc["label_5", "gap"]
     own, others = (roc_auc_score(labels[r, 5], scores[r, 5]) for r in (large, ~large))
     assert gap == pytest.approx(own - others)
-    # twenty stays of three patients are three
+    # Twenty stays of three patients are three
     few = patients.copy()
     few[people["hospital"] == 20] = np.arange((people["hospital"] == 20).sum()) % 3
     report = subgroup_report(labels, scores, people, groups=few, n_bootstraps=0)
@@ -216,7 +216,7 @@ def test_no_patient_is_named(labels, scores, people):
         ({"subgroups": {"weight": np.arange(400.0)}}, "holds 400 different numbers; pass bins={"),
         ({"subgroups": {"age": ["secret"] * 400}}, "has 400 values that are not numbers"),
         ({"bins": {"height": [1]}}, "`bins` names ['height']"),
-        ({"bins": {"age": [65, 45]}}, "`bins` of 'age' must be finite numbers that rise"),
+        ({"bins": {"age": [65, 45]}}, "`bins` of 'age' must be finite, increasing numbers"),
         ({"reference": "best"}, "`reference` is 'best'"),
         ({"min_count": 0}, "`min_count` is 0"),
         ({"metric": "auc"}, "`metric` is 'auc'"),

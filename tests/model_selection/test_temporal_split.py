@@ -36,7 +36,7 @@ def test_each_test_stretch_follows_its_training_rows(times):
     ends = []
     for train, test in TemporalSplit(5).split(X, times=times):
         assert times[train].max() < times[test].min()
-        # everything that lies before is trained on
+        # Everything that lies before is trained on
         assert set(train) == set(np.flatnonzero(times < times[test].min()))
         ends.append((times[test].min(), times[test].max(), len(test)))
     assert all(before[1] < after[0] for before, after in pairwise(ends))
@@ -59,7 +59,7 @@ def test_no_patient_is_in_both(times, patients):
     for (train, test), (train_2, test_2) in zip(alone, together, strict=True):
         np.testing.assert_array_equal(train, train_2)
         assert not set(patients[train]) & set(patients[test_2])
-        # and only the rows of known patients are left out
+        # And only the rows of known patients are left out
         assert set(test) - set(test_2) == {row for row in test if patients[row] in patients[train]}
 
 

@@ -61,7 +61,7 @@ def texts(labels):
     return [text.get_text() for text in labels]
 
 
-# attributions
+# Attributions
 
 
 def test_bars_lead_from_the_base_to_the_prediction(pipe, cohort, stay):
@@ -130,7 +130,7 @@ def test_the_map_holds_labs_and_parts_of_the_note(pipe, cohort, stay):
     np.testing.assert_allclose(drawn.get_array()[0], display.labs.loc[names[0]])
     assert names[0] == display.labs.abs().max(axis=1).idxmax()
     assert drawn.norm.vmin == -drawn.norm.vmax
-    # parts of the note stand in its order
+    # Parts of the note stand in its order
     numbers = [int(name.split(":")[0].split()[1]) for name in names if ":" in name]
     assert numbers == sorted(numbers)
 
@@ -142,7 +142,7 @@ def test_without_words_no_text_is_drawn(pipe, cohort, stay):
     assert list(display.note.index) == [f"sentence {i + 1}" for i in range(len(display.note))]
 
 
-# notes
+# Notes
 
 NOTE = "Known <COPD> & asthma. No fever.\n\nCosts $5 and $6 a day, " + "word " * 30 + "end."
 
@@ -169,13 +169,13 @@ def test_the_picture_holds_the_note_and_colours_its_units(marked):
     wide = [patch.get_width() for patch in marked.ax_.patches]
     assert wide == [22, 9]
     assert marked.ax_.patches[0].get_alpha() == 2 * marked.ax_.patches[1].get_alpha()
-    # underlined is what lowers
+    # Underlined is what lowers
     assert [line.get_xdata()[0] for line in marked.ax_.lines] == [23]
 
 
 def test_a_note_is_not_in_the_representation(marked):
     assert repr(marked) == "NoteAttributionDisplay(3 units, COPD)"
-    # a notebook shows the text of a display that is asked for it, and of no other
+    # A notebook shows the text of a display that is asked for it, and of no other
     assert not hasattr(marked, "_repr_html_")
 
 

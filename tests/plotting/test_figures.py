@@ -25,9 +25,9 @@ def test_shares_and_bands_count_what_is_measured():
     display = MissingnessDisplay.from_labs(X)
     assert list(display.share.index) == ["e", "b", "d", "a", "c"]
     np.testing.assert_allclose(display.share, X.notna().mean()[display.share.index])
-    # bands of as many stays each: their means are the shares again
+    # Bands of as many stays each: their means are the shares again
     np.testing.assert_allclose(display.measured.mean(axis=1), display.share, atol=1e-12)
-    # stays with most labs come first
+    # Stays with most labs come first
     per_band = display.measured.sum(axis=0).to_numpy()
     assert (np.diff(per_band) <= 1e-12).all()
     assert [bar.get_width() for bar in display.axes_[1].patches] == pytest.approx(
@@ -44,7 +44,7 @@ def test_only_the_labs_measured_most_often_are_drawn():
         MissingnessDisplay.from_labs(X.to_numpy())
 
 
-# every display
+# Every display
 
 
 @cache

@@ -202,7 +202,7 @@ def test_without_matplotlib_the_error_says_what_to_install(display, monkeypatch)
         display.plot()
 
 
-# differences of models
+# Differences of models
 
 
 def test_differences_are_those_of_paired_difference(y_true, y_scores):
@@ -286,7 +286,7 @@ def test_a_comparison_needs_two_models_and_a_known_reference(y_true, y_scores):
         ModelDifferenceDisplay.from_predictions(y_true, y_scores, reference="best")
 
 
-# groups of patients
+# Groups of patients
 
 
 @pytest.mark.parametrize("show", ["score", "gap"])
