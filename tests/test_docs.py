@@ -81,9 +81,8 @@ def public_rooms():
 
 
 def test_every_public_name_is_in_the_reference():
-    reference = set(
-        re.findall(r"^    ~(sklearn_medfuse\S+)$", (DOCS / "api.rst").read_text(), re.M)
-    )
+    page = (DOCS / "api.rst").read_text(encoding="utf-8")
+    reference = set(re.findall(r"^    ~(sklearn_medfuse\S+)$", page, re.M))
     public = {f"sklearn_medfuse.{name}" for name in sklearn_medfuse.__all__ if name[0] != "_"}
     for room in public_rooms():
         named = {name: getattr(room, name) for name in room.__all__}
