@@ -173,28 +173,31 @@ def model_card(
     """
     path = Path(folder).expanduser() / "README.md"
     _check_arguments(path, cohort, trained_on, min_count, license)
-    if y_prob is None:
-        y_prob = predict_positive(estimator, cohort.X)
+    probabilities: Any = predict_positive(estimator, cohort.X) if y_prob is None else y_prob
     if y_pred is None and hasattr(estimator, "predict"):
         y_pred = estimator.predict(cohort.X)
     y, rare = _hide_rare_labels(cohort.y, min_count)
-    bootstrap = {"groups": np.asarray(cohort.groups), "n_bootstraps": n_bootstraps}
-    bootstrap |= {"confidence_level": confidence_level, "random_state": random_state}
+    bootstrap: dict[str, Any] = {
+        "groups": np.asarray(cohort.groups),
+        "n_bootstraps": n_bootstraps,
+        "confidence_level": confidence_level,
+        "random_state": random_state,
+    }
     known = {str(name) for name in (*cohort.X.columns, *y.columns)}
     sections = {
         "Intended use": (intended_use or _INTENDED_USE, None),
         "Data": _describe_data(cohort, trained_on, min_count),
         "Parameters": ("", _list_parameters(estimator, known)),
         "What is stored": (_warn_of_texts(estimator, known), None),
-        "Evaluation": _describe_ranking(y, y_prob, rare, min_count, bootstrap),
+        "Evaluation": _describe_ranking(y, probabilities, rare, min_count, bootstrap),
     }
     if y_pred is not None:
         decisions = _score_decisions(y, np.asarray(y_pred, dtype=float), min_count, bootstrap)
         sections["Evaluation/Decisions"] = _DECISIONS, _score_table(decisions.drop(index=rare))
-    calibration = calibration_report(y, y_prob, averages=("macro", "micro"), **bootstrap)
+    calibration = calibration_report(y, probabilities, averages=("macro", "micro"), **bootstrap)
     sections |= {
         "Calibration": (_CALIBRATION, _score_table(calibration.drop(index=rare), _CALIBRATED)),
-        "Subgroups": _compare_groups(cohort, subgroups, y, y_prob, min_count, bootstrap),
+        "Subgroups": _compare_groups(cohort, subgroups, y, probabilities, min_count, bootstrap),
         "Limits": (_list_limits(limits, rare, min_count), None),
         "Versions": ("", _list_versions()),
     }
