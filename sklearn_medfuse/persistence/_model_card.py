@@ -79,11 +79,9 @@ def model_card(
     """Write a model card as README.md, using :class:`skops.card.Card`.
 
     The card states what the model is for, its parameters, which fitted attributes hold text, its
-    limits and the versions of the libraries. It reports ranking, decisions and calibration on a
-    cohort, per label and by group of patients, with bootstrap intervals over patients.
-
-    The card contains no patient data: no note, identifier, lab value or hospital name, and no
-    count below `min_count`. Larger counts are rounded.
+    limits and versions, and its ranking, decisions and calibration on a cohort, per label and by
+    group, with bootstrap intervals over patients. It contains no note, identifier, lab value or
+    hospital name, and no count below `min_count`. Larger counts are rounded.
 
     Parameters
     ----------
@@ -111,9 +109,8 @@ def model_card(
     y_pred : array-like of shape (n_stays, n_labels), default=None
         Decisions for `cohort`. None calls the estimator.
     subgroups : DataFrame of shape (n_stays, n_attributes), default=None
-        Attributes that divide patients into groups. None takes `cohort.subgroups`. Columns with
-        more than 20 values, and numeric columns other than ``age``, are left out. Hospitals are
-        numbered.
+        Attributes of patients. None takes `cohort.subgroups`. Columns with more than 20 values,
+        and numeric ones other than ``age``, are left out. Hospitals are numbered.
     min_count : int, default=10
         Groups with fewer patients, and labels with fewer positive or negative stays, are not shown.
     n_bootstraps : int, default=1000
@@ -135,12 +132,6 @@ def model_card(
     ValueError
         If the cohort is too small or shares patients with `trained_on`, if the card would contain
         an identifier of the cohort, or if the folder holds another README.md.
-
-    See Also
-    --------
-    sklearn_medfuse.metrics.multilabel_report : Scores per label.
-    sklearn_medfuse.metrics.calibration_report : Slope, intercept and calibration error.
-    sklearn_medfuse.metrics.subgroup_report : Scores by group of patients.
 
     Notes
     -----

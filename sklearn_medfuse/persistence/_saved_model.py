@@ -195,7 +195,14 @@ def load_model(
         if problem is None:
             found = skops_io.get_untrusted_types(file=file)
             allowed = [name for name in found if name in trusted or _is_harmless(name)]
-            problem = _check_types(set(found) - set(allowed))
+            others = sorted(set(found) - set(allowed))
+            if others:
+                names = ", ".join(name[:80] for name in others[:5])
+                problem = (
+                    f"holds {len(others)} types that are not known to be harmless: {names}. If you "
+                    "know all of them, pass their names as trusted=[...]; otherwise do not load "
+                    "the file."
+                )
         if problem is None:
             model = skops_io.load(file, trusted=allowed)
             problem = _check_model(model, _TREE in trusted, trust_remote_code)
@@ -275,16 +282,6 @@ def _is_harmless(name: str) -> bool:
     return name in {f"{each.__module__}.{each.__qualname__}" for each in functions}
 
 
-def _check_types(untrusted: set[str]) -> str | None:
-    if not untrusted:
-        return None
-    names = ", ".join(sorted(name[:80] for name in untrusted)[:5])
-    return (
-        f"holds {len(untrusted)} types that are not known to be harmless: {names}. If you know "
-        "all of them, pass their names as trusted=[...]; otherwise do not load the file."
-    )
-
-
 def _check_model(model: Any, trees_trusted: bool, code_trusted: bool) -> str | None:
     """Return why a model should not be used, or None."""
     parts = list(_objects_in(model))
@@ -339,23 +336,22 @@ def _is_sound(nodes: np.ndarray, n_features: int) -> bool:
 
 def _dump(model: Any) -> bytes:
     """Write a model without what serves only the process: caches and the groups of rows."""
-    if any(_has_process_state(part) for part in _objects_in(model)):
+    if any(map(_serves_the_process, _objects_in(model))):
         model = deepcopy(model)
         _forget_caches(model)
     return _import_skops().dumps(model)
 
 
-def _has_process_state(part: Any) -> bool:
+def _serves_the_process(part: Any) -> bool:
     return isinstance(part, Pipeline) and (
         part.memory is not None or getattr(part, "_known_groups", None) is not None
     )
 
 
 def _forget_caches(model: Any) -> None:
-    for part in _objects_in(model):
-        if _has_process_state(part):
-            part.memory = None
-            vars(part).pop("_known_groups", None)
+    for part in filter(_serves_the_process, _objects_in(model)):
+        part.memory = None
+        vars(part).pop("_known_groups", None)
 
 
 def _objects_in(model: Any) -> Iterator[Any]:
