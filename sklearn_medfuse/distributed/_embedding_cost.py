@@ -53,14 +53,12 @@ def embedding_cost(
     r"""Estimate how long it takes to embed notes.
 
     One token takes two operations per weight of the linear layers, a product and a sum. With
-    :math:`W` weights and a device that reaches a share :math:`u` of its :math:`F` operations per
-    second,
+    :math:`W` weights and a share :math:`u` of :math:`F` operations per second,
 
     .. math:: \text{tokens per second} = \frac{u F}{2 W}
 
-    Notes are independent, so devices share them evenly. Reading, tokenising, sending and loading
-    the weights are left out, as are the attention scores, which take a few per cent of the
-    operations for windows of a hundred tokens.
+    Devices share the notes evenly. Reading, tokenising, loading the weights and the attention
+    scores, a few per cent for windows of a hundred tokens, are left out.
 
     Parameters
     ----------
@@ -69,16 +67,13 @@ def embedding_cost(
     n_devices : int, default=1
         Number of GPUs or machines.
     tokens_per_note : float, default=209
-        Includes special tokens. The default is the mean of the bundled eICU stays with MiniLM's
-        tokenizer; documents of several pages have ten times as many.
+        Includes special tokens. The default is the mean of the bundled eICU stays.
     tokens_per_second : float or None, default=None
         Measured speed of one device; None calculates it from the parameters below.
     n_weights : int, default=6_979_321_856
-        Weights of the linear layers that each token passes. The default is Llama 3 8B, the model
-        of the paper; MiniLM has 10,616,832.
+        Weights of the linear layers. The default is Llama 3 8B's; MiniLM has 10,616,832.
     peak_flops : float, default=989.5e12
-        Operations per second of a device. The default is an NVIDIA H100 SXM in dense bfloat16,
-        from its data sheet.
+        Operations per second of a device. The default is an NVIDIA H100 SXM in dense bfloat16.
     utilisation : float, default=0.4
         Share of the peak that is reached, an assumption. Small models reach less.
 
@@ -97,21 +92,10 @@ def embedding_cost(
     >>> from sklearn_medfuse.distributed import embedding_cost
     >>> embedding_cost(10_000_000, n_devices=8).hours.__round__(1)
     2.6
-    >>> measured = embedding_cost(10_000_000, tokens_per_second=29_800)
-    >>> round(measured.hours, 1)
-    19.5
     """
-    numbers = {
-        "n_notes": n_notes,
-        "n_devices": n_devices,
-        "tokens_per_note": tokens_per_note,
-        "tokens_per_second": 1 if tokens_per_second is None else tokens_per_second,
-        "n_weights": n_weights,
-        "peak_flops": peak_flops,
-        "utilisation": utilisation,
-    }
-    for name, number in numbers.items():
-        if not number > 0:
+    parameters = dict(locals())
+    for name, number in parameters.items():
+        if number is not None and not number > 0:
             raise ValueError(f"{name}={number} is not positive; pass a number above zero.")
     if utilisation > 1:
         raise ValueError(f"utilisation={utilisation} is a share; pass at most 1.")

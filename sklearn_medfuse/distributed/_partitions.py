@@ -23,9 +23,8 @@ def transform(estimator: Any, X: Any, *, dtype: npt.DTypeLike = "float32") -> An
     X : dask.dataframe.DataFrame or Series
         Input of `estimator.transform`, in partitions.
     dtype : str or dtype, default="float32"
-        Type of the estimator's output: float32 for `LLMNoteEncoder`, float64 for
-        `MaskedLabEncoder`. It must be given because nothing is computed before `compute`, and it
-        is checked then.
+        Type of the estimator's output, checked on `compute`: float32 for `LLMNoteEncoder`, float64
+        for `MaskedLabEncoder`.
 
     Returns
     -------
@@ -47,9 +46,8 @@ def transform(estimator: Any, X: Any, *, dtype: npt.DTypeLike = "float32") -> An
 
     Notes
     -----
-    Keys and names of tasks contain random numbers and hashes only. The content of a DataFrame made
-    by ``from_pandas`` is part of the graph and passes through the scheduler; with ``read_parquet``
-    and ``from_map`` each worker reads its own partitions.
+    Names of tasks contain no data. A DataFrame made by ``from_pandas`` passes through the
+    scheduler; with ``read_parquet`` and ``from_map`` each worker reads its own partitions.
 
     Examples
     --------

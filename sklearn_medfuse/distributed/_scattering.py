@@ -19,17 +19,7 @@ _loaded: dict[str, Any] = {}
 
 
 class ScatteredEstimator(FrozenEstimator):
-    """A fitted estimator that is pickled as its key.
-
-    `scatter` creates it. Like every FrozenEstimator it ignores `fit` and delegates the rest.
-
-    Parameters
-    ----------
-    estimator : estimator
-        The one that was scattered.
-    key : str
-        Its name on the workers.
-    """
+    """A fitted estimator that `scatter` made, pickled as its key; it ignores `fit`."""
 
     def __init__(self, estimator: Any, key: str) -> None:
         self.estimator = estimator
@@ -85,8 +75,8 @@ def _load(key: str) -> Any:
 def scatter(estimator: Any, *, client: Any = None) -> FrozenEstimator:
     """Send a fitted estimator to each worker of a Dask cluster, once.
 
-    Tasks then carry its name instead of its weights, however many tasks there are. A worker that
-    starts later, for example to replace one that died, receives the estimator when it starts.
+    Tasks then carry its name instead of its weights. A worker that starts later receives the
+    estimator when it starts.
 
     Parameters
     ----------
@@ -99,9 +89,8 @@ def scatter(estimator: Any, *, client: Any = None) -> FrozenEstimator:
     Returns
     -------
     FrozenEstimator
-        Use it like the estimator itself: in a pipeline, in a search, or with `transform` and
-        `predict_proba`. It is not fitted again. Saving it would save only its name: save the
-        result of `gather`.
+        Use it like the estimator itself. It is not fitted again. Saving it would save only its
+        name: save the result of `gather`.
 
     Raises
     ------
@@ -119,10 +108,9 @@ def scatter(estimator: Any, *, client: Any = None) -> FrozenEstimator:
 
     Notes
     -----
-    A bound method such as ``scattered.transform`` belongs to the estimator and would send it along:
-    pass the object itself to tasks. Estimators are pickled, so the workers and you must trust each
-    other. A model fitted on patients is derived from their data, and the scheduler and the workers
-    hold it too.
+    A bound method such as ``scattered.transform`` would send the estimator along: pass the object
+    itself to tasks. Estimators are pickled, so the workers and you must trust each other, and the
+    scheduler and the workers hold a model derived from patients' data.
 
     Examples
     --------

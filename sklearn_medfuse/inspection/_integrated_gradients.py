@@ -26,23 +26,9 @@ Attributed = tuple[list[list[tuple[int, int]]], list[np.ndarray], np.ndarray, np
 def integrate_gradients(
     model: VariantModel, note_columns: list[str], chosen: list[int], n_steps: int
 ) -> dict[str, Attributed]:
-    """Attribute log-odds to the tokens of notes.
+    """Attribute log-odds of the `chosen` labels to tokens of columns that one encoder reads.
 
-    Parameters
-    ----------
-    model : VariantModel
-        Of a pipeline such as `make_medfuse_pipeline` builds.
-    note_columns : list of str
-        The columns, all of one encoder.
-    chosen : list of int
-        Positions of the labels.
-    n_steps : int
-        Number of steps along the path.
-
-    Returns
-    -------
-    dict of str to (spans, effects, base, predicted)
-        As in `NoteAttributions`, by column; all columns share base and predictions.
+    Returns spans, effects, base and predictions as in `NoteAttributions`, by column.
     """
     try:
         from captum.attr import IntegratedGradients

@@ -19,8 +19,7 @@ _METHODS = ("shapley", "leave_out")
 class LabAttributions:
     """Contribution of each lab to each stay's prediction; returned by :func:`lab_attributions`.
 
-    It contains no lab value and no identifier: only attributions, which labs were measured, and
-    predictions.
+    It contains no lab value and no identifier.
 
     Parameters
     ----------
@@ -86,18 +85,17 @@ class LabAttributions:
         Returns
         -------
         DataFrame of shape (n_labs, n_labels)
-            Attributions by lab and label.
+            By lab and label.
         """
         return pd.DataFrame(self.effects[row], index=self.lab_names, columns=self.label_names)
 
     def summary(self) -> pd.DataFrame:
-        """Return the mean absolute attributions over the stays.
+        """Return mean absolute attributions over the stays in which the lab was measured.
 
         Returns
         -------
         DataFrame of shape (n_labs, n_labels)
-            Mean absolute attribution over the stays in which the lab was measured; NaN if it was
-            measured in none.
+            NaN if the lab was measured in no stay.
         """
         there = self.measured[:, :, None]
         n_stays = there.sum(axis=0)
@@ -120,17 +118,13 @@ def lab_attributions(
 ) -> LabAttributions:
     """Attribute the prediction of each stay to its labs.
 
-    A lab is removed by marking it as not measured, which the model can handle, or by setting it to
-    a given value. "shapley" averages the change in the prediction when the lab is put back, over
-    orders in which all labs are put back [1]_. The attributions of a stay then add up to its
-    prediction minus the prediction without labs; the note is unchanged. They are exact if a stay
-    has no more sets of labs than the orders would evaluate. "leave_out" removes each lab from the
-    whole stay: one prediction per lab, but if two labs carry the same information, neither seems
-    to matter.
+    "shapley" averages the change in the prediction when a lab is put back, over orders in which
+    all labs are put back [1]_. The attributions of a stay add up to its prediction minus the one
+    without labs, and are exact for a stay with few labs. "leave_out" needs one prediction per lab,
+    but if two labs carry the same information, neither seems to matter.
 
-    With the baseline "missing", an attribution is what the result adds to what is known without
-    it, including the fact that the lab was ordered. With usual values as baseline it is what this
-    particular value adds.
+    With the baseline "missing", an attribution includes the fact that the lab was ordered; with
+    usual values as baseline it is what this particular value adds.
 
     Parameters
     ----------
@@ -145,8 +139,8 @@ def lab_attributions(
     method : {"shapley", "leave_out"}, default="shapley"
         Shapley values, or the effect of removing one lab.
     baseline : "missing", dict or Series of lab to value, default="missing"
-        Replacement for a removed lab; labs that a dict does not name become not measured. Medians
-        of the training rows, ``X_train[lab_columns].median()``, are usual values.
+        Replacement for a removed lab, such as ``X_train[lab_columns].median()``; labs that it does
+        not name become not measured.
     output : {"log_odds", "probability"}, default="log_odds"
         Scale of the attributions.
     n_permutations : int, default=20
@@ -222,17 +216,7 @@ def check_lab_columns(lab_columns: str | Sequence[str], X: pd.DataFrame) -> list
 
 
 class LabRemover:
-    """Create copies of stays in which some labs are at their baseline.
-
-    Parameters
-    ----------
-    X : DataFrame of shape (n_stays, n_columns)
-        The stays.
-    lab_columns : list of str
-        The lab columns of X.
-    baseline : "missing", dict or Series
-        As in `lab_attributions`.
-    """
+    """Create copies of stays in which some labs are at their baseline."""
 
     def __init__(self, X: pd.DataFrame, lab_columns: list[str], baseline: Any) -> None:
         if isinstance(baseline, str) and baseline != "missing":

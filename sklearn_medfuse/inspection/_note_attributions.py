@@ -25,8 +25,7 @@ _BREAKS = {
 class NoteAttributions:
     """Contribution of parts of notes to predictions; returned by :func:`note_attributions`.
 
-    It contains positions of characters, no text: `to_frame` and the displays show the texts only
-    to callers who pass the notes.
+    It contains positions of characters, no text.
 
     Parameters
     ----------
@@ -117,21 +116,17 @@ def note_attributions(
 ) -> NoteAttributions | dict[str, NoteAttributions]:
     """Attribute the prediction of each stay to the sentences, words or tokens of its note.
 
-    "leave_out" embeds the note again without each unit, with one prediction per unit. It works with
-    any classifier and any encoder that accepts None for no note. If a note says something twice,
-    neither statement seems to matter. Single words of a long note hardly change the prediction;
-    sentences are the better unit there.
+    "leave_out" embeds the note again without each unit, with any classifier and any encoder that
+    accepts None for no note. If a note says something twice, neither statement seems to matter. In
+    long notes sentences are the better unit: single words hardly change the prediction.
 
     "integrated_gradients" [1]_ moves from padding tokens to those of the note and integrates the
-    gradients through language model, pooling and fusion. The attributions of a note add up to the
-    difference of the two predictions, ``predicted - base``, up to the error of `n_steps`. Special
-    tokens, those of a `prompt` and the headings of several columns are the same at both ends: they
-    get no attribution, and their own effect is in `base`. The method requires captum (the extra
-    `inspection`), a pipeline such as `make_medfuse_pipeline` builds, in which a single note encoder
-    reads the note, and the unit "token". The language model is loaded a second time, in float32.
-
-    If the encoder reads several columns, attribute to one of them with the others unchanged, or to
-    several along one path, so that the attributions of all of them add up to the difference.
+    gradients through language model, pooling and fusion. The attributions of all attributed
+    columns add up to ``predicted - base``, up to the error of `n_steps`. Special tokens, prompt and
+    headings are the same at both ends: their effect is in `base`. The method requires captum (the
+    extra `inspection`), a pipeline such as `make_medfuse_pipeline` builds, in which a single
+    `LLMNoteEncoder` reads the note, and the unit "token". It loads the language model a second
+    time, in float32.
 
     Parameters
     ----------
@@ -149,17 +144,15 @@ def note_attributions(
     method : {"leave_out", "integrated_gradients"}, default="leave_out"
         How effects are computed.
     output : {"log_odds", "probability"}, default="log_odds"
-        Scale of the attributions. Integrated gradients are of log-odds only, before any isotonic
-        calibration.
+        Scale. Integrated gradients are of log-odds only, before any isotonic calibration.
     n_steps : int, default=16
         Number of steps of integrated gradients.
 
     Returns
     -------
     NoteAttributions, or dict of str to NoteAttributions
-        Attributions with the positions of the units in the notes; for a list of columns, by
-        column. Integrated gradients pad all columns in their common `base`; leaving out treats
-        each column separately.
+        For a list of columns, by column. Integrated gradients pad all columns in their common
+        `base`; leaving out treats each column separately.
 
     Raises
     ------
@@ -266,13 +259,7 @@ def predict_with_notes(
 
 
 def has_note(note: Any) -> bool:
-    """Return whether a cell holds a note that is not blank.
-
-    Examples
-    --------
-    >>> has_note("Known COPD."), has_note("  "), has_note(float("nan"))
-    (True, False, False)
-    """
+    """Return whether a cell holds a note that is not blank."""
     return isinstance(note, str) and bool(note.strip())
 
 
@@ -295,13 +282,7 @@ def split_units(text: str, unit: str) -> list[Span]:
 
 
 def without_units(text: str, spans: list[Span], removed: Iterable[int]) -> str:
-    """Remove units from a note; the blanks around them remain.
-
-    Examples
-    --------
-    >>> without_units("Known COPD. No fever.", [(0, 11), (12, 21)], [0])
-    ' No fever.'
-    """
+    """Remove units from a note; the blanks around them remain."""
     parts, start = [], 0
     for unit in sorted(removed):
         parts.append(text[start : spans[unit][0]])

@@ -94,9 +94,6 @@ class PanelImportance:
     metric : str, default="auroc"
         Name of the score.
 
-    See Also
-    --------
-
     Examples
     --------
     >>> import numpy as np
@@ -157,11 +154,9 @@ def panel_importance(
 ) -> PanelImportance:
     """Measure how much a score drops when a panel of labs is shuffled among the stays.
 
-    The labs of a panel move together, missing values included: their relation to each other
-    remains, their relation to the stay is lost. If labs are shuffled one by one, as in
-    scikit-learn's `permutation_importance`, one lab of a panel substitutes for another and none
-    seems to matter. The importance is specific to the model: another model may replace the panel
-    by others.
+    The labs of a panel move together, missing values included. If labs are shuffled one by one, as
+    in scikit-learn's `permutation_importance`, one lab of a panel substitutes for another and none
+    seems to matter. The importance is specific to the model.
 
     Parameters
     ----------
@@ -344,10 +339,9 @@ def lab_counterfactual(
 ) -> LabCounterfactual:
     """Predict stays as if one lab had other values, everything else unchanged.
 
-    The curves describe the model, not the disease: labs are correlated, and a stay in which only
-    one of them is changed may be unlike any that the model has seen. A lab that was not measured
-    is treated as if it had been. The curves show what the model would have predicted, not what
-    treating the value would do.
+    The curves show what the model would have predicted, not what treating the value would do, and
+    a stay in which only one lab is changed may be unlike any that the model has seen. A lab that
+    was not measured is treated as if it had been.
 
     Parameters
     ----------

@@ -20,20 +20,11 @@ _SMALLEST = 1e-7
 
 
 class VariantModel:
-    """A fitted classifier that predicts altered copies of its rows.
+    """A fitted classifier, or the best one of a search, that predicts altered copies of its rows.
 
     In a Pipeline that begins with a ColumnTransformer, such as `make_medfuse_pipeline` builds, only
     encoders of altered columns run again, so that a sweep over labs embeds each note once. Any
     other classifier of a DataFrame predicts the whole copies.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted, with `predict_proba`; a fitted search is replaced by its best estimator.
-    X : DataFrame of shape (n_rows, n_columns)
-        The rows.
-    output : {"probability", "log_odds"}
-        Scale of the predictions.
     """
 
     def __init__(self, estimator: Any, X: pd.DataFrame, output: str = "probability") -> None:
@@ -51,22 +42,7 @@ class VariantModel:
     def predict(
         self, rows: np.ndarray, copies: pd.DataFrame, changed: Collection[str]
     ) -> np.ndarray:
-        """Predict altered copies.
-
-        Parameters
-        ----------
-        rows : int array of shape (n_copies,)
-            Row of X from which each copy was made.
-        copies : DataFrame of shape (n_copies, n_columns)
-            The copies.
-        changed : collection of str
-            Columns in which copies may differ from their rows.
-
-        Returns
-        -------
-        ndarray of shape (n_copies, n_labels)
-            Probabilities or log-odds.
-        """
+        """Predict copies of `rows` that differ from them in the `changed` columns at most."""
         batches = [
             self._predict_batch(
                 rows[start : start + _BATCH], copies.iloc[start : start + _BATCH], set(changed)

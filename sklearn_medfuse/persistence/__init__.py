@@ -2,6 +2,6 @@
 
 from ._model_card import model_card
 from ._private_memory import PrivateMemory
-from ._saved_model import load_model, save_model
+from ._saved_model import load_model, save_model, trusted_types
 
-__all__ = ["PrivateMemory", "load_model", "model_card", "save_model"]
+__all__ = ["PrivateMemory", "load_model", "model_card", "save_model", "trusted_types"]

@@ -79,11 +79,9 @@ def model_card(
     """Write a model card as README.md, using :class:`skops.card.Card`.
 
     The card states what the model is for, its parameters, which fitted attributes hold text, its
-    limits and the versions of the libraries. It reports ranking, decisions and calibration on a
-    cohort, per label and by group of patients, with bootstrap intervals over patients.
-
-    The card contains no patient data: no note, identifier, lab value or hospital name, and no
-    count below `min_count`. Larger counts are rounded.
+    limits and versions, and its ranking, decisions and calibration on a cohort, per label and by
+    group, with bootstrap intervals over patients. It contains no note, identifier, lab value or
+    hospital name, and no count below `min_count`. Larger counts are rounded.
 
     Parameters
     ----------
@@ -111,9 +109,8 @@ def model_card(
     y_pred : array-like of shape (n_stays, n_labels), default=None
         Decisions for `cohort`. None calls the estimator.
     subgroups : DataFrame of shape (n_stays, n_attributes), default=None
-        Attributes that divide patients into groups. None takes `cohort.subgroups`. Columns with
-        more than 20 values, and numeric columns other than ``age``, are left out. Hospitals are
-        numbered.
+        Attributes of patients. None takes `cohort.subgroups`. Columns with more than 20 values,
+        and numeric ones other than ``age``, are left out. Hospitals are numbered.
     min_count : int, default=10
         Groups with fewer patients, and labels with fewer positive or negative stays, are not shown.
     n_bootstraps : int, default=1000
@@ -135,12 +132,6 @@ def model_card(
     ValueError
         If the cohort is too small or shares patients with `trained_on`, if the card would contain
         an identifier of the cohort, or if the folder holds another README.md.
-
-    See Also
-    --------
-    sklearn_medfuse.metrics.multilabel_report : Scores per label.
-    sklearn_medfuse.metrics.calibration_report : Slope, intercept and calibration error.
-    sklearn_medfuse.metrics.subgroup_report : Scores by group of patients.
 
     Notes
     -----
@@ -173,28 +164,31 @@ def model_card(
     """
     path = Path(folder).expanduser() / "README.md"
     _check_arguments(path, cohort, trained_on, min_count, license)
-    if y_prob is None:
-        y_prob = predict_positive(estimator, cohort.X)
+    probabilities: Any = predict_positive(estimator, cohort.X) if y_prob is None else y_prob
     if y_pred is None and hasattr(estimator, "predict"):
         y_pred = estimator.predict(cohort.X)
     y, rare = _hide_rare_labels(cohort.y, min_count)
-    bootstrap = {"groups": np.asarray(cohort.groups), "n_bootstraps": n_bootstraps}
-    bootstrap |= {"confidence_level": confidence_level, "random_state": random_state}
+    bootstrap: dict[str, Any] = {
+        "groups": np.asarray(cohort.groups),
+        "n_bootstraps": n_bootstraps,
+        "confidence_level": confidence_level,
+        "random_state": random_state,
+    }
     known = {str(name) for name in (*cohort.X.columns, *y.columns)}
     sections = {
         "Intended use": (intended_use or _INTENDED_USE, None),
         "Data": _describe_data(cohort, trained_on, min_count),
         "Parameters": ("", _list_parameters(estimator, known)),
         "What is stored": (_warn_of_texts(estimator, known), None),
-        "Evaluation": _describe_ranking(y, y_prob, rare, min_count, bootstrap),
+        "Evaluation": _describe_ranking(y, probabilities, rare, min_count, bootstrap),
     }
     if y_pred is not None:
         decisions = _score_decisions(y, np.asarray(y_pred, dtype=float), min_count, bootstrap)
         sections["Evaluation/Decisions"] = _DECISIONS, _score_table(decisions.drop(index=rare))
-    calibration = calibration_report(y, y_prob, averages=("macro", "micro"), **bootstrap)
+    calibration = calibration_report(y, probabilities, averages=("macro", "micro"), **bootstrap)
     sections |= {
         "Calibration": (_CALIBRATION, _score_table(calibration.drop(index=rare), _CALIBRATED)),
-        "Subgroups": _compare_groups(cohort, subgroups, y, y_prob, min_count, bootstrap),
+        "Subgroups": _compare_groups(cohort, subgroups, y, probabilities, min_count, bootstrap),
         "Limits": (_list_limits(limits, rare, min_count), None),
         "Versions": ("", _list_versions()),
     }

@@ -29,18 +29,14 @@ class PrivateMemory(joblib.Memory):
 
     In a search over `medfuse__*` the encoders are fitted once per fold, however large the grid.
     Plain :class:`joblib.Memory`, which ``Pipeline(memory="folder")`` creates, writes the start of
-    its input in clear text beside each result, names results by a hash that anyone can compute
-    from a guessed text, quotes the input when a result cannot be read, and leaves its files open
-    to everyone whom the umask admits. With PrivateMemory
+    its input in clear text beside each result. With PrivateMemory
 
-    - the folder of a result is named by a keyed hash (HMAC-SHA256) of the input, so that a guess
-      cannot be tested without the key;
+    - a result is named by a keyed hash (HMAC-SHA256) of the input: no guess can be tested;
     - only results are written, and only if their rows are numbers: a step that returns text, such
       as a note cleaner, is computed each time;
     - nothing about the input is printed or logged;
     - only the owner can open folders (mode 0700) and files (0600), whatever the umask;
-    - results are signed with the key. A damaged or altered file is never unpickled: its result is
-      computed again.
+    - results are signed: one that was damaged or altered is never unpickled but computed again.
 
     Parameters
     ----------
@@ -58,13 +54,10 @@ class PrivateMemory(joblib.Memory):
 
     Notes
     -----
-    The cache holds what the encoder returns: transformed rows and the fitted encoder. Encoders of
-    this package hold vectors, weights and parameters, but no note and no lab value. Others may
-    hold more: a fitted `TfidfVectorizer` contains words from the notes, a `KNNImputer` the lab
-    values, and ``"passthrough"`` returns the column itself. The row index of the input, which
-    often contains identifiers of stays or patients, is not written: it is restored from the
-    input. Vectors are still derived from patient data, so protect the folder as you protect the
-    data.
+    The cache holds transformed rows and the fitted encoder. Encoders of this package hold no note
+    and no lab value; a `TfidfVectorizer` contains words from the notes, a `KNNImputer` lab values,
+    and ``"passthrough"`` returns the column itself. The row index is not written. Vectors are
+    derived from patient data, so protect the folder as you protect the data.
 
     Results of one version of scikit-learn or of this package are not read by another. Changes in
     the code of your own encoders are not detected, as with joblib: call `clear`.

@@ -14,7 +14,12 @@ import pytest
 import safetensors.numpy
 import skops.io
 import torch
+from scipy.stats import loguniform
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import RandomizedSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import Checkpoint
@@ -243,18 +248,80 @@ def test_an_array_of_claimed_size_takes_no_memory(fitted, tmp_path):
         load_model(file)
 
 
-def test_a_part_that_is_named_twice_is_refused(fitted, tmp_path):
-    file = tmp_path / "labs.skops"
-    save_model(fitted, file)
-
+def named_again(file, n_times):
     def repeat(parts):
         schema = json.loads(parts["schema.json"])
-        schema["again"] = [{"file": name} for name in parts if name.endswith(".npy")]
+        arrays = [{"file": name} for name in parts if name.endswith(".npy")]
+        schema["again"] = arrays * n_times
         parts["schema.json"] = json.dumps(schema).encode()
 
     rewritten(file, repeat)
-    with pytest.raises(ValueError, match="reads a part of it more than once"):
+
+
+def test_a_part_that_is_named_twice_is_read_and_one_named_often_refused(tmp_path):
+    file = tmp_path / "scaler.skops"
+    scaler = StandardScaler().fit(np.random.default_rng(0).normal(size=(3, 10_000)))
+    save_model(scaler, file)
+    named_again(file, 1)
+    np.testing.assert_array_equal(load_model(file).mean_, scaler.mean_)
+    named_again(file, 10)
+    with pytest.raises(ValueError, match="names its parts many times over"):
         load_model(file)
+
+
+def test_an_array_under_many_ids_or_none_is_refused(tmp_path):
+    """skops reads it each time."""
+    file = tmp_path / "scaler.skops"
+    for ids in (range(1, 31), [None] * 30):
+        save_model(StandardScaler().fit(np.ones((3, 10_000))), file)
+
+        def repeat(parts, ids=ids):
+            schema = json.loads(parts["schema.json"])
+            name = max(parts, key=lambda name: len(parts[name]))
+            schema["again"] = [{"file": name, "__id__": each} for each in ids]
+            parts["schema.json"] = json.dumps(schema).encode()
+
+        rewritten(file, repeat)
+        with pytest.raises(ValueError, match="names its parts many times over"):
+            load_model(file)
+
+
+TREES = {"left": 2**31, "right": 0, "feature_idx": 4, "is_categorical": 1}
+
+
+@pytest.mark.parametrize("field", TREES)
+def test_forged_trees_are_refused(field, tmp_path):
+    """scikit-learn would follow their indices out of its memory, or for ever."""
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    model = HistGradientBoostingClassifier(max_iter=1).fit(X, X[:, 0] > 0)
+    model._predictors[0][0].nodes[field][0] = TREES[field]
+    save_model(model, tmp_path / "trees.skops")
+    with pytest.raises(ValueError, match="holds trees of histogram gradient boosting"):
+        load_model(tmp_path / "trees.skops")
+
+
+def test_a_cache_in_a_file_is_dropped(tmp_path):
+    """Its folder could hold pickles of whoever wrote the file."""
+    skops.io.dump(Pipeline([("scale", StandardScaler())], memory="/a/cache"), tmp_path / "p.skops")
+    assert load_model(tmp_path / "p.skops").memory is None
+
+
+@pytest.mark.parametrize(
+    "function", [np.load, save_model, partial(np.mean, axis=0), StandardScaler().fit]
+)
+def test_functions_methods_and_partials_are_refused(function, tmp_path):
+    file = tmp_path / "function.skops"
+    skops.io.dump(Pipeline([("step", FunctionTransformer(function))]), file)
+    with pytest.raises(ValueError, match="not known to be harmless"):
+        load_model(file)
+
+
+def test_distributions_of_scipy_are_refused(tmp_path):
+    """They run a text of their state as code."""
+    search = RandomizedSearchCV(Ridge(), {"alpha": loguniform(0.1, 1)})
+    skops.io.dump(search, tmp_path / "search.skops")
+    with pytest.raises(ValueError, match="not known to be harmless: scipy"):
+        load_model(tmp_path / "search.skops")
 
 
 @pytest.mark.parametrize("in_pipeline", [False, True])

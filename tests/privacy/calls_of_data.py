@@ -5,7 +5,13 @@ from sklearn.base import clone
 
 from sklearn_medfuse import datasets
 from sklearn_medfuse.datasets import Cohort, phenotypes
-from sklearn_medfuse.persistence import PrivateMemory, load_model, model_card, save_model
+from sklearn_medfuse.persistence import (
+    PrivateMemory,
+    load_model,
+    model_card,
+    save_model,
+    trusted_types,
+)
 
 from ..datasets.conftest import write_tables
 from ..datasets.formats import (
@@ -193,6 +199,9 @@ CALLS |= {
         lambda w, f, folder: {"model": f.pipe, "file": folder / "pipe.skops"},
     ),
     "persistence.load_model": Call(lambda *_: load_model, _saved_model),
+    "persistence.trusted_types": Call(
+        lambda *_: trusted_types, lambda w, f, folder: {"estimator": f.pipe}
+    ),
 }
 for _level in ("debug", "info", "warn"):
     # joblib's own channel: what it shows is what it is given
