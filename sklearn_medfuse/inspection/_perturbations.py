@@ -58,8 +58,7 @@ def lab_panels(lab_columns: Sequence[str]) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        The labs of each panel that has any, in the order of a laboratory report; unknown names
-        are under "other". Adapt it to how your laboratory orders.
+        The labs of each panel that has any; unknown names are under "other".
 
     See Also
     --------
@@ -353,7 +352,7 @@ def lab_counterfactual(
         Numeric column of the lab.
     values : array-like of shape (n_values,), default=None
         Values to predict with. None takes `n_values` from the 2nd to the 98th percentile of the
-        lab in X, extended to the normal range; X must then contain measured values.
+        lab in X, extended to the normal range.
     labels : str, list of str or None, default=None
         Labels by name; None takes all.
     reference_ranges : dict of str to (float, float), default=None
@@ -424,7 +423,7 @@ def had_been_normal(
 ) -> pd.DataFrame:
     """Predict stays as if abnormal labs, one at a time and all together, had been normal.
 
-    An abnormal lab is set to the middle of its normal range, everything else is unchanged.
+    An abnormal lab is set to the middle of its normal range.
 
     Parameters
     ----------
@@ -433,17 +432,15 @@ def had_been_normal(
     X : DataFrame of shape (n_stays, n_columns)
         Stays with the columns of fit.
     reference_ranges : dict of str to (float, float)
-        Normal range of each lab, such as a cohort's `reference_ranges`. Labs without a range are
-        unchanged.
+        Normal range of each lab, such as a cohort's `reference_ranges`.
     labels : str, list of str or None, default=None
         Labels by name; None takes all.
 
     Returns
     -------
     DataFrame of shape (n_changes, n_labels + 2)
-        One row per stay and abnormal lab, and one per stay with two or more, whose lab is
-        ``all``. Columns are `stay`, the position in X, `lab`, and for each label the change of
-        its probability.
+        One row per stay and abnormal lab, and one with the lab ``all`` per stay with several.
+        Columns are `stay`, the position in X, `lab`, and the change in each label's probability.
 
     Raises
     ------
@@ -526,9 +523,8 @@ def deletion_curve(
 ) -> pd.DataFrame:
     """Delete the features that an attribution ranks first, and as many random ones.
 
-    If attributions are faithful, deleting the features that they rank first lowers the model's
-    probability faster than deleting random ones [1]_. Labs are set to the baseline of the
-    attributions, units of notes are left out. Only measured labs are deleted.
+    If attributions are faithful, the former lowers the probability faster [1]_. Measured labs are
+    set to the baseline of the attributions, units of notes are left out.
 
     Parameters
     ----------
@@ -550,9 +546,8 @@ def deletion_curve(
     Returns
     -------
     DataFrame of shape (max_deleted + 1, 3)
-        Mean probability over the stays by number of deleted features (index `n_deleted`):
-        `attributed`, the most positive first; `random`, the mean of the random orders, and
-        `random_std`, their standard deviation.
+        Mean probability by number of deleted features: `attributed`, the most positive first,
+        and `random` and `random_std`, mean and standard deviation of the random orders.
 
     Raises
     ------

@@ -94,7 +94,7 @@ def model_card(
         Where README.md is written, readable by its owner only. The folder is created if
         necessary. An existing card is replaced; any other README.md is not.
     intended_use : str, default=None
-        What the model is and is not for. None states that it is for research.
+        What the model is for. None states that it is for research.
     limits : str or sequence of str, default=()
         Known limits of the model that the numbers do not show.
     title : str, default="Diagnoses from labs and notes"
@@ -135,9 +135,8 @@ def model_card(
 
     Notes
     -----
-    Names of columns and labels, and values of subgroups that at least `min_count` patients share,
-    appear unchanged. Parameters appear if they are numbers or options; for lists, functions and
-    longer texts only the type is shown.
+    Names of columns and labels, values of subgroups that at least `min_count` patients share, and
+    parameters that are numbers or options appear unchanged; of other parameters only the type.
 
     References
     ----------

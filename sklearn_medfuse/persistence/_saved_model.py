@@ -360,7 +360,7 @@ def _objects_in(model: Any) -> Iterator[Any]:
     left = [model]
     while left:
         part = left.pop()
-        if id(part) in seen or isinstance(part, str | bytes | int | float | type):
+        if id(part) in seen or isinstance(part, str | bytes | int | float | type | ModuleType):
             continue
         seen.add(id(part))
         if isinstance(part, dict):

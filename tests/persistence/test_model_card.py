@@ -245,7 +245,8 @@ def test_a_medfuse_pipeline(cohorts, tiny_bert, tmp_path):
     stored = text[text.index("## What is stored") : text.index("## Evaluation")]
     # The only texts that the pipeline stores are names of files, of counts and of its parts
     names = ["LLMNoteEncoder.model_sha256_", "LLMNoteEncoder.report_"]
-    assert re.findall(r"`([\w.]+) \(\d+\)`", stored) == [*names, "MEDFuseClassifier.part_names_"]
+    names += ["MEDFuseClassifier._fitted_parts", "MEDFuseClassifier.part_names_"]
+    assert re.findall(r"`([\w.]+) \(\d+\)`", stored) == names
 
 
 @pytest.mark.parametrize("kind", ["search", "forest", "dummy"])
