@@ -100,7 +100,7 @@ def test_stays_that_lack_labs_or_note(pipe, cohort, stay):
     assert (len(display.labs), len(display.note) > 0) == (0, True)
     display = LabelAttributionDisplay.from_estimator(pipe, stay.assign(note=None), labs, "note")
     assert (len(display.labs) > 0, len(display.note)) == (True, 0)
-    with pytest.raises(ValueError, match="no lab measured and no note"):
+    with pytest.raises(ValueError, match="neither labs nor a note"):
         LabelAttributionDisplay.from_estimator(pipe, bare.assign(note=None), labs, "note")
 
 
