@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import sparray, spmatrix
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
 # What users pass: labels may be sparse, scores may be a list with one array per label.
 Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatrix
 Scores: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | Sequence[npt.ArrayLike]
+Threshold: TypeAlias = npt.ArrayLike | BaseEstimator
 RandomState: TypeAlias = int | np.random.RandomState | None
 
 AVERAGES = ("macro", "micro", "weighted")
@@ -212,8 +215,15 @@ def check_bins(n_bins, strategy):
 
 
 def check_threshold(threshold, n_labels):
-    """Return one threshold, or one per label, as an array."""
-    threshold = np.asarray(threshold, dtype=float)
+    """Return one threshold, or one per label, as an array; a fitted model gives its own."""
+    model = getattr(threshold, "best_estimator_", threshold)
+    model = model[-1] if isinstance(model, Pipeline) else model
+    if isinstance(model, BaseEstimator) and not hasattr(model, "thresholds_"):
+        raise ValueError(
+            f"`threshold` is a {type(model).__name__} without `thresholds_`; pass a fitted "
+            "MEDFuseClassifier, a pipeline or a search that ends in one, or numbers."
+        )
+    threshold = np.asarray(getattr(model, "thresholds_", model), dtype=float)
     if threshold.shape not in ((), (n_labels,)) or np.isnan(threshold).any():
         raise ValueError(
             f"`threshold` has shape {threshold.shape} or is NaN; pass one number, or one for each "
