@@ -12,6 +12,8 @@ from scipy.sparse import sparray, spmatrix
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from .._frames import to_pandas
+
 # What users pass: labels may be sparse, scores may be a list with one array per label.
 Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatrix
 Scores: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | Sequence[npt.ArrayLike]
@@ -30,9 +32,10 @@ _NO_LABELS = (
 def check_labels(y_true, target_names=None, *, missing=False):
     """Return the labels as a float matrix, and a name per label.
 
-    Names default to the columns of a DataFrame, else ``label_0`` and so on. With `missing`, NaN
+    Names default to the columns of a data frame, else ``label_0`` and so on. With `missing`, NaN
     stands for an unknown label; without it, NaN is refused.
     """
+    y_true = to_pandas(y_true)
     if target_names is None and isinstance(y_true, pd.DataFrame):
         target_names = list(y_true.columns)
     labels = _read_labels(y_true)
@@ -88,6 +91,7 @@ def check_scores(y_score, y_true, *, name="y_score", labels=None):
     `predict_proba`. `labels` are the labels as the user gave them: where both are DataFrames,
     their columns must agree.
     """
+    labels = to_pandas(labels)
     both_frames = isinstance(y_score, pd.DataFrame) and isinstance(labels, pd.DataFrame)
     if both_frames and list(y_score.columns) != list(labels.columns):
         raise ValueError(

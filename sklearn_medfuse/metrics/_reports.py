@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._frames import to_pandas
 from ._bootstrap import Bootstrap
 from ._inputs import (
     Labels,
@@ -116,7 +117,7 @@ def multilabel_report(
     which mirrors them at the estimate and is widened to contain it: a mean distance grows with
     noise, and resampling adds noise, so percentiles would be too high. And a share of rows, such
     as ``sensitivity``, that is 0 or 1 is so in every draw. It has the exact interval of Clopper and
-    Pearson [2]_: from 0 to 1 - t^(1/n), or from t^(1/n) to 1, with t = (1 - `confidence_level`) / 2.
+    Pearson [2]_, from 0 to 1 - t^(1/n) or from t^(1/n) to 1, with t = (1 - `confidence_level`) / 2.
     The n trials are groups, among the positives in the case of the sensitivity; where the weights w
     of groups differ, n = (Σ w)² / Σ w². "macro" and "weighted" have the means of the labels' ends.
 
@@ -408,6 +409,7 @@ def _read_subgroups(subgroups, bins, n_samples):
     Bands come from low to high, values from frequent to rare. A row whose value is missing is in
     no group.
     """
+    subgroups = to_pandas(subgroups)
     if isinstance(subgroups, pd.Series):
         subgroups = subgroups.to_frame()
     elif isinstance(subgroups, Mapping):
