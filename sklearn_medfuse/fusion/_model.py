@@ -285,8 +285,7 @@ class Decisions(NamedTuple):
     classes: np.ndarray  # Label numbers for multi-label targets
     constant: np.ndarray  # (n_outputs,): 0 or 1 where a label had only that value in fit, else NaN
     temperatures: np.ndarray | None = None  # (n_outputs,) or (1,): divisors of the logits
-    # (2, k): steps of each output's regression; none for an output left uncalibrated
-    isotonic: list[np.ndarray] | None = None
+    isotonic: list[np.ndarray] | None = None  # (2, k): steps of outputs; k = 0 leaves one as it is
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
         """Logits over the temperatures, in scikit-learn's shape; certain for constant labels."""

@@ -153,10 +153,7 @@ def check_scaling(input_scaling, columns: dict[str, np.ndarray]) -> None:
 
 
 def read_targets(y):
-    """Return y of any library as pandas or numpy has it; objects that are numbers become numbers.
-
-    A missing object becomes NaN.
-    """
+    """Return y of any library as pandas or numpy, and objects that are numbers as numbers."""
     y = to_pandas(y)
     values = np.asarray(y) if isinstance(y, pd.DataFrame | pd.Series | np.ndarray) else None
     if values is None or values.dtype != object:
