@@ -828,7 +828,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             )
 
     def _logits(self, X) -> np.ndarray:
-        return self._model.logits(self._validate_input(X))
+        X = self._validate_input(X)
+        return self._model.logits(X)
 
     def _get_module(self):
         return self.net_.module_ if hasattr(self, "net_") else None
