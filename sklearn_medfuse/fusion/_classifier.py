@@ -10,11 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score, check_scoring
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import (
-    _check_feature_names_in,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 from skorch.utils import noop
@@ -40,6 +36,7 @@ from ._rows import (
     check_scaling,
     decode_targets,
     encode_targets,
+    read_targets,
     resolve_modalities,
     resolve_tokens,
     take_out_missing,
@@ -75,8 +72,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Steps of the critic before each step of the fusion.
     modalities : "auto" or dict of str to int or slice, default="auto"
         Columns of each modality. "auto" reads the prefixes ``labs__``, ``notes__`` that
-        ColumnTransformer gives the columns of a DataFrame; anything else is one modality. A dict
-        gives the number of columns of each modality, in order, or slices. One modality is enough.
+        ColumnTransformer gives the columns of a data frame (pandas, polars or Arrow). Without
+        names, or without prefixes, all columns are one modality, "features": with a warning from
+        32 columns on, as two encoders give. Prefixes on some columns only are an error. A dict
+        gives numbers of columns in order, or slices. Any number of modalities from one works.
     input_tokens : "auto" or dict of str to int, default="auto"
         Modalities that come as several tokens of equal width, token by token in their columns;
         a token of NaN only is absent. "auto" recognises them by column names that end in
@@ -118,7 +117,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Cost of a missed case, where a false alarm costs 1, for threshold="tune"; None maximises
         F1.
     calibration : {"temperature", "isotonic"} or None, default=None
-        Calibrate probabilities, label by label, on held-out predictions.
+        Calibrate probabilities, label by label, on held-out predictions. A label that no held-out
+        row knows stays as it is.
     decision_folds : int or None, default=3
         For `threshold`, `calibration` and linear_weight="auto": number of folds to predict out of
         fold, each with its own net; None uses the `validation_fraction` that the net is not
@@ -163,7 +163,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     classes_ : ndarray of shape (n_classes,) or (n_labels,)
         Class labels; for multi-label targets the label numbers, as in MLPClassifier.
     target_names_ : ndarray of shape (n_labels,)
-        Column names of y; only when y was a DataFrame.
+        Column names of y; only when y was a data frame.
     modalities_ : dict of str to int64 ndarray
         Columns of each modality that the classifier reads.
     n_input_tokens_ : dict of str to int
@@ -203,7 +203,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     where it departs from the paper.
 
     An integer weight equals repeating the row, and a weight of zero leaving it out: exactly if one
-    batch holds all rows and `dropout` is 0, otherwise on average.
+    batch holds all rows and `dropout` is 0, otherwise on average, as a repeated row falls into
+    other batches and drops other units. So scikit-learn's
+    ``check_sample_weight_equivalence_on_dense_data`` fails with the defaults and passes with
+    ``dropout=0, batch_size=1000, precision="float64"``.
 
     References
     ----------
@@ -350,7 +353,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             Vectors of all modalities side by side. A modality that a row lacks is NaN in all its
             columns.
         y : array-like of shape (n_rows,) or (n_rows, n_labels)
-            Classes, or a 0/1 matrix of labels, in which NaN marks an unknown label.
+            Classes, or a 0/1 matrix of labels, of pandas, polars, Arrow or numpy; a missing value
+            in a matrix of several labels is a label that is not known.
         sample_weight : array-like of shape (n_rows,) or None, default=None
             Weights of rows; rows of weight zero are left out.
         groups : array-like of shape (n_rows,) or None, default=None
@@ -542,7 +546,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         model = ScoredModel(self._decisions, self.thresholds_, self._model.logits)
         with no_values_in_errors():
             return modality_importance(
-                model, self.modalities_, X, y, scoring, n_repeats, random_state
+                model, self.modalities_, X, read_targets(y), scoring, n_repeats, random_state
             )
 
     def score(self, X, y, sample_weight=None):
@@ -563,7 +567,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             The accuracy.
         """
         with no_values_in_errors():
-            return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+            return accuracy_score(read_targets(y), self.predict(X), sample_weight=sample_weight)
 
     def mutual_information(self, X):
         """Estimate the mutual information between the specific parts and the shared one.
@@ -594,15 +598,15 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
 
     def _read_rows(self, X, y, sample_weight, groups) -> TrainingRows:
         """Validate X and y, find the modalities, encode the targets and weigh them."""
+        y = read_targets(y)
         names = np.asarray(y.columns) if isinstance(y, pd.DataFrame) else None
-        given = X
         y, observed = take_out_missing(y)
         with no_values_in_errors():
             X, y = validate_data(
                 self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", multi_output=True
             )
             kind, classes, constant, y = encode_targets(y, observed)
-        self._find_modalities(given)
+        self._find_modalities()
         if kind == "multiclass" and self.loss == "asymmetric":
             raise ValueError(
                 "loss='asymmetric' needs binary labels, but y has several classes; use "
@@ -619,10 +623,11 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             X, y, kind, classes, observed, sample_weight, self.class_weight, groups
         )
 
-    def _find_modalities(self, X) -> None:
+    def _find_modalities(self) -> None:
         """Find the columns and tokens of each modality; a modality's name as `fusion` keeps one."""
         one = None if self.fusion in FUSIONS else self.fusion
-        columns = resolve_modalities(self.modalities, X, self.n_features_in_, one)
+        names = getattr(self, "feature_names_in_", None)
+        columns = resolve_modalities(self.modalities, names, self.n_features_in_, one)
         check_scaling(self.input_scaling, columns)
         if one is not None and one not in columns:
             raise ValueError(
@@ -630,7 +635,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
                 f"are {list(columns)}."
             )
         self.modalities_ = columns if one is None else {one: columns[one]}
-        self.n_input_tokens_ = resolve_tokens(self.input_tokens, self.modalities_, X)
+        self.n_input_tokens_ = resolve_tokens(self.input_tokens, self.modalities_, names)
 
     def _train(self, rows: TrainingRows, rng) -> tuple[FusionNet, FusedModel, np.ndarray | None]:
         """Train net and linear part on the rows, less those held out; return which these are."""
@@ -824,7 +829,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             )
 
     def _logits(self, X) -> np.ndarray:
-        return self._model.logits(self._validate_input(X))
+        X = self._validate_input(X)
+        return self._model.logits(X)
 
     def _get_module(self):
         return self.net_.module_ if hasattr(self, "net_") else None

@@ -1,5 +1,6 @@
 """What predicts: inputs scaled once, the net, the linear part, and decisions on logits."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -12,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from .._nn.fusion import FusionParts, FusionWithCritic
 from .._training import in_fitting_batches
-from ._rows import TrainingRows
+from ._rows import NAME_MODALITIES, TrainingRows
 
 Result = TypeVar("Result")
 
@@ -104,10 +105,7 @@ class BlockScaler(NamedTuple):
                     f"have NaN in some but not all of the {width} columns of the modality {name!r}"
                     f"{' in a token' if self.n_tokens[name] else ''}. A modality, or a token of "
                     "it, is absent when its whole block is NaN; MaskedLabEncoder takes single "
-                    "missing values. If several modalities ended up in this block, give "
-                    "modalities={'labs': n_columns, 'notes': n_columns}, or let the "
-                    "ColumnTransformer return a DataFrame with set_output(transform='pandas'), "
-                    "whose prefixes name the modalities."
+                    f"missing values. Are there several modalities in this block? {NAME_MODALITIES}"
                 )
             present[:, position] = (share == 0).any(axis=1)
         return present
@@ -287,7 +285,7 @@ class Decisions(NamedTuple):
     classes: np.ndarray  # Label numbers for multi-label targets
     constant: np.ndarray  # (n_outputs,): 0 or 1 where a label had only that value in fit, else NaN
     temperatures: np.ndarray | None = None  # (n_outputs,) or (1,): divisors of the logits
-    isotonic: list[np.ndarray] | None = None  # (2, k): steps of each output's regression
+    isotonic: list[np.ndarray] | None = None  # (2, k): steps of outputs; k = 0 leaves one as it is
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
         """Logits over the temperatures, in scikit-learn's shape; certain for constant labels."""
@@ -307,7 +305,10 @@ class Decisions(NamedTuple):
                 return softmax(logits, axis=1)
             positive = expit(logits)
         else:
-            columns = [np.interp(logits[:, j], *steps) for j, steps in enumerate(self.isotonic)]
+            columns = [
+                np.interp(own, *steps) if steps.size else expit(own)
+                for own, steps in zip(logits.T, self.isotonic, strict=True)
+            ]
             positive = np.stack(columns, axis=1)
             if several:
                 total = positive.sum(axis=1, keepdims=True)
@@ -385,13 +386,25 @@ def _best_temperature(kind: str, logits, y, weight) -> tuple[float, float]:
 def _fit_isotonic(kind: str, logits, y, weight) -> list[np.ndarray]:
     """Steps of an isotonic regression of each output on its logit, as arrays of shape (2, k).
 
-    Probabilities stay 1 / (n + 2) away from 0 and 1, since n rows cannot prove certainty.
+    Probabilities stay 1 / (n + 2) away from 0 and 1, since n rows cannot prove certainty. A label
+    that no row knows has no steps.
     """
+    unknown = np.flatnonzero(~(weight > 0).any(axis=0))
+    if len(unknown):
+        warnings.warn(
+            f"calibration='isotonic' leaves the labels at positions {unknown.tolist()} as they "
+            "are: no row held out knows them. Set decision_folds, or hold out more rows.",
+            UserWarning,
+            stacklevel=5,
+        )
     steps = []
     for j in range(logits.shape[1]):
         hit = (y == j) if kind == "multiclass" else y[:, j]
         own = weight[:, min(j, weight.shape[1] - 1)]
         counted = own > 0
+        if not counted.any():
+            steps.append(np.zeros((2, 0)))
+            continue
         margin = 1 / (counted.sum() + 2)
         regression = IsotonicRegression(y_min=margin, y_max=1 - margin, out_of_bounds="clip")
         regression.fit(logits[counted, j], hit[counted], sample_weight=own[counted])

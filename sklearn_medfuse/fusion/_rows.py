@@ -2,11 +2,12 @@
 
 import re
 import warnings
-from numbers import Integral
+from numbers import Integral, Number
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
@@ -18,11 +19,19 @@ from sklearn.model_selection import (
 from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, _get_feature_names, column_or_1d
 
+from .._frames import to_pandas
 from .._private_errors import no_values_in_errors
 
 _MIN_VALIDATION_ROWS = 10
+# Two encoders give more columns than this, and one table of a few features fewer
+_MANY_COLUMNS = 32
+NAME_MODALITIES = (
+    "Let the ColumnTransformer return a data frame with prefixes, set_output(transform='pandas') "
+    "or 'polars' with verbose_feature_names_out=True, or give modalities={'labs': n_columns, "
+    "'notes': n_columns}."
+)
 # How a column of token input is named after its modality: "labs__token3_0"
 _TOKEN_COLUMN = re.compile(r"token(\d+)_(\d+)$")
 
@@ -30,23 +39,44 @@ _TOKEN_COLUMN = re.compile(r"token(\d+)_(\d+)$")
 # Columns
 
 
-def resolve_modalities(modalities, X, n_features: int, only: str | None) -> dict[str, np.ndarray]:
+def resolve_modalities(modalities, names, n_features: int, only: str | None) -> dict:
     """Find the columns of each modality, in order of their first column.
 
-    Columns without names and prefixes are one modality: `only`, else "features".
+    `names` are those of the columns, or None. Without prefixes they are one modality: `only`, else
+    "features".
     """
     if isinstance(modalities, dict):
         return _modalities_from_dict(modalities, n_features)
-    if modalities != "auto":
-        raise ValueError(
-            f"modalities={modalities!r} must be 'auto' or a dict of names to numbers of columns "
-            "or slices."
-        )
-    names = [str(name) for name in X.columns] if isinstance(X, pd.DataFrame) else []
-    if names and all("__" in name for name in names):
+    n_prefixed = 0 if names is None else sum("__" in name for name in names)
+    if 0 < n_prefixed == n_features:
         prefixes = np.array([name.split("__", 1)[0] for name in names])
         return {str(p): np.flatnonzero(prefixes == p) for p in dict.fromkeys(prefixes)}
+    if n_prefixed:
+        raise ValueError(
+            f"{n_prefixed} of the {n_features} column names of X have a prefix such as labs__, "
+            "and the others have none, so modalities='auto' cannot tell whose they are. "
+            f"{NAME_MODALITIES}"
+        )
+    if only is None and n_features >= _MANY_COLUMNS:
+        warnings.warn(
+            "modalities='auto' finds no column names with prefixes such as labs__ and notes__ in "
+            f"X, so all {n_features} columns are one modality, 'features'. If one is meant, "
+            f"modalities={{'features': {n_features}}} says so; otherwise: {NAME_MODALITIES}",
+            UserWarning,
+            stacklevel=5,
+        )
     return {only or "features": np.arange(n_features)}
+
+
+def check_named_output(transformer: ColumnTransformer, output) -> None:
+    """Refuse blocks of several transformers, side by side, if no prefixes tell them apart."""
+    blocks = [name for name, at in transformer.output_indices_.items() if at.stop > at.start]
+    names = _get_feature_names(output)
+    if len(blocks) > 1 and (names is None or not all("__" in name for name in names)):
+        raise ValueError(
+            "The columns of the ColumnTransformer's output are not named after its transformers, "
+            f"{blocks}, so their modalities would be taken for one. {NAME_MODALITIES}"
+        )
 
 
 def _modalities_from_dict(modalities: dict, n_features: int) -> dict[str, np.ndarray]:
@@ -73,10 +103,9 @@ def _modalities_from_dict(modalities: dict, n_features: int) -> dict[str, np.nda
     return found
 
 
-def resolve_tokens(input_tokens, columns: dict[str, np.ndarray], X) -> dict[str, int]:
+def resolve_tokens(input_tokens, columns: dict[str, np.ndarray], names) -> dict[str, int]:
     """Find the number of tokens of each modality, 0 for a vector."""
     if input_tokens == "auto":
-        names = np.array([str(c) for c in X.columns]) if isinstance(X, pd.DataFrame) else None
         return {
             name: 0 if names is None else _count_tokens(name, names[block])
             for name, block in columns.items()
@@ -121,6 +150,19 @@ def check_scaling(input_scaling, columns: dict[str, np.ndarray]) -> None:
 
 
 # Targets
+
+
+def read_targets(y):
+    """Return y of any library as pandas or numpy, and objects that are numbers as numbers."""
+    y = to_pandas(y)
+    values = np.asarray(y) if isinstance(y, pd.DataFrame | pd.Series | np.ndarray) else None
+    if values is None or values.dtype != object:
+        return y
+    missing = pd.isna(values)
+    if not all(issubclass(kind, Number | np.bool_) for kind in set(map(type, values[~missing]))):
+        return y
+    values = np.array(np.where(missing, np.nan, values).tolist())
+    return pd.DataFrame(values, y.index, y.columns) if isinstance(y, pd.DataFrame) else values
 
 
 def take_out_missing(y):

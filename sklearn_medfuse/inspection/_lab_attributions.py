@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from ._variants import Labels, RandomState, VariantModel
+from ._variants import Labels, RandomState, VariantModel, check_row
 
 _METHODS = ("shapley", "leave_out")
 
@@ -74,19 +74,20 @@ class LabAttributions:
         counts = f"{len(self.effects)} stays, {len(self.lab_names)} labs"
         return f"{type(self).__name__}({counts}, {len(self.label_names)} labels, {self.output})"
 
-    def to_frame(self, row: int) -> pd.DataFrame:
+    def to_frame(self, row: int | None = None) -> pd.DataFrame:
         """Return the attributions of one stay.
 
         Parameters
         ----------
-        row : int
-            Its position.
+        row : int or None, default=None
+            Its position; None if there is one stay only.
 
         Returns
         -------
         DataFrame of shape (n_labs, n_labels)
             By lab and label.
         """
+        row = check_row(row, len(self.effects))
         return pd.DataFrame(self.effects[row], index=self.lab_names, columns=self.label_names)
 
     def summary(self) -> pd.DataFrame:

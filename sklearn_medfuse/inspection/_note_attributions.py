@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ._variants import Labels, VariantModel
+from ._variants import Labels, VariantModel, check_row
 
 Span = tuple[int, int]
 
@@ -82,13 +82,13 @@ class NoteAttributions:
         counts = f"{len(self.spans)} stays, {n_units} {self.unit}s, {len(self.label_names)} labels"
         return f"{type(self).__name__}({counts}, {self.output})"
 
-    def to_frame(self, row: int, note: str | None = None) -> pd.DataFrame:
+    def to_frame(self, row: int | None = None, note: str | None = None) -> pd.DataFrame:
         """Return the attributions of one stay.
 
         Parameters
         ----------
-        row : int
-            Its position.
+        row : int or None, default=None
+            Its position; None if there is one stay only.
         note : str, default=None
             The note, to include the text of each unit.
 
@@ -97,6 +97,7 @@ class NoteAttributions:
         DataFrame of shape (n_units, n_labels) or (n_units, n_labels + 1)
             Attributions by unit and label, preceded by the `text` if a note is given.
         """
+        row = check_row(row, len(self.effects))
         frame = pd.DataFrame(self.effects[row], columns=self.label_names)
         if note is not None:
             frame.insert(0, "text", [note[start:stop] for start, stop in self.spans[row]])

@@ -99,7 +99,7 @@ class VariantModel:
         if self._encoded is None:
             self._encoded = encoder.transform(self.X)
         known = self._encoded
-        if hasattr(known, "toarray") or (isinstance(known, pd.DataFrame) and known.empty):
+        if not isinstance(known, pd.DataFrame | np.ndarray) or not known.size:
             return encoder.transform(copies)
         frame = isinstance(known, pd.DataFrame)
         encoded = known.to_numpy(dtype=float)[rows] if frame else known[rows]
@@ -110,6 +110,13 @@ class VariantModel:
             dense = part.toarray() if hasattr(part, "toarray") else np.asarray(part)
             encoded[:, encoder.output_indices_[name]] = dense
         return pd.DataFrame(encoded, columns=known.columns) if frame else encoded
+
+
+def check_row(row: int | None, n_rows: int) -> int:
+    """Return the position of a stay; None is that of the only one."""
+    if row is None and n_rows != 1:
+        raise ValueError(f"row=None needs one stay, and there are {n_rows}; pass its position.")
+    return row or 0
 
 
 def _stack_labels(probabilities: Any, n_labels: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.utils import check_random_state
 
 from ._inputs import (
@@ -30,6 +31,12 @@ class Bootstrap:
         self.n_bootstraps = n_bootstraps
         self.confidence_level = confidence_level
         self.random_state = random_state
+
+    @property
+    def weights_by_group(self):
+        """Row weights, each in the column of its group: sparse, (n_samples, n_groups)."""
+        cells = np.arange(len(self.weights)), self.group_of_row
+        return csr_array((self.weights, cells), shape=(len(self.weights), self.n_groups))
 
     def score(self, function: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Score the sample, shape (…), and its resamples, shape (n_bootstraps, …).

@@ -13,6 +13,7 @@ from ._inputs import (
     Labels,
     RandomState,
     Scores,
+    Threshold,
     check_averages,
     check_confidence_level,
     check_groups,
@@ -30,7 +31,7 @@ def paired_difference(
     *,
     metric: str | Callable[[np.ndarray, np.ndarray], float] = "auroc",
     averages: Sequence[str] = ("macro",),
-    threshold: npt.ArrayLike = 0.5,
+    threshold: Threshold = 0.5,
     sample_weight: npt.ArrayLike | None = None,
     groups: npt.ArrayLike | None = None,
     n_bootstraps: int = 1000,
@@ -58,8 +59,9 @@ def paired_difference(
     averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
         Rows to append: the mean over labels; the score of all pairs of row and label together;
         the mean over labels weighted by their positives.
-    threshold : float or array-like of shape (n_labels,), default=0.5
-        For metrics of decisions, such as ``f1``: a score at or above it counts as predicted.
+    threshold : float, array-like of shape (n_labels,) or estimator, default=0.5
+        For metrics of decisions, such as ``f1``: a score at or above it counts as predicted. A
+        fitted model, or a pipeline or search that ends in one, gives its own `thresholds_`.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights; not available with a callable `metric`.
     groups : array-like of shape (n_samples,), default=None

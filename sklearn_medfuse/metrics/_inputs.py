@@ -9,10 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import sparray, spmatrix
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from .._frames import to_pandas
 
 # What users pass: labels may be sparse, scores may be a list with one array per label.
 Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatrix
 Scores: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | Sequence[npt.ArrayLike]
+Threshold: TypeAlias = npt.ArrayLike | BaseEstimator
 RandomState: TypeAlias = int | np.random.RandomState | None
 
 AVERAGES = ("macro", "micro", "weighted")
@@ -27,9 +32,10 @@ _NO_LABELS = (
 def check_labels(y_true, target_names=None, *, missing=False):
     """Return the labels as a float matrix, and a name per label.
 
-    Names default to the columns of a DataFrame, else ``label_0`` and so on. With `missing`, NaN
+    Names default to the columns of a data frame, else ``label_0`` and so on. With `missing`, NaN
     stands for an unknown label; without it, NaN is refused.
     """
+    y_true = to_pandas(y_true)
     if target_names is None and isinstance(y_true, pd.DataFrame):
         target_names = list(y_true.columns)
     labels = _read_labels(y_true)
@@ -85,6 +91,7 @@ def check_scores(y_score, y_true, *, name="y_score", labels=None):
     `predict_proba`. `labels` are the labels as the user gave them: where both are DataFrames,
     their columns must agree.
     """
+    labels = to_pandas(labels)
     both_frames = isinstance(y_score, pd.DataFrame) and isinstance(labels, pd.DataFrame)
     if both_frames and list(y_score.columns) != list(labels.columns):
         raise ValueError(
@@ -212,8 +219,15 @@ def check_bins(n_bins, strategy):
 
 
 def check_threshold(threshold, n_labels):
-    """Return one threshold, or one per label, as an array."""
-    threshold = np.asarray(threshold, dtype=float)
+    """Return one threshold, or one per label, as an array; a fitted model gives its own."""
+    model = getattr(threshold, "best_estimator_", threshold)
+    model = model[-1] if isinstance(model, Pipeline) else model
+    if isinstance(model, BaseEstimator) and not hasattr(model, "thresholds_"):
+        raise ValueError(
+            f"`threshold` is a {type(model).__name__} without `thresholds_`; pass a fitted "
+            "MEDFuseClassifier, a pipeline or a search that ends in one, or numbers."
+        )
+    threshold = np.asarray(getattr(model, "thresholds_", model), dtype=float)
     if threshold.shape not in ((), (n_labels,)) or np.isnan(threshold).any():
         raise ValueError(
             f"`threshold` has shape {threshold.shape} or is NaN; pass one number, or one for each "

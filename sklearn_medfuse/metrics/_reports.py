@@ -9,9 +9,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._frames import to_pandas
 from ._bootstrap import Bootstrap
-from ._inputs import Labels, RandomState, Scores, check_averages, check_labels, check_threshold
-from ._scores import append_averages, read_scores, resolve_score, score_with_pairs, tabulate_scores
+from ._inputs import (
+    Labels,
+    RandomState,
+    Scores,
+    Threshold,
+    check_averages,
+    check_labels,
+    check_threshold,
+)
+from ._scores import (
+    append_averages,
+    exact_at_edges,
+    read_scores,
+    resolve_score,
+    score_with_pairs,
+    tabulate_scores,
+)
 
 _REFERENCES = ("rest", "largest")
 _ALL = "all"
@@ -26,7 +42,7 @@ def multilabel_report(
     *,
     metrics: str | Sequence[str] = ("auroc", "auprc", "f1", "prevalence"),
     averages: Sequence[str] = ("macro",),
-    threshold: npt.ArrayLike = 0.5,
+    threshold: Threshold = 0.5,
     sample_weight: npt.ArrayLike | None = None,
     groups: npt.ArrayLike | None = None,
     n_bootstraps: int = 1000,
@@ -54,8 +70,9 @@ def multilabel_report(
     averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
         Rows to append: the mean over labels; the score of all pairs of row and label together;
         the mean over labels weighted by their positives.
-    threshold : float or array-like of shape (n_labels,), default=0.5
-        For metrics of decisions: a score at or above it counts as predicted.
+    threshold : float, array-like of shape (n_labels,) or estimator, default=0.5
+        For metrics of decisions: a score at or above it counts as predicted. A
+        fitted model, or a pipeline or search that ends in one, gives its own `thresholds_`.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights. A resample multiplies them.
     groups : array-like of shape (n_samples,), default=None
@@ -96,9 +113,13 @@ def multilabel_report(
     describes the draws that contain it. A share of zero rows, such as the PPV where nothing is
     predicted, is NaN.
 
-    Intervals are percentiles of the draws. That of ``ece`` is the basic one, which mirrors them at
-    the estimate and is widened to contain it: a mean distance grows with noise, and resampling
-    adds noise, so percentiles would be too high.
+    Intervals are percentiles of the draws. Two kinds are not. That of ``ece`` is the basic one,
+    which mirrors them at the estimate and is widened to contain it: a mean distance grows with
+    noise, and resampling adds noise, so percentiles would be too high. And a share of rows, such
+    as ``sensitivity``, that is 0 or 1 is so in every draw. It has the exact interval of Clopper and
+    Pearson [2]_, from 0 to 1 - t^(1/n) or from t^(1/n) to 1, with t = (1 - `confidence_level`) / 2.
+    The n trials are groups, among the positives in the case of the sensitivity; where the weights w
+    of groups differ, n = (Σ w)² / Σ w². "macro" and "weighted" have the means of the labels' ends.
 
     All draws of a label come from one sort of its scores, as a draw is a weighting of the rows.
     Ties are exact: estimates equal :func:`sklearn.metrics.roc_auc_score`,
@@ -107,6 +128,8 @@ def multilabel_report(
     References
     ----------
     .. [1] B. Efron, R. J. Tibshirani. "An Introduction to the Bootstrap", chapter 13, 1993.
+    .. [2] C. J. Clopper, E. S. Pearson. "The Use of Confidence or Fiducial Limits Illustrated in
+       the Case of the Binomial", Biometrika, 1934.
 
     Examples
     --------
@@ -156,7 +179,7 @@ def subgroup_report(
     reference: Literal["rest", "largest"] = "rest",
     min_count: int = 10,
     averages: Sequence[str] = ("macro",),
-    threshold: npt.ArrayLike = 0.5,
+    threshold: Threshold = 0.5,
     sample_weight: npt.ArrayLike | None = None,
     groups: npt.ArrayLike | None = None,
     n_bootstraps: int = 1000,
@@ -188,8 +211,9 @@ def subgroup_report(
     averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
         Rows to append: the mean over labels; the score of all pairs of row and label together;
         the mean over labels weighted by their positives.
-    threshold : float or array-like of shape (n_labels,), default=0.5
-        For metrics of decisions: a score at or above it counts as predicted.
+    threshold : float, array-like of shape (n_labels,) or estimator, default=0.5
+        For metrics of decisions: a score at or above it counts as predicted. A
+        fitted model, or a pipeline or search that ends in one, gives its own `thresholds_`.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights. A resample multiplies them.
     groups : array-like of shape (n_samples,), default=None
@@ -281,6 +305,10 @@ def subgroup_report(
         for part, (name, lowest) in enumerate((("score", 0.0), ("gap", -np.inf))):
             estimate = estimates[number, part]
             low, high = score.interval(bootstrap, estimate, draws[:, number, part], lowest)
+            if name == "score":
+                low, high = comparison.exact_at_edges(
+                    score, estimate, (low, high), labels, scores, averages, bootstrap
+                )
             columns |= {name: estimate, f"{name}_low": low, f"{name}_high": high}
         tables.append(pd.DataFrame(columns))
     report = pd.concat(tables, ignore_index=True)
@@ -331,8 +359,7 @@ class _Comparison:
         """Score the group, and its gap: shape (n_draws, 2, n_labels + n_averages)."""
 
         def score_rows(rows, shown):
-            # A label that is unknown in every row has no score and no pair.
-            truth = np.where(shown, labels[rows], np.nan)
+            truth = _hide(labels[rows], shown)
             return score_with_pairs(function, truth, scores[rows], weights[rows], averages)
 
         values, n_positive, pooled = score_rows(self.rows, self.shown)
@@ -346,6 +373,12 @@ class _Comparison:
             values - other_values, n_positive + n_other_positive, pooled - other_pooled, averages
         )
         return np.stack([found, gap], axis=1)
+
+    def exact_at_edges(self, score, estimate, interval, labels, scores, averages, bootstrap):
+        """Replace the intervals of the group's shares that are 0 or 1."""
+        rows = self.rows
+        cells = _hide(labels[rows], self.shown), scores[rows]
+        return exact_at_edges(score, estimate, interval, *cells, averages, bootstrap, rows)
 
     def describe(self, labels, names, averages):
         """Return the columns that say which rows a line of the report describes."""
@@ -361,6 +394,11 @@ class _Comparison:
         }
 
 
+def _hide(labels, shown):
+    """Make labels that are not shown unknown in every row, so without a score and pairs."""
+    return np.where(shown, labels, np.nan)
+
+
 def _has_enough(labels, min_count):
     return ((labels == 1).sum(axis=0) >= min_count) & ((labels == 0).sum(axis=0) >= min_count)
 
@@ -371,6 +409,7 @@ def _read_subgroups(subgroups, bins, n_samples):
     Bands come from low to high, values from frequent to rare. A row whose value is missing is in
     no group.
     """
+    subgroups = to_pandas(subgroups)
     if isinstance(subgroups, pd.Series):
         subgroups = subgroups.to_frame()
     elif isinstance(subgroups, Mapping):

@@ -33,6 +33,8 @@ class Score:
     of_probabilities: bool = False
     # Resampling makes it greater, so that percentiles of draws would be too high.
     grows_with_noise: bool = False
+    # Of a share of rows: from `_Counts` to the rows that count and the rows that they are among.
+    share: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
 
     def interval(self, bootstrap, estimate, draws, lowest=0.0):
         """Interval of the estimate from its draws."""
@@ -81,9 +83,37 @@ def tabulate_scores(found, y_true, y_score, names, averages, bootstrap, threshol
     n_positive = (y_true == 1).sum(axis=0)
     columns = {"n_positive": np.append(n_positive, [n_positive.sum()] * len(averages))}
     for number, (name, score) in enumerate(found.items()):
-        low, high = score.interval(bootstrap, estimates[number], draws[:, number])
-        columns |= {name: estimates[number], f"{name}_low": low, f"{name}_high": high}
+        estimate = estimates[number]
+        interval = score.interval(bootstrap, estimate, draws[:, number])
+        scored = y_score - threshold if score.of_decisions else y_score
+        low, high = exact_at_edges(score, estimate, interval, y_true, scored, averages, bootstrap)
+        columns |= {name: estimate, f"{name}_low": low, f"{name}_high": high}
     return pd.DataFrame(columns, index=[*names, *averages])
+
+
+def exact_at_edges(
+    score, estimate, interval, y_true, y_score, averages, bootstrap, rows=slice(None)
+):
+    """Replace the intervals of shares that are 0 or 1, which are so in every resample.
+
+    Clopper and Pearson's of n of n trials begins at t^(1 / n), with t of the draws below an
+    interval. Trials are the groups; if they weigh w_g, n = (Σ w_g)² / Σ w_g². `y_true` and
+    `y_score` are those of `rows`.
+    """
+    low, high = interval
+    at_edge = (low == estimate) & (high == estimate) & ((estimate == 0) | (estimate == 1))
+    if score.share is None or not at_edge.any():
+        return low, high
+    weights = bootstrap.weights_by_group[rows]
+    _, trials = score.share(_Counts(y_true, y_score, weights))
+    # The last column is of all pairs, for "micro"
+    trials = np.column_stack([trials, trials.sum(axis=1)])
+    n_trials = divide(trials.sum(axis=0) ** 2, (trials**2).sum(axis=0))
+    end = ((1 - bootstrap.confidence_level) / 2) ** (1 / n_trials)
+    n_positive = (weights.T @ (y_true == 1)).sum(axis=0)
+    end = append_averages(end[None, :-1], n_positive[None], end[-1:], averages)[0]
+    low = np.where(at_edge & (estimate == 1), end, low)
+    return low, np.where(at_edge & (estimate == 0), 1 - end, high)
 
 
 # Averages over labels
@@ -207,8 +237,8 @@ def _label_auprc(block_positives, positives, rows_before, rows, n_positive, n_ro
 # Decisions: a row is predicted where `y_score` is at least 0, as thresholds are subtracted before.
 
 
-def _share(y_true, y_score, weights, *, of):
-    return divide(*of(_Counts(y_true, y_score, weights)))
+def _score_share(y_true, y_score, weights, *, share):
+    return divide(*share(_Counts(y_true, y_score, weights)))
 
 
 def _f1(y_true, y_score, weights):
@@ -310,7 +340,7 @@ _SCORES = {
     "auprc": Score(weighted_auprc),
     "f1": Score(_f1, of_decisions=True),
     **{
-        name: Score(partial(_share, of=share), of_decisions=True)
+        name: Score(partial(_score_share, share=share), of_decisions=True, share=share)
         for name, share in {
             "sensitivity": lambda counts: (counts.true_positive, counts.positive),
             "specificity": lambda counts: (counts.true_negative, counts.negative),
@@ -321,5 +351,7 @@ _SCORES = {
     "brier": Score(weighted_brier, of_probabilities=True),
     "log_loss": Score(weighted_log_loss, of_probabilities=True),
     "ece": Score(weighted_calibration_error, of_probabilities=True, grows_with_noise=True),
-    "prevalence": Score(_prevalence),
+    "prevalence": Score(
+        _prevalence, share=lambda counts: (counts.positive, counts.positive + counts.negative)
+    ),
 }

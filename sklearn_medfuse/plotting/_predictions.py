@@ -46,7 +46,7 @@ def check_models(
     return labels, scores, names
 
 
-def _predict(estimator: Any, X: Any) -> Any:
+def predict_labels(estimator: Any, X: Any) -> Any:
     """Predict probabilities; a forest has a single class of a label that training rows lacked."""
     with no_values_in_errors():
         found = estimator.predict_proba(X)
@@ -92,7 +92,7 @@ class PredictionSources:
         """
         if not isinstance(estimators, Mapping):
             estimators = {type(estimators).__name__: estimators}
-        scores = {name: _predict(each, X) for name, each in estimators.items()}
+        scores = {name: predict_labels(each, X) for name, each in estimators.items()}
         return cls.from_predictions(y, scores, **options)
 
     @classmethod
@@ -144,6 +144,6 @@ def _out_of_fold(cv_results: Any, X: Any, labels: np.ndarray, name: str) -> np.n
         )
     scores = np.empty(labels.shape)
     for estimator, test in zip(cv_results["estimator"], tests, strict=True):
-        predicted = _predict(estimator, _safe_indexing(X, test))
+        predicted = predict_labels(estimator, _safe_indexing(X, test))
         scores[test] = check_scores(predicted, labels[test])
     return scores

@@ -10,11 +10,12 @@ import pandas as pd
 
 from ..metrics import subgroup_report
 from ._drawing import REFERENCE, draw_intervals, finish_rows, fit_name, row_axes
-from ._predictions import check_option
+from ._predictions import check_option, predict_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
 
 _SHOWN = {"score": "{}", "gap": "{} minus that of {}"}
 
@@ -60,6 +61,37 @@ class SubgroupDisplay:
         self.report = report
         self.metric = metric
         self.reference = reference
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike | pd.DataFrame,
+        y: ArrayLike | pd.DataFrame,
+        subgroups: pd.DataFrame | pd.Series | Mapping[str, ArrayLike],
+        **options: Any,
+    ) -> Self:
+        """Let a fitted model predict rows, score each group, and draw.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted classifier, pipeline or search with `predict_proba`.
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Rows that the model was not fitted on.
+        y : array-like of shape (n_samples, n_labels)
+            True labels, 0 or 1.
+        subgroups : DataFrame of shape (n_samples, n_attributes), Series or dict of columns
+            Attributes that divide the patients into groups, as a cohort's `subgroups`.
+        **options : dict
+            Further parameters of `from_predictions`.
+
+        Returns
+        -------
+        display : SubgroupDisplay
+            The figure with its numbers.
+        """
+        return cls.from_predictions(y, predict_labels(estimator, X), subgroups, **options)
 
     @classmethod
     def from_predictions(

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from scipy.sparse import csr_array
@@ -82,6 +83,50 @@ def test_names_of_labels_come_from_a_data_frame(X, y):
     fitted = make().fit(X, pd.DataFrame(y, columns=["CHF", "COPD"]))
     assert fitted.target_names_.tolist() == ["CHF", "COPD"]
     assert not hasattr(fitted.fit(X, y), "target_names_")
+
+
+def as_polars(frame):
+    return pytest.importorskip("polars").from_pandas(frame)
+
+
+FORMS = {
+    "objects": lambda y: y.astype(object),
+    "bools as objects": lambda y: y.astype(bool).astype(object).where(y.notna(), None),
+    "nullable": lambda y: y.astype("boolean"),
+    "polars": as_polars,
+    "arrow": pa.Table.from_pandas,
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("missing", [False, True])
+def test_labels_of_any_library_and_as_objects_give_the_same(X, y, form, missing):
+    y = pd.DataFrame(y, columns=["CHF", "COPD"]).astype(float)
+    if missing:
+        y.iloc[3, 0] = np.nan
+    expected = make().fit(X, y)
+    fitted = make().fit(X, form(y))
+    np.testing.assert_array_equal(fitted.predict_proba(X), expected.predict_proba(X))
+    assert fitted.target_names_.tolist() == ["CHF", "COPD"]
+    if not missing:
+        assert fitted.score(X, form(y)) == expected.score(X, y)
+
+
+@pytest.mark.parametrize("form", [pd.Series, as_polars, pa.array])
+def test_classes_of_any_library_give_the_same(X, y, form):
+    y = pd.Series(y[:, 0])
+    expected = make().fit(X, y)
+    for classes in (y, y.map({0: "well", 1: "ill"}), y.astype(object), y.astype(bool)):
+        fitted = make().fit(X, form(classes))
+        assert set(fitted.classes_) == set(classes)
+        if fitted.classes_[0] != "ill":
+            np.testing.assert_array_equal(fitted.predict_proba(X), expected.predict_proba(X))
+            assert fitted.score(X, form(classes)) == expected.score(X, y)
+
+
+def test_objects_that_are_no_numbers_are_no_labels(X, y):
+    with pytest.raises(ValueError, match="Unknown label type"):
+        make().fit(X, pd.DataFrame(y).map({0: "no", 1: "yes"}.get))
 
 
 def test_binary_classes_may_be_words(X, y):

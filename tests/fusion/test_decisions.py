@@ -1,7 +1,10 @@
 """Calibration and thresholds: fitted on rows held out, better where predictions were off."""
 
+import pickle
+
 import numpy as np
 import pytest
+import skops.io
 from scipy.special import expit, softmax
 from sklearn.metrics import f1_score, log_loss
 
@@ -104,6 +107,27 @@ def test_isotonic_probabilities_rise_with_the_logit_and_fit_the_labels(overconfi
     assert found.min() > 0
     assert found.max() < 1
     assert multilabel_log_loss(y, found) < multilabel_log_loss(y, expit(logits))
+
+
+def test_isotonic_leaves_a_label_that_no_held_out_row_knows_uncalibrated(data):
+    X, y = data[0][:300], data[1]["labels"][:300].astype(float)
+    y[:, 1] = np.nan
+    y[:3, 1] = 0, 1, 1
+    model = make(calibration="isotonic", threshold="tune", decision_folds=None)
+    with pytest.warns(UserWarning, match=r"positions \[1\] as they are") as told:
+        model.fit(X, y)
+    assert len(told) == 1
+    probabilities, logits = model.predict_proba(X), model.decision_function(X)
+    np.testing.assert_array_equal(probabilities[:, 1], expit(logits[:, 1]))
+    assert abs(probabilities[:, 0] - expit(logits[:, 0])).max() > 0.01
+    assert model.thresholds_[1] == 0.5
+    for loaded in (
+        pickle.loads(pickle.dumps(model)),
+        skops.io.loads(
+            skops.io.dumps(model), trusted=["sklearn_medfuse.fusion._classifier.MEDFuseClassifier"]
+        ),
+    ):
+        np.testing.assert_array_equal(loaded.predict_proba(X), probabilities)
 
 
 def test_huge_logits_do_not_overflow():

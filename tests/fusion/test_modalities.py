@@ -2,10 +2,14 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse.fusion._model import BlockScaler
+from sklearn_medfuse.fusion._rows import check_named_output
 
 TINY = {"d_model": 4, "n_heads": 2, "n_estimators": 1, "max_epochs": 1, "linear_weight": 0.0}
 Y = np.arange(20) % 2
@@ -37,10 +41,62 @@ def test_prefixes_of_a_data_frame():
     assert columns_of(frame) == {"labs": [0, 2], "notes": [1, 3]}
 
 
-@pytest.mark.parametrize("columns", [["a", "b"], ["labs__a", "b"], None])
+@pytest.mark.parametrize("columns", [["a", "b"], None])
 def test_columns_without_prefixes_are_one_modality(columns):
     frame = frame_of(columns or [0, 1])
     assert columns_of(frame if columns else frame.to_numpy()) == {"features": [0, 1]}
+
+
+def as_polars(frame):
+    return pytest.importorskip("polars").from_pandas(frame)
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, as_polars, pa.Table.from_pandas])
+def test_a_frame_of_any_library_has_modalities_and_predicts_like_any_other(library):
+    frame = frame_of(["labs__a", "labs__b", "notes__token0_0", "notes__token1_0"])
+    frame.iloc[:3, 2:] = np.nan
+    other = library(frame)
+    expected, found = fit(frame), fit(other)
+    assert list(found.modalities_) == ["labs", "notes"]
+    assert found.n_input_tokens_ == {"labs": 0, "notes": 2}
+    for model, X in ((expected, other), (found, frame), (found, other)):
+        np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(frame))
+    with pytest.raises(ValueError, match="feature names"):
+        found.predict(library(frame.iloc[:, ::-1]))
+
+
+def test_prefixes_on_some_columns_only_are_refused():
+    with pytest.raises(ValueError, match=r"1 of the 2 column names .* set_output"):
+        fit(frame_of(["labs__a", "b"]))
+
+
+def test_many_columns_without_prefixes_warn_that_they_are_one_modality():
+    frame = frame_of([f"x{i}" for i in range(40)])
+    for X in (frame, frame.to_numpy()):
+        with pytest.warns(UserWarning, match="all 40 columns are one modality") as told:
+            fit(X)
+        assert [warning.filename for warning in told] == [__file__]
+        assert columns_of(X, fusion="labs") == {"labs": list(range(40))}
+        assert list(columns_of(X, modalities={"features": 40})) == ["features"]
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars", "default"])
+def test_blocks_of_a_column_transformer_need_names(output):
+    if output == "polars":
+        pytest.importorskip("polars")
+    frame = frame_of(["a", "b", "c"])
+    both = [("labs", StandardScaler(), ["a"]), ("notes", StandardScaler(), ["b", "c"])]
+    one = ColumnTransformer([both[0], ("rest", "drop", ["b"])]).set_output(transform=output)
+    check_named_output(one, one.fit_transform(frame))
+    two = ColumnTransformer(both).set_output(transform=output)
+    if output == "default":
+        with pytest.raises(ValueError, match=r"'labs', 'notes'.*set_output"):
+            check_named_output(two, two.fit_transform(frame))
+    else:
+        check_named_output(two, two.fit_transform(frame))
+        two.set_params(verbose_feature_names_out=False)
+        with pytest.raises(ValueError, match="verbose_feature_names_out"):
+            check_named_output(two, two.fit_transform(frame))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Attributions to notes name what the notes' factors wrote, and are faithful."""
 
 import sys
+from copy import deepcopy
 from itertools import pairwise
 
 import numpy as np
@@ -77,6 +78,22 @@ def test_text_is_neither_shown_nor_kept(attributions, stays):
     assert "Patient has" in stays["note"].iloc[3] + stays["note"].iloc[4]
     assert "Patient has" not in kept
     assert "text" not in attributions.to_frame(3)
+
+
+def test_encoders_that_give_polars_are_explained_alike(attributions, pipe, stays):
+    pytest.importorskip("polars")
+    other = deepcopy(pipe)
+    other[0].set_output(transform="polars")
+    found = note_attributions(other, stays[:6], "note")
+    for row in range(6):
+        np.testing.assert_allclose(found.effects[row], attributions.effects[row], atol=1e-9)
+
+
+def test_the_only_stay_needs_no_position(attributions, pipe, stays):
+    one = note_attributions(pipe, stays.iloc[[3]], "note")
+    pd.testing.assert_frame_equal(one.to_frame(), attributions.to_frame(3))
+    with pytest.raises(ValueError, match="there are 40; pass its position"):
+        attributions.to_frame()
 
 
 @pytest.mark.parametrize("unit", ["sentence", "word", "section"])

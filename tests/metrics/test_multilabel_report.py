@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array
+from scipy.stats import binomtest
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import (
     average_precision_score,
@@ -20,8 +22,15 @@ from sklearn.metrics import (
     recall_score,
     roc_auc_score,
 )
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from sklearn_medfuse.metrics import expected_calibration_error, multilabel_report
+from sklearn_medfuse.metrics import (
+    expected_calibration_error,
+    multilabel_report,
+    paired_difference,
+)
 
 SCORES = ["auroc", "auprc", "f1", "prevalence"]
 
@@ -323,6 +332,79 @@ def test_a_label_with_one_positive_has_an_interval(scores):
     labels[7] = 1
     report = multilabel_report(labels, scores, n_bootstraps=50, random_state=0)
     assert report.notna().all(axis=None)
+
+
+@pytest.mark.parametrize(("n", "level"), [(17, 0.95), (1, 0.9), (250, 0.99)])
+@pytest.mark.parametrize("right", [0, 1])
+def test_a_share_that_is_0_or_1_has_the_exact_interval_of_its_trials(n, level, right):
+    """Every draw is 0 or 1, too: 17 of 17 missed is not a sensitivity of exactly 0."""
+    y = np.repeat([1, 0], [n, n + 3])
+    acted = y if right else 1 - y
+    options = {"n_bootstraps": 20, "confidence_level": level, "averages": ["macro", "micro"]}
+    metrics = ["sensitivity", "specificity", "ppv", "npv"]
+    report = multilabel_report(y, acted, metrics=metrics, random_state=0, **options)
+    trials = [n, n + 3, n, n + 3] if right else [n, n + 3, n + 3, n]
+    for name, of in zip(metrics, trials, strict=True):
+        expected = binomtest(right * of, of).proportion_ci(level, method="exact")
+        for row in report.index:
+            assert report.loc[row, name] == right
+            assert report.loc[row, f"{name}_low"] == pytest.approx(expected.low)
+            assert report.loc[row, f"{name}_high"] == pytest.approx(expected.high)
+
+
+def test_trials_of_an_exact_interval_are_patients():
+    y = np.repeat([[1, 1], [0, 0]], 20, axis=0)
+    acted = np.zeros(y.shape)
+    patients = [*np.repeat(range(10), 2), *range(10, 30)]
+    options = {"metrics": "sensitivity", "groups": patients, "n_bootstraps": 20, "random_state": 0}
+    end = 1 - 0.025 ** (1 / 10)
+    report = multilabel_report(y, acted, averages=["macro", "micro", "weighted"], **options)
+    assert report["sensitivity_high"].to_numpy() == pytest.approx([end] * 5)
+    # A patient of twice the weight counts less than two: n = (Σ w)² / Σ w²
+    weights = np.ones(40)
+    weights[:2] = 2
+    report = multilabel_report(y, acted, sample_weight=weights, **options)
+    assert report.loc["macro", "sensitivity_high"] == pytest.approx(1 - 0.025 ** (13 / 11**2))
+
+
+def test_shares_between_0_and_1_keep_the_percentiles(labels, scores):
+    options = {"metrics": "sensitivity", "n_bootstraps": 50, "random_state": 0}
+    missed = scores.copy()
+    missed[:, 0] = 0
+    found = multilabel_report(labels, missed, **options)
+    plain = multilabel_report(labels, scores, **options)
+    pd.testing.assert_frame_equal(found.iloc[1:-1], plain.iloc[1:-1])
+    of = labels[:, 0].sum()
+    assert found["sensitivity_high"].iloc[0] == pytest.approx(binomtest(0, of).proportion_ci().high)
+    assert (
+        multilabel_report(labels, 0 * scores, metrics="ppv", n_bootstraps=5)
+        .iloc[:, 1:]
+        .isna()
+        .all(axis=None)
+    )
+
+
+class Tuned(DummyClassifier):
+    """A model with thresholds of its own."""
+
+    def fit(self, X, y):
+        self.thresholds_ = np.linspace(0.3, 0.6, y.shape[1])
+        return super().fit(X, y)
+
+
+def test_thresholds_of_a_model_of_a_pipeline_and_of_a_search(labels, scores):
+    options = {"metrics": ["f1", "ppv"], "n_bootstraps": 0}
+    expected = multilabel_report(labels, scores, threshold=np.linspace(0.3, 0.6, 6), **options)
+    pipe = make_pipeline(StandardScaler(), Tuned())
+    search = GridSearchCV(pipe, {"tuned__constant": [None]}, cv=2, scoring=lambda *_: 0.0)
+    for model in (Tuned(), pipe, search):
+        found = multilabel_report(labels, scores, threshold=model.fit(scores, labels), **options)
+        pd.testing.assert_frame_equal(found, expected)
+    gain = paired_difference(labels, scores, 0 * scores, threshold=pipe, metric="f1")
+    np.testing.assert_allclose(gain["a"], expected["f1"])
+    for other in (DummyClassifier(), Tuned(), GridSearchCV(pipe, {})):
+        with pytest.raises(ValueError, match=r"`threshold` is a .* without `thresholds_`"):
+            multilabel_report(labels, scores, threshold=other, **options)
 
 
 def test_without_bootstraps_intervals_are_nan(labels, scores):

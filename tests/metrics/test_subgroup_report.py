@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sklearn_medfuse.metrics import multilabel_report, subgroup_report
@@ -227,3 +228,18 @@ def test_wrong_input_says_what_to_do(labels, scores, people, change, message):
     with pytest.raises(ValueError, match=re.escape(message)) as info:
         subgroup_report(labels, scores, **arguments)
     assert "secret" not in str(info.value)
+
+
+def test_a_share_that_is_0_in_a_group_has_an_exact_interval():
+    y = np.tile([1, 0], 34)
+    sex = np.repeat(["F", "M"], 34)
+    missed = np.where((sex == "F") | (np.arange(68) % 4 == 0), 0.0, y)
+    options = {"metric": "sensitivity", "n_bootstraps": 50, "random_state": 0}
+    report = subgroup_report(y, missed, {"sex": sex}, **options)
+    rows = report[report["group"] == "F"]
+    assert (rows["score"] == 0).all()
+    expected = binomtest(0, 17).proportion_ci().high
+    np.testing.assert_allclose(rows["score_high"], expected)
+    rows = report[report["group"] == "M"]
+    assert (rows["score_low"] > 0).all()
+    assert (rows["score_high"] < 1).all()

@@ -1,20 +1,52 @@
 """Curves in panels draw what scikit-learn and the metrics compute."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.model_selection import KFold, ShuffleSplit, cross_val_predict, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    ShuffleSplit,
+    cross_val_predict,
+    cross_validate,
+)
 from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_medfuse.metrics import calibration_bins, decision_curve, expected_calibration_error
-from sklearn_medfuse.plotting import CalibrationDisplay, DecisionCurveDisplay, LabelCurvesDisplay
+from sklearn_medfuse.plotting import (
+    CalibrationDisplay,
+    DecisionCurveDisplay,
+    LabelCurvesDisplay,
+    LabelScoresDisplay,
+    ModelDifferenceDisplay,
+    SubgroupDisplay,
+)
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
 CURVES = [("roc", roc_auc_score), ("precision_recall", average_precision_score)]
+
+
+OPTIONS = {"n_bootstraps": 5, "random_state": 0}
+SEX = {"sex": np.arange(200) % 2}
+MODELS_DRAWN = {
+    "curves": LabelCurvesDisplay.from_estimator,
+    "calibration": partial(CalibrationDisplay.from_estimator, n_bootstraps=0),
+    "decisions": partial(DecisionCurveDisplay.from_estimator, n_bootstraps=0),
+    "scores": partial(LabelScoresDisplay.from_estimator, **OPTIONS),
+    "difference": lambda model, X, y: ModelDifferenceDisplay.from_estimator(
+        {"a": model, "b": model}, X, y, **OPTIONS
+    ),
+    "subgroups": partial(SubgroupDisplay.from_estimator, subgroups=SEX, **OPTIONS),
+}
 
 
 @pytest.fixture
@@ -125,6 +157,24 @@ def test_estimators_and_folds_give_what_their_predictions_give(predicted):
     display = LabelCurvesDisplay.from_estimator(fitted, X[100:], y[100:])
     expected = roc_auc_score(y["CHF"][100:], fitted.predict_proba(X[100:])[0][:, 1])
     assert display.areas["MultiOutputClassifier"][0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("display", MODELS_DRAWN.values(), ids=MODELS_DRAWN)
+def test_a_pipeline_a_search_and_targets_of_any_library_are_drawn_alike(display, predicted):
+    y, _ = predicted
+    X = y + np.random.default_rng(1).normal(size=y.shape)
+    pipe = make_pipeline(StandardScaler(), MultiOutputClassifier(LogisticRegression()))
+    search = GridSearchCV(pipe, {"standardscaler__with_mean": [True]}, scoring=lambda *_: 0.0)
+    fitted, search = pipe.fit(X, y), search.fit(X, y)
+    polars = pytest.importorskip("polars")
+    for model in (fitted, search):
+        for truth in (y, polars.from_pandas(y), pa.Table.from_pandas(y)):
+            drawn = display(model, X, truth)
+            if hasattr(drawn, "axes_"):
+                assert titles(drawn) == ["CHF", "COPD", "liver tumor"]
+            else:
+                assert "COPD" in str(vars(drawn))
+    assert display(fitted, X, y.to_numpy()).figure_
 
 
 def test_a_forest_may_have_one_class_of_a_label(predicted):
