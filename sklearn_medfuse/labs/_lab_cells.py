@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.special import ndtri
 
 from .._nn.masked_autoencoder import LabBatch
@@ -77,13 +78,23 @@ class LabCells:
         row_start = np.concatenate([[0], cell.cumsum(dtype=np.int64)])[self.row_start]
         return LabCells(row_start, self.lab[cell], self.value[cell], self.n_labs)
 
-    def distinct(self, weight: np.ndarray) -> tuple["LabCells", np.ndarray]:
-        """Return each distinct row that has a cell and a weight, and the sum of its weights."""
+    def distinct(
+        self, weight: np.ndarray, groups: np.ndarray | None = None
+    ) -> tuple["LabCells", np.ndarray, sparse.csr_array | None]:
+        """Return each distinct row that has a cell and a weight, and the sum of its weights.
+
+        The third part is that sum by group, (n_distinct, n_groups), None without `groups`.
+        """
         used = np.flatnonzero((self.n_measured > 0) & (weight > 0))
         # Adding 0.0 makes one zero of the two.
         key = self._row_hash((self.value + 0.0).view(np.uint64))[used]
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-        return self.take(used[first]), np.bincount(inverse, weight[used], minlength=len(first))
+        total = np.bincount(inverse, weight[used], minlength=len(first))
+        if groups is None:
+            return self.take(used[first]), total, None
+        each, group = np.unique(groups[used], return_inverse=True)
+        by_group = sparse.coo_array((weight[used], (inverse, group)), (len(first), len(each)))
+        return self.take(used[first]), total, by_group.tocsr()
 
     def fixed_order(self) -> np.ndarray:
         """Order of the rows that looks random and depends only on what they hold.

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_consistent_length, check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
 from .._checkpoint import Checkpoint
@@ -124,11 +124,11 @@ class MaskedLabEncoder(
     weight_decay : float, default=1e-2
         Weight decay of AdamW.
     early_stopping : bool, default=False
-        Hold out `validation_fraction` of the rows, stop when their score has not risen for
-        `n_iter_no_change` epochs, and keep the best epoch's weights. It has no effect when
-        fewer than ten rows would be held out.
+        Hold out `validation_fraction` of the rows, of whole patients where `groups` are given
+        to fit; stop when their score has not risen for `n_iter_no_change` epochs, and keep the
+        best epoch's weights. It has no effect when fewer than ten rows would be held out.
     validation_fraction : float, default=0.1
-        Share of the rows held out for early stopping.
+        Share of the rows, or groups, held out for early stopping.
     n_iter_no_change : int, default=10
         Epochs without a better validation score before training stops.
     warm_start : bool, default=False
@@ -245,6 +245,9 @@ class MaskedLabEncoder(
     ['<0.5', '12', '90']
     """
 
+    # Requested by default under metadata routing, as by scikit-learn's group splitters.
+    __metadata_request__fit = {"groups": True}
+
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "mask_ratio": [Interval(Real, 0, 1, closed="neither"), tuple, list],
@@ -332,7 +335,7 @@ class MaskedLabEncoder(
         self.verbose = verbose
 
     @with_callbacks
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None, groups=None):
         """Learn the labs' distribution from their observed values.
 
         Parameters
@@ -345,6 +348,10 @@ class MaskedLabEncoder(
             Ignored.
         sample_weight : array-like of shape (n_rows,), default=None
             Weight of each row. A row of weight 2 counts as the row given twice.
+        groups : array-like of shape (n_rows,), default=None
+            Patient of each row. Early stopping then holds out whole patients. A row that also
+            occurs in another patient is learned from as that patient's. Pipelines pass `groups`
+            on by metadata routing, under which they are requested by default.
 
         Returns
         -------
@@ -363,11 +370,14 @@ class MaskedLabEncoder(
         mask_ratio = self._check_params()
         start = self._find_start()
         cells, weight = self._read(X, sample_weight)
-        cells, weight = self._learn_scale(cells, weight, start)
-        checkpoint = self._make_checkpoint(cells, weight, start)
+        if groups is not None:
+            groups = column_or_1d(groups)
+            check_consistent_length(cells, groups)
+        cells, weight, by_group = self._learn_scale(cells, weight, groups, start)
+        checkpoint = self._make_checkpoint(cells, weight, by_group, start)
         seed = self._draw_seed(checkpoint)
         held_out = self.validation_fraction if self.early_stopping else 0.0
-        train, validation = split_rows(cells, weight, held_out, seed)
+        train, validation = split_rows(cells, weight, by_group, held_out, seed)
         device = resolve_device(self.device)
         going_on = nullcontext() if checkpoint is None else checkpoint.going_on()
         with torch_seed(seed, device) as generator, with_gradients(), going_on:
@@ -415,9 +425,9 @@ class MaskedLabEncoder(
         start = self._find_start() if first else None
         cells, weight = self._read(X, sample_weight, reset=first)
         if first:
-            cells, weight = self._learn_scale(cells, weight, start)
+            cells, weight, _ = self._learn_scale(cells, weight, None, start)
         else:
-            cells, weight = self._standardise(*cells.distinct(weight))
+            cells, weight, _ = self._standardise(*cells.distinct(weight))
         rows = training_rows(cells, weight)
         device = resolve_device(self.device)
         # Each chunk has its own draws.
@@ -701,17 +711,15 @@ class MaskedLabEncoder(
         self.levels_: list = levels
         return LabCells.from_table(X), weight
 
-    def _learn_scale(
-        self, cells: LabCells, weight: np.ndarray, start: LabStart | None
-    ) -> tuple[LabCells, np.ndarray]:
-        """Set the labs' scales; return each distinct row on these scales, and its weight."""
+    def _learn_scale(self, cells: LabCells, weight: np.ndarray, groups, start: LabStart | None):
+        """Set the labs' scales; return distinct rows on them, their weights, those by group."""
         # A lab that too few rows have measured is left out: its mean would be a patient's result.
         learned = cells.rows_per_lab(weight) >= FEWEST_ROWS
         if start is not None:
             names = getattr(self, "feature_names_in_", None)
             start.match(names, self.levels_, {name: getattr(self, name) for name in _ARCHITECTURE})
             learned[start.shared[:, 0]] = True
-        cells, weight = cells.of_labs(learned).distinct(weight)
+        cells, weight, by_group = cells.of_labs(learned).distinct(weight, groups)
         scale = LabScale.fit(cells, weight)
         scale = scale if start is None else start.merge_scale(scale)
         rare = np.flatnonzero(~scale.known)
@@ -726,16 +734,16 @@ class MaskedLabEncoder(
         # The net of an earlier fit does not go with these scales.
         self.__dict__.pop("_module", None)
         self.center_, self.scale_, self._knots = scale
-        return self._standardise(cells, weight)
+        return self._standardise(cells, weight, by_group)
 
-    def _standardise(self, cells: LabCells, weight: np.ndarray) -> tuple[LabCells, np.ndarray]:
+    def _standardise(self, cells: LabCells, weight: np.ndarray, by_group):
         """Put rows on the scales, in an order that does not depend on how they are given."""
         cells = self._scale.cells(cells)
         order = cells.fixed_order()
-        return cells.take(order), weight[order]
+        return cells.take(order), weight[order], None if by_group is None else by_group[order]
 
     def _make_checkpoint(
-        self, cells: LabCells, weight: np.ndarray, start: LabStart | None
+        self, cells: LabCells, weight: np.ndarray, by_group, start: LabStart | None
     ) -> Checkpoint | None:
         if self.checkpoint_dir is None:
             return None
@@ -744,7 +752,9 @@ class MaskedLabEncoder(
             for name, value in self.get_params(deep=False).items()
             if name not in _NOT_IN_FINGERPRINT
         }
-        data = (cells.row_start, cells.lab, cells.value, cells.score, weight)
+        data = [cells.row_start, cells.lab, cells.value, cells.score, weight]
+        if by_group is not None:
+            data += [by_group.indptr, by_group.indices, by_group.data]
         before = b"" if start is None else module_to_bytes(start.module)
         seed = self.random_state if isinstance(self.random_state, Integral) else "drawn"
         return Checkpoint(

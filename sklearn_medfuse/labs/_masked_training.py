@@ -67,16 +67,27 @@ def training_rows(cells: LabCells, weight: np.ndarray) -> LabTrainingRows:
 
 
 def split_rows(
-    cells: LabCells, weight: np.ndarray, held_out: float, seed: int
+    cells: LabCells,
+    weight: np.ndarray,
+    by_group: sparse.csr_array | None,
+    held_out: float,
+    seed: int,
 ) -> tuple[LabTrainingRows, LabCells | None]:
-    """Return the rows to learn from, and a share to validate on or None where that is too few."""
-    n_validation = round(held_out * len(cells))
-    if n_validation < _MIN_VALIDATION_ROWS:
+    """Return the rows to learn from, and a share to validate on or None where that is too few.
+
+    Of groups, that share is held out: `by_group` (n_rows, n_groups) has each row's weight in each.
+    A row that also occurs in another group is learned from, by its weight there.
+    """
+    shares = sparse.diags_array(weight) if by_group is None else by_group
+    order = np.random.default_rng(seed).permutation(shares.shape[1])
+    kept = np.ones(len(order))
+    kept[order[: min(round(held_out * len(order)), len(order) - 1)]] = 0.0
+    learned = shares @ kept
+    validation = np.flatnonzero(learned == 0)
+    if len(validation) < _MIN_VALIDATION_ROWS:
         return training_rows(cells, weight), None
-    order = np.random.default_rng(seed).permutation(len(cells))
-    train = np.sort(order[n_validation:])
-    validation = np.sort(order[:n_validation])
-    return training_rows(cells.take(train), weight[train]), cells.take(validation)
+    train = np.flatnonzero(learned)
+    return training_rows(cells.take(train), learned[train]), cells.take(validation)
 
 
 # The linear part: factor analysis of partly observed rows
