@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from ._frames import to_pandas
 from ._private_errors import no_values_in_errors
 from ._training import draw_seed
 
@@ -153,6 +154,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
+        y = to_pandas(y)
         y = y if isinstance(y, pd.DataFrame) else np.asarray(y)
         if y.ndim != 2 or y.shape[1] < 2:
             y = column_or_1d(y, warn=True)

@@ -7,6 +7,7 @@ from sklearn.utils._param_validation import HasMethods
 
 from .._cross_fitted import CrossFittedEncoder
 from .._state import VersionedStateMixin
+from ._lab_cells import FEWEST_ROWS
 from ._lab_table import Levels, validate_dense_labs
 
 
@@ -40,7 +41,8 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     Attributes
     ----------
     estimators_ : list of (classifier or None)
-        The classifier of each label, or of all classes; None where a label had one value only.
+        The classifier of each label, or of all classes, on the labs that five rows or more of
+        that fit have measured; None where a label had one value only, or there is no such lab.
     classes_ : ndarray of shape (n_classes,)
         The classes; 0 and 1 for a matrix of labels.
     levels_ : list of (list of str, or None)
@@ -57,6 +59,14 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
 
     Notes
     -----
+    A lab that fewer than five rows of a fit have measured is ignored there, as by
+    `MaskedLabEncoder`.
+
+    A row of weight 2 is not the same as the row given twice. Folds are drawn by rows, and the
+    default classifier counts rows, not weights, in its smallest leaf: scikit-learn expects
+    `HistGradientBoostingClassifier` to fail its check of that equivalence. With a classifier that
+    passes it, and folds given as `cv`, this encoder passes too.
+
     Cross-fitted predictions as inputs are stacking [1]_. Of several classes the logits are
     log-probabilities. Probabilities are kept 0.0001 away from 0 and 1. The fitted encoder holds
     classifiers, whose limits are values of labs; skops asks whether to trust the type of their
@@ -98,13 +108,23 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     @property
     def estimators_(self) -> list:
         """The classifier of each label, or of all classes."""
-        return [classifier for classifier, _ in self._fitted]
+        return [None if fitted is None else fitted[0] for fitted, _ in self._fitted]
 
     def _read(self, X, first):
         values, levels = validate_dense_labs(self, X, None if first else self.levels_)
         if first:
             self.levels_ = levels
         return values, np.isnan(values).all(axis=1)
+
+    def _fit_classifier(self, rows, target, weight, seed):
+        labs = (~np.isnan(rows)).sum(axis=0) >= FEWEST_ROWS
+        if not labs.any():
+            return None
+        return super()._fit_classifier(rows[:, labs], target, weight, seed), labs
+
+    def _fill_logits(self, logits, fitted, rows):
+        classifier, labs = fitted
+        super()._fill_logits(logits, classifier, rows[:, labs])
 
     def _classifier(self, seed):
         if self.estimator is None:

@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from .._frames import to_pandas
 from .._private_errors import no_values_in_errors
 
 # Levels of qualitative results from low to high; the words of one line are one level.
@@ -72,6 +73,7 @@ def validate_labs(estimator, X, levels: list[Levels] | None = None):
     levels : list of (list of str, or None)
         Levels of each qualitative lab, None for a numeric one.
     """
+    X = to_pandas(X)
     reset = levels is None
     kinds = _positions_of_kinds(getattr(estimator, "kinds", None), X) if reset else {}
     # Before it refuses infinity, scikit-learn sums X: infinite cells of both signs give NaN.

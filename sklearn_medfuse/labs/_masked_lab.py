@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
 from .._checkpoint import Checkpoint
+from .._frames import to_pandas
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._private_errors import no_values_in_errors
 from .._state import NetStateMixin, module_to_bytes
@@ -482,7 +483,8 @@ class MaskedLabEncoder(
         Returns
         -------
         imputed : ndarray or DataFrame of shape (n_rows, n_labs), or a list of them
-            A copy of X, a DataFrame when X is one, a dense array when X is sparse. Observed cells
+            A copy of X: a pandas DataFrame when X is a table, a dense array when it is sparse.
+            Observed cells
             are unchanged, to the bit or the letter. A qualitative lab is filled with the nearest
             of its levels, a column of numbers as texts with texts of six digits; a column of
             integers with gaps becomes one of floats. A result that could not be read counts as
@@ -493,6 +495,7 @@ class MaskedLabEncoder(
             in positions in its levels; 0 where measured.
         """
         check_is_fitted(self)
+        X = to_pandas(X)
         values = to_dense(validate_labs(self, X, self.levels_)[0])
         imputer = LabImputer(self._module, self._scale, values)
         if n_imputations is None:

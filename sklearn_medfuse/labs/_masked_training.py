@@ -78,7 +78,7 @@ def split_rows(
     Of groups, that share is held out: `by_group` (n_rows, n_groups) has each row's weight in each.
     A row that also occurs in another group is learned from, by its weight there.
     """
-    shares = sparse.diags_array(weight) if by_group is None else by_group
+    shares = sparse.diags_array(weight, dtype=np.float64) if by_group is None else by_group
     order = np.random.default_rng(seed).permutation(shares.shape[1])
     kept = np.ones(len(order))
     kept[order[: min(round(held_out * len(order)), len(order) - 1)]] = 0.0
