@@ -73,7 +73,7 @@ def validate_labs(estimator, X, levels: list[Levels] | None = None):
     levels : list of (list of str, or None)
         Levels of each qualitative lab, None for a numeric one.
     """
-    X = to_pandas(X)
+    X = X if isinstance(X, pd.DataFrame) else to_pandas(X)
     reset = levels is None
     kinds = _positions_of_kinds(getattr(estimator, "kinds", None), X) if reset else {}
     # Before it refuses infinity, scikit-learn sums X: infinite cells of both signs give NaN.

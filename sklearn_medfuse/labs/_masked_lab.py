@@ -3,6 +3,7 @@
 import copy
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from sklearn.utils import check_consistent_length, check_random_state, check_sca
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
 from .._checkpoint import Checkpoint
 from .._frames import to_pandas
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
@@ -31,18 +31,23 @@ from .._training import (
 )
 from .._version import __version__
 from ._lab_cells import FEWEST_ROWS, LabCells, LabScale
-from ._lab_prediction import LabImputer, embed_labs, embed_rows
-from ._lab_table import fill_like, to_dense, validate_labs
-from ._masked_training import (
+from ._lab_model import (
     N_FOLDS,
+    CallbackSupportMixin,
+    LabImputer,
     LabTrainingRows,
     MaskedTrainer,
     calibrate_spread,
+    embed_labs,
+    embed_rows,
+    epochs_of_fit,
     fit_prior,
     predict_hidden,
     split_rows,
     training_rows,
+    with_callbacks,
 )
+from ._lab_table import fill_like, to_dense, validate_labs
 from ._pretrained import (
     LabStart,
     params_from_json,
@@ -384,9 +389,8 @@ class MaskedLabEncoder(
         with torch_seed(seed, device) as generator, with_gradients(), going_on:
             module = self._begin(train, start, device)
             trainer = self._make_trainer(module, generator, mask_ratio, len(train.cells))
-            with epochs_of_fit(
-                self, X, y, self.max_epochs, lambda: self._attributes_now(trainer)
-            ) as after_epoch:
+            attributes = partial(self._attributes_now, trainer)
+            with epochs_of_fit(self, X, y, attributes) as after_epoch:
                 if len(train.cells):
                     trainer.run(
                         train,

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 
 from sklearn_medfuse import MaskedLabEncoder
-from sklearn_medfuse.labs import _masked_lab, _masked_training
+from sklearn_medfuse.labs import _lab_model, _masked_lab
 
 SMALL = {
     "n_components": 4,
@@ -370,7 +370,7 @@ def test_a_step_does_not_depend_on_how_rows_are_padded(labs, monkeypatch):
     """Rows of like length are run together; the gradient is that of the whole batch."""
     curves = []
     for n_cells in (20, 10_000):
-        monkeypatch.setattr(_masked_training, "_CELLS_TOGETHER", n_cells)
+        monkeypatch.setattr(_lab_model, "_CELLS_TOGETHER", n_cells)
         curves.append(make(dropout=0.0).fit(labs).loss_curve_)
     np.testing.assert_allclose(*curves, rtol=1e-4)
 

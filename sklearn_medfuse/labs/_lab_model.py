@@ -1,11 +1,12 @@
-"""Training of the lab model: its linear part in closed form, its net by hiding cells."""
+"""The lab model: its linear part fitted in closed form, its net by hiding cells; predictions."""
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +25,22 @@ from .._training import (
     rows_of_training,
     set_random_state,
 )
-from ._lab_cells import LabCells
+from ._lab_cells import LabCells, LabScale
 from ._pretrained import LabStart
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn before 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stand-in without callbacks."""
+
+    def with_callbacks(method):
+        """Return the method unchanged."""
+        return method
+
+
+Result = TypeVar("Result")
 
 # The linear part predicts a row from what the other folds have taught it.
 N_FOLDS = 5
@@ -51,6 +66,10 @@ _DENSE_ENOUGH = 0.3
 # little between hospitals, their means differ more.
 _MOST_ROWS_FOR_LOADINGS = 1_000.0
 _MOST_ROWS_FOR_MEAN = 20.0
+_PREDICTION_BATCH = 1024
+# Imputation predicts every lab of every row: of a wide table it takes fewer rows at once.
+_IMPUTED_CELLS_AT_ONCE = 65_536
+_SAME_RESULT = "with the same result"
 
 
 class LabTrainingRows(NamedTuple):
@@ -471,6 +490,32 @@ def _alike(batch: LabBatch) -> list[torch.Tensor]:
     return [*pieces, order[start:]]
 
 
+@contextmanager
+def epochs_of_fit(estimator, X, y, attributes: Callable[[], dict]) -> Iterator[Callable[[], bool]]:
+    """Tell the estimator's scikit-learn callbacks of a fit and, by what is yielded, of its epochs.
+
+    Call it after each epoch; True means that a callback asks to stop. `attributes` returns the
+    fitted attributes of the moment, with which a callback may predict.
+    """
+    if not hasattr(estimator, "_init_callback_context"):  # scikit-learn before 1.9
+        yield lambda: False
+        return
+    fitted = {"estimator": estimator, "X": X, "y": y}
+    context = estimator._init_callback_context(max_subtasks=estimator.max_epochs)
+    context.call_on_fit_task_begin(**fitted)
+
+    def after_epoch() -> bool:
+        epoch = context.subcontext(task_name="epoch")
+        epoch.call_on_fit_task_begin(**fitted)
+        return bool(epoch.call_on_fit_task_end(**fitted, reconstruction_attributes=attributes))
+
+    yield after_epoch
+    context.call_on_fit_task_end(**fitted, reconstruction_attributes=attributes)
+
+
+# Predictions
+
+
 class HiddenCells(NamedTuple):
     """Standardised values of cells that were hidden, and their predictions, (n_hidden,) each."""
 
@@ -547,3 +592,121 @@ def calibrate_spread(
     total = np.bincount(hidden.lab, ratio, minlength=n_labs)
     scale = np.sqrt((total + 20.0 * ratio.mean()) / (count + 20.0))
     module.spread_scale.copy_(torch.from_numpy(scale).to(module.spread_scale.device))
+
+
+def _in_batches(
+    module: MaskedLabAutoencoder,
+    cells: LabCells,
+    rows: np.ndarray,
+    run: Callable[[LabBatch], Result],
+    size: int = _PREDICTION_BATCH,
+    outcome: str = _SAME_RESULT,
+) -> Iterator[tuple[np.ndarray, Result]]:
+    """Yield rows, grouped by length, and the output of `run` on their packed cells.
+
+    Batches that do not fit into the device's memory are divided, with one warning that says by
+    `outcome` what that changes.
+    """
+    rows = rows[np.argsort(cells.n_measured[rows], kind="stable")]
+    device = next(module.parameters()).device
+    fitting = rows_of_prediction(device, outcome)
+
+    def run_rows(part: slice) -> Result:
+        return run(cells.batch(rows[part], torch.float64, device))
+
+    for part, result in fitting.batches(len(rows), size, run_rows):
+        yield rows[part], result
+    fitting.warn()
+
+
+def embed_rows(
+    module: MaskedLabAutoencoder, cells: LabCells, width: int, absent: float
+) -> np.ndarray:
+    """One vector per row (n_rows, width), its summary; `absent` where nothing was measured."""
+    embedding = np.full((len(cells), width), absent)
+    measured = np.flatnonzero(cells.n_measured)
+
+    def summarise(batch):
+        return module.forward_encoder(batch).summary.cpu().numpy()
+
+    for rows, summary in _in_batches(module, cells, measured, summarise):
+        embedding[rows] = summary
+    return embedding
+
+
+def embed_labs(
+    module: MaskedLabAutoencoder, cells: LabCells, d_model: int, absent: float
+) -> np.ndarray:
+    """One vector per row and lab side by side, `absent` where the lab was not measured."""
+    tokens = np.full((len(cells), cells.n_labs, d_model), absent)
+    measured = np.flatnonzero(cells.n_measured)
+
+    def encode(batch):
+        kept = batch.measured
+        found = module.forward_encoder(batch).tokens[:, 1:][kept]
+        return kept.cpu().numpy(), batch.lab[kept].cpu().numpy(), found.cpu().numpy()
+
+    for rows, (kept, lab, found) in _in_batches(module, cells, measured, encode):
+        row = np.broadcast_to(rows[:, None], kept.shape)[kept]
+        tokens[row, lab] = found
+    return tokens.reshape(len(cells), cells.n_labs * d_model)
+
+
+class LabImputer:
+    """Fill the missing cells of a table (n_rows, n_labs) with what a trained net expects."""
+
+    def __init__(self, module: MaskedLabAutoencoder, scale: LabScale, values: np.ndarray):
+        self._module = module
+        self._scale = scale
+        self._values = values
+        self._missing = np.isnan(values)
+
+    def expected(self) -> np.ndarray:
+        """Return a copy of the table, filled with expected values."""
+
+        def predict(encoded, labs):
+            return self._module.forward_decoder(encoded, labs)[0][None].cpu().numpy()
+
+        return self._fill(predict, 1, _SAME_RESULT)[0]
+
+    def draws(self, n_draws: int, seed: int) -> np.ndarray:
+        """Return copies of the table, each filled by a draw of its own."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw(encoded, labs):
+            return self._module.draw(encoded, labs, n_draws, generator).cpu().numpy()
+
+        return self._fill(draw, n_draws, "with other draws of the same distribution")
+
+    def spread(self) -> np.ndarray:
+        """Return standard deviations in the labs' units, 0 where measured."""
+        spread = np.zeros(self._values.shape)
+
+        def predict(encoded, labs):
+            value, _ = self._module.forward_decoder(encoded, labs)
+            return value.cpu().numpy(), self._module.spread(encoded, labs).cpu().numpy()
+
+        for rows, (labs, (value, width)) in self._predict(predict, _SAME_RESULT):
+            in_units = self._scale.spread_in_units(value, width, labs)
+            spread[rows] = np.where(self._missing[rows], in_units, 0.0)
+        return spread
+
+    def _fill(self, predict, n_copies: int, outcome: str) -> np.ndarray:
+        filled = np.repeat(self._values[None], n_copies, axis=0)
+        for rows, (labs, standard) in self._predict(predict, outcome):
+            in_units = self._scale.in_units(standard, labs)
+            filled[:, rows] = np.where(self._missing[rows], in_units, filled[:, rows])
+        return filled
+
+    def _predict(self, predict, outcome: str) -> Iterator[tuple[np.ndarray, tuple]]:
+        """Yield rows with gaps, and positions and predictions of all their labs."""
+        cells = self._scale.cells(LabCells.from_table(self._values))
+        n_labs = cells.n_labs
+        size = min(max(_IMPUTED_CELLS_AT_ONCE // n_labs, 1), _PREDICTION_BATCH)
+
+        def run(batch):
+            labs = torch.arange(n_labs).to(batch.lab.device).expand(len(batch.lab), -1)
+            return labs.cpu().numpy(), predict(self._module.forward_encoder(batch), labs)
+
+        needed = np.flatnonzero(self._missing.any(axis=1))
+        return _in_batches(self._module, cells, needed, run, size, outcome)
