@@ -18,19 +18,17 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     The logits are a modality of their own, as in `make_medfuse_pipeline(boosted_labs=True)`.
 
     A classifier predicts the rows it was fitted on better than new ones. `fit_transform`
-    therefore gives each row the logits of classifiers that were fitted without it
-    (cross-fitting), and `transform` those of classifiers fitted on all rows:
-    `fit(X, y).transform(X)` differs from ``fit_transform(X, y)``, and the next step must not be
-    trained on it.
+    therefore gives each row the logits of classifiers fitted without it (cross-fitting), and
+    `transform` those of classifiers fitted on all rows. The next step must be trained on the
+    former, not on ``fit(X, y).transform(X)``.
 
     Parameters
     ----------
     estimator : classifier or None, default=None
-        Any classifier with `predict_proba` that takes NaN where labs have gaps; one is fitted per
-        label. None means HistGradientBoostingClassifier with 100 trees of four leaves and a
-        learning rate of 0.03.
+        Any classifier with `predict_proba` that takes NaN; one is fitted per label. None means
+        HistGradientBoostingClassifier with 100 trees of four leaves and a learning rate of 0.03.
     cv : int, splitter or iterable, default=5
-        Folds of `fit_transform`; each row must be held out exactly once. A number gives shuffled
+        Folds of `fit_transform`, which hold out each row exactly once. A number gives shuffled
         folds that keep `groups` together, or else stratify classes.
     absent : {"nan", "zero"}, default="nan"
         Output for a row without any measured lab: NaN, which `MEDFuseClassifier` reads as
@@ -60,12 +58,9 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     Notes
     -----
     A lab that fewer than five rows of a fit have measured is ignored there, as by
-    `MaskedLabEncoder`.
-
-    A row of weight 2 is not the same as the row given twice. Folds are drawn by rows, and the
-    default classifier counts rows, not weights, in its smallest leaf: scikit-learn expects
-    `HistGradientBoostingClassifier` to fail its check of that equivalence. With a classifier that
-    passes it, and folds given as `cv`, this encoder passes too.
+    `MaskedLabEncoder`. A row of weight 2 is not the same as the row given twice: folds are drawn by
+    rows, and the default classifier counts rows, not weights, in its smallest leaf, so it fails
+    scikit-learn's check of that equivalence. With a classifier that passes, this encoder does too.
 
     Cross-fitted predictions as inputs are stacking [1]_. Of several classes the logits are
     log-probabilities. Probabilities are kept 0.0001 away from 0 and 1. The fitted encoder holds

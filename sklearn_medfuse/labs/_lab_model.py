@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from scipy import sparse
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from .._checkpoint import Checkpoint, load_optimizer
 from .._nn.factor_model import FactorModel, LabPrior
@@ -122,13 +123,12 @@ class FactorAnalysis:
     r"""Expectation-maximisation for `FactorModel`, with a Gaussian prior on the loadings.
 
     The prior is :math:`w_j \sim N(0, I/50)`. For labs learned elsewhere it is centred on the
-    loadings learned there, and the more rows these come from, the narrower it is.
+    loadings learned there (`start`), and the more rows these come from, the narrower it is. Rows
+    are in random order; `z` (n_cells,) is what is modelled of each cell, its standardised value or
+    its normal score.
 
     A full covariance matrix (Schafer 1997) does as well on 50 labs, but has 2 million entries for
     1,505; learning the loadings by gradients needs a learning rate and many more passes.
-
-    Rows are in random order; `z` (n_cells,) is what is modelled of each cell, its standardised
-    value or its normal score. `start` is the centre of the prior, and where the search begins.
     """
 
     def __init__(self, cells, z, weight, n_factors, start=None):
@@ -238,9 +238,7 @@ class FactorAnalysis:
         first = z.T @ (x * weight[:, None])
         return np.concatenate([second.reshape(-1, r + 1, r + 1), first[:, :, None]], axis=2)
 
-    def _maximise(
-        self, moments: np.ndarray, noise: np.ndarray, keep_noise: bool = False
-    ) -> _Parameters:
+    def _maximise(self, moments: np.ndarray, noise: np.ndarray, keep_noise=False) -> _Parameters:
         r = self._n_factors
         second, first = moments[:, :, :-1].copy(), moments[:, :, -1].copy()
         of_loadings = np.minimum(self._evidence, _MOST_ROWS_FOR_LOADINGS)
@@ -283,9 +281,7 @@ def fit_prior(prior: LabPrior, rows: LabTrainingRows, start: LabStart | None) ->
         list(pool.map(fit, ("of_values", "of_scores"), (rows.cells.value, rows.cells.score)))
 
 
-def fill_factor_model(
-    model: FactorModel, versions: list[_Parameters], evidence: np.ndarray
-) -> None:
+def fill_factor_model(model: FactorModel, versions: list[_Parameters], evidence: np.ndarray):
     """Put fitted parameters into a model made for as many versions."""
     for buffer, parts in (
         (model.loadings, np.stack([part.loadings for part in versions])),
@@ -302,25 +298,24 @@ def fill_factor_model(
 class MaskedTrainer:
     """Fit a `MaskedLabAutoencoder` by hiding observed cells and predicting them.
 
-    The parameters are those of `MaskedLabEncoder`. `mask_ratio` has the lowest and the highest
-    share, `mask_weight` (n_labs,) the relative probability of hiding each lab (None: equal);
-    `n_rows` is the number of rows of `run`, or None for a stream of unknown length. Row order and
-    masks are drawn from `generator`.
+    `mask_ratio` has the lowest and the highest share, `mask_weight` (n_labs,) the relative
+    probability of hiding each lab (None: equal); `n_rows` is the number of rows of `run`, or None
+    for a stream. Row order and masks are drawn from `generator`.
     """
 
     def __init__(
         self,
         module: MaskedLabAutoencoder,
         generator: torch.Generator,
-        *,
         mask_ratio: tuple[float, float],
         mask_weight: np.ndarray | None,
+        n_rows: int | None,
+        *,
         batch_size: int,
         learning_rate: float,
         weight_decay: float,
         max_epochs: int,
-        patience: int,
-        n_rows: int | None,
+        n_iter_no_change: int,
     ):
         self.module = module
         self.generator = generator
@@ -336,22 +331,17 @@ class MaskedTrainer:
         )
         self._batch_size = batch_size
         self._max_epochs = max_epochs
-        self._patience = patience
-        self._best = BestWeights(patience)
+        self._patience = n_iter_no_change
+        self._best = BestWeights(n_iter_no_change)
         self._optimizer = torch.optim.AdamW(
             module.parameters(), learning_rate, weight_decay=weight_decay, fused=True
         )
-        self._schedule: torch.optim.lr_scheduler.LRScheduler
+        self._schedule: LRScheduler
         if n_rows is None:
-            self._schedule = torch.optim.lr_scheduler.LambdaLR(
-                self._optimizer,
-                lambda step: min(
-                    (step + 1) / _STREAM_WARM_UP, math.sqrt(_STREAM_WARM_UP / (step + 1))
-                ),
-            )
+            self._schedule = LambdaLR(self._optimizer, _stream_rate)
         else:
             steps = max(math.ceil(n_rows / batch_size), 1) * max_epochs
-            self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._schedule = OneCycleLR(
                 self._optimizer, learning_rate, total_steps=steps, pct_start=WARM_UP
             )
 
@@ -364,10 +354,9 @@ class MaskedTrainer:
         checkpoint: Checkpoint | None,
         after_epoch: Callable[[], bool],
     ) -> None:
-        """Train until `max_epochs` or, with validation rows, until their score stops rising.
+        """Train for `max_epochs`, or until `after_epoch` is True or the validation score stalls.
 
         The state is kept in `checkpoint` after each epoch, and taken from there at the start.
-        `after_epoch` returns True to stop.
         """
         if checkpoint is not None and (state := checkpoint.load()) is not None:
             with checkpoint.restoring():
@@ -474,6 +463,10 @@ class MaskedTrainer:
         self.generator.set_state(state["generator"])
 
 
+def _stream_rate(step: int) -> float:
+    return min((step + 1) / _STREAM_WARM_UP, math.sqrt(_STREAM_WARM_UP / (step + 1)))
+
+
 def _alike(batch: LabBatch) -> list[torch.Tensor]:
     """Positions of rows, grouped by number of cells so that little is padding."""
     n_cells = batch.measured.sum(dim=1)
@@ -558,13 +551,7 @@ def predict_hidden(
     return HiddenCells(lab.astype(np.int64), *numbers)
 
 
-def _predict(
-    module: MaskedLabAutoencoder,
-    visible: LabBatch,
-    hidden: LabBatch,
-    version: torch.Tensor | None,
-    rows: slice,
-) -> torch.Tensor:
+def _predict(module, visible: LabBatch, hidden: LabBatch, version, rows: slice) -> torch.Tensor:
     """Lab, value, prediction and its spread of the hidden cells of some rows, (4, n_hidden)."""
     seen, asked = (LabBatch(*(part[rows] for part in batch)) for batch in (visible, hidden))
     encoded = module.forward_encoder(seen, None if version is None else version[rows])
@@ -573,9 +560,7 @@ def _predict(
     return torch.stack([part[asked.measured].double() for part in parts]).cpu()
 
 
-def calibrate_spread(
-    module: MaskedLabAutoencoder, rows: LabTrainingRows, fitting: FittingRows
-) -> None:
+def calibrate_spread(module: MaskedLabAutoencoder, rows: LabTrainingRows, fitting: FittingRows):
     """Scale each lab's predicted standard deviation to the errors on re-hidden cells.
 
     The linear part predicts a row by what other rows taught it. A lab with few cells borrows
@@ -604,8 +589,7 @@ def _in_batches(
 ) -> Iterator[tuple[np.ndarray, Result]]:
     """Yield rows, grouped by length, and the output of `run` on their packed cells.
 
-    Batches that do not fit into the device's memory are divided, with one warning that says by
-    `outcome` what that changes.
+    `outcome` says in a warning what smaller batches change where these do not fit into memory.
     """
     rows = rows[np.argsort(cells.n_measured[rows], kind="stable")]
     device = next(module.parameters()).device
@@ -619,10 +603,8 @@ def _in_batches(
     fitting.warn()
 
 
-def embed_rows(
-    module: MaskedLabAutoencoder, cells: LabCells, width: int, absent: float
-) -> np.ndarray:
-    """One vector per row (n_rows, width), its summary; `absent` where nothing was measured."""
+def embed_rows(module: MaskedLabAutoencoder, cells: LabCells, width: int, absent: float):
+    """Summary of each row (n_rows, width); `absent` where nothing was measured."""
     embedding = np.full((len(cells), width), absent)
     measured = np.flatnonzero(cells.n_measured)
 
@@ -634,17 +616,15 @@ def embed_rows(
     return embedding
 
 
-def embed_labs(
-    module: MaskedLabAutoencoder, cells: LabCells, d_model: int, absent: float
-) -> np.ndarray:
-    """One vector per row and lab side by side, `absent` where the lab was not measured."""
+def embed_labs(module: MaskedLabAutoencoder, cells: LabCells, d_model: int, absent: float):
+    """Token of each lab, side by side; `absent` where the lab was not measured."""
     tokens = np.full((len(cells), cells.n_labs, d_model), absent)
     measured = np.flatnonzero(cells.n_measured)
 
     def encode(batch):
         kept = batch.measured
         found = module.forward_encoder(batch).tokens[:, 1:][kept]
-        return kept.cpu().numpy(), batch.lab[kept].cpu().numpy(), found.cpu().numpy()
+        return [part.cpu().numpy() for part in (kept, batch.lab[kept], found)]
 
     for rows, (kept, lab, found) in _in_batches(module, cells, measured, encode):
         row = np.broadcast_to(rows[:, None], kept.shape)[kept]
@@ -653,60 +633,54 @@ def embed_labs(
 
 
 class LabImputer:
-    """Fill the missing cells of a table (n_rows, n_labs) with what a trained net expects."""
+    """Predict the missing cells of a table (n_rows, n_labs) with a trained net."""
 
     def __init__(self, module: MaskedLabAutoencoder, scale: LabScale, values: np.ndarray):
         self._module = module
         self._scale = scale
         self._values = values
-        self._missing = np.isnan(values)
 
     def expected(self) -> np.ndarray:
         """Return a copy of the table, filled with expected values."""
 
         def predict(encoded, labs):
-            return self._module.forward_decoder(encoded, labs)[0][None].cpu().numpy()
+            value, _ = self._module.forward_decoder(encoded, labs)
+            return self._scale.in_units(value[None].cpu().numpy(), labs.cpu().numpy())
 
-        return self._fill(predict, 1, _SAME_RESULT)[0]
+        return self._fill(self._values[None], predict)[0]
 
     def draws(self, n_draws: int, seed: int) -> np.ndarray:
         """Return copies of the table, each filled by a draw of its own."""
         generator = torch.Generator().manual_seed(seed)
 
         def draw(encoded, labs):
-            return self._module.draw(encoded, labs, n_draws, generator).cpu().numpy()
+            drawn = self._module.draw(encoded, labs, n_draws, generator).cpu().numpy()
+            return self._scale.in_units(drawn, labs.cpu().numpy())
 
-        return self._fill(draw, n_draws, "with other draws of the same distribution")
+        copies = np.repeat(self._values[None], n_draws, axis=0)
+        return self._fill(copies, draw, "with other draws of the same distribution")
 
     def spread(self) -> np.ndarray:
         """Return standard deviations in the labs' units, 0 where measured."""
-        spread = np.zeros(self._values.shape)
 
         def predict(encoded, labs):
             value, _ = self._module.forward_decoder(encoded, labs)
-            return value.cpu().numpy(), self._module.spread(encoded, labs).cpu().numpy()
+            parts = (value, self._module.spread(encoded, labs), labs)
+            return self._scale.spread_in_units(*(part.cpu().numpy() for part in parts))[None]
 
-        for rows, (labs, (value, width)) in self._predict(predict, _SAME_RESULT):
-            in_units = self._scale.spread_in_units(value, width, labs)
-            spread[rows] = np.where(self._missing[rows], in_units, 0.0)
-        return spread
+        return self._fill(np.zeros((1, *self._values.shape)), predict)[0]
 
-    def _fill(self, predict, n_copies: int, outcome: str) -> np.ndarray:
-        filled = np.repeat(self._values[None], n_copies, axis=0)
-        for rows, (labs, standard) in self._predict(predict, outcome):
-            in_units = self._scale.in_units(standard, labs)
-            filled[:, rows] = np.where(self._missing[rows], in_units, filled[:, rows])
-        return filled
-
-    def _predict(self, predict, outcome: str) -> Iterator[tuple[np.ndarray, tuple]]:
-        """Yield rows with gaps, and positions and predictions of all their labs."""
+    def _fill(self, copies: np.ndarray, predict, outcome: str = _SAME_RESULT) -> np.ndarray:
+        """Return copies (n_copies, n_rows, n_labs) with predictions where nothing was measured."""
+        filled, missing = copies.copy(), np.isnan(self._values)
         cells = self._scale.cells(LabCells.from_table(self._values))
-        n_labs = cells.n_labs
-        size = min(max(_IMPUTED_CELLS_AT_ONCE // n_labs, 1), _PREDICTION_BATCH)
+        size = min(max(_IMPUTED_CELLS_AT_ONCE // cells.n_labs, 1), _PREDICTION_BATCH)
 
         def run(batch):
-            labs = torch.arange(n_labs).to(batch.lab.device).expand(len(batch.lab), -1)
-            return labs.cpu().numpy(), predict(self._module.forward_encoder(batch), labs)
+            labs = torch.arange(cells.n_labs).to(batch.lab.device).expand(len(batch.lab), -1)
+            return predict(self._module.forward_encoder(batch), labs)
 
-        needed = np.flatnonzero(self._missing.any(axis=1))
-        return _in_batches(self._module, cells, needed, run, size, outcome)
+        needed = np.flatnonzero(missing.any(axis=1))
+        for rows, found in _in_batches(self._module, cells, needed, run, size, outcome):
+            filled[:, rows] = np.where(missing[rows], found, filled[:, rows])
+        return filled
