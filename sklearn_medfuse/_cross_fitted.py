@@ -85,7 +85,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         sample_weight : array-like of shape (n_rows,) or None, default=None
             Weight of each row; rows of weight zero are not learned from.
         groups : array-like of shape (n_rows,) or None, default=None
-            Patient of each row, which the folds keep together. `MEDFusePipeline` passes it on.
+            Patient of each row, whose rows the folds keep together.
 
         Returns
         -------

@@ -1,6 +1,7 @@
 """The measured cells of a lab table, and the scales on which the model reads them."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,29 +20,15 @@ SCORE_RANGE = 3.5
 FEWEST_ROWS = 5
 
 
+@dataclass(eq=False)
 class LabCells:
-    """Measured cells, row after row, as in a CSR matrix.
+    """Measured cells, row after row, as in a CSR matrix."""
 
-    Parameters
-    ----------
-    row_start : int64 array of shape (n_rows + 1,)
-        Where each row's cells begin.
-    lab : int64 array of shape (n_cells,)
-        Column of each cell, ascending within a row.
-    value : float array of shape (n_cells,)
-        Value of each cell: in the lab's unit as read, standardised as `LabScale.cells` returns it.
-    n_labs : int
-        Number of columns.
-    score : float array of shape (n_cells,), default=None
-        Normal score of each cell; only where values are standardised.
-    """
-
-    def __init__(self, row_start, lab, value, n_labs, score=None):
-        self.row_start = row_start
-        self.lab = lab
-        self.value = value
-        self.n_labs = n_labs
-        self.score = score
+    row_start: np.ndarray  # int64 (n_rows + 1,): where each row's cells begin
+    lab: np.ndarray  # int64 (n_cells,): column of each cell, ascending within a row
+    value: np.ndarray  # (n_cells,): in the lab's unit; standardised once `LabScale.cells` made it
+    n_labs: int
+    score: Any = None  # (n_cells,): normal scores, once values are standardised
 
     @classmethod
     def from_table(cls, X) -> "LabCells":
@@ -168,14 +155,11 @@ def expand(z: np.ndarray) -> np.ndarray:
 class LabScale(NamedTuple):
     """How each lab's values are put on common scales."""
 
-    # (n_labs,): mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN for
-    # a lab that was never measured.
-    center: np.ndarray
-    # (n_labs,): standard deviation likewise; 1 for a constant or never measured lab.
-    scale: np.ndarray
-    # (n_labs, n_knots, 2): points (standardised value, normal score) of each lab's curve,
-    # ascending; the last one is repeated to fill the row.
-    knots: np.ndarray
+    # Mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN if not measured.
+    center: np.ndarray  # (n_labs,)
+    scale: np.ndarray  # (n_labs,): standard deviation likewise; 1 if constant or not measured
+    # Points (standardised value, normal score) of each lab's curve, ascending, the last repeated.
+    knots: np.ndarray  # (n_labs, n_knots, 2)
 
     @classmethod
     def fit(cls, cells: LabCells, weight: np.ndarray) -> "LabScale":

@@ -87,11 +87,7 @@ def training_rows(cells: LabCells, weight: np.ndarray) -> LabTrainingRows:
 
 
 def split_rows(
-    cells: LabCells,
-    weight: np.ndarray,
-    by_group: sparse.csr_array | None,
-    held_out: float,
-    seed: int,
+    cells: LabCells, weight: np.ndarray, by_group, held_out: float, seed: int
 ) -> tuple[LabTrainingRows, LabCells | None]:
     """Return the rows to learn from, and a share to validate on or None where that is too few.
 
@@ -349,7 +345,6 @@ class MaskedTrainer:
         self,
         train: LabTrainingRows,
         validation: LabCells | None,
-        *,
         verbose: int,
         checkpoint: Checkpoint | None,
         after_epoch: Callable[[], bool],
@@ -368,7 +363,11 @@ class MaskedTrainer:
                     self.one_pass(train)
                     bar.set_postfix(loss=f"{self.loss_curve[-1]:.4f}", refresh=False)
                     bar.update()
-                    self._validate(validation)
+                    if validation is not None:
+                        hidden = predict_hidden(self.module, validation, None, self.fitting_rows)
+                        score = hidden.r2()
+                        self.validation_scores.append(score)
+                        self._best.update(len(self.loss_curve), score, self.module)
                     if checkpoint is not None:
                         checkpoint.save(self._state())
                     if after_epoch():
@@ -428,12 +427,6 @@ class MaskedTrainer:
 
         return self.fitting_rows.run(len(part), add_gradients)
 
-    def _validate(self, validation: LabCells | None) -> None:
-        if validation is not None:
-            hidden = predict_hidden(self.module, validation, fitting=self.fitting_rows)
-            self.validation_scores.append(hidden.r2())
-            self._best.update(len(self.loss_curve), self.validation_scores[-1], self.module)
-
     def _out_of_patience(self) -> bool:
         waited = len(self.loss_curve) - self._best.best_epoch
         return bool(self.validation_scores) and waited >= self._patience
@@ -485,10 +478,9 @@ def _alike(batch: LabBatch) -> list[torch.Tensor]:
 
 @contextmanager
 def epochs_of_fit(estimator, X, y, attributes: Callable[[], dict]) -> Iterator[Callable[[], bool]]:
-    """Tell the estimator's scikit-learn callbacks of a fit and, by what is yielded, of its epochs.
+    """Yield what tells scikit-learn's callbacks of an epoch; True means that one asks to stop.
 
-    Call it after each epoch; True means that a callback asks to stop. `attributes` returns the
-    fitted attributes of the moment, with which a callback may predict.
+    `attributes` returns the fitted attributes of the moment, with which a callback may predict.
     """
     if not hasattr(estimator, "_init_callback_context"):  # scikit-learn before 1.9
         yield lambda: False
@@ -526,10 +518,7 @@ class HiddenCells(NamedTuple):
 
 @torch.no_grad()
 def predict_hidden(
-    module: MaskedLabAutoencoder,
-    cells: LabCells,
-    version: np.ndarray | None = None,
-    fitting: FittingRows | None = None,
+    module: MaskedLabAutoencoder, cells: LabCells, version=None, fitting: FittingRows | None = None
 ) -> HiddenCells:
     """Hide a fifth of the observed cells, the same at each call, and predict them from the rest."""
     module.eval()
@@ -563,8 +552,7 @@ def _predict(module, visible: LabBatch, hidden: LabBatch, version, rows: slice) 
 def calibrate_spread(module: MaskedLabAutoencoder, rows: LabTrainingRows, fitting: FittingRows):
     """Scale each lab's predicted standard deviation to the errors on re-hidden cells.
 
-    The linear part predicts a row by what other rows taught it. A lab with few cells borrows
-    from the mean of all, which weighs as much as twenty cells.
+    The mean of all labs, from which one with few cells borrows, weighs as much as twenty cells.
     """
     hidden = predict_hidden(module, rows.cells, rows.version, fitting)
     if not len(hidden.lab):

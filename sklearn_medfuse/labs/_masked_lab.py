@@ -222,22 +222,13 @@ class MaskedLabEncoder(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from sklearn_medfuse import MaskedLabEncoder
-    >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(60, 1)) + 0.1 * rng.normal(size=(60, 5))
-    >>> X[rng.random(X.shape) < 0.3] = np.nan
-    >>> encoder = MaskedLabEncoder(n_components=4, max_epochs=5, random_state=0).fit(X)
-    >>> encoder.transform(X).shape
-    (60, 4)
-    >>> bool(np.isnan(encoder.impute(X)).any())
-    False
-
-    Results as the hospital writes them:
-
     >>> import pandas as pd
+    >>> from sklearn_medfuse import MaskedLabEncoder
     >>> X = pd.DataFrame({"crp": ["<0.5", "12", None, "90"] * 9, "ketones": ["NEG", "2+"] * 18})
-    >>> encoder.fit(X).levels_
+    >>> encoder = MaskedLabEncoder(n_components=4, max_epochs=5, random_state=0)
+    >>> encoder.fit_transform(X).shape
+    (36, 4)
+    >>> encoder.levels_
     [None, ['NEG', '2+']]
     >>> encoder.impute(X)["crp"].iloc[[0, 1, 3]].tolist()
     ['<0.5', '12', '90']
@@ -383,13 +374,7 @@ class MaskedLabEncoder(
             attributes = partial(self._attributes_now, trainer)
             with epochs_of_fit(self, X, y, attributes) as after_epoch:
                 if len(train.cells):
-                    trainer.run(
-                        train,
-                        validation,
-                        verbose=self.verbose,
-                        checkpoint=checkpoint,
-                        after_epoch=after_epoch,
-                    )
+                    trainer.run(train, validation, self.verbose, checkpoint, after_epoch)
             self._finish(trainer, train)
         if checkpoint is not None:
             checkpoint.remove()
@@ -399,8 +384,8 @@ class MaskedLabEncoder(
     def partial_fit(self, X, y=None, sample_weight=None):
         """Learn from one chunk of a table that is larger than memory: one pass over it.
 
-        The first chunk sets levels, scales and the linear part, so it should be a fair sample.
-        After `fit`, or on a loaded encoder, learning continues from the fitted state.
+        The first chunk, which sets levels, scales and the linear part, should be a fair sample.
+        After `fit`, or on a loaded encoder, learning continues.
 
         Parameters
         ----------
