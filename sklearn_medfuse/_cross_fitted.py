@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from ._frames import to_pandas
 from ._private_errors import no_values_in_errors
 from ._training import draw_seed
 
@@ -29,10 +30,9 @@ _MARGIN = 1e-4
 class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Embed rows by the logits of one classifier per label, or of one for all classes.
 
-    `transform` uses classifiers fitted on all rows, `fit_transform` gives each row the logits of
-    classifiers fitted without its fold. A subclass has the parameters `cv`, `absent` and
-    `random_state`, reads X in `_read`, and gives its classifier by `_classifier` or fits it in
-    `_fit_classifier`. Rows are an array or a CSR matrix.
+    A subclass has the parameters `cv`, `absent` and `random_state`, reads X in `_read`, and gives
+    its classifier by `_classifier` or fits it in `_fit_classifier`. Rows are an array or a CSR
+    matrix.
     """
 
     # Asked for by default under metadata routing, as by scikit-learn's group splitters.
@@ -85,7 +85,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         sample_weight : array-like of shape (n_rows,) or None, default=None
             Weight of each row; rows of weight zero are not learned from.
         groups : array-like of shape (n_rows,) or None, default=None
-            Patient of each row, which the folds keep together. `MEDFusePipeline` passes it on.
+            Patient of each row, whose rows the folds keep together.
 
         Returns
         -------
@@ -118,8 +118,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Returns
         -------
         ndarray of shape (n_rows, n_outputs)
-            One logit per label, or for the second of two classes; one column per class for
-            several. A row without results or a note is NaN or zeros, as set by `absent`.
+            As from `fit_transform`; NaN or zeros, as set by `absent`, without results or a note.
         """
         check_is_fitted(self)
         rows, absent = self._read(X, first=False)
@@ -153,6 +152,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
+        y = to_pandas(y)
         y = y if isinstance(y, pd.DataFrame) else np.asarray(y)
         if y.ndim != 2 or y.shape[1] < 2:
             y = column_or_1d(y, warn=True)
@@ -164,7 +164,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             labels = np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
             are_labels = bool(np.isin(labels[~np.isnan(labels)], (0, 1)).all())
         except (TypeError, ValueError):
-            # The error quotes values of y; ours is raised outside, so that it is not its context.
+            # The error quotes values of y; ours is raised outside its context.
             are_labels = False
         if not are_labels:
             raise ValueError("y has several columns, which must hold only 0, 1 or NaN.")
@@ -216,10 +216,9 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             else:
                 usual = logit([(counted @ target + 1) / (counted.sum() + 2)])
             # No classifier learns from a label that has only one value.
-            several = len(np.unique(target)) > 1
-            classifier = (
-                self._fit_classifier(rows[known], target, counted, seed) if several else None
-            )
+            classifier = None
+            if len(np.unique(target)) > 1:
+                classifier = self._fit_classifier(rows[known], target, counted, seed)
             fitted.append((classifier, usual))
         return fitted
 

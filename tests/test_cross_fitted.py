@@ -299,6 +299,30 @@ def test_a_label_of_one_value_has_no_classifier(labs):
     assert encoder.estimators_[1] is None
 
 
+@pytest.mark.parametrize("n_measured", [0, 1, 4])
+def test_a_lab_that_few_rows_have_measured_is_ignored(labs, n_measured):
+    rare = np.where(np.arange(N_ROWS) < n_measured, 5.0, np.nan)
+    with_rare, y = np.column_stack([labs.X, rare]), labs.y
+    for encoder in (BoostedLabEncoder(random_state=0), labs.make(random_state=0)):
+        found = clone(encoder).fit_transform(with_rare, y)
+        expected = clone(encoder).fit_transform(labs.X, y)
+        np.testing.assert_array_equal(found[PRESENT], expected[PRESENT])
+    nobody = BoostedLabEncoder(random_state=0).fit(with_rare[:, 4:], y)
+    assert nobody.estimators_ == [None, None]
+
+
+def test_a_lab_of_one_hospital_is_ignored_where_that_hospital_is_held_out(labs):
+    hospital = np.arange(N_ROWS) % 4
+    X = np.where((hospital == 0)[:, None] | (np.arange(4) < 3), labs.X, np.nan)
+    encoder = BoostedLabEncoder(random_state=0, cv=GroupKFold(4))
+    found = encoder.fit_transform(X, labs.y, groups=hospital)
+    without = encoder.fit_transform(X[:, :3], labs.y, groups=hospital)
+    measured = PRESENT & ~np.isnan(X[:, :3]).all(axis=1)
+    held_out = measured & (hospital == 0)
+    np.testing.assert_array_equal(found[held_out], without[held_out])
+    assert np.isfinite(found[measured]).all()
+
+
 def test_qualitative_labs_are_read():
     X = pd.DataFrame({"ketones": ["NEG", "2+"] * 20, "crp": ["<0.5", "12", None, "3"] * 10})
     y = np.tile([[0, 1], [1, 0]], (20, 1))

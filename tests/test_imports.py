@@ -19,7 +19,6 @@ SHARED = {
     "_training",
     "_state",
     "_checkpoint",
-    "_callbacks",
     "_private_files",
     "_frames",
 }
@@ -39,7 +38,6 @@ INSIDE = {
     "_private_errors": set(),
     "_checkpoint": {"_private_files"},
     "_cross_fitted": {"_frames", "_private_errors", "_training"},
-    "_callbacks": set(),
     "_note_sections": set(),
     "labs": {"_nn"} | SHARED,
     "notes": {"_nn", "_note_sections"} | SHARED,
@@ -58,7 +56,6 @@ INSIDE = {
 # What a room may import from outside, beside the standard library. A room not named here is free.
 OUTSIDE = {
     "_nn": {"torch"},
-    "_callbacks": {"sklearn"},
     "_cross_fitted": TABLES,
     "_checkpoint": {"torch"},
     "_frames": {"pandas", "pyarrow"},

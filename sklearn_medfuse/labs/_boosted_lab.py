@@ -7,6 +7,7 @@ from sklearn.utils._param_validation import HasMethods
 
 from .._cross_fitted import CrossFittedEncoder
 from .._state import VersionedStateMixin
+from ._lab_cells import FEWEST_ROWS
 from ._lab_table import Levels, validate_dense_labs
 
 
@@ -17,19 +18,17 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     The logits are a modality of their own, as in `make_medfuse_pipeline(views={"boosted": True})`.
 
     A classifier predicts the rows it was fitted on better than new ones. `fit_transform`
-    therefore gives each row the logits of classifiers that were fitted without it
-    (cross-fitting), and `transform` those of classifiers fitted on all rows:
-    `fit(X, y).transform(X)` differs from ``fit_transform(X, y)``, and the next step must not be
-    trained on it.
+    therefore gives each row the logits of classifiers fitted without it (cross-fitting), and
+    `transform` those of classifiers fitted on all rows. The next step must be trained on the
+    former, not on ``fit(X, y).transform(X)``.
 
     Parameters
     ----------
     estimator : classifier or None, default=None
-        Any classifier with `predict_proba` that takes NaN where labs have gaps; one is fitted per
-        label. None means HistGradientBoostingClassifier with 100 trees of four leaves and a
-        learning rate of 0.03.
+        Any classifier with `predict_proba` that takes NaN; one is fitted per label. None means
+        HistGradientBoostingClassifier with 100 trees of four leaves and a learning rate of 0.03.
     cv : int, splitter or iterable, default=5
-        Folds of `fit_transform`; each row must be held out exactly once. A number gives shuffled
+        Folds of `fit_transform`, which hold out each row exactly once. A number gives shuffled
         folds that keep `groups` together, or else stratify classes.
     absent : {"nan", "zero"}, default="nan"
         Output for a row without any measured lab: NaN, which `MEDFuseClassifier` reads as
@@ -40,7 +39,8 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     Attributes
     ----------
     estimators_ : list of (classifier or None)
-        The classifier of each label, or of all classes; None where a label had one value only.
+        The classifier of each label, or of all classes, on the labs that five rows or more of
+        that fit have measured; None where a label had one value only, or there is no such lab.
     classes_ : ndarray of shape (n_classes,)
         The classes; 0 and 1 for a matrix of labels.
     levels_ : list of (list of str, or None)
@@ -57,6 +57,11 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
 
     Notes
     -----
+    A lab that fewer than five rows of a fit have measured is ignored there, as by
+    `MaskedLabEncoder`. A row of weight 2 is not the same as the row given twice: folds are drawn by
+    rows, and the default classifier counts rows, not weights, in its smallest leaf, so it fails
+    scikit-learn's check of that equivalence. With a classifier that passes, this encoder does too.
+
     Cross-fitted predictions as inputs are stacking [1]_. Of several classes the logits are
     log-probabilities. Probabilities are kept 0.0001 away from 0 and 1. The fitted encoder holds
     classifiers, whose limits are values of labs; skops asks whether to trust the type of their
@@ -98,13 +103,23 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     @property
     def estimators_(self) -> list:
         """The classifier of each label, or of all classes."""
-        return [classifier for classifier, _ in self._fitted]
+        return [None if fitted is None else fitted[0] for fitted, _ in self._fitted]
 
     def _read(self, X, first):
         values, levels = validate_dense_labs(self, X, None if first else self.levels_)
         if first:
             self.levels_ = levels
         return values, np.isnan(values).all(axis=1)
+
+    def _fit_classifier(self, rows, target, weight, seed):
+        labs = (~np.isnan(rows)).sum(axis=0) >= FEWEST_ROWS
+        if not labs.any():
+            return None
+        return super()._fit_classifier(rows[:, labs], target, weight, seed), labs
+
+    def _fill_logits(self, logits, fitted, rows):
+        classifier, labs = fitted
+        super()._fill_logits(logits, classifier, rows[:, labs])
 
     def _classifier(self, seed):
         if self.estimator is None:

@@ -1,9 +1,11 @@
 """The measured cells of a lab table, and the scales on which the model reads them."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.special import ndtri
 
 from .._nn.masked_autoencoder import LabBatch
@@ -18,29 +20,15 @@ SCORE_RANGE = 3.5
 FEWEST_ROWS = 5
 
 
+@dataclass(eq=False)
 class LabCells:
-    """Measured cells, row after row, as in a CSR matrix.
+    """Measured cells, row after row, as in a CSR matrix."""
 
-    Parameters
-    ----------
-    row_start : int64 array of shape (n_rows + 1,)
-        Where each row's cells begin.
-    lab : int64 array of shape (n_cells,)
-        Column of each cell, ascending within a row.
-    value : float array of shape (n_cells,)
-        Value of each cell: in the lab's unit as read, standardised as `LabScale.cells` returns it.
-    n_labs : int
-        Number of columns.
-    score : float array of shape (n_cells,), default=None
-        Normal score of each cell; only where values are standardised.
-    """
-
-    def __init__(self, row_start, lab, value, n_labs, score=None):
-        self.row_start = row_start
-        self.lab = lab
-        self.value = value
-        self.n_labs = n_labs
-        self.score = score
+    row_start: np.ndarray  # int64 (n_rows + 1,): where each row's cells begin
+    lab: np.ndarray  # int64 (n_cells,): column of each cell, ascending within a row
+    value: np.ndarray  # (n_cells,): in the lab's unit; standardised once `LabScale.cells` made it
+    n_labs: int
+    score: Any = None  # (n_cells,): normal scores, once values are standardised
 
     @classmethod
     def from_table(cls, X) -> "LabCells":
@@ -77,13 +65,23 @@ class LabCells:
         row_start = np.concatenate([[0], cell.cumsum(dtype=np.int64)])[self.row_start]
         return LabCells(row_start, self.lab[cell], self.value[cell], self.n_labs)
 
-    def distinct(self, weight: np.ndarray) -> tuple["LabCells", np.ndarray]:
-        """Return each distinct row that has a cell and a weight, and the sum of its weights."""
+    def distinct(
+        self, weight: np.ndarray, groups: np.ndarray | None = None
+    ) -> tuple["LabCells", np.ndarray, sparse.csr_array | None]:
+        """Return each distinct row that has a cell and a weight, and the sum of its weights.
+
+        The third part is that sum by group, (n_distinct, n_groups), None without `groups`.
+        """
         used = np.flatnonzero((self.n_measured > 0) & (weight > 0))
         # Adding 0.0 makes one zero of the two.
         key = self._row_hash((self.value + 0.0).view(np.uint64))[used]
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-        return self.take(used[first]), np.bincount(inverse, weight[used], minlength=len(first))
+        total = np.bincount(inverse, weight[used], minlength=len(first))
+        if groups is None:
+            return self.take(used[first]), total, None
+        each, group = np.unique(groups[used], return_inverse=True)
+        by_group = sparse.coo_array((weight[used], (inverse, group)), (len(first), len(each)))
+        return self.take(used[first]), total, by_group.tocsr()
 
     def fixed_order(self) -> np.ndarray:
         """Order of the rows that looks random and depends only on what they hold.
@@ -157,14 +155,11 @@ def expand(z: np.ndarray) -> np.ndarray:
 class LabScale(NamedTuple):
     """How each lab's values are put on common scales."""
 
-    # (n_labs,): mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN for
-    # a lab that was never measured.
-    center: np.ndarray
-    # (n_labs,): standard deviation likewise; 1 for a constant or never measured lab.
-    scale: np.ndarray
-    # (n_labs, n_knots, 2): points (standardised value, normal score) of each lab's curve,
-    # ascending; the last one is repeated to fill the row.
-    knots: np.ndarray
+    # Mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN if not measured.
+    center: np.ndarray  # (n_labs,)
+    scale: np.ndarray  # (n_labs,): standard deviation likewise; 1 if constant or not measured
+    # Points (standardised value, normal score) of each lab's curve, ascending, the last repeated.
+    knots: np.ndarray  # (n_labs, n_knots, 2)
 
     @classmethod
     def fit(cls, cells: LabCells, weight: np.ndarray) -> "LabScale":

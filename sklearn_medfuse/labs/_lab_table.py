@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from .._frames import to_pandas
 from .._private_errors import no_values_in_errors
 
 # Levels of qualitative results from low to high; the words of one line are one level.
@@ -56,22 +57,12 @@ _AS_FLOATS: dict = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
 def validate_labs(estimator, X, levels: list[Levels] | None = None):
     """Check X as scikit-learn does and read its results.
 
-    Parameters
-    ----------
-    estimator : BaseEstimator
-        Its names and number of columns are checked, or set where `levels` is None.
-    X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
-        Lab results.
-    levels : list of (list of str, or None), default=None
-        Levels of each lab as learned before; None learns them.
-
-    Returns
-    -------
-    values : float64 ndarray or csr_array of shape (n_rows, n_labs)
-        Numbers, or positions in the levels; NaN, or no entry, where not measured.
-    levels : list of (list of str, or None)
-        Levels of each qualitative lab, None for a numeric one.
+    The estimator's names and number of columns are checked, or set where `levels`, those learned
+    before, are None. Returns a float64 ndarray or csr_array (n_rows, n_labs) of numbers and
+    positions in the levels, NaN or no entry where not measured; and the levels of each qualitative
+    lab, None for a numeric one.
     """
+    X = X if isinstance(X, pd.DataFrame) else to_pandas(X)
     reset = levels is None
     kinds = _positions_of_kinds(getattr(estimator, "kinds", None), X) if reset else {}
     # Before it refuses infinity, scikit-learn sums X: infinite cells of both signs give NaN.
@@ -108,8 +99,7 @@ def _positions_of_kinds(kinds: dict | None, X) -> dict[int, str]:
     found: dict[int, str] = {}
     if not kinds:
         return found
-    n_columns = np.shape(X)[1] if np.ndim(X) == 2 else 0
-    columns = list(X.columns) if hasattr(X, "columns") else list(range(n_columns))
+    columns = list(getattr(X, "columns", range(np.shape(X)[1] if np.ndim(X) == 2 else 0)))
     for name, kind in kinds.items():
         if kind not in (NUMERIC, QUALITATIVE):
             raise ValueError(f"kinds[{name!r}]={kind!r} must be 'numeric' or 'qualitative'.")
@@ -202,10 +192,8 @@ def read_results(
 ) -> tuple[np.ndarray, list[Levels], dict[str, int]]:
     """Read each column as numbers or as levels, by default as most of its cells are.
 
-    `levels` are those learned before; None learns them, with `kinds` of columns by position.
-    Returns the numbers (n_rows, n_labs), which are positions in the levels of a qualitative lab
-    and NaN where not measured; the levels; and the number of measured cells by column that could
-    not be read, which are NaN too.
+    `kinds` has those of columns by position. Returns values and levels as `validate_labs` does,
+    and the number of measured cells by column that could not be read, which are NaN too.
     """
     values = np.empty(table.shape)
     learned: list[Levels] = []
@@ -391,8 +379,7 @@ def _refuse_free_text(cells_of_key: Counter[str], where: str) -> None:
 def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
     """Return the filled numbers in the type of X, with its measured cells as X has them.
 
-    `values` is what `validate_labs` read in X, and `filled` the same without NaN. The result is a
-    DataFrame where X is one, an array of objects where X is text, and else one of floats.
+    `values` is what `validate_labs` read in X, and `filled` the same without NaN.
     """
     if isinstance(X, pd.DataFrame):
         return fill_in(X, values, filled, levels)
@@ -408,10 +395,7 @@ def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
 
 
 def fill_in(table: pd.DataFrame, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
-    """Copy a table with its missing cells filled, each column in its own notation.
-
-    Columns without a missing cell are unchanged. The parameters are those of `fill_like`.
-    """
+    """Copy a table with its missing cells filled as by `fill_like`, each in its own notation."""
     copy = table.copy()
     missing = np.isnan(values)
     for position in np.flatnonzero(missing.any(axis=0)).tolist():

@@ -23,10 +23,9 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     """Write each row's lab results as one text, by default the abnormal ones only.
 
     A row becomes "creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)". A result is abnormal
-    when it lies outside the lab's reference range; the limits belong to the range. A lab without
-    a range is judged by quantiles of the values in fit, if there are at least 20. A qualitative
-    lab ("NEG", "TRACE") is judged by quantiles of its ordered levels. Labs that were not measured
-    are not mentioned.
+    when it lies outside the lab's reference range, limits included in the range. A lab without a
+    range is judged by quantiles of at least 20 values in fit, a qualitative one ("NEG", "TRACE")
+    by quantiles of its ordered levels. Labs that were not measured are not mentioned.
 
     Parameters
     ----------
@@ -39,24 +38,21 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         Unit by lab name, written after the value.
     quantiles : tuple of two floats, default=(0.05, 0.95)
         Quantiles of the training values that bound the normal range of a lab without a reference
-        range. So that no limit is a patient's result, each is the mean of the five values around
-        the quantile; with (0, 1), of the five lowest and the five highest.
+        range. So that no limit is a patient's result, each is the mean of the five values nearest.
     significant_digits : int, default=4
         Number of digits to which a value is rounded in the text, from 1 to 15.
     normal_text : str or None, default=None
         Text of a row whose measured labs are all left out; None means no text. A row without any
-        measured lab never has a text.
+        measured lab never has one.
     column_name : str, default="lab_text"
-        Name of the text column. `LLMNoteEncoder` writes it above the text when it joins several
-        columns.
+        Name of the text column, which `LLMNoteEncoder` writes above it when it joins several.
 
     Attributes
     ----------
     n_features_in_ : int
         Number of lab columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names; only when X had string column names. Without names they are called "lab 0",
-        "lab 1" and so on.
+        Their names; only when X had string column names. Else they are called "lab 0" and so on.
     levels_ : list of (list of str, or None)
         Levels of each qualitative lab from low to high, None for a numeric one.
     low_ : ndarray of shape (`n_features_in_`,)
@@ -73,10 +69,9 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     MEDFuse [1]_ passes abnormal labs as "name: value unit" to the language model beside the note.
-    The quantiles for labs without a reference range are this package's addition. The text holds
-    patients' values; the fitted serializer holds only limits and levels. A censored result such
-    as "<0.01" is read as its limit, as in `MaskedLabEncoder`. A Pipeline with `memory` writes the
-    output of a serializer step into its cache; `make_medfuse_pipeline` does not.
+    The quantiles are this package's addition. Results are read as by `MaskedLabEncoder`. The text
+    holds patients' values, the fitted serializer only limits and levels. A Pipeline with `memory`
+    writes the output of a serializer step into its cache; `make_medfuse_pipeline` does not.
 
     References
     ----------
@@ -148,14 +143,18 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `reference_ranges` or `units` name a lab that is not in X, or hold anything other
-            than ranges of numeric labs, or units.
+            If `reference_ranges` or `units` name a lab that is not in X, or hold something else.
         """
         self._validate_params()
         quantiles = self._checked_quantiles()
         X, self.levels_ = validate_dense_labs(self, X)
         names = self._lab_names()
-        self._check_units(names)
+        _check_keys(self.units, names, "units")
+        for name, unit in (self.units or {}).items():
+            if not isinstance(unit, str):
+                raise ValueError(
+                    f"units[{name!r}] is of type {type(unit).__name__}; give a str such as 'mg/dL'."
+                )
         ranges = self._checked_ranges(names)
         limits = [
             ranges.get(name) or _training_limits(X[:, lab], quantiles, self.levels_[lab])
@@ -190,10 +189,9 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
             text = _format_number(value, digits) if levels is None else levels[int(value)]
             entries[row].append(f"{names[lab]} {text}{ends[lab]}{_MARKS[flags[row, lab]]}")
         texts = np.full((len(X), 1), None, dtype=object)
-        texts[measured.any(axis=1), 0] = self.normal_text
-        for row, parts in enumerate(entries):
-            if parts:
-                texts[row, 0] = "; ".join(parts)
+        for row, (parts, known) in enumerate(zip(entries, measured.any(axis=1), strict=True)):
+            if known:
+                texts[row, 0] = "; ".join(parts) or self.normal_text
         return texts
 
     def get_feature_names_out(self, input_features=None):
@@ -230,23 +228,14 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         default = [f"lab {i}" for i in range(self.n_features_in_)]
         return list(getattr(self, "feature_names_in_", default))
 
-    def _check_units(self, names: list[str]) -> None:
-        _check_keys(self.units, names, "units")
-        for name, unit in (self.units or {}).items():
-            if not isinstance(unit, str):
-                raise ValueError(
-                    f"units[{name!r}] is of type {type(unit).__name__}; give a str such as 'mg/dL'."
-                )
-
     def _checked_ranges(self, names: list[str]) -> dict[str, tuple[float, float]]:
         """Reference ranges as numbers, open sides infinite."""
         _check_keys(self.reference_ranges, names, "reference_ranges")
         ranges = {}
         for name, limits in (self.reference_ranges or {}).items():
             try:
-                low, high = limits
-                low = -np.inf if _is_open(low) else float(low)
-                high = np.inf if _is_open(high) else float(high)
+                ends = zip(limits, (-np.inf, np.inf), strict=True)
+                low, high = (float(no_end if _is_open(end) else end) for end, no_end in ends)
                 valid = low <= high
             except (TypeError, ValueError):
                 valid = False
@@ -265,7 +254,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
 
     def _flags(self, X: np.ndarray) -> np.ndarray:
         """-1 for low, 1 for high, 0 for normal, not measured or without limits."""
-        # In single precision, where 0.1 is not above a limit of 0.1 however it was stored
+        # In single precision, where 0.1 is not above a limit of 0.1 however it was stored.
         with np.errstate(over="ignore"):
             X, low, high = (a.astype(np.float32) for a in (X, self.low_, self.high_))
         return np.greater(X, high).astype(np.int8) - np.less(X, low)
@@ -297,14 +286,13 @@ def _training_limits(
     measured = np.sort(values[~np.isnan(values)].astype(np.float64))
     if levels is not None and len(measured):
         # Positions in levels, which several rows share.
-        low, high = np.quantile(measured, quantiles)
-        return float(low), float(high)
+        return tuple(np.quantile(measured, quantiles))
     if len(measured) < _FEWEST_FOR_LIMITS:
         return np.nan, np.nan
     middle = np.rint(np.array(quantiles) * (len(measured) - 1)).astype(int)
     starts = (middle - FEWEST_ROWS // 2).clip(0, len(measured) - FEWEST_ROWS)
     low, high = (measured[start : start + FEWEST_ROWS].mean() for start in starts)
-    return float(low), float(high)
+    return low, high
 
 
 def _format_number(value: float, digits: int) -> str:

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_consistent_length, check_random_state, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from .._callbacks import CallbackSupportMixin, epochs_of_fit, with_callbacks
 from .._checkpoint import Checkpoint
+from .._frames import to_pandas
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
 from .._private_errors import no_values_in_errors
 from .._state import NetStateMixin, module_to_bytes
@@ -30,18 +31,23 @@ from .._training import (
 )
 from .._version import __version__
 from ._lab_cells import FEWEST_ROWS, LabCells, LabScale
-from ._lab_prediction import LabImputer, embed_labs, embed_rows
-from ._lab_table import fill_like, to_dense, validate_labs
-from ._masked_training import (
+from ._lab_model import (
     N_FOLDS,
+    CallbackSupportMixin,
+    LabImputer,
     LabTrainingRows,
     MaskedTrainer,
     calibrate_spread,
+    embed_labs,
+    embed_rows,
+    epochs_of_fit,
     fit_prior,
     predict_hidden,
     split_rows,
     training_rows,
+    with_callbacks,
 )
+from ._lab_table import fill_like, to_dense, validate_labs
 from ._pretrained import (
     LabStart,
     params_from_json,
@@ -53,6 +59,7 @@ from ._pretrained import (
 
 # Parameters that must agree with those of the encoder with which a fit begins.
 _ARCHITECTURE = ("d_model", "n_components", "n_layers", "n_decoder_layers", "n_factors")
+_OF_TRAINER = ("batch_size", "learning_rate", "weight_decay", "max_epochs", "n_iter_no_change")
 # Parameters without effect on the result; the seed is treated separately.
 _NOT_IN_FINGERPRINT = ("checkpoint_dir", "initial", "verbose", "absent", "output", "random_state")
 _ATTRIBUTES_IN_FOLDER = (
@@ -76,28 +83,25 @@ class MaskedLabEncoder(
 ):
     """Embed lab tests with a masked autoencoder that takes missing values as they are.
 
-    Each measured lab test is a token that encodes the lab and its value. In training a
-    share of the *observed* tests of every row is hidden; a transformer encodes the visible
-    ones only, and a shallow decoder predicts the hidden ones. A test that was not measured
-    is in neither part and nothing is ever filled in for it. The encoder's summary token,
-    projected to `n_components`, is the embedding of the row.
+    Each measured lab test is a token that encodes the lab and its value. Training hides a share of
+    each row's *observed* tests; a transformer encodes the visible ones only, and a shallow decoder
+    predicts the hidden ones. A test that was not measured is in neither part and nothing is ever
+    filled in for it. The summary token, projected to `n_components`, is the row's embedding.
 
-    Two factor models, one of the tests' values and one of their ranks, are fitted in closed form
-    before the net. They predict hidden tests as far as linear dependence allows, and the net
-    learns the rest. So tables of a few hundred rows are imputed well, and large ones gain from
-    the net.
+    Two factor models, of the tests' values and of their ranks, are fitted in closed form before the
+    net. They predict hidden tests as far as linear dependence allows and the net learns the rest,
+    so small tables are imputed well too.
 
     Parameters
     ----------
     n_components : int, default=64
         Width of the embedding.
     mask_ratio : float or tuple of two floats, default=(0.1, 0.7)
-        Share of a row's observed tests that is hidden in training, within (0, 1). With a tuple
-        (low, high) each row draws its own share. At least one test is hidden and, of two or
-        more, at least one stays visible.
+        Share of a row's observed tests that is hidden in training, within (0, 1); with a tuple
+        (low, high) each row draws its own. Of two or more tests at least one stays visible.
     masking : {"uniform", "variation"}, default="uniform"
         Which tests are hidden: all with equal probability, or those with a large coefficient of
-        variation [4]_ with a higher one, up to three times that of the median test.
+        variation [4]_ up to three times as often as the median test.
     kinds : dict or None, default=None
         "numeric" or "qualitative" by column name (by position where X has no names), for
         columns whose kind is not that of most of their cells (see Notes). A numeric column
@@ -117,39 +121,38 @@ class MaskedLabEncoder(
     max_epochs : int, default=15
         Maximum number of passes over the training rows.
     batch_size : int, default=128
-        Rows per optimiser step. Where they do not fit into the device's memory, the step is
-        divided and the gradients are added up, with one warning.
+        Rows per optimiser step; one that does not fit into the device's memory is divided, with
+        one warning.
     learning_rate : float, default=2e-3
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
     weight_decay : float, default=1e-2
         Weight decay of AdamW.
     early_stopping : bool, default=False
-        Hold out `validation_fraction` of the rows, stop when their score has not risen for
-        `n_iter_no_change` epochs, and keep the best epoch's weights. It has no effect when
-        fewer than ten rows would be held out.
+        Hold out `validation_fraction` of the rows, of whole patients where `groups` are given
+        to fit; stop when their score has not risen for `n_iter_no_change` epochs, and keep the
+        best epoch's weights. It has no effect when fewer than ten rows would be held out.
     validation_fraction : float, default=0.1
-        Share of the rows held out for early stopping.
+        Share of the rows, or groups, held out for early stopping.
     n_iter_no_change : int, default=10
         Epochs without a better validation score before training stops.
     warm_start : bool, default=False
-        Let a second fit begin with what the first has learned about the labs in both, as with
-        `initial`.
+        Let a second fit begin with what the first has learned, as with `initial`.
     initial : MaskedLabEncoder, path or None, default=None
         Encoder of another hospital to begin with, or its `save_pretrained` folder. Labs of the
         same name (and, if qualitative, the same levels) keep their scale and weights, so they
         must be in the same unit; the others begin fresh. `d_model`, `n_components`, `n_layers`,
         `n_decoder_layers` and `n_factors` must be the same.
     checkpoint_dir : path or None, default=None
-        Folder in which fit keeps its state after each epoch, readable by its owner only. After a
-        crash the same fit on the same data resumes from there and gives the same result; at its
-        end the file is removed. It holds weights and a hash of the data, no row. If the disk is
-        full, fit warns and training goes on.
+        Folder in which fit keeps its state after each epoch, readable by its owner only: weights
+        and a hash of the data, no row. After a crash the same fit on the same data resumes there
+        with the same result; at its end the file is removed. If the disk is full, fit warns and
+        goes on.
     output : {"pooled", "tokens"}, default="pooled"
         Output of `transform`: one vector per row, or the encoded token of each lab, side by
         side.
     absent : {"nan", "zero"}, default="nan"
-        Output of `transform` for a row without any measured lab, and for the token of a lab that
-        was not measured: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
+        Output for a row without any measured lab, and for the token of a lab that was not
+        measured: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
     device : str, default="auto"
         Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -167,8 +170,8 @@ class MaskedLabEncoder(
         Results of each qualitative lab from low to high, in the spelling most frequent in fit;
         None for a numeric lab.
     center_ : ndarray of shape (`n_features_in_`,)
-        Mean of each lab in training, winsorised, in the lab's own unit or in positions in its
-        levels; NaN where fewer than five rows had it measured.
+        Winsorised mean of each lab in its own unit, or in positions in its levels; NaN where
+        fewer than five rows of fit had it measured.
     scale_ : ndarray of shape (`n_features_in_`,)
         Standard deviation likewise.
     loss_curve_ : list of float
@@ -190,29 +193,24 @@ class MaskedLabEncoder(
     -----
     The method is part 3 of MEDFuse [1]_, after masked autoencoders [2]_ and ReMasker [3]_.
 
-    A DataFrame, or an array or list of objects, may hold results as hospitals write them. Numbers
-    may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as its limit. Text with a comma
-    is never a number, as 1,200 may mean 1.2. A column is qualitative if it has more words than
-    numbers or if `kinds` says so. Its distinct results are levels, in clinical order where the
-    words are known (negative < trace < 1+, small < 2+, moderate < 3+, large < 4+; negative <
-    positive; normal < abnormal; case and blanks do not matter), then by their first number ("30" <
-    "100"), then by the alphabet. A level's position is standardised like a number. So all labs are
-    embedded in the same way and neighbouring levels have similar tokens; the price is equal steps
-    between levels, and an arbitrary order of words without one, such as colours.
+    A table of pandas, polars or Arrow, or an array or list of objects, may hold results as
+    hospitals write them. Numbers may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as
+    its limit. Text with a comma is never a number, as 1,200 may mean 1.2. A column is qualitative
+    if it has more words than numbers or if `kinds` says so. Its distinct results are levels, in
+    clinical order where the words are known (negative < trace < 1+, small < 2+, moderate < 3+,
+    large < 4+; negative < positive; normal < abnormal; case and blanks do not matter), then by
+    their first number ("30" < "100"), then by the alphabet. A level's position is standardised
+    like a number: steps between levels are equal, and words such as colours have an arbitrary
+    order.
 
-    Three kinds of result count as not measured: text in a numeric column, a level that fit did not
-    see, and a word or number in fewer than three rows of a qualitative column in fit, unless it is
-    a known grade. One warning says how many there are and where, never what they are. Since
-    `levels_` is saved with the model, a column of more than 50 levels, of long texts, or of mostly
-    different ones is refused as free text.
+    Text in a numeric column, a level that fit did not see, and one in fewer than three rows of fit
+    that is no known grade count as not measured. One warning says how many there are and where,
+    never what they are. As `levels_` is saved with the model, a column of more than 50 levels, of
+    long texts, or of mostly different ones is refused as free text. A lab that fewer than five rows
+    of fit have measured is ignored, since its scale would reveal those patients' values.
 
-    A lab that fewer than five rows of fit have measured is ignored, since its scale would reveal
-    those patients' values; `impute` fills it with 0.
-
-    Fitting does not depend on the order of the rows, and a repeated row counts only by its weight:
-    each distinct row is taken once, in the order of a hash.
-
-    Only `impute` makes sparse input dense. An entry of 0 in it is a measured zero.
+    Fitting takes each distinct row once, by its weight, in the order of a hash, so the order of the
+    rows does not matter. An entry of 0 in sparse input is a measured zero.
 
     References
     ----------
@@ -224,26 +222,20 @@ class MaskedLabEncoder(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from sklearn_medfuse import MaskedLabEncoder
-    >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(60, 1)) + 0.1 * rng.normal(size=(60, 5))
-    >>> X[rng.random(X.shape) < 0.3] = np.nan
-    >>> encoder = MaskedLabEncoder(n_components=4, max_epochs=5, random_state=0).fit(X)
-    >>> encoder.transform(X).shape
-    (60, 4)
-    >>> bool(np.isnan(encoder.impute(X)).any())
-    False
-
-    Results as the hospital writes them:
-
     >>> import pandas as pd
+    >>> from sklearn_medfuse import MaskedLabEncoder
     >>> X = pd.DataFrame({"crp": ["<0.5", "12", None, "90"] * 9, "ketones": ["NEG", "2+"] * 18})
-    >>> encoder.fit(X).levels_
+    >>> encoder = MaskedLabEncoder(n_components=4, max_epochs=5, random_state=0)
+    >>> encoder.fit_transform(X).shape
+    (36, 4)
+    >>> encoder.levels_
     [None, ['NEG', '2+']]
     >>> encoder.impute(X)["crp"].iloc[[0, 1, 3]].tolist()
     ['<0.5', '12', '90']
     """
+
+    # Requested by default under metadata routing, as by scikit-learn's group splitters.
+    __metadata_request__fit = {"groups": True}
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -332,19 +324,22 @@ class MaskedLabEncoder(
         self.verbose = verbose
 
     @with_callbacks
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None, groups=None):
         """Learn the labs' distribution from their observed values.
 
         Parameters
         ----------
         X : {array-like, DataFrame, sparse matrix} of shape (n_rows, n_labs)
-            Lab results in any unit, one column per lab: numbers, or results as the hospital
-            writes them (see Notes). NaN, None, a blank text and, in a sparse matrix, an absent
-            entry mean not measured.
+            Lab results in any unit, numbers or as the hospital writes them (see Notes). NaN,
+            None, a blank text and, in a sparse matrix, an absent entry mean not measured.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_rows,), default=None
             Weight of each row. A row of weight 2 counts as the row given twice.
+        groups : array-like of shape (n_rows,), default=None
+            Patient of each row, of whom early stopping holds out all rows or none; a row that
+            another patient has too is learned from as that patient's. Metadata routing requests
+            them by default.
 
         Returns
         -------
@@ -356,34 +351,30 @@ class MaskedLabEncoder(
         TypeError
             If a cell is neither a number nor a text.
         ValueError
-            If a column looks like free text, X holds infinity, or a sparse X cannot tell an
-            absent entry from a zero (BSR and DIA format) or holds a cell twice; if `initial`
-            has another architecture or shares no lab with X.
+            If a column looks like free text, X holds infinity, a sparse X cannot tell an absent
+            entry from a zero (BSR and DIA format) or holds a cell twice, or `initial` has another
+            architecture or shares no lab with X.
         """
         mask_ratio = self._check_params()
         start = self._find_start()
         cells, weight = self._read(X, sample_weight)
-        cells, weight = self._learn_scale(cells, weight, start)
-        checkpoint = self._make_checkpoint(cells, weight, start)
+        if groups is not None:
+            groups = column_or_1d(groups)
+            check_consistent_length(cells, groups)
+        cells, weight, by_group = self._learn_scale(cells, weight, groups, start)
+        checkpoint = self._make_checkpoint(cells, weight, by_group, start)
         seed = self._draw_seed(checkpoint)
         held_out = self.validation_fraction if self.early_stopping else 0.0
-        train, validation = split_rows(cells, weight, held_out, seed)
+        train, validation = split_rows(cells, weight, by_group, held_out, seed)
         device = resolve_device(self.device)
         going_on = nullcontext() if checkpoint is None else checkpoint.going_on()
         with torch_seed(seed, device) as generator, with_gradients(), going_on:
             module = self._begin(train, start, device)
             trainer = self._make_trainer(module, generator, mask_ratio, len(train.cells))
-            with epochs_of_fit(
-                self, X, y, self.max_epochs, lambda: self._attributes_now(trainer)
-            ) as after_epoch:
+            attributes = partial(self._attributes_now, trainer)
+            with epochs_of_fit(self, X, y, attributes) as after_epoch:
                 if len(train.cells):
-                    trainer.run(
-                        train,
-                        validation,
-                        verbose=self.verbose,
-                        checkpoint=checkpoint,
-                        after_epoch=after_epoch,
-                    )
+                    trainer.run(train, validation, self.verbose, checkpoint, after_epoch)
             self._finish(trainer, train)
         if checkpoint is not None:
             checkpoint.remove()
@@ -393,8 +384,8 @@ class MaskedLabEncoder(
     def partial_fit(self, X, y=None, sample_weight=None):
         """Learn from one chunk of a table that is larger than memory: one pass over it.
 
-        The first chunk sets levels, scales and the linear part, so it should be a fair sample.
-        After `fit`, or on a loaded encoder, learning continues from the fitted state.
+        The first chunk, which sets levels, scales and the linear part, should be a fair sample.
+        After `fit`, or on a loaded encoder, learning continues.
 
         Parameters
         ----------
@@ -415,9 +406,9 @@ class MaskedLabEncoder(
         start = self._find_start() if first else None
         cells, weight = self._read(X, sample_weight, reset=first)
         if first:
-            cells, weight = self._learn_scale(cells, weight, start)
+            cells, weight, _ = self._learn_scale(cells, weight, None, start)
         else:
-            cells, weight = self._standardise(*cells.distinct(weight))
+            cells, weight, _ = self._standardise(*cells.distinct(weight))
         rows = training_rows(cells, weight)
         device = resolve_device(self.device)
         # Each chunk has its own draws.
@@ -446,8 +437,7 @@ class MaskedLabEncoder(
         Returns
         -------
         ndarray of shape (n_rows, n_components) or (n_rows, n_labs * d_model)
-            One vector per row, or one per row and lab side by side, as set by `output`. It is NaN
-            or zeros, as set by `absent`, where no lab, or the token's lab, was not measured.
+            One vector per row, or one per row and lab side by side, as set by `output`.
         """
         cells = self._cells(X)
         absent = np.nan if self.absent == "nan" else 0.0
@@ -465,24 +455,25 @@ class MaskedLabEncoder(
         return_std : bool, default=False
             Return standard deviations too.
         n_imputations : int, default=None
-            Return this many tables for multiple imputation (Rubin 1987). Their missing cells are
-            drawn from the predictive distribution, a row's cells jointly; the draws come from
-            `random_state`. None returns one table of expected values.
+            Return this many tables for multiple imputation (Rubin 1987), with missing cells drawn
+            from the predictive distribution, a row's jointly, by `random_state`. None returns one
+            table of expected values.
 
         Returns
         -------
         imputed : ndarray or DataFrame of shape (n_rows, n_labs), or a list of them
-            A copy of X, a DataFrame when X is one, a dense array when X is sparse. Observed cells
-            are unchanged, to the bit or the letter. A qualitative lab is filled with the nearest
-            of its levels, a column of numbers as texts with texts of six digits; a column of
-            integers with gaps becomes one of floats. A result that could not be read counts as
-            not measured and is replaced. A lab that fewer than five rows of fit have measured is
-            filled with 0.
+            A copy of X: a pandas DataFrame when X is a table, a dense array when it is sparse.
+            Observed cells
+            are unchanged, to the bit or the letter; a result that could not be read is replaced.
+            A qualitative lab is filled with the nearest of its levels, a column of numbers as
+            texts with texts of six digits, integers with gaps as floats, and a lab that fewer
+            than five rows of fit have measured with 0.
         std : ndarray of shape (n_rows, n_labs)
             Only with `return_std`: standard deviation of each filled cell in the lab's unit, or
             in positions in its levels; 0 where measured.
         """
         check_is_fitted(self)
+        X = to_pandas(X)
         values = to_dense(validate_labs(self, X, self.levels_)[0])
         imputer = LabImputer(self._module, self._scale, values)
         if n_imputations is None:
@@ -507,8 +498,8 @@ class MaskedLabEncoder(
         -------
         float
             R² over all hidden cells, each lab in its standard deviations, against predicting the
-            training mean: 1 is perfect, 0 no better than the mean. The same cells are hidden at
-            every call on the same X. NaN when nothing was measured.
+            training mean. The same cells are hidden at every call on the same X. NaN when nothing
+            was measured.
         """
         cells = self._cells(X)
         return predict_hidden(self._module, cells).r2() if len(cells.lab) else np.nan
@@ -524,9 +515,9 @@ class MaskedLabEncoder(
         Returns
         -------
         DataFrame of shape (n_hidden, 4)
-            One row per hidden cell: its `lab`, by name, or by position where labs have no names;
-            its `true` and `predicted` value in the lab's unit, or in positions in its levels; and
-            the prediction's standard deviation `std` in the same unit.
+            One row per hidden cell: its `lab`, by name or position; its `true` and `predicted`
+            value and the prediction's standard deviation `std`, in the lab's unit or in positions
+            in its levels.
         """
         cells = self._cells(X)
         if not len(cells.lab):
@@ -548,8 +539,7 @@ class MaskedLabEncoder(
         Returns
         -------
         DataFrame of shape (n_labs, n_labs)
-            Mean of the two, by name, by position where labs have no names; NaN for a lab from
-            which nothing was learned.
+            Mean of the two, by name or position; NaN for a lab from which nothing was learned.
 
         Raises
         ------
@@ -589,8 +579,7 @@ class MaskedLabEncoder(
     def save_pretrained(self, folder):
         """Write the fitted encoder to a folder: weights as safetensors, the rest as json.
 
-        The files hold weights, scales and names of labs and levels, and no row of the data. The
-        json file holds the digests of both, so that a changed byte is found.
+        The files hold weights, scales, names of labs and levels, and digests, but no row.
 
         Parameters
         ----------
@@ -622,8 +611,7 @@ class MaskedLabEncoder(
         Returns
         -------
         MaskedLabEncoder
-            The fitted encoder. To learn another hospital's labs from there, pass the folder, or
-            this encoder, as `initial` of a new one.
+            The fitted encoder. `initial` takes it, or the folder, to learn another hospital's labs.
 
         Raises
         ------
@@ -655,7 +643,7 @@ class MaskedLabEncoder(
     # Steps of fit, in the order in which they are called
 
     def _check_params(self) -> tuple[float, float]:
-        """Check the parameters; return the lowest and highest mask ratio."""
+        """Return the lowest and highest mask ratio."""
         self._validate_params()
         check_heads(self.d_model, self.n_heads)
         if isinstance(self.mask_ratio, Real):
@@ -670,7 +658,7 @@ class MaskedLabEncoder(
         return bounds
 
     def _find_start(self) -> LabStart | None:
-        """What `warm_start` or `initial` offers, taken before X changes anything."""
+        """Take what `warm_start` or `initial` offers, before X changes anything."""
         if self.warm_start and self._get_module() is not None:
             known = self
         elif self.initial is None:
@@ -701,17 +689,15 @@ class MaskedLabEncoder(
         self.levels_: list = levels
         return LabCells.from_table(X), weight
 
-    def _learn_scale(
-        self, cells: LabCells, weight: np.ndarray, start: LabStart | None
-    ) -> tuple[LabCells, np.ndarray]:
-        """Set the labs' scales; return each distinct row on these scales, and its weight."""
+    def _learn_scale(self, cells: LabCells, weight: np.ndarray, groups, start: LabStart | None):
+        """Set the labs' scales; return distinct rows on them, their weights, those by group."""
         # A lab that too few rows have measured is left out: its mean would be a patient's result.
         learned = cells.rows_per_lab(weight) >= FEWEST_ROWS
         if start is not None:
             names = getattr(self, "feature_names_in_", None)
             start.match(names, self.levels_, {name: getattr(self, name) for name in _ARCHITECTURE})
             learned[start.shared[:, 0]] = True
-        cells, weight = cells.of_labs(learned).distinct(weight)
+        cells, weight, by_group = cells.of_labs(learned).distinct(weight, groups)
         scale = LabScale.fit(cells, weight)
         scale = scale if start is None else start.merge_scale(scale)
         rare = np.flatnonzero(~scale.known)
@@ -726,16 +712,16 @@ class MaskedLabEncoder(
         # The net of an earlier fit does not go with these scales.
         self.__dict__.pop("_module", None)
         self.center_, self.scale_, self._knots = scale
-        return self._standardise(cells, weight)
+        return self._standardise(cells, weight, by_group)
 
-    def _standardise(self, cells: LabCells, weight: np.ndarray) -> tuple[LabCells, np.ndarray]:
+    def _standardise(self, cells: LabCells, weight: np.ndarray, by_group):
         """Put rows on the scales, in an order that does not depend on how they are given."""
         cells = self._scale.cells(cells)
         order = cells.fixed_order()
-        return cells.take(order), weight[order]
+        return cells.take(order), weight[order], None if by_group is None else by_group[order]
 
     def _make_checkpoint(
-        self, cells: LabCells, weight: np.ndarray, start: LabStart | None
+        self, cells: LabCells, weight: np.ndarray, by_group, start: LabStart | None
     ) -> Checkpoint | None:
         if self.checkpoint_dir is None:
             return None
@@ -744,7 +730,9 @@ class MaskedLabEncoder(
             for name, value in self.get_params(deep=False).items()
             if name not in _NOT_IN_FINGERPRINT
         }
-        data = (cells.row_start, cells.lab, cells.value, cells.score, weight)
+        data = [cells.row_start, cells.lab, cells.value, cells.score, weight]
+        if by_group is not None:
+            data += [by_group.indptr, by_group.indices, by_group.data]
         before = b"" if start is None else module_to_bytes(start.module)
         seed = self.random_state if isinstance(self.random_state, Integral) else "drawn"
         return Checkpoint(
@@ -780,18 +768,9 @@ class MaskedLabEncoder(
         return module
 
     def _make_trainer(self, module, generator, mask_ratio, n_rows=None) -> MaskedTrainer:
-        return MaskedTrainer(
-            module,
-            generator,
-            mask_ratio=mask_ratio,
-            mask_weight=None if self.masking == "uniform" else self._scale.variation(),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            max_epochs=self.max_epochs,
-            patience=self.n_iter_no_change,
-            n_rows=n_rows,
-        )
+        mask_weight = None if self.masking == "uniform" else self._scale.variation()
+        options = {name: getattr(self, name) for name in _OF_TRAINER}
+        return MaskedTrainer(module, generator, mask_ratio, mask_weight, n_rows, **options)
 
     def _continued_trainer(self, generator, mask_ratio, device) -> MaskedTrainer:
         """Trainer of the chunk before; after fit or on a loaded encoder a new one."""
@@ -803,9 +782,9 @@ class MaskedLabEncoder(
         trainer.generator = generator
         return trainer
 
-    def _attributes_now(self, trainer: MaskedTrainer) -> dict:
-        """Fitted attributes in the middle of a fit, for callbacks."""
-        module = copy.deepcopy(trainer.module)
+    def _attributes_now(self, trainer: MaskedTrainer, keep: bool = True) -> dict:
+        """Fitted attributes, in the middle of a fit too; `keep` copies the net for that."""
+        module = copy.deepcopy(trainer.module) if keep else trainer.module
         return {
             "_module": for_inference(module, trainer.device),
             "loss_curve_": list(trainer.loss_curve),
@@ -820,12 +799,9 @@ class MaskedLabEncoder(
             calibrate_spread(module, rows, trainer.fitting_rows)
         if module.prior is not None:
             module.prior.keep_last_version()
-        module = copy.deepcopy(module) if keep else module
-        self._module = for_inference(module, trainer.device)
-        self.loss_curve_ = list(trainer.loss_curve)
-        self.validation_scores_ = trainer.validation_scores
+        for name, value in self._attributes_now(trainer, keep).items():
+            setattr(self, name, value)
         self.validation_score_ = max(trainer.validation_scores, default=None)
-        self.n_iter_ = len(trainer.loss_curve)
         self.best_epoch_ = trainer.best_epoch
 
     @property

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 
@@ -48,11 +49,9 @@ def read_folder(folder) -> tuple[dict, dict[str, np.ndarray]]:
     config = read_sealed(folder, CONFIG_FILE, _REMEDY)
     arrays = None
     if config.get("format") == _FORMAT and WEIGHTS_FILE in config["files"]:
-        try:
+        # An error would quote the file; the one below does not.
+        with suppress(KeyError, TypeError, ValueError, MemoryError, safetensors.SafetensorError):
             arrays = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
-        except (KeyError, TypeError, ValueError, MemoryError, safetensors.SafetensorError):
-            # Not one of our files; the error is raised below, without the file's content.
-            arrays = None
     if arrays is None:
         raise ValueError(
             f"{folder / CONFIG_FILE} or {WEIGHTS_FILE} beside it was not written by "
@@ -66,16 +65,7 @@ def refuse_what_does_not_fit(folder, config: dict) -> Iterator[None]:
     """Raise one ValueError for whatever an encoder cannot take from a folder."""
     try:
         yield
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        MemoryError,
-        OverflowError,
-        safetensors.SafetensorError,
-    ):
+    except Exception:  # What a foreign file holds can fail in any way.
         fits = False
     else:
         fits = True
@@ -113,43 +103,41 @@ def params_from_json(params: dict) -> dict:
     return params | given | tuples
 
 
+@dataclass
 class LabStart:
     """What a fitted encoder knows, for another fit to begin with."""
 
-    shared: np.ndarray  # (n_shared, 2): positions (here, there) of the labs that both know
-
-    def __init__(
-        self, module: MaskedLabAutoencoder, scale: LabScale, names, levels: list, architecture: dict
-    ):
-        self.module = module
-        self._scale = scale
-        self._names = names
-        self._levels = levels
-        self._architecture = architecture
+    module: MaskedLabAutoencoder
+    scale: LabScale
+    names: np.ndarray | None
+    levels: list
+    architecture: dict
+    shared: np.ndarray = field(init=False)  # (n, 2): where (here, there) labs that both know are
+    n_labs: int = field(init=False)  # here
 
     def match(self, names, levels: list, architecture: dict) -> None:
         """Match the labs of a new fit by name, or by position where neither has names."""
-        for name, known in self._architecture.items():
+        for name, known in self.architecture.items():
             if architecture[name] != known:
                 raise ValueError(
                     f"{name}={architecture[name]!r} differs from the {name}={known!r} of the "
                     "encoder to begin with; set it to that, or fit without initial and warm_start."
                 )
-        if (names is None) != (self._names is None) or (
-            names is None and len(levels) != len(self._levels)
+        if (names is None) != (self.names is None) or (
+            names is None and len(levels) != len(self.levels)
         ):
             raise ValueError(
                 "Labs are matched by name: pass a DataFrame here and to the fit of the encoder to "
                 "begin with, or the same number of unnamed columns to both."
             )
-        there = range(len(self._levels)) if names is None else self._names
+        there = range(len(levels)) if self.names is None else self.names
         position = {name: at for at, name in enumerate(there)}
         shared = [
             (at, position[name])
             for at, name in enumerate(range(len(levels)) if names is None else names)
             if name in position
-            and self._levels[position[name]] == levels[at]
-            and self._scale.known[position[name]]
+            and self.levels[position[name]] == levels[at]
+            and self.scale.known[position[name]]
         ]
         if not shared:
             raise ValueError(
@@ -157,13 +145,13 @@ class LabStart:
                 "same, and levels where a lab is qualitative."
             )
         self.shared = np.array(shared)
-        self._n_labs = len(levels)
+        self.n_labs = len(levels)
 
     def merge_scale(self, fitted: LabScale) -> LabScale:
         """Scales of the new labs as fitted, of the shared ones as they were learned there."""
         merged = LabScale(*(part.copy() for part in fitted))
         here, there = self.shared.T
-        for new, old in zip(merged, self._scale, strict=True):
+        for new, old in zip(merged, self.scale, strict=True):
             new[here] = old[there]
         return merged
 
@@ -188,7 +176,7 @@ class LabStart:
             return None
         old = getattr(self.module.prior, part)
         here, there = (torch.from_numpy(part) for part in self.shared.T)
-        new = FactorModel(self._n_labs, old.loadings.shape[-1]).to(old.loadings)
+        new = FactorModel(self.n_labs, old.loadings.shape[-1]).to(old.loadings)
         new.loadings[:, here] = old.loadings[-1:, there]
         new.mean[:, here] = old.mean[-1:, there]
         new.noise[here] = old.noise[there]

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sklearn_medfuse.labs._masked_training import MaskedTrainer
+from sklearn_medfuse.labs._lab_model import MaskedTrainer
 from sklearn_medfuse.notes._language_model.cache import FolderCache, process_cache
 from sklearn_medfuse.persistence import PrivateMemory
 

@@ -6,9 +6,9 @@ from scipy import sparse
 from sklearn.decomposition import FactorAnalysis as CompleteFactorAnalysis
 
 from sklearn_medfuse._nn.factor_model import FactorModel
-from sklearn_medfuse.labs import _masked_training
+from sklearn_medfuse.labs import _lab_model
 from sklearn_medfuse.labs._lab_cells import LabCells
-from sklearn_medfuse.labs._masked_training import FactorAnalysis, fill_factor_model
+from sklearn_medfuse.labs._lab_model import FactorAnalysis, fill_factor_model
 
 
 def sample(n_rows, seed=0):
@@ -61,7 +61,7 @@ def test_sparse_and_dense_give_the_same(monkeypatch):
     X, _ = sample(100)
     X[np.random.default_rng(1).random(X.shape) < 0.3] = np.nan
     dense = analysis(X).fit()
-    monkeypatch.setattr(_masked_training, "_DENSE_ENOUGH", 2.0)
+    monkeypatch.setattr(_lab_model, "_DENSE_ENOUGH", 2.0)
     thin = analysis(X)
     assert sparse.issparse(thin._z)
     np.testing.assert_allclose(covariance(thin.fit()), covariance(dense), atol=1e-8)

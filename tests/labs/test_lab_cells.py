@@ -18,7 +18,7 @@ def from_table(X):
 
 
 def distinct(X, weight=None):
-    return from_table(X).distinct(np.ones(len(X)) if weight is None else weight)
+    return from_table(X).distinct(np.ones(len(X)) if weight is None else weight)[:2]
 
 
 def fit(X):
@@ -44,6 +44,15 @@ def test_distinct_rows_carry_the_sum_of_their_weights():
     X = [[1.0, NAN], [NAN, 1.0], [1.0, NAN], [NAN, NAN], [2.0, 3.0]]
     cells, weight = distinct(X, np.array([1.0, 2.0, 0.5, 9.0, 0.0]))
     assert as_rows(cells, weight) == {((0,), (1.0,)): 1.5, ((1,), (1.0,)): 2.0}
+
+
+def test_distinct_rows_have_a_weight_by_group():
+    cells = from_table([[1.0], [2.0], [1.0], [2.0], [2.0], [NAN]])
+    groups = np.array(["b", "a", "a", "a", "c", "d"])
+    cells, weight, by_group = cells.distinct(np.array([1.0, 2.0, 4.0, 8.0, 0.0, 1.0]), groups)
+    found = dict(zip(cells.value.tolist(), by_group.toarray().tolist(), strict=True))
+    assert found == {1.0: [4.0, 1.0], 2.0: [10.0, 0.0]}
+    np.testing.assert_array_equal(by_group.sum(axis=1), weight)
 
 
 def test_the_two_zeros_are_one():

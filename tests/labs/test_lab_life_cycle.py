@@ -22,7 +22,7 @@ from sklearn.utils.fixes import parse_version
 
 from sklearn_medfuse import MaskedLabEncoder
 from sklearn_medfuse._private_files import seal
-from sklearn_medfuse.labs._masked_training import MaskedTrainer
+from sklearn_medfuse.labs._lab_model import MaskedTrainer
 
 SMALL = {
     "n_components": 4,

@@ -6,14 +6,17 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import skops.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_medfuse import LabTextSerializer, MaskedLabEncoder
+from sklearn_medfuse import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
 from sklearn_medfuse.labs._lab_table import fill_in, level_key, parse_number, read_results
 
 CANARY = "Zebulon Quixote"
@@ -136,6 +139,36 @@ def test_any_table_may_change_its_form_between_fit_and_transform(seed, form):
     expected = make().fit_transform(X)
     np.testing.assert_array_equal(make().fit(given_as).transform(X), expected)
     np.testing.assert_array_equal(make().fit(X).transform(given_as), expected)
+
+
+@pytest.mark.parametrize("library", [pl.from_pandas, pa.Table.from_pandas], ids=["polars", "Arrow"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make(kinds={"grade": "qualitative"}),
+        BoostedLabEncoder(DecisionTreeClassifier(random_state=0), random_state=0),
+        LabTextSerializer(abnormal_only=False),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_tables_of_other_libraries(estimator, library):
+    rng = np.random.default_rng(0)
+    numbers = np.where(rng.random((60, 2)) < 0.8, rng.normal(size=(60, 2)), np.nan)
+    X = pd.DataFrame(numbers, columns=["sodium", "potassium"])
+    X["grade"], X["crp"] = rng.integers(1, 4, 60), ["<0.5", "12", None] * 20
+    y = pd.DataFrame({"sepsis": X["sodium"] > 0, "stroke": pd.array([0, 1, None] * 20, "Int64")})
+    expected = clone(estimator).fit_transform(X, y)
+    for labels in (library(y), library(y)["sepsis"]):
+        fitted = clone(estimator).set_output(transform="polars").fit(library(X), labels)
+        assert fitted.feature_names_in_.tolist() == list(X)
+        found = fitted.transform(library(X))
+        assert isinstance(found, pl.DataFrame)
+        assert found.columns == fitted.get_feature_names_out().tolist()
+    found = clone(estimator).fit_transform(library(X), library(y))
+    np.testing.assert_array_equal(found, expected)
+    if isinstance(estimator, MaskedLabEncoder):
+        imputed = clone(estimator).fit(X).impute(library(X))
+        pd.testing.assert_frame_equal(imputed, clone(estimator).fit(X).impute(X))
 
 
 @pytest.mark.parametrize("dtype", ["int64", "Int64", "int64[pyarrow]", "uint8", "boolean", bool])

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 
 from sklearn_medfuse import MaskedLabEncoder
-from sklearn_medfuse.labs import _masked_lab, _masked_training
+from sklearn_medfuse.labs import _lab_model, _masked_lab
 
 SMALL = {
     "n_components": 4,
@@ -270,6 +271,51 @@ def test_early_stopping_keeps_the_best_epoch(correlated):
     assert encoder.n_iter_ == 20 or encoder.n_iter_ == encoder.best_epoch_ + 3
 
 
+def split_of_fit(X, monkeypatch, **fit_params):
+    """Positions in X of rows to learn from and to validate on, and the former's weights."""
+    parts = []
+    split = _masked_lab.split_rows
+    monkeypatch.setattr(
+        _masked_lab, "split_rows", lambda *args: parts.extend(split(*args)) or tuple(parts)
+    )
+    params = {"early_stopping": True, "validation_fraction": 0.25, "max_epochs": 1}
+    encoder = make(**params).fit(X, **fit_params)
+    at = {tuple(row): i for i, row in enumerate(encoder._cells(X).value.reshape(X.shape).tolist())}
+    train, validation = (
+        [at[tuple(row)] for row in cells.value.reshape(-1, X.shape[1]).tolist()]
+        for cells in (parts[0].cells, parts[1])
+    )
+    return np.array(train), np.array(validation), parts[0].weight
+
+
+def test_early_stopping_holds_out_whole_patients(monkeypatch):
+    rng = np.random.default_rng(3)
+    X, patient = rng.normal(size=(120, 4)), np.array([f"patient {i % 20}" for i in range(120)])
+    shared = slice(20, 40)
+    X[shared] = X[20]  # One stay of each patient is the same, to the digit.
+    with monkeypatch.context() as patch:
+        train, validation, weight = split_of_fit(X, patch, groups=patient)
+    own = np.setdiff1d(train, np.arange(120)[shared])
+    assert len(train) == len(own) + 1 == 15 * 5 + 1
+    assert len(np.unique(patient[validation])) == 5
+    assert not set(patient[own]) & set(patient[validation])
+    # The shared stay is learned from, by its weight in the patients learned from, and nowhere else.
+    assert not set(validation) & set(range(120)[shared])
+    assert sorted(weight)[-2:] == [1, 15]
+    train, validation, _ = split_of_fit(X, monkeypatch)
+    assert set(patient[train]) & set(patient[validation])
+
+
+def test_groups_are_routed_by_default(labs):
+    with config_context(enable_metadata_routing=True):
+        request = make().get_metadata_routing().fit.requests
+    assert request == {"groups": True, "sample_weight": None}
+    with pytest.raises(ValueError, match="inconsistent"):
+        make().fit(labs, groups=[1, 2])
+    whole, grouped = (make().fit(labs, groups=each) for each in (None, np.arange(len(labs)) // 3))
+    np.testing.assert_array_equal(whole.transform(labs), grouped.transform(labs))
+
+
 def test_without_early_stopping_the_last_epoch_is_kept(labs):
     encoder = make(max_epochs=3).fit(labs)
     assert encoder.validation_scores_ == []
@@ -324,7 +370,7 @@ def test_a_step_does_not_depend_on_how_rows_are_padded(labs, monkeypatch):
     """Rows of like length are run together; the gradient is that of the whole batch."""
     curves = []
     for n_cells in (20, 10_000):
-        monkeypatch.setattr(_masked_training, "_CELLS_TOGETHER", n_cells)
+        monkeypatch.setattr(_lab_model, "_CELLS_TOGETHER", n_cells)
         curves.append(make(dropout=0.0).fit(labs).loss_curve_)
     np.testing.assert_allclose(*curves, rtol=1e-4)
 
