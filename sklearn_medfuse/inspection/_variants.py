@@ -99,7 +99,7 @@ class VariantModel:
         if self._encoded is None:
             self._encoded = encoder.transform(self.X)
         known = self._encoded
-        if not isinstance(known, pd.DataFrame | np.ndarray) or not known.size:
+        if not isinstance(self._encoded, pd.DataFrame | np.ndarray) or not known.size:
             return encoder.transform(copies)
         frame = isinstance(known, pd.DataFrame)
         encoded = known.to_numpy(dtype=float)[rows] if frame else known[rows]
