@@ -137,7 +137,7 @@ class MEDFusePipeline(Pipeline):
         elif any("__" in name for name in params) and not routing:
             named = ", ".join(sorted(name for name in params if "__" in name))
             raise ValueError(
-                f"fit got groups beside {named}. With groups, parameters of single steps come by "
+                f"fit got groups together with {named}. With groups, parameters of single steps come by "
                 "metadata routing: call the step's set_fit_request and pass the parameter by its "
                 "own name."
             )
@@ -164,7 +164,7 @@ def make_medfuse_pipeline(
     verbose=0,
     **medfuse_params,
 ):
-    """Build labs + notes → diseases as a Pipeline that keeps patients together.
+    """Build a Pipeline from labs and notes to diseases that keeps patients together.
 
     Parameters
     ----------

@@ -394,7 +394,7 @@ def test_groups_of_other_rows_are_not_taken(make, cohort, inner_splits):
 
 
 def test_groups_beside_parameters_of_steps_are_refused(make, cohort):
-    with pytest.raises(ValueError, match="groups beside medfuse__sample_weight"):
+    with pytest.raises(ValueError, match="groups together with medfuse__sample_weight"):
         make().fit(cohort.X, cohort.y, groups=cohort.groups, medfuse__sample_weight=np.ones(150))
 
 

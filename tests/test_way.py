@@ -67,6 +67,7 @@ def test_the_way_through_the_pipeline(stays, tiny_bert):
     pipe = make_pipeline(
         ["a", "b", "c"],
         "note",
+        views={},
         lab_encoder=MaskedLabEncoder(**LABS, device="cpu"),
         note_encoder=LLMNoteEncoder(tiny_bert, device="cpu"),
         **FUSE,

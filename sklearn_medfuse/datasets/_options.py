@@ -173,7 +173,7 @@ class CohortOptions:
         is_name = isinstance(self.phenotypes, str) and self.phenotypes != "elixhauser"
         if is_name or (self.phenotypes is None and not self.outcomes):
             raise ValueError(
-                "phenotypes must be 'elixhauser', a mapping of names to ICD codes, or None beside "
+                "phenotypes must be 'elixhauser', a mapping of names to ICD codes, or None with "
                 f"outcomes, got {self.phenotypes!r}."
             )
 

@@ -507,7 +507,7 @@ def _usual_values(
     if normal_range is not None:
         low, high = min(low, normal_range[0]), max(high, normal_range[1])
     if low == high:
-        raise ValueError(f"{column.name!r} has one value only in X; pass values.")
+        raise ValueError(f"{column.name!r} has only one value in X; pass values.")
     return np.linspace(low, high, n_values)
 
 

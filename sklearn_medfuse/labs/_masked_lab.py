@@ -601,7 +601,7 @@ class MaskedLabEncoder(
     def from_pretrained(cls, folder):
         """Read an encoder that `save_pretrained` wrote, ready to transform, impute or train.
 
-        Nothing in the folder is run. A file that is a link to outside of it is refused.
+        Nothing in the folder is run. A file that links outside the folder is refused.
 
         Parameters
         ----------

@@ -54,7 +54,7 @@ def read_folder(folder) -> tuple[dict, dict[str, np.ndarray]]:
             arrays = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
     if arrays is None:
         raise ValueError(
-            f"{folder / CONFIG_FILE} or {WEIGHTS_FILE} beside it was not written by "
+            f"{folder / CONFIG_FILE} or {WEIGHTS_FILE} next to it was not written by "
             f"MaskedLabEncoder.save_pretrained. {_REMEDY}"
         )
     return config, arrays

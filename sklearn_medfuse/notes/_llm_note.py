@@ -143,7 +143,7 @@ class LLMNoteEncoder(
     cache_max_bytes : int, default=2**30
         Maximum size of the folder; the least recently used entries go first.
     weights : {"reference", "adapter", "full"}, default="reference"
-        Weights that a saved encoder holds beside trained ones: none, so that loading needs the
+        Weights that a saved encoder holds besides trained ones: none, so that loading needs the
         model ("reference", or "adapter", which requires one), or all the model's files ("full").
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row without a note: NaN, which `MEDFuseClassifier` reads as

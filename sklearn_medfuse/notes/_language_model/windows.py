@@ -40,7 +40,7 @@ class Windows:
         if self.size <= stride:
             special = len(prefix) + len(suffix)
             raise ValueError(
-                f"max_length={max_length} leaves {self.size} tokens per window beside {special} "
+                f"max_length={max_length} leaves {self.size} tokens per window besides {special} "
                 f"special ones and {sum(map(len, self.prompt))} of the prompt, not more than "
                 f"stride={stride}; raise max_length or lower stride, or look at the settings in "
                 "the model's files."
