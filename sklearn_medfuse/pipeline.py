@@ -9,6 +9,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from .fusion import MEDFuseClassifier
+from .fusion._rows import check_named_output
 from .labs import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
 from .model_selection._groups import known_groups
 from .notes import LLMNoteEncoder, NaiveBayesNoteEncoder, NoteWordEncoder
@@ -118,6 +119,14 @@ class MEDFusePipeline(Pipeline):
         with self._routed(X, params) as params:
             return super().fit_predict(X, y, **params)
 
+    def _fit(self, X, y=None, *args, **params):
+        output = super()._fit(X, y, *args, **params)
+        encode, last = ([None, *(step for _, step in self.steps)])[-2:]
+        # Without names the classifier would take several modalities for one.
+        if isinstance(encode, ColumnTransformer) and getattr(last, "modalities", None) == "auto":
+            check_named_output(encode, output)
+        return output
+
     def __sklearn_clone__(self):
         """Clone the pipeline; the copy takes along which rows a splitter has kept together."""
         copy = super().__sklearn_clone__()
@@ -137,9 +146,9 @@ class MEDFusePipeline(Pipeline):
         elif any("__" in name for name in params) and not routing:
             named = ", ".join(sorted(name for name in params if "__" in name))
             raise ValueError(
-                f"fit got groups together with {named}. With groups, parameters of single steps come by "
-                "metadata routing: call the step's set_fit_request and pass the parameter by its "
-                "own name."
+                f"fit got groups together with {named}. With groups, parameters of single steps "
+                "come by metadata routing: call the step's set_fit_request and pass the parameter "
+                "by its own name."
             )
         with sklearn.config_context(enable_metadata_routing=routing or "groups" in params):
             yield params

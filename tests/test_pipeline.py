@@ -204,6 +204,22 @@ def test_encoders_given_are_cloned(cohort, note_encoder):
     assert encoders["notes"].get_params() == notes.get_params() | {"random_state": 3}
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_modalities_are_told_apart_whatever_the_encoders_return(make, cohort, pipe, library):
+    other = make()
+    other["encode"].set_output(transform=library)
+    other.fit(cohort.X, cohort.y)
+    assert list(other["medfuse"].modalities_) == ["labs", "notes"]
+    np.testing.assert_array_equal(other.predict_proba(cohort.X), pipe.predict_proba(cohort.X))
+
+
+def test_encoders_whose_output_has_no_names_are_refused(make, cohort):
+    nameless = make()
+    nameless["encode"].set_output(transform="default")
+    with pytest.raises(ValueError, match=r"\['labs', 'notes'\].*set_output"):
+        nameless.fit(cohort.X, cohort.y)
+
+
 def test_random_state_decides_the_result(make, cohort):
     first, same, other = (
         make(random_state=seed).fit(cohort.X, cohort.y).predict_proba(cohort.X)
