@@ -81,7 +81,7 @@ class LLMNoteEncoder(
         follows the model's sentence-transformers settings, else "mean".
     max_length : int or None, default=None
         Tokens per window, special ones included; None takes the model's limit, at most 2,048.
-    split_on : str or None, default="\\n\\n"
+    split_on : str or None, default=a blank line
         Windows do not cross this text, by default a blank line, so that short sections count.
         None takes a note as one piece.
     stride : int, default=16
