@@ -20,7 +20,7 @@ import torch
 from common import hide, load_lab_tables, rmse
 
 from sklearn_medfuse import MaskedLabEncoder
-from sklearn_medfuse._nn.factor_model import LabPrior
+from sklearn_medfuse._nn.masked_autoencoder import LabPrior
 
 
 def timed(call):

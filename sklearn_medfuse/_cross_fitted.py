@@ -19,8 +19,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
-from ._frames import to_pandas
-from ._private_errors import no_values_in_errors
+from ._input_data import no_values_in_errors, to_pandas
 from ._training import draw_seed
 
 # Minimum distance of a probability from 0 and 1: leaves of few rows are too certain.

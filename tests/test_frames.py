@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pandas.testing import assert_frame_equal, assert_series_equal
 
-from sklearn_medfuse._frames import to_pandas
+from sklearn_medfuse._input_data import to_pandas
 
 FRAME = pd.DataFrame({"sodium": [140.0, None], "note": ["Jane", None]})
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors
 
 __all__ = ["ELIXHAUSER", "elixhauser_names", "guess_icd_version", "label_stays", "map_codes"]
 

@@ -15,9 +15,9 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 from skorch.utils import noop
 
+from .._input_data import no_values_in_errors
 from .._nn.fusion import FUSIONS, MI_ESTIMATORS, FusionWithCritic
 from .._nn.losses import LOSSES
-from .._private_errors import no_values_in_errors
 from .._state import NetStateMixin
 from .._training import (
     WARM_UP,

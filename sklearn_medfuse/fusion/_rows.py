@@ -21,8 +21,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, _get_feature_names, column_or_1d
 
-from .._frames import to_pandas
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors, to_pandas
 
 _MIN_VALIDATION_ROWS = 10
 # Two encoders give more columns than this, and one table of a few features fewer

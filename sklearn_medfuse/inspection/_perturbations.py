@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.utils import check_random_state
 
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors
 from ._lab_attributions import LabAttributions, LabRemover, check_lab_columns
 from ._note_attributions import NoteAttributions, predict_with_notes, without_units
 from ._variants import Labels, RandomState, VariantModel

@@ -14,8 +14,13 @@ from scipy import sparse
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from .._checkpoint import Checkpoint, load_optimizer
-from .._nn.factor_model import FactorModel, LabPrior
-from .._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
+from .._nn.masked_autoencoder import (
+    FactorModel,
+    LabBatch,
+    LabPrior,
+    MaskedLabAutoencoder,
+    random_masking,
+)
 from .._training import (
     WARM_UP,
     BestWeights,

@@ -12,8 +12,7 @@ from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from .._frames import to_pandas
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors, to_pandas
 
 # Levels of qualitative results from low to high; the words of one line are one level.
 _GRADES = (

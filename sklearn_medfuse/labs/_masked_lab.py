@@ -16,9 +16,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from .._checkpoint import Checkpoint
-from .._frames import to_pandas
+from .._input_data import no_values_in_errors, to_pandas
 from .._nn.masked_autoencoder import MaskedLabAutoencoder
-from .._private_errors import no_values_in_errors
 from .._state import NetStateMixin, module_to_bytes
 from .._training import (
     check_heads,

@@ -13,8 +13,7 @@ import safetensors.numpy
 import torch
 from torch import nn
 
-from .._nn.factor_model import FactorModel
-from .._nn.masked_autoencoder import MaskedLabAutoencoder
+from .._nn.masked_autoencoder import FactorModel, MaskedLabAutoencoder
 from .._private_files import read_sealed, seal, write_private
 from .._version import __version__
 from ._lab_cells import LabScale

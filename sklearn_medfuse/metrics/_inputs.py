@@ -12,7 +12,7 @@ from scipy.sparse import sparray, spmatrix
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from .._frames import to_pandas
+from .._input_data import to_pandas
 
 # What users pass: labels may be sparse, scores may be a list with one array per label.
 Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatrix

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .._frames import to_pandas
+from .._input_data import to_pandas
 from ._bootstrap import Bootstrap
 from ._inputs import (
     Labels,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors
 from ._calibration import expected_calibration_error
 from ._inputs import AVERAGES, Labels, Scores, check_labels, check_sample_weight, check_scores
 from ._losses import multilabel_brier_score, multilabel_log_loss

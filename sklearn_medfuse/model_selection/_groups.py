@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .._frames import to_pandas
+from .._input_data import to_pandas
 
 PerRow: TypeAlias = npt.ArrayLike | pd.Series | None
 RandomState: TypeAlias = int | np.random.RandomState | None

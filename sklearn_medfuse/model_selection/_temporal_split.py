@@ -10,7 +10,7 @@ from sklearn.model_selection._split import BaseCrossValidator, GroupsConsumerMix
 from sklearn.utils import indexable
 from sklearn.utils.validation import _num_samples
 
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors
 from ._groups import PerRow, Splits, encode_groups, remember_groups
 
 

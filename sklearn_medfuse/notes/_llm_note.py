@@ -12,9 +12,8 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._frames import to_pandas
+from .._input_data import no_values_in_errors, to_pandas
 from .._nn.chunk_pooling import ChunkAttention, pool_chunks
-from .._private_errors import no_values_in_errors
 from .._state import VersionedStateMixin
 from .._training import (
     draw_seed,

@@ -8,8 +8,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
-from .._frames import to_pandas
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors, to_pandas
 
 
 class NoteColumnsMixin:

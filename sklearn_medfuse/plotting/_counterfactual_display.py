@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors
 from ..inspection import LabCounterfactual, lab_counterfactual
 from ._drawing import MARKS, PanelsDisplay
 

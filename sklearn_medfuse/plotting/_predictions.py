@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import _safe_indexing
 
-from .._private_errors import no_values_in_errors
+from .._input_data import no_values_in_errors
 from ..metrics._inputs import check_labels, check_scores
 
 if TYPE_CHECKING:

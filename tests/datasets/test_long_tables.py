@@ -388,7 +388,7 @@ def test_times_that_are_not_wholly_understood_are_unreadable(text):
     cohort = load_tables(labs, None, codes, stays)
     assert cohort.X["x"].tolist() == [1.0]
     assert cohort.report()["labs rows dropped: with a time that cannot be read"] == 1
-    with pytest.raises(ValueError, match="1 of 1 cells are no times"):
+    with pytest.raises(ValueError, match="1 of 1 cells are not times"):
         load_tables(labs, None, codes, stays.assign(start=text))
 
 

@@ -167,5 +167,5 @@ def test_the_storm_sees_what_it_looks_for(function, kind):
 def test_a_matrix_of_other_numbers_than_0_and_1_is_no_labels():
     y = 2 * np.eye(12, 2, dtype=int)
     classifier = MEDFuseClassifier(modalities={"a": 2, "b": 2})
-    with pytest.raises(ValueError, match="not 0 and 1"):
+    with pytest.raises(ValueError, match="other than 0 and 1"):
         classifier.fit(np.ones((12, 4)), y)

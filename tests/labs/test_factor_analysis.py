@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 from sklearn.decomposition import FactorAnalysis as CompleteFactorAnalysis
 
-from sklearn_medfuse._nn.factor_model import FactorModel
+from sklearn_medfuse._nn.masked_autoencoder import FactorModel
 from sklearn_medfuse.labs import _lab_model
 from sklearn_medfuse.labs._lab_cells import LabCells
 from sklearn_medfuse.labs._lab_model import FactorAnalysis, fill_factor_model

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_medfuse._nn.factor_model import FactorModel, LabBatch, LabPrior
+from sklearn_medfuse._nn.masked_autoencoder import FactorModel, LabBatch, LabPrior
 
 N_LABS, N_FACTORS = 5, 2
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import time
+from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
@@ -131,8 +132,12 @@ def test_other_weights_in_the_wheel_are_refused(monkeypatch):
 @pytest.mark.usefixtures("minilm")
 def test_a_file_is_hashed_once_per_process(monkeypatch):
     hashed = []
-    digest = source.file_sha256
-    monkeypatch.setattr(source, "file_sha256", lambda file: hashed.append(file) or digest(file))
+    digest = source.hashlib.file_digest
+    monkeypatch.setattr(
+        source.hashlib,
+        "file_digest",
+        lambda stream, name: hashed.append(Path(stream.name)) or digest(stream, name),
+    )
     source._sha256_of.cache_clear()
     fitted = encoder(DEFAULT_MODEL).fit(["a"])
     fitted.transform(["a"])

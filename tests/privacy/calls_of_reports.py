@@ -288,6 +288,17 @@ CALLS |= {
         note_column=lambda w, f: "note",
         label=_label,
     ),
+    "plotting.SubgroupDisplay.from_estimator": _draw(
+        "SubgroupDisplay",
+        "from_estimator",
+        ("X", "y", "subgroups"),
+        estimator=lambda w, f: f.pipe,
+        X=lambda w, f: w.cohort.X,
+        y=lambda w, f: w.y,
+        subgroups=lambda w, f: w.cohort.subgroups,
+        n_bootstraps=lambda w, f: 3,
+        min_count=lambda w, f: 5,
+    ),
     "plotting.SubgroupDisplay.from_predictions": _draw(
         "SubgroupDisplay",
         "from_predictions",

@@ -1,8 +1,11 @@
-"""Errors on wrong input that say what is wrong without quoting the input."""
+"""What users give: tables of any library as pandas ones, and errors that quote nothing of them."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
 
 # Patterns in messages of numpy, pandas and scikit-learn that quote the input, with replacements
 _QUOTES = (
@@ -41,3 +44,31 @@ def no_values_in_errors() -> Iterator[None]:
         error.args = (message,)
         error.__cause__ = error.__context__ = None
         raise
+
+
+def to_pandas(X) -> Any:
+    """Return a DataFrame or Series for any other library's table or column; else X itself.
+
+    Read is what exports Arrow data: polars and narwhals DataFrames and Series, and Arrow tables,
+    record batches and (chunked) arrays. A null becomes pandas' missing value; column names, a
+    Series' name and the index that an Arrow table keeps for pandas survive.
+
+    >>> import pyarrow as pa
+    >>> to_pandas(pa.table({"sodium": [140, None]}))
+       sodium
+    0   140.0
+    1     NaN
+    >>> to_pandas([140, None])
+    [140, None]
+    """
+    is_arrow = hasattr(X, "__arrow_c_stream__") or hasattr(X, "__arrow_c_array__")
+    if isinstance(X, pd.DataFrame | pd.Series) or not is_arrow:
+        return X
+    if not hasattr(X, "to_pandas"):
+        # Imported here, as few inputs need it
+        import pyarrow as pa
+
+        X = pa.table(X) if hasattr(X, "columns") else pa.chunked_array(X)
+    X = X.to_pandas()
+    # The empty name is how polars says that a Series has none
+    return X.rename(None) if isinstance(X, pd.Series) and X.name == "" else X
