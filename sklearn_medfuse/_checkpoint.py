@@ -160,11 +160,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, schedule: Any, state: dict)
     """Give an optimiser and its schedule what a checkpoint has kept under these two names.
 
     Torch takes anything here, and what does not fit would fail in the middle of a step.
-
-    Raises
-    ------
-    ValueError
-        Where moments have other shapes than parameters, or a setting is of another kind.
     """
     optimizer.load_state_dict(state["optimizer"])
     for parameter, moments in optimizer.state.items():

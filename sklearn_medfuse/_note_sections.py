@@ -37,17 +37,7 @@ def section_name(heading: str) -> str:
 
 
 def read_heading(line: str) -> tuple[str, bool] | None:
-    """Read the heading at the start of a line.
-
-    Parameters
-    ----------
-    line : str
-        Without blanks at its ends.
-
-    Returns
-    -------
-    (str, bool) or None
-        The section's name, and whether the heading has the line for itself; None without one.
+    """Read the heading at the start of a line, and whether it has the line for itself.
 
     Examples
     --------
@@ -71,23 +61,9 @@ def split_sections(
 
     Blank lines end a paragraph, except right below a heading, which stays with its text. A
     heading begins a section where it has the line for itself, where it begins a paragraph, or
-    where its name is among `named`; so "BP: 120/80" amid an examination begins none.
-
-    Parameters
-    ----------
-    lines : list of str
-        Without blanks at their ends.
-    named : collection of str
-        Names of sections that begin on any line.
-    first : str or None, default=None
-        Name of what stands above the first heading.
-
-    Returns
-    -------
-    sections : list of Section
-        In order, each with at least one paragraph.
-    n_repeated : int
-        Headings that were left out, as the next line had the same one.
+    where its name is among `named`; so "BP: 120/80" amid an examination begins none. Text above
+    the first heading is named `first`. Also counts headings left out because the next line had the
+    same one.
     """
     sections = [Section(first, [])]
     paragraph: list[str] = []
@@ -126,21 +102,7 @@ def split_sections(
 
 
 def without_sections(text: str, names: Collection[str]) -> tuple[str, int]:
-    """Take the sections of some names out of a note.
-
-    Parameters
-    ----------
-    text : str
-        The note.
-    names : collection of str
-        As `section_name` writes them.
-
-    Returns
-    -------
-    text : str
-        The note unchanged where it has none of them, else its other paragraphs.
-    n_dropped : int
-        Sections taken out.
+    """Take the sections of some names out of a note, and count them.
 
     Examples
     --------

@@ -33,13 +33,7 @@ _JSON_BYTES = 2**26
 
 
 def make_private_folder(folder):
-    """Make a folder that only its owner can open; close an existing one to others.
-
-    Parameters
-    ----------
-    folder : Path
-        Its parents get the usual mode.
-    """
+    """Make a folder that only its owner can open; close an existing one to others."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     # The mode of mkdir passes through the umask, and the folder may be an older one; one that is
@@ -49,15 +43,7 @@ def make_private_folder(folder):
 
 
 def write_private(file, data):
-    """Write a file of mode 0600 whole or not at all, whoever else writes it.
-
-    Parameters
-    ----------
-    file : Path
-        Its folder exists.
-    data : bytes
-        Content.
-    """
+    """Write a file of mode 0600 whole or not at all, whoever else writes it."""
     remove_abandoned(file.parent)
     with temporary_in(file.parent) as new:
         _write_to_disk(new, data)
@@ -69,18 +55,7 @@ def temporary_in(folder, *, directory=False) -> Iterator[Path]:
     """Make a file of mode 0600, or a folder of mode 0700, and remove it after the block.
 
     It is locked meanwhile, so that `remove_abandoned` tells it from one whose writer was killed.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to make it.
-    directory : bool, default=False
-        Make a folder, not a file.
-
-    Yields
-    ------
-    Path
-        The file or folder. Under another name, by `os.replace`, it stays.
+    Renamed by `os.replace`, it stays.
     """
     while True:
         new = _make(folder, directory)
@@ -97,13 +72,7 @@ def temporary_in(folder, *, directory=False) -> Iterator[Path]:
 
 
 def remove_abandoned(folder):
-    """Remove what killed processes have left half-written in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Looked through without its subfolders.
-    """
+    """Remove what killed processes have left half-written in a folder."""
     for left in folder.glob(f"{_WRITING}*"):
         # Another process may be faster, and what cannot be removed does no harm
         with suppress(OSError):
@@ -114,16 +83,6 @@ def load_key(file):
     """Read the secret key, after making one if there is none.
 
     Of two that processes make at the same time the first stays.
-
-    Parameters
-    ----------
-    file : Path
-        File of the key.
-
-    Returns
-    -------
-    key : bytes
-        32 random bytes.
     """
     if not file.exists():
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -222,49 +181,14 @@ def _remove(path) -> None:
 
 
 def seal(config: dict[str, Any], folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Add the digests of files to what a json file is to hold, and the digest of all that.
-
-    Parameters
-    ----------
-    config : dict
-        What json can write.
-    folder : Path
-        Where the files are.
-    names : iterable of str
-        Of the files.
-
-    Returns
-    -------
-    dict
-        The content with the two digests.
-    """
+    """Add the digests of files to what a json file is to hold, and the digest of all that."""
     content = json.loads(json.dumps(config))
     content[_FILES] = {name: file_sha256(folder / name) for name in names}
     return content | {_SELF: _digest(content)}
 
 
 def read_sealed(folder: Path, name: str, remedy: str) -> dict[str, Any]:
-    """Read the json file of a folder once all files that it seals prove undamaged.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    name : str
-        Of the json file, which exists.
-    remedy : str
-        What to do about a damaged folder, a sentence.
-
-    Returns
-    -------
-    dict
-        The content, whose "files" names the files that were checked.
-
-    Raises
-    ------
-    ValueError
-        Where a file is damaged, absent or a link out of the folder.
-    """
+    """Read the json file of a folder once all files that it seals prove undamaged."""
     refuse_link(folder, folder / name, remedy)
     content = read_json_object(folder / name, remedy)
     sealed = content.pop(_SELF, None)
@@ -282,25 +206,7 @@ def read_sealed(folder: Path, name: str, remedy: str) -> dict[str, Any]:
 
 
 def read_json_object(file: Path, remedy: str) -> dict[str, Any]:
-    """Read a json file that holds an object.
-
-    Parameters
-    ----------
-    file : Path
-        The file.
-    remedy : str
-        What to do about a damaged file, a sentence.
-
-    Returns
-    -------
-    dict
-        The object.
-
-    Raises
-    ------
-    ValueError
-        Where it holds no object, or is too large to be one of ours.
-    """
+    """Read a json file that holds an object."""
     content = None
     if file.stat().st_size <= _JSON_BYTES:
         try:
@@ -314,39 +220,13 @@ def read_json_object(file: Path, remedy: str) -> dict[str, Any]:
 
 
 def refuse_link(folder: Path, file: Path, remedy: str) -> None:
-    """Refuse a file that is a link to somewhere outside its folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder, itself a link perhaps.
-    file : Path
-        A file in it.
-    remedy : str
-        What to do, a sentence.
-
-    Raises
-    ------
-    ValueError
-        Where the file lies elsewhere.
-    """
+    """Refuse a file that is a link to somewhere outside its folder."""
     if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{file} is a link to a file outside its folder. {remedy}")
 
 
 def file_sha256(file: Path) -> str:
-    """Digest of a file's content.
-
-    Parameters
-    ----------
-    file : Path
-        The file.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
+    """Digest of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

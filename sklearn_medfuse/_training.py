@@ -84,11 +84,6 @@ _TURN = _Turn()
 def generators_put_back(devices: Sequence[torch.device] = ()) -> Iterator[None]:
     """Put torch's global generators back after the block, which no other thread's block disturbs.
 
-    Parameters
-    ----------
-    devices : sequence of torch.device, default=()
-        Of GPUs whose generators are put back too.
-
     Examples
     --------
     >>> before = torch.get_rng_state()
@@ -131,13 +126,8 @@ def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> No
 def torch_seed(seed: int, device: torch.device) -> Iterator[torch.Generator]:
     """Seed torch within the block and put the global generators back afterwards.
 
-    Another thread waits at its own block: it would draw from the same generators.
-
-    Yields
-    ------
-    torch.Generator
-        A CPU generator of the block's own, seeded too, for draws that must not depend on how
-        many numbers the layers have used.
+    Another thread waits at its own block: it would draw from the same generators. Yields a seeded
+    CPU generator for draws that must not depend on how many numbers the layers have used.
     """
     devices = [device] if device.type == "cuda" else []
     with generators_put_back(devices):
@@ -181,15 +171,7 @@ def for_inference(module: Module, device: torch.device) -> Module:
 
 
 class BestWeights:
-    """Keep the weights of the best epoch, and say when to stop.
-
-    Parameters
-    ----------
-    patience : int
-        Epochs without a new best before `update` says stop.
-    tol : float
-        What a score has to gain to count as better.
-    """
+    """Keep the weights of the best epoch, and say when to stop."""
 
     def __init__(self, patience: int, tol: float = 0.0):
         self.patience = patience
@@ -227,17 +209,7 @@ class BestWeights:
 
 
 class TensorBatches:
-    """Batches sliced from tensors, in place of a DataLoader that collates row by row.
-
-    Parameters
-    ----------
-    dataset : skorch.dataset.Dataset
-        Its X is a dict of tensors, its y a tensor, all with one entry per row.
-    batch_size : int
-        Rows per batch.
-    shuffle : bool, default=False
-        Draw a new order at each pass, from torch's generator.
-    """
+    """Batches sliced from tensors, in place of a DataLoader that collates row by row."""
 
     def __init__(self, dataset, batch_size: int, shuffle: bool = False):
         self.dataset = dataset
@@ -296,23 +268,8 @@ class FittingRows:
     def run(self, n_rows: int, attempt: Callable[[int], Result]) -> Result:
         """Do something with rows, again from the start with fewer together where they do not fit.
 
-        Parameters
-        ----------
-        n_rows : int
-            Number of rows.
-        attempt : callable
-            ``attempt(size)`` does it, `size` rows together at most. It may be left at any point,
-            and is called anew with torch's generators as they were.
-
-        Returns
-        -------
-        object
-            What `attempt` returns.
-
-        Raises
-        ------
-        torch.OutOfMemoryError
-            Where a single row does not fit.
+        ``attempt(size)`` takes `size` rows together at most. It may be left at any point, and is
+        called anew with torch's generators as they were.
         """
         size = min(n_rows, self.size or n_rows)
         before = random_state(self._device)
@@ -334,13 +291,6 @@ class FittingRows:
         """Run rows in batches of `size` at most, fewer where they do not fit.
 
         A batch that was done is not done again.
-
-        Yields
-        ------
-        rows : slice
-            The rows of a batch, in order.
-        result : object
-            What ``run(rows)`` returns.
         """
         start = 0
         while start < n_rows:
@@ -356,13 +306,7 @@ class FittingRows:
             self.halve(rows.stop - start, size)
 
     def halve(self, size: int, asked: int) -> int:
-        """Take half of `size` rows from now on.
-
-        Raises
-        ------
-        torch.OutOfMemoryError
-            If that is none.
-        """
+        """Take half of `size` rows from now on."""
         if size < 2:
             raise torch.OutOfMemoryError(
                 f"A single row does not fit into the memory of device={str(self._device)!r}; "
@@ -399,14 +343,8 @@ def rows_of_prediction(device: torch.device, outcome: str = "with the same resul
 def rows_of_training(device: torch.device, parameters: str, remedy: str) -> FittingRows:
     """Rows whose gradients are computed together in a step of training.
 
-    Parameters
-    ----------
-    device : torch.device
-        Where the net trains.
-    parameters : str
-        What to set to have steps that fit, with "{size}" for the number of rows.
-    remedy : str
-        What to do where not even one row fits.
+    `parameters` says what to set to have steps that fit, with "{size}" for the number of rows, and
+    `remedy` what to do where not even one row fits.
     """
     return FittingRows(
         device,
@@ -420,24 +358,7 @@ def rows_of_training(device: torch.device, parameters: str, remedy: str) -> Fitt
 def in_fitting_batches(
     n_rows: int, size: int, run: Callable[[slice], Result], device: torch.device
 ) -> Iterator[Result]:
-    """Run rows in batches, smaller ones once the device has run out of memory.
-
-    Parameters
-    ----------
-    n_rows : int
-        Number of rows.
-    size : int
-        Rows per batch at most.
-    run : callable
-        ``run(rows)`` gives the result of a slice of the rows.
-    device : torch.device
-        Where it runs, for the warning.
-
-    Yields
-    ------
-    object
-        Result of each batch, in order.
-    """
+    """Run rows in batches, smaller ones once the device has run out of memory."""
     fitting = rows_of_prediction(device)
     for _, result in fitting.batches(n_rows, size, run):
         yield result
