@@ -57,8 +57,13 @@ def test_python_keeps_nothing(predict):
 def test_the_process_keeps_nothing(predict):
     n_calls = 200 * SCALE
     held, resident_before = predict(0, 200), resident()
-    grown = (predict(200, n_calls) - held) / MEGABYTE
-    resident_grown = (resident() - resident_before) / MEGABYTE
-    print(f"{n_calls} calls: Python {grown:+.2f} MB, the process {resident_grown:+.2f} MB")
+    # What other threads of the tests keep meanwhile does not come each time, a leak does.
+    for attempt in range(3):
+        now = predict(200 + attempt * n_calls, n_calls)
+        grown, held = (now - held) / MEGABYTE, now
+        resident_grown = (resident() - resident_before) / MEGABYTE
+        print(f"{n_calls} calls: Python {grown:+.2f} MB, the process {resident_grown:+.2f} MB")
+        if grown < 0.1 * SCALE:
+            break
     assert grown < 0.1 * SCALE
     assert resident_grown < 5
