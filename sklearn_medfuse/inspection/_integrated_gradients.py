@@ -49,7 +49,8 @@ def integrate_gradients(
             forward = path.forward(row, windows)
             end, start = path.notes.embeddings(windows)
             with torch.no_grad():
-                base[row], predicted[row] = forward(torch.stack([start, end]))[:, chosen].cpu()
+                ends = forward(torch.stack([start, end]))[:, chosen]
+            base[row], predicted[row] = ends.cpu().numpy()
             placed = windows.placed
             gradients = [
                 IntegratedGradients(forward).attribute(

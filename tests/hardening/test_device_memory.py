@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 
 from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse._nn.fusion import FusionWithCritic
@@ -107,7 +108,9 @@ def test_several_devices_too(note_encoder, tiny_llama, many_notes, limit_memory,
     with pytest.warns(UserWarning, match="batch_tokens=400") as caught:
         found = anew(encoder.set_params(n_jobs=2), many_notes)
     assert len(caught) == 1
-    np.testing.assert_array_equal(found, expected)
+    # Before torch 2.13 the last digit depends on the number of rows.
+    exact = Version(torch.__version__) >= Version("2.13")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0 if exact else 1e-6)
 
 
 def test_a_window_that_does_not_fit_alone_is_an_error(note_encoder, many_notes, limit_memory):
