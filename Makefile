@@ -4,7 +4,7 @@
 #   make test    the tests, the doctests of the public API among them, on all cores
 #   make test-slow    those that take long: kills, storms, fuzzing, tools
 #   make test-all     both
-#   make check   linter, formatter, type checker, docstring validation, audit, then the tests
+#   make check   linter, formatter, type checker, docstrings, audit, the tests, also with test-min
 #   make audit   known advisories and licences of what is installed; REQUIRE=1 to insist
 #   make test-min     the tests with the oldest versions that pyproject.toml admits
 #   make test-latest  the tests with the newest versions of all but torch
@@ -59,7 +59,7 @@ test-latest:
 	$(MAKE) test VENV=.venv-latest CONSTRAINTS=constraints-latest.txt \
 		PIP_OPTIONS="--upgrade --upgrade-strategy eager"
 
-check: lint audit test
+check: lint audit test test-min
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
