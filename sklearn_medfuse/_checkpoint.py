@@ -25,19 +25,9 @@ class Checkpoint:
     The file is named by a fingerprint of what the result depends on. A training with other
     data or other parameters does not find it. A file in which a byte has changed is refused.
 
-    Parameters
-    ----------
-    folder : path
-        Where to keep the file; made for the owner alone if absent.
-    name : str
-        What trains, the start of the file's name.
-    parts : list of bytes, or of what json can write
-        All that the result depends on.
-
-    Raises
-    ------
-    ValueError
-        If the folder cannot be written to: better now than after the first epoch.
+    `name` says what trains and begins the file's name; `parts`, bytes or what json can write, are
+    all that the result depends on. A folder that cannot be written to is refused with ValueError:
+    better now than after the first epoch.
 
     Examples
     --------

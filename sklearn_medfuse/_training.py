@@ -232,15 +232,9 @@ class FittingRows:
 
     What was found to fit is kept for the next call.
 
-    Parameters
-    ----------
-    device : torch.device
-        Where the net runs.
-    warning : str
-        What is said once when fewer rows go together than were asked for; "{asked}", "{size}" and
-        "{device}" in it stand for both numbers and the device.
-    remedy : str
-        What to do where not even one row fits, the end of an error's message.
+    `warning` is said once when fewer rows go together than were asked for; "{asked}", "{size}" and
+    "{device}" in it stand for both numbers and the device. `remedy` ends the error of a device on
+    which not even one row fits.
 
     Examples
     --------

@@ -7,21 +7,10 @@ from .attention import masked_mean
 
 
 def pool_tokens(states: Tensor, visible: Tensor | None, how: str) -> Tensor:
-    """Pool a chunk's token states into one vector.
+    """Pool token states (n, k, d), padded on the right, into one vector per chunk (n, d).
 
-    Parameters
-    ----------
-    states : Tensor of shape (n, k, d)
-        Last hidden states, padded on the right.
-    visible : bool Tensor of shape (n, k) or None
-        False in the padding; at least one True per row. None where there is no padding.
-    how : {"mean", "cls", "last"}
-        Mean of the visible tokens, the first token, or the last visible one.
-
-    Returns
-    -------
-    Tensor of shape (n, d)
-        One vector per chunk.
+    `visible` (n, k) is False in the padding, None without any; a row has one True at least. `how`
+    is "mean" of the visible tokens, "cls" for the first one, or "last" for the last visible one.
 
     Examples
     --------
@@ -42,25 +31,9 @@ def pool_tokens(states: Tensor, visible: Tensor | None, how: str) -> Tensor:
 
 
 def pool_chunks(chunks: Tensor, note: Tensor, n_notes: int, weight: Tensor, how: str) -> Tensor:
-    """Pool the vectors of a note's chunks into one.
+    """Pool chunks (n_chunks, d) of notes (n_chunks,) into vectors (n_notes, d), NaN without chunks.
 
-    Parameters
-    ----------
-    chunks : Tensor of shape (n_chunks, d)
-        One vector per chunk.
-    note : int64 Tensor of shape (n_chunks,)
-        The note of each chunk.
-    n_notes : int
-        Number of notes.
-    weight : Tensor of shape (n_chunks,)
-        Number of tokens of each chunk, used by "weighted".
-    how : {"mean", "weighted", "max"}
-        Mean over chunks, mean weighted by their tokens, or element-wise maximum.
-
-    Returns
-    -------
-    Tensor of shape (n_notes, d)
-        One vector per note; NaN for a note without chunks.
+    `how` is "mean", "max" (element-wise), or "weighted" by the chunks' numbers of tokens `weight`.
 
     Examples
     --------

@@ -40,24 +40,9 @@ class Fusion(nn.Module):
     NOTE[DIFF]: each vector is projected to `n_tokens` tokens, since one vector is too little to
     attend over. The head is linear, so a logit is its bias plus one contribution per part.
 
-    Parameters
-    ----------
-    widths : list of int
-        Width of each modality's vector, or of each of its tokens.
-    n_outputs : int
-        Number of logits.
-    d_model : int
-        Width of a token.
-    n_heads : int
-        Number of attention heads; divides `d_model`.
-    n_tokens : int
-        Tokens per modality inside the net.
-    rank : int
-        Width of the projections whose Kronecker product is taken.
-    dropout : float
-        Dropout probability, also of the input.
-    n_input_tokens : list of int or None
-        Number of tokens in which each modality comes, 0 for a vector; None means vectors.
+    `widths` are those of the modalities' vectors, or of their tokens: `n_input_tokens` says in how
+    many tokens each comes, 0 for a vector. Inside there are `n_tokens` tokens of `d_model` per
+    modality, and the Kronecker product is taken of projections of width `rank`.
     """
 
     has_specific = True
@@ -352,18 +337,8 @@ class FusionWithCritic(nn.Module):
     NOTE[DIFF]: the paper trains one net. Members share nothing but the batches; their logits are
     averaged, so a prediction stays a sum over the parts.
 
-    Parameters
-    ----------
-    n_members : int
-        Number of members.
-    widths, n_outputs, d_model
-        As in `Fusion`.
-    fusion : str
-        One of `FUSIONS`; those without mutual information have no critic.
-    mi_estimator : str
-        One of `MI_ESTIMATORS`.
-    **options : dict
-        Further parameters of `Fusion`.
+    `fusion` is one of `FUSIONS`, those without mutual information having no critic, `mi_estimator`
+    one of `MI_ESTIMATORS`; the rest is as in `Fusion`.
 
     Examples
     --------

@@ -65,15 +65,8 @@ class FactorModel(nn.Module):
     visible cells the factors' posterior is Gaussian in closed form, at the cost of the visible
     cells only: a cell that was not measured takes no part.
 
-    Parameters
-    ----------
-    n_labs : int
-        Number of lab tests.
-    n_factors : int
-        Number of factors r.
-    n_versions : int
-        Versions of loadings and means. Training predicts each row with a version that did not
-        learn from it; the last version learned from all rows.
+    There are `n_versions` of loadings and means: training predicts each row with a version that did
+    not learn from it; the last version learned from all rows.
 
     Examples
     --------
@@ -161,14 +154,8 @@ class LabPrior(nn.Module):
     sums and differences of labs are linear in values, skewed labs in ranks. The mean of the two
     predictions is better than either.
 
-    Parameters
-    ----------
-    n_labs, n_factors, n_versions
-        As in `FactorModel`.
-    score_range : float
-        The curves of `values_at` run from minus this score to plus this score.
-    n_points : int
-        Points of each lab's curve from score to value.
+    Each lab's curve from score to value, `values_at`, has `n_points` points between plus and minus
+    `score_range`.
 
     Examples
     --------
@@ -264,26 +251,11 @@ def random_masking(
     generator: torch.Generator,
     weight: Tensor | None = None,
 ) -> tuple[LabBatch, LabBatch]:
-    """Hide a random share of each row's measured cells.
+    """Divide each row's measured cells at random into visible and hidden ones, both packed left.
 
-    Missing is not hidden: a cell that was not measured is in neither part.
-
-    Parameters
-    ----------
-    batch : LabBatch
-        Measured cells of n rows.
-    ratio : Tensor of shape (n,)
-        Share of each row's measured cells to hide. At least one cell is hidden; of two or more, at
-        least one stays visible.
-    generator : torch.Generator
-        Source of the draw.
-    weight : Tensor of shape (n_labs,), default=None
-        Relative probability of hiding each lab, positive; None treats all labs alike.
-
-    Returns
-    -------
-    visible, hidden : LabBatch
-        The two parts, each packed to the left.
+    Missing is not hidden: a cell that was not measured is in neither part. `ratio` (n,) is the
+    share to hide: one cell at least, and of two or more at least one stays visible. `weight`
+    (n_labs,) is the relative probability of hiding each lab; None treats all alike.
     """
     n_measured = batch.measured.sum(dim=1)
     n_hidden = (ratio * n_measured).round().long()
@@ -370,26 +342,8 @@ class MaskedLabAutoencoder(nn.Module):
     queries its value by its identity alone, so the cost grows with the number of cells, not of
     columns. The linear and the bilinear part are ours.
 
-    Parameters
-    ----------
-    n_labs : int
-        Number of lab tests.
-    n_components : int
-        Width of the summary.
-    d_model : int
-        Width of a token.
-    n_heads : int
-        Number of attention heads.
-    n_layers : int
-        Number of encoder blocks.
-    n_decoder_layers : int
-        Number of decoder blocks.
-    dropout : float
-        Dropout probability.
-    n_factors : int
-        Number of factors of the linear part; 0 leaves it out.
-    n_versions : int
-        Versions of the linear part, see `FactorModel`.
+    `n_components` is the width of the summary, `d_model` of a token; `n_factors` of 0 leaves out
+    the linear part, whose `n_versions` are those of `FactorModel`.
 
     Examples
     --------
