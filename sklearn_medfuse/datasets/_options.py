@@ -1,9 +1,11 @@
 """The choices that every loader offers."""
 
+import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -240,10 +242,41 @@ def check_require(require: str | Sequence[str]) -> list[str]:
     return wanted
 
 
-def make_options(options: dict[str, Any]) -> CohortOptions:
-    """The choices in the keywords of a loader."""
-    fields = CohortOptions.__dataclass_fields__
-    unknown = sorted(set(options) - set(fields))
+# The entry in a loader's docstring that `lists_choices` replaces.
+_ENTRY = """**options : dict
+    The choices of :class:`CohortOptions`.
+"""
+_Loader = TypeVar("_Loader", bound=Callable[..., Any])
+
+
+def lists_choices(loader: _Loader) -> _Loader:
+    """Write the choices of `CohortOptions` into the signature and docstring of a loader."""
+    of_loader = inspect.signature(loader)
+    *own, options = of_loader.parameters.values()
+    assert options.kind is options.VAR_KEYWORD
+    choices = inspect.signature(CohortOptions).parameters.values()
+    vars(loader)["__signature__"] = of_loader.replace(parameters=[*own, *choices])
+    # There are no docstrings under python -OO.
+    if (doc := inspect.getdoc(loader)) and (of_choices := inspect.getdoc(CohortOptions)):
+        entries = of_choices.partition("Parameters\n----------\n")[2].partition("\n\nRaises\n")[0]
+        assert _ENTRY in doc
+        loader.__doc__ = doc.replace(_ENTRY, entries + "\n")
+    return loader
+
+
+def make_options(loader: Callable, options: Mapping[str, Any]) -> CohortOptions:
+    """The choices in the keywords that a loader got beside its own parameters."""
+    known = {name: name for name in inspect.signature(loader).parameters}
+    unknown = sorted(set(options) - set(CohortOptions.__dataclass_fields__))
     if unknown:
-        raise TypeError(f"There is no option {', '.join(unknown)}. Known are: {', '.join(fields)}.")
+        raise TypeError(
+            f"{loader.__name__} has no parameter {', '.join(unknown)}.{nearest(unknown, known)} "
+            f"Known are: {', '.join(known)}."
+        )
     return CohortOptions(**options)
+
+
+def nearest(unknown: Sequence[str], known: Mapping[str, str], cutoff: float = 0.6) -> str:
+    """A sentence that suggests what the `known` names nearest to the unknown ones stand for."""
+    found = [close[0] for name in unknown if (close := get_close_matches(name, known, 1, cutoff))]
+    return f" Did you mean {', '.join(known[name] for name in found)}?" if found else ""

@@ -1,3 +1,5 @@
+import inspect
+import re
 import stat
 
 import duckdb
@@ -5,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sklearn_medfuse import datasets
 from sklearn_medfuse.datasets import CohortOptions, load_tables, phenotypes
 from sklearn_medfuse.datasets._tables.source import Source
 
@@ -431,8 +434,33 @@ def test_wrong_options_are_named(tables, option, value):
 
 
 def test_unknown_option(tables):
-    with pytest.raises(TypeError, match=r"no option colour\. Known are: index_time"):
-        load(tables, colour="red")
+    with pytest.raises(TypeError, match=r"load_tables has no parameter zebra\. Known are: labs, "):
+        load(tables, zebra=1)
+    with pytest.raises(TypeError, match=r"inded_time\. Did you mean index_time\?"):
+        load(tables, inded_time="24h")
+
+
+@pytest.mark.parametrize("name", [name for name in datasets.__all__ if name.startswith("load_")])
+def test_every_loader_lists_all_choices(name):
+    loader = getattr(datasets, name)
+    shown = inspect.signature(loader).parameters
+    choices = inspect.signature(CohortOptions).parameters
+    assert {option: shown[option] for option in choices} == dict(choices)
+    assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in shown.values())
+    listed = re.findall(r"^([\w, ]+) : ", inspect.getdoc(loader).split("Returns")[0], re.M)
+    assert ", ".join(listed).split(", ") == [*shown]
+
+
+def test_the_docstring_lists_all_roles(tables):
+    shown = re.findall(r"^(stays|labs|notes|diagnoses) +(\S+) +(\S+)  ", load_tables.__doc__, re.M)
+    for table in tables:
+        named = {role.strip("[]"): column for of, role, column in shown if of == table}
+        with pytest.raises(ValueError, match=f"Known are {', '.join(named)}\\."):
+            load(tables, columns={table: {"starts": "mine"}})
+        of_table = tables[table]
+        named = {role: column for role, column in named.items() if column in of_table}
+        assert set(of_table) <= set(named.values())
+        assert_same(load(tables, columns={table: named}), load(tables))
 
 
 def test_unknown_roles_and_tables_are_named(tables):
@@ -440,6 +468,17 @@ def test_unknown_roles_and_tables_are_named(tables):
         load(tables, columns={"drugs": {}})
     with pytest.raises(ValueError, match="the role 'dose'"):
         load(tables, columns={"labs": {"dose": "dose"}})
+    for table, role, meant in (
+        ("stays", "patient_id", "patient"),
+        ("stays", "birthdate", "birth"),
+        ("stays", "stay", "stay_id"),
+        ("labs", "stay_id", "stay"),
+        ("labs", "name", "item"),
+        ("notes", "txt", "text"),
+        ("diagnoses", "codes", "code"),
+    ):
+        with pytest.raises(ValueError, match=rf"'{role}'\. Did you mean {meant}\? Known are"):
+            load(tables, columns={table: {role: "mine"}})
     with pytest.raises(ValueError, match="lacks the column ward"):
         load(tables, columns={"notes": {"type": "ward"}})
 

@@ -8,7 +8,7 @@ import pandas as pd
 from .._build.cohort_builder import build_cohort, left_join
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
-from .._options import make_options
+from .._options import lists_choices, make_options
 from .._tables.source import Source
 
 DATASET = "CLIF 2"
@@ -47,6 +47,7 @@ _DIAGNOSES = EventTable(
 )
 
 
+@lists_choices
 def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
     """Load the hospitalizations of tables in CLIF 2.
 
@@ -57,7 +58,7 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
         .parquet, .csv, .csv.gz or .csv.zst; a DuckDB file with them; or the URL of a PostgreSQL
         database, see :func:`load_tables`.
     **options : dict
-        How the tables become a cohort, see :class:`CohortOptions`.
+        The choices of :class:`CohortOptions`.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
         ...
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
-    chosen = make_options(options)
+    chosen = make_options(load_clif, options)
     layout = Layout(
         describe=DESCR,
         stays=_read_stays,

@@ -11,7 +11,7 @@ import pandas as pd
 from .._build.cohort_builder import build_cohort, days_between, next_starts
 from .._build.events import DayTable, EventTable, Layout
 from .._cohort import Cohort
-from .._options import make_options
+from .._options import lists_choices, make_options
 from .._tables.columns import ORIGIN, Kind
 from .._tables.source import Columns, Source
 from .eicu_forms import FORMS, build_form_notes
@@ -125,6 +125,7 @@ Citation    Pollard TJ, Johnson AEW, Raffa JD, Celi LA, Mark RG, Badawi O. The e
 """
 
 
+@lists_choices
 def load_eicu(
     path: str | PathLike[str], *, admission_diagnosis: bool = False, **options: Any
 ) -> Cohort:
@@ -143,9 +144,7 @@ def load_eicu(
         Begin the notes with the admission diagnosis of the APACHE score. It is known at admission,
         and may name what is to be predicted.
     **options : dict
-        How the tables become a cohort, see :class:`CohortOptions`. A stay lasts from the admission
-        to the unit to the discharge from it. The types of notes are "pastHistory", "note" and
-        "physicalExam".
+        The choices of :class:`CohortOptions`.
 
     Returns
     -------
@@ -166,6 +165,9 @@ def load_eicu(
 
     Notes
     -----
+    A stay lasts from the admission to the unit to the discharge from it. The types of notes are
+    "pastHistory", "note" and "physicalExam".
+
     **Labs.** The first seventeen columns have the names of `apacheApsVar`, which holds for each the
     worst value of the first 24 hours (-1 means not measured). Such a value replaces the last
     result; for other aggregates it fills in where `lab` has no result, except for "slope" and
@@ -201,7 +203,7 @@ def load_eicu(
         ...
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
-    chosen = make_options(options)
+    chosen = make_options(load_eicu, options)
     layout = Layout(
         describe=DESCR,
         stays=read_stays,
@@ -219,6 +221,7 @@ def load_eicu(
     return cohort
 
 
+@lists_choices
 def load_eicu_demo(*, admission_diagnosis: bool = False, **options: Any) -> Cohort:
     """Load the real ICU stays bundled with the package.
 
@@ -230,7 +233,7 @@ def load_eicu_demo(*, admission_diagnosis: bool = False, **options: Any) -> Coho
     admission_diagnosis : bool, default=False
         Begin the notes with the admission diagnosis.
     **options : dict
-        What becomes of the tables, see :class:`CohortOptions` and :func:`load_eicu`.
+        The choices of :class:`CohortOptions`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import pandas as pd
 from .._build.cohort_builder import age_at, build_cohort
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
-from .._options import make_options
+from .._options import lists_choices, make_options, nearest
 from .._tables.columns import Kind
 from .._tables.source import Columns, Source
 
@@ -66,6 +66,7 @@ Made by load_tables from the user's own tables.
 Table: TypeAlias = pd.DataFrame | str | PathLike[str]
 
 
+@lists_choices
 def load_tables(
     labs: Table | None,
     notes: Table | None,
@@ -91,8 +92,9 @@ def load_tables(
     stays : DataFrame or path-like
         One row per stay.
     columns : mapping or None, default=None
-        Names of columns that differ from those listed below: table -> role -> column. Further
-        roles of "stays" are times that `index_time` may name; "death" is the time of death.
+        Names of columns that differ from the default names listed below: table -> role -> column,
+        such as ``{"stays": {"patient": "mrn"}}``. Further roles of "stays" are times that
+        `index_time` may name; "death" is the time of death.
     database : path-like, str or None, default=None
         A DuckDB file, the URL of a PostgreSQL database, or a folder. The tables are then names in
         it.
@@ -100,7 +102,7 @@ def load_tables(
         Version of the codes, or content of the version column -> 9 or 10. "auto" goes by the form
         of each code, see :func:`phenotypes.guess_icd_version`, and ignores a version column.
     **options : dict
-        How the tables become a cohort, see :class:`CohortOptions`.
+        The choices of :class:`CohortOptions`.
 
     Returns
     -------
@@ -123,14 +125,38 @@ def load_tables(
 
     Notes
     -----
-    Roles and, if it differs, the default name of their column; those in brackets may be absent:
+    The tables have these columns; those in brackets may be absent.
 
-    - stays: ``stay_id``, ``patient`` (patient_id), ``start``, [``end``], [``age`` in years],
-      [``birth`` (birth_date)], [``sex``], [``died`` 0/1], [``hospital`` (hospital_id)]
-    - labs: ``stay`` (stay_id), ``item`` (name), ``value``, [``text`` (text_value)], [``unit``],
-      ``time``, [``known`` (stored_time)], [``low``, ``high`` (ref_low, ref_high)]
-    - notes: ``stay`` (stay_id), ``time``, [``known`` (stored_time)], [``type``], ``text``
-    - diagnoses: ``stay`` (stay_id), ``code``, [``version``]
+    =========  ============  =============  ====================================================
+    table      role          default name   content
+    =========  ============  =============  ====================================================
+    stays      stay_id       stay_id        the stay's id, unique
+    stays      patient       patient_id     the patient's id
+    stays      start         start          time of admission
+    stays      [end]         end            time of discharge
+    stays      [age]         age            years; "> 89" and "90+" are 90
+    stays      [birth]       birth_date     date of birth, used where there is no age
+    stays      [sex]         sex            F, M, or words
+    stays      [died]        died           1 if the patient died in the stay, else 0
+    stays      [hospital]    hospital_id    the hospital's id
+    labs       stay          stay_id        id of the stay
+    labs       item          name           name of the lab
+    labs       value         value          result as a number
+    labs       [text]        text_value     result as a text, if it is no number
+    labs       [unit]        unit           unit
+    labs       time          time           when it was measured
+    labs       [known]       stored_time    when it was entered
+    labs       [low]         ref_low        lower end of the normal range
+    labs       [high]        ref_high       upper end of the normal range
+    notes      stay          stay_id        id of the stay
+    notes      time          time           when it was written
+    notes      [known]       stored_time    when it was entered
+    notes      [type]        type           type, for `note_types`
+    notes      text          text           the note
+    diagnoses  stay          stay_id        id of the stay
+    diagnoses  code          code           ICD-9-CM or ICD-10-CM code
+    diagnoses  [version]     version        version of ICD, see `icd_version`
+    =========  ============  =============  ====================================================
 
     A column named in `columns` must exist. Times are timestamps or texts such as
     ``2101-10-20 19:08:00`` or ``2101-10-20 07:08 PM``, all with a zone (``Z``, ``+02:00``,
@@ -158,7 +184,7 @@ def load_tables(
     >>> load_tables(labs, None, codes, stays, n_labels=1)
     Cohort(1 stays of 1 patients: 1 labs (100% measured), notes for 0 stays, 1 labels)
     """
-    chosen = make_options(options)
+    chosen = make_options(load_tables, options)
     named = {"stays": stays, "labs": labs, "notes": notes, "diagnoses": diagnoses}
     given = {name: table for name, table in named.items() if table is not None}
     roles, optional = _roles(columns or {}, given)
@@ -197,10 +223,16 @@ def _roles(columns, given) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict
     optional = {}
     for table in given:
         of_table = dict(COLUMNS[table])
+        # A role may be mistaken for its column, or "stay" for the id of the stays.
+        names = {column: role for role, (column, _) in of_table.items()}
+        names = {"stay": "stay_id"} | names | {role: role for role in of_table}
         for role, column in columns.get(table, {}).items():
-            if role not in of_table and table != "stays":
+            # Of the stays, other roles are times: only a name that is very near is a mistake.
+            meant = nearest([role], names, 0.8 if table == "stays" else 0.6)
+            if role not in of_table and (meant or table != "stays"):
                 raise ValueError(
-                    f"columns[{table!r}] names the role {role!r}; known are {', '.join(of_table)}."
+                    f"columns[{table!r}] names the role {role!r}.{meant} Known are "
+                    f"{', '.join(COLUMNS[table])}."
                 )
             of_table[role] = (column, of_table.get(role, ("", "time"))[1])
         roles[table] = of_table

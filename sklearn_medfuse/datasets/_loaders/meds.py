@@ -9,7 +9,7 @@ import pandas as pd
 from .._build.cohort_builder import age_at, build_cohort, unique_names
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
-from .._options import make_options, parse_hours
+from .._options import lists_choices, make_options, parse_hours
 from .._tables.columns import TEXT_DTYPE, literal
 from .._tables.source import Source, is_database_url
 
@@ -56,6 +56,7 @@ _ITEM = "array_to_string(CASE WHEN len(parts) > 1 THEN parts[:-2] ELSE parts END
 _UNIT = "CASE WHEN len(parts) > 1 THEN nullif(parts[-1], 'UNK') END"
 
 
+@lists_choices
 def load_meds(
     path: str | PathLike[str],
     *,
@@ -85,7 +86,7 @@ def load_meds(
     diagnosis : str, default="DIAGNOSIS//ICD"
         Beginning of the codes of diagnoses; the version of ICD and the code follow.
     **options : dict
-        How the events become a cohort, see :class:`CohortOptions`.
+        The choices of :class:`CohortOptions`.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def load_meds(
         ...
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
-    chosen = make_options(options)
+    chosen = make_options(load_meds, options)
     with Source(_files(path), DATASET, URL, chosen) as source:
         before = pd.Timedelta(minutes=parse_hours(chosen.lookback, "lookback"))
         stays = _find_stays(source, admission, discharge, before)

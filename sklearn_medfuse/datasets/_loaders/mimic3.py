@@ -8,7 +8,7 @@ import pandas as pd
 from .._build.cohort_builder import age_at, build_cohort, left_join, unique_names
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
-from .._options import make_options
+from .._options import lists_choices, make_options
 from .._tables.source import Columns, Source
 
 DATASET = "MIMIC-III 1.4"
@@ -57,6 +57,7 @@ _NOTES = EventTable(
 _DIAGNOSES = EventTable("diagnoses_icd", {"stay": ("hadm_id", "id"), "code": ("icd9_code", "code")})
 
 
+@lists_choices
 def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
     """Load the hospital admissions of MIMIC-III.
 
@@ -68,8 +69,7 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
         URL of a PostgreSQL database, see :func:`load_tables`, where the schema mimiciii is searched
         first.
     **options : dict
-        How the tables become a cohort, see :class:`CohortOptions`. `index_time` may also be
-        "edregtime" or "edouttime".
+        The choices of :class:`CohortOptions`.
 
     Returns
     -------
@@ -88,9 +88,10 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Notes
     -----
-    Labs with the same name get their fluid and category: "Glucose (Blood, Chemistry)". Notes
-    without CHARTTIME (such as discharge summaries) count from the end of their CHARTDATE.
-    Two-digit years, as in some copies of the demo, are read as 2100 to 2199.
+    `index_time` may also be "edregtime" or "edouttime". Labs with the same name get their fluid and
+    category: "Glucose (Blood, Chemistry)". Notes without CHARTTIME (such as discharge summaries)
+    count from the end of their CHARTDATE. Two-digit years, as in some copies of the demo, are read
+    as 2100 to 2199.
 
     References
     ----------
@@ -105,7 +106,7 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
         ...
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
-    chosen = make_options(options)
+    chosen = make_options(load_mimic3, options)
     layout = Layout(
         describe=DESCR,
         stays=_read_stays,

@@ -9,7 +9,7 @@ import pandas as pd
 from .._build.cohort_builder import build_cohort, left_join
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
-from .._options import make_options
+from .._options import lists_choices, make_options
 from .._tables.source import Columns, Source, is_database_url
 from .mimic3 import LAB_COLUMNS, read_admissions, read_items
 
@@ -59,6 +59,7 @@ _NOTES = (
 )
 
 
+@lists_choices
 def load_mimic4(
     path: str | PathLike[str], notes_path: str | PathLike[str] | None = None, **options: Any
 ) -> Cohort:
@@ -75,8 +76,7 @@ def load_mimic4(
         Folder of MIMIC-IV-Note with discharge or radiology or both, or with a folder note that has
         them. With None they are taken from `path`, where they may be absent.
     **options : dict
-        How the tables become a cohort, see :class:`CohortOptions`. The types of notes are
-        "discharge" and "radiology". `index_time` may also be "edregtime" or "edouttime".
+        The choices of :class:`CohortOptions`.
 
     Returns
     -------
@@ -95,8 +95,9 @@ def load_mimic4(
 
     Notes
     -----
-    Labs with the same name get their fluid and category: "Glucose (Blood, Chemistry)". Discharge
-    summaries have only a date and count from the end of that day.
+    The types of notes are "discharge" and "radiology". `index_time` may also be "edregtime" or
+    "edouttime". Labs with the same name get their fluid and category: "Glucose (Blood, Chemistry)".
+    Discharge summaries have only a date and count from the end of that day.
 
     References
     ----------
@@ -111,7 +112,7 @@ def load_mimic4(
         ...
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
-    chosen = make_options(options)
+    chosen = make_options(load_mimic4, options)
     with Source(_places(path, notes_path), DATASET, URL, chosen, schemas=SCHEMAS) as source:
         notes = tuple(table for table in _NOTES if source.has(table.table))
         if notes_path is not None and not notes:

@@ -9,7 +9,7 @@ import pandas as pd
 from .._build.cohort_builder import age_at, build_cohort, left_join, unique_names
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
-from .._options import make_options
+from .._options import lists_choices, make_options
 from .._tables.source import Columns, Source
 
 DATASET = "the OMOP Common Data Model 5.3 or 5.4"
@@ -64,6 +64,7 @@ _DIAGNOSES = EventTable(
 )
 
 
+@lists_choices
 def load_omop(
     path: str | PathLike[str],
     *,
@@ -83,7 +84,7 @@ def load_omop(
         `visit_concept_id` of the visits to use: inpatient visits, also those that began in the
         emergency room. None uses all visits.
     **options : dict
-        How the tables become a cohort, see :class:`CohortOptions`. The type of a note is its title.
+        The choices of :class:`CohortOptions`.
 
     Returns
     -------
@@ -102,11 +103,11 @@ def load_omop(
 
     Notes
     -----
-    Diagnosis codes are those of `condition_source_concept_id` if it is a concept of ICD9CM, ICD10CM
-    or ICD10, else `condition_source_value`, whose form gives the version. A visit without a time
-    begins with its first day and ends with its last. Patients with a date of death between the
-    first and the last day of a visit died in it. Conditions and measurements without a visit are
-    not used.
+    The type of a note is its title. Diagnosis codes are those of `condition_source_concept_id` if
+    it is a concept of ICD9CM, ICD10CM or ICD10, else `condition_source_value`, whose form gives the
+    version. A visit without a time begins with its first day and ends with its last. Patients with
+    a date of death between the first and the last day of a visit died in it. Conditions and
+    measurements without a visit are not used.
 
     References
     ----------
@@ -121,7 +122,7 @@ def load_omop(
         ...
     FileNotFoundError: 'no/such/folder' does not exist. ...
     """
-    chosen = make_options(options)
+    chosen = make_options(load_omop, options)
     if isinstance(visit_concepts, int | str):
         raise ValueError(f"visit_concepts must be a list of numbers, got {visit_concepts!r}.")
     with Source(path, DATASET, URL, chosen) as source:
