@@ -18,6 +18,7 @@ from ._inputs import (
     check_bins,
     check_labels,
     check_probabilities,
+    documented,
 )
 from ._losses import Average, average_over_labels
 from ._scores import (
@@ -38,6 +39,7 @@ _PART_SIZE = 200_000
 _EPSILON = np.finfo(float).eps
 
 
+@documented
 def expected_calibration_error(
     y_true: Labels,
     y_prob: Scores,
@@ -61,10 +63,7 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
-        Probabilities as `predict_proba` gives them; a list has one (n_samples, 2) array per label.
+    y_true, y_prob
     n_bins : int, default=10
         Number of bins, at least 1.
     strategy : {"uniform", "quantile"}, default="uniform"
@@ -126,6 +125,7 @@ def expected_calibration_error(
     )
 
 
+@documented
 def calibration_bins(
     y_true: Labels,
     y_prob: Scores,
@@ -143,26 +143,12 @@ def calibration_bins(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
-        Probabilities as `predict_proba` gives them.
+    y_true, y_prob
     n_bins : int, default=10
         Number of bins, at least 1.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins as in `expected_calibration_error`. Resamples keep the bins of the sample.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Row weights. A resample multiplies them.
-    groups : array-like of shape (n_samples,), default=None
-        The unit to resample, usually the patient. None resamples rows.
-    n_bootstraps : int, default=1000
-        Number of resamples. 0 leaves the intervals NaN.
-    confidence_level : float, default=0.95
-        Coverage of the intervals.
-    target_names : sequence of str, default=None
-        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
-    random_state : int, RandomState instance or None, default=None
-        Source of the draws. Pass an int for the same intervals in every call.
+    sample_weight, groups, n_bootstraps, confidence_level, target_names, random_state
 
     Returns
     -------
@@ -229,6 +215,7 @@ def calibration_bins(
     return bins[np.isfinite(bins["observed"])].reset_index(drop=True)
 
 
+@documented
 def calibration_report(
     y_true: Labels,
     y_prob: Scores,
@@ -257,29 +244,12 @@ def calibration_report(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
-        Probabilities as `predict_proba` gives them.
+    y_true, y_prob
     n_bins : int, default=10
         Number of bins of the calibration error, at least 1.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins as in `expected_calibration_error`. Resamples keep the bins of the sample.
-    averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
-        Rows to append: the mean over labels; the calibration of all pairs of row and label
-        together; the mean over labels weighted by their positives.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Row weights. A resample multiplies them.
-    groups : array-like of shape (n_samples,), default=None
-        The unit to resample, usually the patient. None resamples rows.
-    n_bootstraps : int, default=1000
-        Number of resamples. 0 leaves the intervals NaN.
-    confidence_level : float, default=0.95
-        Coverage of the intervals.
-    target_names : sequence of str, default=None
-        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
-    random_state : int, RandomState instance or None, default=None
-        Source of the draws. Pass an int for the same intervals in every call.
+    averages, sample_weight, groups, n_bootstraps, confidence_level, target_names, random_state
 
     Returns
     -------

@@ -20,10 +20,12 @@ from ._inputs import (
     check_labels,
     check_scores,
     check_threshold,
+    documented,
 )
 from ._scores import Score, append_averages, read_scores, resolve_score, score_with_pairs
 
 
+@documented
 def paired_difference(
     y_true: Labels,
     y_score_a: Scores,
@@ -47,33 +49,16 @@ def paired_difference(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_score_a, y_score_b : array-like of shape (n_samples, n_labels), or list of arrays
-        Scores of the two models, in the forms that `multilabel_report` takes.
+    y_true, y_score_a, y_score_b
     metric : str or callable, default="auroc"
         What to compare: one of the metrics of `multilabel_report`. A callable is called as
         ``metric(y_true, y_score)`` with two arrays of shape (n,) for one label and returns a
         number; it sees the rows of each resample, and only where both classes are present. It is
         called twice per label and draw.
-    averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
-        Rows to append: the mean over labels; the score of all pairs of row and label together;
-        the mean over labels weighted by their positives.
-    threshold : float, array-like of shape (n_labels,) or estimator, default=0.5
-        For metrics of decisions, such as ``f1``: a score at or above it counts as predicted. A
-        fitted model, or a pipeline or search that ends in one, gives its own `thresholds_`.
+    averages, threshold
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights; not available with a callable `metric`.
-    groups : array-like of shape (n_samples,), default=None
-        The unit to resample, usually the patient. None resamples rows.
-    n_bootstraps : int, default=1000
-        Number of resamples. 0 leaves intervals and p-values NaN.
-    confidence_level : float, default=0.95
-        Coverage of the intervals.
-    target_names : sequence of str, default=None
-        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
-    random_state : int, RandomState instance or None, default=None
-        Source of the draws. Pass an int for the same result in every call.
+    groups, n_bootstraps, confidence_level, target_names, random_state
 
     Returns
     -------
@@ -184,6 +169,7 @@ def _score_rows(metric, y_true, y_score, weights):
     return scores
 
 
+@documented
 def delong_test(
     y_true: Labels,
     y_score_a: Scores,
@@ -209,17 +195,11 @@ def delong_test(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_score_a, y_score_b : array-like of shape (n_samples, n_labels), or list of arrays
-        Scores of the two models, in the forms that `multilabel_report` takes.
+    y_true, y_score_a, y_score_b
     groups : array-like of shape (n_samples,), default=None
         The independent unit, usually the patient: the variance is then that of clustered data
         [3]_. None treats all rows as independent.
-    confidence_level : float, default=0.95
-        Coverage of the intervals.
-    target_names : sequence of str, default=None
-        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
+    confidence_level, target_names
 
     Returns
     -------

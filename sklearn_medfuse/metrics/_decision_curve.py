@@ -8,10 +8,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from ._bootstrap import Bootstrap
-from ._inputs import Labels, RandomState, Scores, check_averages, check_labels, check_probabilities
+from ._inputs import (
+    Labels,
+    RandomState,
+    Scores,
+    check_averages,
+    check_labels,
+    check_probabilities,
+    documented,
+)
 from ._scores import divide, sum_by_bin, with_averages
 
 
+@documented
 def decision_curve(
     y_true: Labels,
     y_prob: Scores,
@@ -40,28 +49,17 @@ def decision_curve(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
-        Probabilities as `predict_proba` gives them.
+    y_true, y_prob
     thresholds : array-like of shape (n_thresholds,), default=None
         Probabilities at which to act, increasing, above 0 and below 1. None uses 0.01, 0.02, …,
         0.99.
     averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
         Curves to append: the mean over labels; the curve of all pairs of row and label, which is
         the same where all labels are known; the mean over labels weighted by their positives.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Row weights. A resample multiplies them.
-    groups : array-like of shape (n_samples,), default=None
-        The unit to resample, usually the patient. None resamples rows.
-    n_bootstraps : int, default=1000
-        Number of resamples. 0 leaves the intervals NaN.
+    sample_weight, groups, n_bootstraps
     confidence_level : float, default=0.95
         Coverage of the intervals, at each threshold separately.
-    target_names : sequence of str, default=None
-        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
-    random_state : int, RandomState instance or None, default=None
-        Source of the draws. Pass an int for the same intervals in every call.
+    target_names, random_state
 
     Returns
     -------

@@ -1,9 +1,11 @@
 """Check labels, scores, weights and groups; errors never show a value of the data."""
 
+import inspect
 import numbers
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +21,61 @@ Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatri
 Scores: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | Sequence[npt.ArrayLike]
 Threshold: TypeAlias = npt.ArrayLike | BaseEstimator
 RandomState: TypeAlias = int | np.random.RandomState | None
+Documented = TypeVar("Documented", bound=Callable)
 
 AVERAGES = ("macro", "micro", "weighted")
 _BIN_STRATEGIES = ("uniform", "quantile")
+
+
+def share_parameters(descriptions: str) -> Callable[[Documented], Documented]:
+    """Make a decorator that describes what a docstring's sections list by name alone."""
+    entries = {each.split(" : ")[0]: each for each in re.split(r"\n(?=\S)", descriptions.strip())}
+
+    def fill(found: re.Match) -> str:
+        names = found[0].split(", ")
+        known = entries.keys() >= set(names)
+        return "\n".join(entries[name] for name in names) if known else found[0]
+
+    def documented(described: Documented) -> Documented:
+        if described.__doc__ is not None:  # As with python -OO
+            listed = inspect.cleandoc(described.__doc__) + "\n"
+            described.__doc__ = re.sub(r"^\w+(, \w+)*$(?!\n[ -])", fill, listed, flags=re.M)
+        return described
+
+    return documented
+
+
+documented = share_parameters("""
+y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
+    True labels, 0 or 1; NaN where unknown, which leaves the pair out.
+y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
+    Probabilities as `predict_proba` gives them; a list has one (n_samples, 2) array per label.
+y_score : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
+    Probabilities or decision values, as `predict_proba` or `decision_function` gives them;
+    a list has one (n_samples, 2) array per label.
+y_score_a : array-like of shape (n_samples, n_labels), or list of arrays
+    Scores of the first model, in the forms that `multilabel_report` takes.
+y_score_b : array-like of shape (n_samples, n_labels), or list of arrays
+    Scores of the second model.
+averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
+    Rows to append: the mean over labels; the score of all pairs of row and label together;
+    the mean over labels weighted by their positives.
+threshold : float, array-like of shape (n_labels,) or estimator, default=0.5
+    For metrics of decisions, such as ``f1``: a score at or above it counts as predicted. A
+    fitted model, or a pipeline or search that ends in one, gives its own `thresholds_`.
+sample_weight : array-like of shape (n_samples,), default=None
+    Row weights. A resample multiplies them.
+groups : array-like of shape (n_samples,), default=None
+    The unit to resample, usually the patient. None resamples rows.
+n_bootstraps : int, default=1000
+    Number of resamples. 0 leaves intervals and p-values NaN.
+confidence_level : float, default=0.95
+    Coverage of the intervals.
+target_names : sequence of str, default=None
+    Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
+random_state : int, RandomState instance or None, default=None
+    Source of the draws. Pass an int for the same result in every call.
+""")
 
 _NO_LABELS = (
     "`y_true` holds something other than 0 and 1{}; pass one 0/1 column per label, for classes "

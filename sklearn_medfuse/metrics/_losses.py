@@ -13,12 +13,14 @@ from ._inputs import (
     check_labels,
     check_probabilities,
     check_sample_weight,
+    documented,
 )
 from ._scores import precision_of, weighted_brier, weighted_log_loss, with_averages
 
 Average = Literal["macro", "micro", "weighted"]
 
 
+@documented
 def multilabel_log_loss(
     y_true: Labels,
     y_prob: Scores,
@@ -40,10 +42,7 @@ def multilabel_log_loss(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
-        Probabilities as `predict_proba` gives them; a list has one (n_samples, 2) array per label.
+    y_true, y_prob
     average : {"macro", "micro", "weighted", None}, default="macro"
         Mean over labels; mean over all pairs of row and label, which is the same where all labels
         are known; mean over labels weighted by their positives; or one score per label.
@@ -93,6 +92,7 @@ def multilabel_log_loss(
     )
 
 
+@documented
 def multilabel_brier_score(
     y_true: Labels,
     y_prob: Scores,
@@ -113,10 +113,7 @@ def multilabel_brier_score(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_prob : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
-        Probabilities as `predict_proba` gives them; a list has one (n_samples, 2) array per label.
+    y_true, y_prob
     average : {"macro", "micro", "weighted", None}, default="macro"
         Mean over labels; mean over all pairs of row and label, which is the same where all labels
         are known; mean over labels weighted by their positives; or one score per label.

@@ -19,6 +19,7 @@ from ._inputs import (
     check_averages,
     check_labels,
     check_threshold,
+    documented,
 )
 from ._scores import (
     append_averages,
@@ -36,6 +37,7 @@ _AGE_BANDS = {"age": (45, 65, 80)}
 _MOST_VALUES = 10
 
 
+@documented
 def multilabel_report(
     y_true: Labels,
     y_score: Scores,
@@ -58,33 +60,13 @@ def multilabel_report(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_score : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
-        Probabilities or decision values, as `predict_proba` or `decision_function` gives them;
-        a list has one (n_samples, 2) array per label.
+    y_true, y_score
     metrics : sequence of str, default=("auroc", "auprc", "f1", "prevalence")
         What to compute: ``auroc``; ``auprc``, which is average precision; ``f1``,
         ``sensitivity``, ``specificity``, ``ppv`` and ``npv`` of the decisions at `threshold`;
         ``brier``, ``log_loss`` and ``ece``, which need probabilities; ``prevalence``.
-    averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
-        Rows to append: the mean over labels; the score of all pairs of row and label together;
-        the mean over labels weighted by their positives.
-    threshold : float, array-like of shape (n_labels,) or estimator, default=0.5
-        For metrics of decisions: a score at or above it counts as predicted. A
-        fitted model, or a pipeline or search that ends in one, gives its own `thresholds_`.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Row weights. A resample multiplies them.
-    groups : array-like of shape (n_samples,), default=None
-        The unit to resample, usually the patient. None resamples rows.
-    n_bootstraps : int, default=1000
-        Number of resamples. 0 leaves the intervals NaN.
-    confidence_level : float, default=0.95
-        Coverage of the intervals.
-    target_names : sequence of str, default=None
-        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
-    random_state : int, RandomState instance or None, default=None
-        Source of the draws. Pass an int for the same intervals in every call.
+    averages, threshold, sample_weight, groups, n_bootstraps, confidence_level, target_names
+    random_state
 
     Returns
     -------
@@ -169,6 +151,7 @@ def multilabel_report(
     return report
 
 
+@documented
 def subgroup_report(
     y_true: Labels,
     y_score: Scores,
@@ -191,10 +174,7 @@ def subgroup_report(
 
     Parameters
     ----------
-    y_true : array-like or sparse matrix of shape (n_samples, n_labels) or (n_samples,)
-        True labels, 0 or 1; NaN where unknown, which leaves the pair out.
-    y_score : array-like of shape (n_samples, n_labels) or (n_samples,), or list of arrays
-        Probabilities or decision values, in the forms that `multilabel_report` takes.
+    y_true, y_score
     subgroups : DataFrame of shape (n_samples, n_attributes), Series or dict of columns
         Attributes of the patients, such as sex, age, hospital and ethnicity. Each value is a
         group. A row whose value is missing is in no group of that attribute.
@@ -208,24 +188,8 @@ def subgroup_report(
     min_count : int, default=10
         A group with fewer patients, by `groups`, is not shown. In a group that is shown, a label
         with fewer positive or negative rows is not shown.
-    averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
-        Rows to append: the mean over labels; the score of all pairs of row and label together;
-        the mean over labels weighted by their positives.
-    threshold : float, array-like of shape (n_labels,) or estimator, default=0.5
-        For metrics of decisions: a score at or above it counts as predicted. A
-        fitted model, or a pipeline or search that ends in one, gives its own `thresholds_`.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Row weights. A resample multiplies them.
-    groups : array-like of shape (n_samples,), default=None
-        The unit to resample, usually the patient. None resamples rows.
-    n_bootstraps : int, default=1000
-        Number of resamples. 0 leaves the intervals NaN.
-    confidence_level : float, default=0.95
-        Coverage of the intervals.
-    target_names : sequence of str, default=None
-        Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
-    random_state : int, RandomState instance or None, default=None
-        Source of the draws. Pass an int for the same intervals in every call.
+    averages, threshold, sample_weight, groups, n_bootstraps, confidence_level, target_names
+    random_state
 
     Returns
     -------

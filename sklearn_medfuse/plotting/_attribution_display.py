@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..inspection import LabAttributions, lab_attributions, note_attributions
 from ._drawing import REFERENCE, finish_rows, fit_name, import_pyplot, row_axes, size_of
-from ._predictions import check_option
+from ._predictions import check_option, documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ _RAISES, _LOWERS = "#882255", "#0072B2"
 _NUMBER = 0.65  # Inches beside the outermost bars
 
 
+@documented
 class AttributionDisplay:
     """Waterfall of one stay: from the prediction without its labs to the one with them.
 
@@ -37,15 +38,11 @@ class AttributionDisplay:
         Prediction with all.
     label : str
         The label.
-    output : {"log_odds", "probability"}, default="log_odds"
-        What is attributed.
+    output
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes of the last drawing.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    ax_, figure_
 
     See Also
     --------
@@ -78,6 +75,7 @@ class AttributionDisplay:
         self.output = output
 
     @classmethod
+    @documented
     def from_estimator(
         cls,
         estimator: BaseEstimator,
@@ -93,25 +91,21 @@ class AttributionDisplay:
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted pipeline or other classifier of `X` with `predict_proba`.
+        estimator
         X : DataFrame of shape (1, n_columns)
             The stay, whose values are written next to the labs' names.
         lab_columns : list of str
             The lab columns of X.
-        label : str
-            The label by name.
+        label
         units : dict of str to str, default=None
             Unit of each lab, as a cohort's `units`.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+        ax
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.inspection.lab_attributions`.
 
         Returns
         -------
-        display : AttributionDisplay
-            The figure with its numbers.
+        display
         """
         check_one_stay(X)
         found = lab_attributions(estimator, X, lab_columns, labels=label, **options)
@@ -120,6 +114,7 @@ class AttributionDisplay:
         return cls.from_attributions(found, label, feature_names=names, ax=ax)
 
     @classmethod
+    @documented
     def from_attributions(
         cls,
         attributions: LabAttributions,
@@ -135,19 +130,16 @@ class AttributionDisplay:
         ----------
         attributions : LabAttributions
             What :func:`~sklearn_medfuse.inspection.lab_attributions` returned.
-        label : str
-            The label by name.
+        label
         row : int, default=0
             Position of the stay.
         feature_names : list of str, default=None
             What to write for each lab. None uses the labs' names.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+        ax
 
         Returns
         -------
-        display : AttributionDisplay
-            The figure with its numbers.
+        display
         """
         check_option("label", label, attributions.label_names)
         place = attributions.label_names.index(label)
@@ -158,6 +150,7 @@ class AttributionDisplay:
         base, predicted = attributions.base[row, place], attributions.predicted[row, place]
         return cls(series, base, predicted, label, output=attributions.output).plot(ax=ax)
 
+    @documented
     def plot(self, *, n_features: int = 10, ax: Axes | None = None) -> Self:
         """Draw.
 
@@ -165,13 +158,11 @@ class AttributionDisplay:
         ----------
         n_features : int, default=10
             Features with a bar of their own.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+        ax
 
         Returns
         -------
-        display : AttributionDisplay
-            The display itself.
+        display
         """
         if not len(self.attributions):
             raise ValueError("The stay has no lab measured, so there is nothing to draw.")
@@ -238,6 +229,7 @@ def _name(lab: str, value: object, unit: str) -> str:
     return f"{lab} {shown} {unit}".strip()
 
 
+@documented
 class LabelAttributionDisplay:
     """A map of one stay: labs and parts of the note down, labels across, attributions as colours.
 
@@ -254,15 +246,11 @@ class LabelAttributionDisplay:
         Attributions of the measured labs.
     note : DataFrame of shape (n_parts, n_labels)
         Attributions of the parts of the note, in its order; may be empty.
-    output : {"log_odds", "probability"}, default="log_odds"
-        What is attributed.
+    output
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes of the last drawing.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    ax_, figure_
 
     See Also
     --------
@@ -286,6 +274,7 @@ class LabelAttributionDisplay:
         self.output = output
 
     @classmethod
+    @documented
     def from_estimator(
         cls,
         estimator: BaseEstimator,
@@ -304,8 +293,7 @@ class LabelAttributionDisplay:
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted pipeline or other classifier of `X` with `predict_proba`.
+        estimator
         X : DataFrame of shape (1, n_columns)
             The stay.
         lab_columns : list of str
@@ -318,17 +306,14 @@ class LabelAttributionDisplay:
             What a part of the note is; a section ends with a blank line.
         words : int, default=4
             First words of a part that are written next to its number; 0 writes no patient text.
-        output : {"log_odds", "probability"}, default="log_odds"
-            What is attributed.
+        output
         random_state : int, RandomState instance or None, default=None
             Source of the orders of the labs' Shapley values.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+        ax
 
         Returns
         -------
-        display : LabelAttributionDisplay
-            The figure with its numbers.
+        display
         """
         check_one_stay(X)
         options: dict[str, Any] = {"labels": labels, "output": output}
@@ -345,6 +330,7 @@ class LabelAttributionDisplay:
         measured = labs.to_frame(0)[labs.measured[0]]
         return cls(measured, parts.set_axis(names), output=output).plot(ax=ax)
 
+    @documented
     def plot(self, *, n_labs: int = 12, n_parts: int = 12, ax: Axes | None = None) -> Self:
         """Draw.
 
@@ -352,13 +338,11 @@ class LabelAttributionDisplay:
         ----------
         n_labs, n_parts : int, default=12
             Labs, and parts of the note, with the largest attributions.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+        ax
 
         Returns
         -------
-        display : LabelAttributionDisplay
-            The display itself.
+        display
         """
         size = self.labs.abs().max(axis=1).sort_values(ascending=False, kind="stable")
         labs = self.labs.loc[size.index[:n_labs]]

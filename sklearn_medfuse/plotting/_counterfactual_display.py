@@ -11,12 +11,14 @@ import pandas as pd
 from .._input_data import no_values_in_errors
 from ..inspection import LabCounterfactual, lab_counterfactual
 from ._drawing import MARKS, PanelsDisplay
+from ._predictions import documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from sklearn.base import BaseEstimator
 
 
+@documented
 class CounterfactualDisplay(PanelsDisplay):
     """Predicted probability against the value of one lab, a panel per label.
 
@@ -35,10 +37,7 @@ class CounterfactualDisplay(PanelsDisplay):
 
     Attributes
     ----------
-    axes_ : ndarray of matplotlib Axes
-        A panel per label.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    axes_, figure_
 
     See Also
     --------
@@ -71,6 +70,7 @@ class CounterfactualDisplay(PanelsDisplay):
         self.label_names = counterfactual.label_names
 
     @classmethod
+    @documented
     def from_estimator(
         cls,
         estimator: BaseEstimator,
@@ -85,23 +85,20 @@ class CounterfactualDisplay(PanelsDisplay):
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted pipeline or other classifier of `X` with `predict_proba`.
+        estimator
         X : DataFrame of shape (n_stays, n_columns)
             Stays; a few dozen make a readable figure.
         lab : str
             Column of the lab.
         unit : str, default=""
             Its unit.
-        axes : sequence of matplotlib Axes, default=None
-            A panel per label. None makes a figure.
+        axes
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.inspection.lab_counterfactual`.
 
         Returns
         -------
-        display : CounterfactualDisplay
-            The figure with its numbers.
+        display
         """
         found = lab_counterfactual(estimator, X, lab, **options)
         with no_values_in_errors():

@@ -16,7 +16,7 @@ from sklearn.metrics import (
 
 from ..metrics import calibration_bins, decision_curve, expected_calibration_error
 from ._drawing import LINES, MARKS, REFERENCE, PanelsDisplay, write_numbers
-from ._predictions import PredictionSources, check_models, check_option
+from ._predictions import PredictionSources, check_models, check_option, documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +29,7 @@ _KINDS = {
 _BINS = ["predicted", "observed", "observed_low", "observed_high"]
 
 
+@documented
 class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
     """ROC or precision-recall curves: one panel per label, one curve per model.
 
@@ -40,8 +41,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
     ----------
     curves : dict of str to list of DataFrame
         For each model the curve of each label: the first column is x, the second y.
-    label_names : list of str
-        Names of the labels.
+    label_names
     areas : dict of str to ndarray of shape (n_labels,)
         Area under each curve; NaN for a label with one class.
     prevalence : ndarray of shape (n_labels,)
@@ -51,10 +51,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
 
     Attributes
     ----------
-    axes_ : ndarray of matplotlib Axes
-        A panel per label.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    axes_, figure_
 
     See Also
     --------
@@ -90,6 +87,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
         self.kind = kind
 
     @classmethod
+    @documented
     def from_predictions(
         cls,
         y_true: ArrayLike | pd.DataFrame,
@@ -103,23 +101,15 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
 
         Parameters
         ----------
-        y_true : array-like of shape (n_samples, n_labels)
-            True labels, 0 or 1.
-        y_scores : dict of str to array-like of shape (n_samples, n_labels)
-            Scores by model name, in any form that
-            :func:`~sklearn_medfuse.metrics.multilabel_report` takes.
+        y_true, y_scores
         kind : {"roc", "precision_recall"}, default="roc"
             Sensitivity against 1 - specificity, or precision against sensitivity. A rare label
             needs the latter.
-        target_names : sequence of str, default=None
-            Names of the labels. None uses the columns of `y_true`.
-        axes : sequence of matplotlib Axes, default=None
-            A panel per label. None makes a figure.
+        target_names, axes
 
         Returns
         -------
-        display : LabelCurvesDisplay
-            The figure with its numbers.
+        display
         """
         check_option("kind", kind, _KINDS)
         labels, scores, names = check_models(y_true, y_scores, target_names)
@@ -165,6 +155,7 @@ def _curve(kind: str, y: np.ndarray, score: np.ndarray) -> tuple[pd.DataFrame, f
     return pd.DataFrame({along_title: along, up_title: up}), area
 
 
+@documented
 class CalibrationDisplay(PredictionSources, PanelsDisplay):
     """Reliability curves: one panel per label, one curve per model.
 
@@ -175,17 +166,13 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
     curves : dict of str to list of DataFrame
         For each model the curve of each label: a row per bin, with the columns `predicted`,
         `observed`, `observed_low` and `observed_high`; the last two may be NaN.
-    label_names : list of str
-        Names of the labels.
+    label_names
     errors : dict of str to ndarray of shape (n_labels,), default=None
         Expected calibration error (ECE) of each model and label, written into the panels.
 
     Attributes
     ----------
-    axes_ : ndarray of matplotlib Axes
-        A panel per label.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    axes_, figure_
 
     See Also
     --------
@@ -214,6 +201,7 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
         self.errors = errors
 
     @classmethod
+    @documented
     def from_predictions(
         cls,
         y_true: ArrayLike | pd.DataFrame,
@@ -232,31 +220,16 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
 
         Parameters
         ----------
-        y_true : array-like of shape (n_samples, n_labels)
-            True labels, 0 or 1.
-        y_probs : dict of str to array-like of shape (n_samples, n_labels)
-            Probabilities by model name.
+        y_true, y_probs
         n_bins : int, default=8
             Number of bins at most.
         strategy : {"quantile", "uniform"}, default="quantile"
             Bins with equal numbers of rows, or of equal width.
-        groups : array-like of shape (n_samples,), default=None
-            The unit to resample for the intervals, usually the patient. None resamples rows.
-        n_bootstraps : int, default=200
-            Number of resamples for a single model; 0 draws no intervals.
-        confidence_level : float, default=0.95
-            Coverage of the intervals.
-        target_names : sequence of str, default=None
-            Names of the labels. None uses the columns of `y_true`, or numbers.
-        random_state : int, RandomState instance or None, default=None
-            Source of the resamples.
-        axes : sequence of matplotlib Axes, default=None
-            A panel per label. None makes a figure.
+        groups, n_bootstraps, confidence_level, target_names, random_state, axes
 
         Returns
         -------
-        display : CalibrationDisplay
-            The figure with its numbers.
+        display
         """
         truth, probabilities, names = check_models(y_true, y_probs, target_names, "y_probs")
         curves, errors = {}, {}
@@ -312,6 +285,7 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
         return len(self.errors or {})
 
 
+@documented
 class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
     """Decision curves: one panel per label, one curve per model.
 
@@ -322,15 +296,11 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
     ----------
     curves : dict of str to DataFrame
         For each model what :func:`~sklearn_medfuse.metrics.decision_curve` returns.
-    label_names : list of str
-        Names of the labels.
+    label_names
 
     Attributes
     ----------
-    axes_ : ndarray of matplotlib Axes
-        A panel per label.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    axes_, figure_
 
     See Also
     --------
@@ -354,6 +324,7 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
         self.label_names = label_names
 
     @classmethod
+    @documented
     def from_predictions(
         cls,
         y_true: ArrayLike | pd.DataFrame,
@@ -371,29 +342,14 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
 
         Parameters
         ----------
-        y_true : array-like of shape (n_samples, n_labels)
-            True labels, 0 or 1.
-        y_probs : dict of str to array-like of shape (n_samples, n_labels)
-            Probabilities by model name.
+        y_true, y_probs
         thresholds : array-like of shape (n_thresholds,), default=None
             Probabilities at which to act. None uses 0.01, 0.02, … 0.5.
-        groups : array-like of shape (n_samples,), default=None
-            The unit to resample for the intervals, usually the patient. None resamples rows.
-        n_bootstraps : int, default=200
-            Number of resamples for a single model, which has a band; 0 draws none.
-        confidence_level : float, default=0.95
-            Coverage of the band.
-        target_names : sequence of str, default=None
-            Names of the labels. None uses the columns of `y_true`.
-        random_state : int, RandomState instance or None, default=None
-            Source of the resamples.
-        axes : sequence of matplotlib Axes, default=None
-            A panel per label. None makes a figure.
+        groups, n_bootstraps, confidence_level, target_names, random_state, axes
 
         Returns
         -------
-        display : DecisionCurveDisplay
-            The figure with its numbers.
+        display
         """
         truth, probabilities, names = check_models(y_true, y_probs, target_names, "y_probs")
         curves = {

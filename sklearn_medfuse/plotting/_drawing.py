@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ._predictions import documented
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -138,18 +140,17 @@ class PanelsDisplay:
     axes_: np.ndarray
     figure_: Figure
 
+    @documented
     def plot(self, *, axes: Sequence[Axes] | np.ndarray | None = None) -> Self:
         """Draw.
 
         Parameters
         ----------
-        axes : sequence of matplotlib Axes, default=None
-            A panel per label. None makes a figure.
+        axes
 
         Returns
         -------
-        display : object of this class
-            The display itself.
+        display
         """
         own, n_labels = axes is None, len(self.label_names)
         titles = [fit_name(name, 26) for name in self.label_names]

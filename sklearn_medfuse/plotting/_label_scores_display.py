@@ -18,7 +18,14 @@ from ._drawing import (
     legend_above,
     row_axes,
 )
-from ._predictions import METRICS, PredictionSources, check_by_model, check_models, check_option
+from ._predictions import (
+    METRICS,
+    PredictionSources,
+    check_by_model,
+    check_models,
+    check_option,
+    documented,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,21 +58,17 @@ class _LabelDots(PredictionSources):
         self.metric = metric
         self.confidence_level = confidence_level
 
+    @documented
     def plot(self, ax: Axes | None = None, *, sort_by: str | None = "prevalence") -> Self:
         """Draw.
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as tall as the labels and models need.
-        sort_by : {"prevalence", "score"} or None, default="prevalence"
-            Order of the labels, greatest on top: by prevalence, by the mean over models, or as
-            given.
+        ax, sort_by
 
         Returns
         -------
-        display : object of this class
-            The display itself.
+        display
         """
         check_option("metric", self.metric, METRICS)
         rows = self._order_rows(sort_by)
@@ -163,6 +166,7 @@ class _LabelDots(PredictionSources):
         raise NotImplementedError
 
 
+@documented
 class LabelScoresDisplay(_LabelDots):
     """Dots with intervals: one row per disease, one mark per model, the macro mean set apart.
 
@@ -175,8 +179,7 @@ class LabelScoresDisplay(_LabelDots):
         Score of each label (index) and model (columns); the row ``macro`` is drawn apart.
     low, high : DataFrame of shape (n_labels + 1, n_models)
         Ends of the intervals; NaN where there is none.
-    prevalence : Series of shape (n_labels + 1,), default=None
-        Share of positive rows, shown next to the label's name. None shows names only.
+    prevalence
     metric : {"auroc", "auprc", "f1"}, default="auroc"
         What the score is.
     confidence_level : float, default=None
@@ -184,10 +187,7 @@ class LabelScoresDisplay(_LabelDots):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes of the last drawing.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    ax_, figure_
 
     See Also
     --------
@@ -210,6 +210,7 @@ class LabelScoresDisplay(_LabelDots):
     """
 
     @classmethod
+    @documented
     def from_predictions(
         cls,
         y_true: ArrayLike | pd.DataFrame,
@@ -224,18 +225,10 @@ class LabelScoresDisplay(_LabelDots):
 
         Parameters
         ----------
-        y_true : array-like or sparse matrix of shape (n_samples, n_labels)
-            True labels, 0 or 1.
-        y_scores : dict of str to array-like of shape (n_samples, n_labels)
-            Scores by model name, in any form that
-            :func:`~sklearn_medfuse.metrics.multilabel_report` takes.
+        y_true, y_scores
         metric : {"auroc", "auprc", "f1"}, default="auroc"
             What to draw.
-        sort_by : {"prevalence", "score"} or None, default="prevalence"
-            Order of the labels, greatest on top: by prevalence, by the mean score over models, or
-            as given.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as tall as the labels and models need.
+        sort_by, ax
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.multilabel_report`, such as
             `groups`, the unit to resample, and `n_bootstraps`, 0 for dots only. With an int as
@@ -243,8 +236,7 @@ class LabelScoresDisplay(_LabelDots):
 
         Returns
         -------
-        display : LabelScoresDisplay
-            The figure with its numbers.
+        display
         """
         reports = {
             name: multilabel_report(y_true, y_score, **options)
@@ -253,6 +245,7 @@ class LabelScoresDisplay(_LabelDots):
         return cls.from_reports(reports, metric=metric, sort_by=sort_by, ax=ax)
 
     @classmethod
+    @documented
     def from_reports(
         cls,
         reports: Mapping[str, pd.DataFrame],
@@ -270,16 +263,11 @@ class LabelScoresDisplay(_LabelDots):
             must have the same labels.
         metric : {"auroc", "auprc", "f1"}, default="auroc"
             What to draw.
-        sort_by : {"prevalence", "score"} or None, default="prevalence"
-            Order of the labels, greatest on top: by prevalence, by the mean score over models, or
-            as given.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as tall as the labels and models need.
+        sort_by, ax
 
         Returns
         -------
-        display : LabelScoresDisplay
-            The figure with its numbers.
+        display
         """
         first = next(iter(check_by_model(reports, "reports").values()))
         check_option("metric", metric, METRICS)
@@ -314,6 +302,7 @@ class LabelScoresDisplay(_LabelDots):
             ax.set_title(fit_name(self.estimate.columns[0], 60), fontsize="medium")
 
 
+@documented
 class ModelDifferenceDisplay(_LabelDots):
     """Forest plot of paired differences: one row per disease, one mark per other model.
 
@@ -330,8 +319,7 @@ class ModelDifferenceDisplay(_LabelDots):
         Ends of the intervals; NaN where there is none.
     reference : str
         Name of the model that the others are compared with.
-    prevalence : Series of shape (n_labels,), default=None
-        Share of positive rows, shown next to the label's name. None shows names only.
+    prevalence
     metric : {"auroc", "auprc", "f1"}, default="auroc"
         What the score is.
     confidence_level : float, default=None
@@ -339,10 +327,7 @@ class ModelDifferenceDisplay(_LabelDots):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes of the last drawing.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    ax_, figure_
 
     See Also
     --------
@@ -382,6 +367,7 @@ class ModelDifferenceDisplay(_LabelDots):
         self.reference = reference
 
     @classmethod
+    @documented
     def from_predictions(
         cls,
         y_true: ArrayLike | pd.DataFrame,
@@ -399,23 +385,14 @@ class ModelDifferenceDisplay(_LabelDots):
 
         Parameters
         ----------
-        y_true : array-like of shape (n_samples, n_labels)
-            True labels, 0 or 1.
+        y_true
         y_scores : dict of str to array-like of shape (n_samples, n_labels)
             Scores by model name, the reference included.
         reference : str, default=None
             The model whose gain is drawn. None uses the last one.
         metric : {"auroc", "auprc", "f1"}, default="auroc"
             What to compare.
-        confidence_level : float, default=0.95
-            Coverage of the intervals.
-        target_names : sequence of str, default=None
-            Names of the labels. None uses the columns of `y_true`.
-        sort_by : {"prevalence", "score"} or None, default="prevalence"
-            Order of the labels, greatest on top: by prevalence, by the mean difference, or as
-            given.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as tall as the labels and models need.
+        confidence_level, target_names, sort_by, ax
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.paired_difference`, such as
             `groups`, the unit to resample, and `n_bootstraps`, 0 for dots only. With an int as
@@ -423,8 +400,7 @@ class ModelDifferenceDisplay(_LabelDots):
 
         Returns
         -------
-        display : ModelDifferenceDisplay
-            The figure with its numbers.
+        display
         """
         labels, scores, names = check_models(y_true, y_scores, target_names)
         if len(scores) < 2:
@@ -455,6 +431,7 @@ class ModelDifferenceDisplay(_LabelDots):
         )
 
     @classmethod
+    @documented
     def from_comparisons(
         cls,
         comparisons: Mapping[str, pd.DataFrame],
@@ -478,22 +455,16 @@ class ModelDifferenceDisplay(_LabelDots):
             same labels.
         reference : str
             Name of the model that was the first of each.
-        prevalence : Series of shape (n_labels,), default=None
-            Share of positive rows by label, shown next to its name. None shows names only.
+        prevalence
         metric : {"auroc", "auprc", "f1"}, default="auroc"
             What was compared.
         confidence_level : float, default=None
             Coverage of the intervals, for the axis title. None writes no number.
-        sort_by : {"prevalence", "score"} or None, default="prevalence"
-            Order of the labels, greatest on top: by prevalence, by the mean difference, or as
-            given.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as tall as the labels and models need.
+        sort_by, ax
 
         Returns
         -------
-        display : ModelDifferenceDisplay
-            The figure with its numbers.
+        display
         """
         columns = ("difference", "difference_low", "difference_high")
         for table in check_by_model(comparisons, "comparisons").values():

@@ -15,7 +15,7 @@ import pandas as pd
 from ..inspection import NoteAttributions, note_attributions
 from ._attribution_display import OUTPUTS, check_one_stay
 from ._drawing import LINE, import_pyplot
-from ._predictions import check_option
+from ._predictions import check_option, documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +28,7 @@ _STRONGEST = 0.62  # Depth of the largest attribution; black text stays readable
 _RAISES, _LOWERS = (230, 159, 0), (86, 180, 233)
 
 
+@documented
 class NoteAttributionDisplay:
     """The text of one note on orange where it raises the prediction, on blue where it lowers it.
 
@@ -45,15 +46,11 @@ class NoteAttributionDisplay:
         Attributions of the units.
     label : str
         The label.
-    output : {"log_odds", "probability"}, default="log_odds"
-        What is attributed.
+    output
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes of the last drawing.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    ax_, figure_
 
     See Also
     --------
@@ -88,6 +85,7 @@ class NoteAttributionDisplay:
         self.output = output
 
     @classmethod
+    @documented
     def from_estimator(
         cls,
         estimator: BaseEstimator,
@@ -102,29 +100,25 @@ class NoteAttributionDisplay:
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted pipeline or other classifier of `X` with `predict_proba`.
+        estimator
         X : DataFrame of shape (1, n_columns)
             The stay.
         note_column : str
             The column of notes in X.
-        label : str
-            The label by name.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+        label, ax
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.inspection.note_attributions`.
 
         Returns
         -------
-        display : NoteAttributionDisplay
-            The figure with its numbers.
+        display
         """
         check_one_stay(X)
         found: Any = note_attributions(estimator, X, note_column, labels=label, **options)
         return cls.from_attributions(found, X, label, ax=ax)
 
     @classmethod
+    @documented
     def from_attributions(
         cls,
         attributions: NoteAttributions,
@@ -142,17 +136,14 @@ class NoteAttributionDisplay:
             What :func:`~sklearn_medfuse.inspection.note_attributions` returned.
         X : DataFrame of shape (n_stays, n_columns)
             The stays that were attributed, with their notes.
-        label : str
-            The label by name.
+        label
         row : int, default=0
             Position of the stay.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+        ax
 
         Returns
         -------
-        display : NoteAttributionDisplay
-            The figure with its numbers.
+        display
         """
         check_option("label", label, attributions.label_names)
         if not attributions.spans[row]:
@@ -192,18 +183,17 @@ class NoteAttributionDisplay:
         style = "white-space:pre-wrap;line-height:1.5;max-width:46em"
         return f'<div style="{style}">{"".join(parts)}</div>'
 
+    @documented
     def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw.
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as tall as the note needs.
+        ax
 
         Returns
         -------
-        display : NoteAttributionDisplay
-            The display itself.
+        display
         """
         lines = _lines(self.note)
         most = np.abs(self.effects).max(initial=0.0)

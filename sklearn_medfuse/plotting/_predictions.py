@@ -10,13 +10,57 @@ import pandas as pd
 from sklearn.utils import _safe_indexing
 
 from .._input_data import no_values_in_errors
-from ..metrics._inputs import check_labels, check_scores
+from ..metrics._inputs import check_labels, check_scores, share_parameters
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from sklearn.base import BaseEstimator
 
 METRICS = {"auroc": "AUROC", "auprc": "AUPRC (average precision)", "f1": "F1"}
+
+documented = share_parameters("""
+y_true : array-like of shape (n_samples, n_labels)
+    True labels, 0 or 1.
+y_scores : dict of str to array-like of shape (n_samples, n_labels)
+    Scores by model name, in any form that
+    :func:`~sklearn_medfuse.metrics.multilabel_report` takes.
+y_probs : dict of str to array-like of shape (n_samples, n_labels)
+    Probabilities by model name.
+estimator : estimator
+    Fitted pipeline or other classifier of `X` with `predict_proba`.
+label : str
+    The label by name.
+label_names : list of str
+    Names of the labels.
+output : {"log_odds", "probability"}, default="log_odds"
+    What is attributed.
+prevalence : Series of shape (n_labels,), default=None
+    Share of positive rows, shown next to the label's name. None shows names only.
+groups : array-like of shape (n_samples,), default=None
+    The unit to resample for the intervals, usually the patient. None resamples rows.
+n_bootstraps : int, default=200
+    Number of resamples for a single model; 0 draws no intervals.
+confidence_level : float, default=0.95
+    Coverage of the intervals.
+target_names : sequence of str, default=None
+    Names of the labels. None uses the columns of `y_true`, else ``label_0``, ``label_1``, …
+random_state : int, RandomState instance or None, default=None
+    Source of the resamples.
+sort_by : {"prevalence", "score"} or None, default="prevalence"
+    Order of the labels, greatest on top: by prevalence, by the mean over models, or as given.
+ax : matplotlib Axes, default=None
+    Where to draw. None makes a figure that fits.
+axes : sequence of matplotlib Axes, default=None
+    A panel per label. None makes a figure that fits.
+ax_ : matplotlib Axes
+    Axes of the last drawing.
+axes_ : ndarray of matplotlib Axes
+    A panel per label.
+figure_ : matplotlib Figure
+    Figure of the last drawing.
+display : object of this class
+    The figure with its numbers.
+""")
 
 
 def check_option(name: str, value: object, options: Iterable) -> None:

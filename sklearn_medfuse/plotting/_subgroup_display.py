@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..metrics import subgroup_report
 from ._drawing import REFERENCE, draw_intervals, finish_rows, fit_name, row_axes
-from ._predictions import check_option, predict_labels
+from ._predictions import check_option, documented, predict_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SHOWN = {"score": "{}", "gap": "{} minus that of {}"}
 
 
+@documented
 class SubgroupDisplay:
     """One row per group of patients: its score with interval, or its gap to the others.
 
@@ -34,10 +35,7 @@ class SubgroupDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        Axes of the last drawing.
-    figure_ : matplotlib Figure
-        Figure of the last drawing.
+    ax_, figure_
 
     See Also
     --------
@@ -63,6 +61,7 @@ class SubgroupDisplay:
         self.reference = reference
 
     @classmethod
+    @documented
     def from_estimator(
         cls,
         estimator: BaseEstimator,
@@ -75,8 +74,7 @@ class SubgroupDisplay:
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted classifier, pipeline or search with `predict_proba`.
+        estimator
         X : array-like or DataFrame of shape (n_samples, n_features)
             Rows that the model was not fitted on.
         y : array-like of shape (n_samples, n_labels)
@@ -88,12 +86,12 @@ class SubgroupDisplay:
 
         Returns
         -------
-        display : SubgroupDisplay
-            The figure with its numbers.
+        display
         """
         return cls.from_predictions(y, predict_labels(estimator, X), subgroups, **options)
 
     @classmethod
+    @documented
     def from_predictions(
         cls,
         y_true: ArrayLike | pd.DataFrame,
@@ -109,8 +107,7 @@ class SubgroupDisplay:
 
         Parameters
         ----------
-        y_true : array-like of shape (n_samples, n_labels)
-            True labels, 0 or 1.
+        y_true
         y_score : array-like of shape (n_samples, n_labels)
             Scores of one model.
         subgroups : DataFrame of shape (n_samples, n_attributes), Series or dict of columns
@@ -119,20 +116,19 @@ class SubgroupDisplay:
             The label to draw; "macro" is the mean over labels.
         show : {"score", "gap"}, default="score"
             The groups' scores, or how far they are from the reference.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as tall as the groups need.
+        ax
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.subgroup_report`.
 
         Returns
         -------
-        display : SubgroupDisplay
-            The figure with its numbers.
+        display
         """
         report = subgroup_report(y_true, y_score, subgroups, **options)
         settings = {name: options[name] for name in ("metric", "reference") if name in options}
         return cls(report, **settings).plot(label=label, show=show, ax=ax)
 
+    @documented
     def plot(self, *, label: str = "macro", show: str = "score", ax: Axes | None = None) -> Self:
         """Draw.
 
@@ -142,13 +138,11 @@ class SubgroupDisplay:
             The label to draw; "macro" is the mean over labels.
         show : {"score", "gap"}, default="score"
             The groups' scores, or how far they are from the reference.
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure as tall as the groups need.
+        ax
 
         Returns
         -------
-        display : SubgroupDisplay
-            The display itself.
+        display
         """
         check_option("show", show, _SHOWN)
         check_option("label", label, list(self.report["label"].unique()))
