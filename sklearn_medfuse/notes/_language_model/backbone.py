@@ -12,27 +12,22 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
 import torch
-import transformers
 from packaging.version import Version
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
 from ..._nn.chunk_pooling import pool_tokens
 from ..._training import generators_put_back, torch_seed, with_gradients
 from . import source
 from .cpu_layers import can_pack, prepare_packed, run_packed
 from .windows import budget_batches, no_panic, packed_batches, special_tokens
+
+# transformers, which takes two seconds to import, waits for the first model that is loaded
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # See Backbone.padded_width
 _WIDTH_STEP = 8
@@ -48,8 +43,8 @@ _FAILURES = (RuntimeError, ImportError, OSError)
 class ModelParts(NamedTuple):
     """A model as it was loaded."""
 
-    tokenizer: PreTrainedTokenizerBase
-    model: PreTrainedModel
+    tokenizer: "PreTrainedTokenizerBase"
+    model: "PreTrainedModel"
     # Tokens per window, special ones included: what the model was made for, and can take at most
     max_length: int
     max_positions: int | None
@@ -236,6 +231,8 @@ def load_parts(spec: source.ModelSpec) -> ModelParts:
 
 def _read_parts(spec: source.ModelSpec) -> ModelParts:
     """Read a model and its tokenizer from disk or hub."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
     place = source.find_model(spec)
     options: dict[str, Any] = {
         "revision": spec.revision,
@@ -314,8 +311,10 @@ def _placement(spec: source.ModelSpec) -> dict[str, Any]:
     placement: dict[str, Any] = {}
     if spec.quantization is not None:
         source.require("bitsandbytes", "quantization", f"quantization={spec.quantization!r}")
+        from transformers import BitsAndBytesConfig
+
         bits = {f"load_in_{spec.quantization}": True}
-        placement["quantization_config"] = transformers.BitsAndBytesConfig(**bits)
+        placement["quantization_config"] = BitsAndBytesConfig(**bits)
     if spec.device_map is not None:
         source.require("accelerate", "quantization", f"device_map={spec.device_map!r}")
         placement["device_map"] = spec.device_map
@@ -364,7 +363,9 @@ def fingerprint(parts: ModelParts) -> str:
 @contextmanager
 def _quiet_loading():
     """Hide the progress bars of transformers while a model loads; its settings are put back."""
-    logging = transformers.utils.logging
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader
+    from transformers.utils import logging
+
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     # The reader of GGUF files takes tqdm itself, which no setting of transformers silences

@@ -12,28 +12,27 @@ model for which `can_pack` is False runs in padded batches instead.
 import functools
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.models.bert.modeling_bert import BertLayer
-from transformers.models.electra.modeling_electra import ElectraLayer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _NAME = "medfuse_packed"
 # Families of which a test shows that they give the library's own states when packed
 PACKABLE = frozenset({"bert", "electra", "llama", "mistral", "qwen2", "qwen3"})
 # The library's names of activations that oneDNN appends to a product, with oneDNN's
 _ACTIVATIONS = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu", "")}
-_FUSED = (BertLayer, ElectraLayer)
 # Size of the scores between two products, so that they stay in the processor's cache
 _SCORE_BYTES = 2**20
 # Within these lengths scores cost less than torch's own attention, which keeps none
 _SHORTEST, _LONGEST = 32, 1024
 
 
-def can_pack(model: PreTrainedModel) -> bool:
+def can_pack(model: "PreTrainedModel") -> bool:
     """Whether `run_packed` is what the model gives for each window alone, and all is on a CPU."""
     config = model.config.get_text_config()
     return (
@@ -43,14 +42,17 @@ def can_pack(model: PreTrainedModel) -> bool:
     )
 
 
-def prepare_packed(model: PreTrainedModel) -> None:
+def prepare_packed(model: "PreTrainedModel") -> None:
     """Make a frozen model ready for `run_packed`."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_NAME, _packed_attention)
     model.set_attn_implementation(_NAME)
     if can_fuse(next(model.parameters()).dtype):
         _fuse_layers(model)
 
 
-def run_packed(model: PreTrainedModel, rows: list[list[int]]) -> Iterator[Tensor]:
+def run_packed(model: "PreTrainedModel", rows: list[list[int]]) -> Iterator[Tensor]:
     """Last hidden states (n_windows, length, d) of the rows of each length, longest first."""
     ids = torch.tensor([token for row in rows for token in row])
     positions = torch.cat([torch.arange(len(row)) for row in rows])
@@ -93,9 +95,6 @@ def _packed_attention(module, query, key, value, attention_mask, scaling=None, *
         attended[start:stop].view(n_windows, length, n_heads, width).copy_(group.transpose(1, 2))
         start = stop
     return attended[None], None
-
-
-AttentionInterface.register(_NAME, _packed_attention)
 
 
 @functools.cache
@@ -162,10 +161,13 @@ class FusedEncoderLayer(nn.Module):
 
 def _fuse_layers(model: Any) -> None:
     """Put fused layers in place of known ones, and prepacked linear layers in place of others."""
+    from transformers.models.bert.modeling_bert import BertLayer
+    from transformers.models.electra.modeling_electra import ElectraLayer
+
     activation = getattr(model.config.get_text_config(), "hidden_act", None)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            known = type(child) in _FUSED and not child.is_decoder
+            known = type(child) in (BertLayer, ElectraLayer) and not child.is_decoder
             if known and activation in _ACTIVATIONS:
                 setattr(module, name, FusedEncoderLayer(child, activation))
     for module in list(model.modules()):

@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
-import transformers
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from packaging.version import Version
-from transformers.utils import cached_file
 
 from ..._private_files import read_json_object
 
@@ -78,6 +73,10 @@ def find_model(spec: ModelSpec) -> str:
     is_default = spec.model == DEFAULT_MODEL and spec.revision is None
     if is_default and importlib.util.find_spec(_WHEEL) is not None:
         return _wheel_folder()
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     try:
         validate_repo_id(spec.model)
     except HFValidationError:
@@ -168,6 +167,8 @@ def _setting(spec: ModelSpec, source: str, name: str) -> Any:
     """Content of a json file of the model, {} where it has none."""
     if Path(source).is_dir():
         return _read_json(Path(source) / name)
+    from transformers.utils import cached_file
+
     file = cached_file(
         source,
         name,
@@ -190,6 +191,8 @@ def _read_json(path: Path) -> Any:
 def check_gguf(spec: ModelSpec) -> None:
     """Refuse a GGUF file that this installation cannot read correctly."""
     require("gguf", "gguf", f"model={spec.model!r} is a GGUF file")
+    import transformers
+
     if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
         raise ImportError(
             f"model={spec.model!r} is a GGUF file, which needs transformers>={OLDEST_TRANSFORMERS},"
@@ -206,6 +209,8 @@ def check_gguf(spec: ModelSpec) -> None:
 def unpacking() -> dict[str, Any]:
     """Options of from_pretrained that unpack a GGUF file's weights, which are then plain ones."""
     # A version without this setting unpacks them anyway
+    import transformers
+
     settings = getattr(transformers, "GgufConfig", None)
     return {} if settings is None else {"quantization_config": settings(dequantize=True)}
 
