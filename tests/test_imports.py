@@ -245,7 +245,8 @@ def test_the_import_takes_under_a_second():
     "statement",
     [
         "import sklearn_medfuse",
-        "from sklearn_medfuse import MEDFuseClassifier, MaskedLabEncoder",
+        "from sklearn_medfuse import LLMNoteEncoder, MEDFuseClassifier, MaskedLabEncoder",
+        "from sklearn_medfuse import make_medfuse_pipeline",
         "from sklearn_medfuse import metrics, model_selection, persistence, plotting",
         "from sklearn_medfuse import inspection",
         "from sklearn_medfuse import distributed",
