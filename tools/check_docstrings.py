@@ -1,4 +1,4 @@
-"""Validate the docstrings of the public classes, functions and methods by numpydoc.
+"""Validate the docstrings, by numpydoc, and the annotations of what is public.
 
 ``numpydoc lint`` reads files and takes every function in them for public. What is public here is
 what the modules without an underscore name in ``__all__``, so this script imports those. The
@@ -8,6 +8,7 @@ classes and functions, not of each method.
 Run it from the repository's root: ``python tools/check_docstrings.py``.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from numpydoc.validate import validate
 
 PACKAGE = "sklearn_medfuse"
+# The other rooms with annotations have them in private functions too, which mypy checks
+ANNOTATED_ROOMS = ("metrics", "model_selection")
 ROOT = Path(__file__).parents[1]
 
 
@@ -32,6 +35,7 @@ def main():
         for code, message in validate(name)["errors"]
         if code in checks and (needs_example or code != "EX01")
     ]
+    faults += [f"{name}: lacks annotations" for name, _ in names if not is_annotated(name)]
     print("\n".join([*faults, f"{len(names)} public docstrings, {len(faults)} faults"]))
     return int(bool(faults))
 
@@ -48,6 +52,20 @@ def public_names():
             if inspect.isclass(member):
                 names |= {(f"{module_name}.{name}.{method}", False) for method in methods(member)}
     return names
+
+
+def is_annotated(name):
+    """Tell whether a function has all annotations, or is of a room that need not have them."""
+    room, *path = name.removeprefix(f"{PACKAGE}.").split(".")
+    if room not in ANNOTATED_ROOMS:
+        return True
+    member = functools.reduce(getattr, path, importlib.import_module(f"{PACKAGE}.{room}"))
+    function = member.__init__ if inspect.isclass(member) else member
+    if not inspect.isroutine(function):
+        return True
+    signature = inspect.signature(function)
+    wanted = {parameter for parameter in signature.parameters if parameter not in ("self", "cls")}
+    return wanted | {"return"} <= set(inspect.unwrap(function).__annotations__)
 
 
 def public_modules():

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ class KnownGroups(NamedTuple):
     rows: np.ndarray  # (n_rows,): sorted hashes
     groups: np.ndarray  # (n_rows,): numbers of groups, in the order of `rows`
 
-    def of(self, X) -> np.ndarray | None:
+    def of(self, X: Any) -> np.ndarray | None:
         """Give the groups of rows, None where one is not among those that were split."""
         hashes = _hash_rows(X)
         if hashes is None:
@@ -58,7 +58,7 @@ class KnownGroups(NamedTuple):
         return self.groups[place] if np.array_equal(self.rows[place], hashes) else None
 
 
-def remember_groups(X, groups) -> None:
+def remember_groups(X: Any, groups: np.ndarray | None) -> None:
     """Remember for this thread which rows belong together, or that nothing is known."""
     hashes = None if groups is None else _hash_rows(X)
     known = None
@@ -73,7 +73,7 @@ def known_groups() -> KnownGroups | None:
     return getattr(_LAST_SPLIT, "known", None)
 
 
-def _hash_rows(X) -> np.ndarray | None:
+def _hash_rows(X: Any) -> np.ndarray | None:
     X = to_pandas(X)
     try:
         X = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
