@@ -1,6 +1,7 @@
 """The package's imports point in DESIGN's directions, make no circle, and cost under a second."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -256,3 +257,22 @@ def test_heavy_libraries_wait_for_their_use(statement):
     heavy = {"transformers", "matplotlib", "dask", "distributed", "accelerate"}
     program = f"import sys; {statement}; print({heavy} & set(sys.modules))"
     assert run_in_new_process(program) == "set()"
+
+
+# Private names that tests import, `_nn` apart, whose modules are tested by their equations. A
+# behaviour is tested through a public name wherever it shows there: these numbers only fall.
+MOST_PRIVATE_NAMES, MOST_FILES = 147, 56
+
+
+def test_tests_speak_to_public_names():
+    tests = Path(__file__).parent
+    found = {
+        (path.relative_to(tests), f"{node.module}.{alias.name}")
+        for path in tests.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE)
+        for alias in node.names
+        if re.search(r"\._(?!nn\b)", f"{node.module}.{alias.name}")
+    }
+    assert len(found) <= MOST_PRIVATE_NAMES
+    assert len({path for path, _ in found}) <= MOST_FILES

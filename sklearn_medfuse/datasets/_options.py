@@ -260,7 +260,7 @@ def lists_choices(loader: _Loader) -> _Loader:
     if (doc := inspect.getdoc(loader)) and (of_choices := inspect.getdoc(CohortOptions)):
         entries = of_choices.partition("Parameters\n----------\n")[2].partition("\n\nRaises\n")[0]
         assert _ENTRY in doc
-        loader.__doc__ = doc.replace(_ENTRY, entries + "\n")
+        loader.__doc__ = doc.replace(_ENTRY, entries + "\n") + "\n"
     return loader
 
 

@@ -62,7 +62,7 @@ def remember_groups(X: Any, groups: np.ndarray | None) -> None:
     """Remember for this thread which rows belong together, or that nothing is known."""
     hashes = None if groups is None else _hash_rows(X)
     known = None
-    if hashes is not None and len(hashes) == len(groups):
+    if groups is not None and hashes is not None and len(hashes) == len(groups):
         order = np.argsort(hashes, kind="stable")
         known = KnownGroups(hashes[order], np.asarray(groups)[order])
     _LAST_SPLIT.known = known
