@@ -13,19 +13,23 @@ _HOMES = {
     "LLMNoteEncoder": "notes",
     "LabTextSerializer": "labs",
     "MEDFuseClassifier": "fusion",
+    "MEDFusePipeline": "pipeline",
     "MaskedLabEncoder": "labs",
     "NaiveBayesNoteEncoder": "notes",
     "NoteCleaner": "notes",
     "NoteWordEncoder": "notes",
+    "TableEncoder": "_table_encoder",
     "make_medfuse_pipeline": "pipeline",
 }
 
 __all__ = ["BoostedLabEncoder", "LLMNoteEncoder", "LabTextSerializer", "MEDFuseClassifier"]
 __all__ += [
+    "MEDFusePipeline",
     "MaskedLabEncoder",
     "NaiveBayesNoteEncoder",
     "NoteCleaner",
     "NoteWordEncoder",
+    "TableEncoder",
     "__version__",
     "make_medfuse_pipeline",
 ]

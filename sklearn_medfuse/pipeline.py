@@ -2,19 +2,42 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 
+import numpy as np
 import sklearn
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import HasMethods, validate_params
+from sklearn.utils.metaestimators import available_if
 
+from ._input_data import to_pandas
+from ._table_encoder import TableEncoder
 from .fusion import MEDFuseClassifier
 from .fusion._rows import check_named_output
 from .labs import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
 from .model_selection._groups import known_groups
 from .notes import LLMNoteEncoder, NaiveBayesNoteEncoder, NoteWordEncoder
 
-__all__ = ["make_medfuse_pipeline"]
+__all__ = ["MEDFusePipeline", "make_medfuse_pipeline"]
+
+
+def _of_any_table(name: str):
+    """Pipeline's method on a table of any library; one that fits takes `groups`."""
+    inherited = getattr(Pipeline, name)
+
+    @available_if(lambda pipe: getattr(super(MEDFusePipeline, pipe), name) is not None)
+    @wraps(inherited)
+    def method(self, X, *args, **params):
+        X = to_pandas(X)
+        if not name.startswith("fit_"):
+            return inherited(self, X, *args, **params)
+        with self._routed(X, params) as params:
+            return inherited(self, X, *map(to_pandas, args), **params)
+
+    method.__doc__ = f"Do what Pipeline's `{name}` does, on a table of any library."
+    return method
 
 
 class MEDFusePipeline(Pipeline):
@@ -64,7 +87,7 @@ class MEDFusePipeline(Pipeline):
         Parameters
         ----------
         X : DataFrame
-            One row per stay.
+            One row per stay, of pandas or polars, or an Arrow table.
         y : array-like of shape (n_rows,) or (n_rows, n_labels), default=None
             Classes or labels.
         **params : dict
@@ -76,48 +99,19 @@ class MEDFusePipeline(Pipeline):
         MEDFusePipeline
             The fitted pipeline.
         """
+        X = to_pandas(X)
         with self._routed(X, params) as params:
-            return super().fit(X, y, **params)
+            return super().fit(X, to_pandas(y), **params)
 
-    def fit_transform(self, X, y=None, **params):
-        """Fit the steps and transform with the last one.
-
-        Parameters
-        ----------
-        X : DataFrame
-            One row per stay.
-        y : array-like of shape (n_rows,) or (n_rows, n_labels), default=None
-            Classes or labels.
-        **params : dict
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_transformed_features)
-            What the last step makes of X.
-        """
-        with self._routed(X, params) as params:
-            return super().fit_transform(X, y, **params)
-
-    def fit_predict(self, X, y=None, **params):
-        """Fit the steps and predict the same rows with the last one.
-
-        Parameters
-        ----------
-        X : DataFrame
-            One row per stay.
-        y : array-like of shape (n_rows,) or (n_rows, n_labels), default=None
-            Classes or labels.
-        **params : dict
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_labels)
-            Predictions.
-        """
-        with self._routed(X, params) as params:
-            return super().fit_predict(X, y, **params)
+    fit_transform = _of_any_table("fit_transform")
+    fit_predict = _of_any_table("fit_predict")
+    transform = _of_any_table("transform")
+    predict = _of_any_table("predict")
+    predict_proba = _of_any_table("predict_proba")
+    predict_log_proba = _of_any_table("predict_log_proba")
+    decision_function = _of_any_table("decision_function")
+    score = _of_any_table("score")
+    score_samples = _of_any_table("score_samples")
 
     def _fit(self, X, y=None, *args, **params):
         output = super()._fit(X, y, *args, **params)
@@ -154,17 +148,32 @@ class MEDFusePipeline(Pipeline):
             yield params
 
 
-# What the paper lacks is switched off for views="paper".
-_PAPER = {"n_estimators": 1, "linear_weight": 0.0}
-# Several views of the same stay make probabilities too sure of themselves.
-_FULL = {"calibration": "temperature", "threshold": "tune"}
+# What the paper lacks is switched off, and several views of the same stay make probabilities too
+# sure of themselves.
+_SETTINGS = {
+    "paper": {
+        "medfuse": {"n_estimators": 1, "linear_weight": 0.0},
+        "labs": {"mask_ratio": 0.75, "n_factors": 0},
+        "notes": {"fine_tuning": "lora"},
+    },
+    "full": {"medfuse": {"calibration": "temperature", "threshold": "tune"}},
+}
 _VIEWS = ("lab_text", "words", "boosted", "naive_bayes")
 
 
+@validate_params(
+    {
+        "memory": [str, HasMethods(["cache"]), None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
 def make_medfuse_pipeline(
     lab_columns,
     note_column,
     *,
+    tables=None,
     views="full",
     lab_encoder=None,
     note_encoder=None,
@@ -173,7 +182,7 @@ def make_medfuse_pipeline(
     verbose=0,
     **medfuse_params,
 ):
-    """Build a Pipeline from labs and notes to diseases that keeps patients together.
+    """Build a Pipeline from labs, notes and other columns to diseases that keeps patients together.
 
     Parameters
     ----------
@@ -181,6 +190,9 @@ def make_medfuse_pipeline(
         Columns of X that hold lab values; NaN means not measured. None leaves labs out.
     note_column : str, list of str or None
         Column of X that holds the notes, or several. None leaves notes out.
+    tables : mapping of str to list of str, default=None
+        Ordinary columns, numbers or categories: name of a modality to its columns, such as
+        ``{"demographics": cohort.demographic_columns}``. `TableEncoder` reads each.
     views : {"full", "paper"} or mapping of str to bool, encoder or tuple, default="full"
         What is read of labs and notes beside their embeddings. "full" takes all views below,
         calibrates probabilities and tunes thresholds: it ranks and decides best on all data at
@@ -205,7 +217,7 @@ def make_medfuse_pipeline(
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
         patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
     random_state : int, RandomState instance or None, default=None
-        Seeds the steps that have no seed of their own.
+        Seeds the steps, and estimators in them, that have no seed of their own.
     verbose : int, default=0
         Verbosity of every step that has none of its own; 1 shows progress.
     **medfuse_params : dict
@@ -214,20 +226,22 @@ def make_medfuse_pipeline(
     Returns
     -------
     MEDFusePipeline
-        Steps `encode`, a ColumnTransformer with `labs`, `notes` and the further views, and
-        `medfuse`. With lab text, `notes` is a Pipeline of `texts`, a ColumnTransformer that puts
-        the column made by its part `lab_text` beside the notes, and `encoder`, the note encoder,
-        which joins the columns under their names.
+        Steps `encode`, a ColumnTransformer with `labs`, `notes`, the tables and the further views,
+        and `medfuse`. With lab text, `notes` is a Pipeline of `texts`, a ColumnTransformer that
+        puts the column made by its part `lab_text` beside the notes, and `encoder`, the note
+        encoder, which joins the columns under their names.
 
     Raises
     ------
     TypeError, ValueError
-        If columns, views or parameters are of another kind than described above.
+        If columns, tables, views or parameters are of another kind than described above, or if
+        nothing is left to read.
 
     See Also
     --------
     MEDFuseClassifier : The last step.
     LabTextSerializer : Makes the text of the view "lab_text".
+    TableEncoder : Reads the tables.
 
     Notes
     -----
@@ -242,63 +256,114 @@ def make_medfuse_pipeline(
     ['labs', 'notes', 'words', 'boosted', 'naive_bayes']
     >>> pipe.get_params()["medfuse__mi_weight"]
     0.5
-    >>> pipe = make_medfuse_pipeline(["creatinine", "sodium"], "note", views={"words": True})
+    >>> pipe = make_medfuse_pipeline(
+    ...     ["creatinine"], "note", tables={"demographics": ["age", "sex"]}, views={"words": True}
+    ... )
     >>> [name for name, *_ in pipe.named_steps["encode"].transformers]
-    ['labs', 'notes', 'words']
+    ['labs', 'notes', 'demographics', 'words']
     """
-    labs = _read_columns(lab_columns, "lab_columns", as_list=True)
-    notes = _read_columns(note_column, "note_column")
-    if labs is None and notes is None:
-        raise ValueError("lab_columns and note_column are both None; give one of them.")
-    if views == "paper":
-        medfuse_params = _PAPER | medfuse_params
-        lab_encoder = lab_encoder or MaskedLabEncoder(mask_ratio=0.75, n_factors=0)
-        note_encoder = note_encoder or LLMNoteEncoder(fine_tuning="lora")
-    elif views == "full":
-        medfuse_params = _FULL | medfuse_params
+    labs = _read_columns(lab_columns, "lab_columns")
+    notes = (
+        note_column if isinstance(note_column, str) else _read_columns(note_column, "note_column")
+    )
     chosen = _choose_views(views, labs, notes)
-    transformers = []
-    if labs is not None:
-        transformers.append(("labs", lab_encoder or MaskedLabEncoder(), labs))
-    if notes is not None:
-        transformers.append(("notes", note_encoder or LLMNoteEncoder(), notes))
+    settings = _SETTINGS[views] if isinstance(views, str) else {}
+    parts = {}
+    for name, columns, encoder, default in (
+        ("labs", labs, lab_encoder, MaskedLabEncoder),
+        ("notes", notes, note_encoder, LLMNoteEncoder),
+    ):
+        if encoder is not None:
+            _check_encoder(encoder, f"{name[:-1]}_encoder", "an encoder or None")
+            if columns is None:
+                raise ValueError(f"{name[:-1]}_encoder is given, but no columns for it to read.")
+            parts[name] = encoder, columns
+        elif columns is not None:
+            parts[name] = default(**settings.get(name, {})), columns
     lab_text = chosen.pop("lab_text", None)
-    transformers += [(name, *view) for name, view in chosen.items()]
-    if "words" in chosen:
-        # Components of a decomposition have the sizes that they have for a reason.
-        medfuse_params = {"input_scaling": {"words": "block"}} | medfuse_params
-    transformers = [(name, clone(encoder), columns) for name, encoder, columns in transformers]
-    medfuse = MEDFuseClassifier(**medfuse_params)
-    for step in (medfuse, *(encoder for _, encoder, _ in transformers)):
-        _set_where_default(step, random_state=random_state, verbose=verbose)
+    tables = _read_tables(tables, {*_VIEWS, *chosen}, {*(labs or ()), *_as_list(notes)})
+    parts |= {name: (TableEncoder(), columns) for name, columns in tables.items()} | chosen
+    if not parts:
+        raise ValueError(
+            "lab_columns, note_column and tables are None or empty, and views has none of your "
+            "own; give one of them."
+        )
+    # Columns of these have the sizes that they have for a reason
+    blocks = dict.fromkeys((name for name in parts if name == "words" or name in tables), "block")
+    scaling = {"input_scaling": blocks} if blocks else {}
+    medfuse = MEDFuseClassifier(**scaling | settings.get("medfuse", {}) | medfuse_params)
+    medfuse._validate_params()
+    parts = {name: (clone(encoder), columns) for name, (encoder, columns) in parts.items()}
+    for step in (medfuse, *(encoder for encoder, _ in parts.values())):
+        _set_where_default(step, random_state, verbose)
     if lab_text is not None:
-        place = [name for name, *_ in transformers].index("notes")
-        texts, columns = _with_lab_text(transformers[place][1], notes, lab_text[0], labs)
-        transformers[place] = ("notes", texts, columns)
-    encode = ColumnTransformer(transformers)
+        parts["notes"] = _with_lab_text(parts["notes"][0], notes, lab_text[0], labs)
+    encode = ColumnTransformer(
+        [(name, *part) for name, part in parts.items()], verbose=bool(verbose)
+    )
     # The classifier tells the modalities apart by the prefixes of a DataFrame's columns.
     encode.set_output(transform="pandas")
     return MEDFusePipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
 
 
-def _read_columns(columns, parameter: str, as_list: bool = False):
+def _read_columns(columns, parameter: str) -> list[str] | None:
     """Refuse what names no columns."""
-    if columns is None or (isinstance(columns, str) and not as_list):
-        return columns
+    if columns is None:
+        return None
     if isinstance(columns, str):
         raise TypeError(f"{parameter} is a str; give a list of column names, [{columns!r}].")
-    columns = list(columns)
+    columns = list(columns) if np.iterable(columns) else []
     if not columns or not all(isinstance(name, str) for name in columns):
-        raise ValueError(
-            f"{parameter} must be a list of one column name or more; give None to leave them out."
-        )
+        raise ValueError(f"{parameter} must be a list of one column name or more, or left out.")
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise ValueError(f"{parameter} names {', '.join(twice)} more than once.")
     return columns
+
+
+def _as_list(columns) -> list[str]:
+    return [columns] if isinstance(columns, str) else list(columns or ())
+
+
+def _check_name(name, place: str) -> None:
+    if not isinstance(name, str) or not name or "__" in name or name in ("labs", "notes"):
+        raise ValueError(
+            f"{place} cannot have this name; choose another one, without '__'. The parameters "
+            "lab_encoder and note_encoder say how labs and notes are read."
+        )
+
+
+def _check_encoder(encoder, place: str, wanted: str) -> None:
+    if isinstance(encoder, type) or not (hasattr(encoder, "fit") and hasattr(encoder, "transform")):
+        raise TypeError(f"{place} is of type {type(encoder).__name__}; give {wanted}.")
+
+
+def _read_tables(tables, taken: set[str], of_others: set[str]) -> dict[str, list[str]]:
+    """Columns of each table; names and columns of other modalities are refused."""
+    if not isinstance(tables, Mapping | None):
+        raise TypeError(
+            f"tables is of type {type(tables).__name__}; give a mapping of names to lists of "
+            "columns, {'demographics': ['age', 'sex']}."
+        )
+    read = {}
+    for name, columns in (tables or {}).items():
+        place = f"tables[{name!r}]"
+        _check_name(name, place)
+        if name in taken:
+            raise ValueError(f"{place} has the name of a view; choose another one.")
+        read[name] = _read_columns(() if columns is None else columns, place)
+        if shared := [column for column in read[name] if column in of_others]:
+            raise ValueError(
+                f"{place} names {', '.join(shared)}, which lab_columns, note_column or another "
+                "table names too; leave it out of one."
+            )
+        of_others = of_others | {*read[name]}
+    return read
 
 
 def _choose_views(views, labs, notes) -> dict:
     """Encoder and columns of each view that is wanted."""
     by_default = {
-        "lab_text": (LabTextSerializer(column_name="abnormal labs"), labs),
+        "lab_text": (LabTextSerializer(column_name="abnormal labs"), notes and labs),
         "words": (NoteWordEncoder(), notes),
         "boosted": (BoostedLabEncoder(), labs),
         "naive_bayes": (NaiveBayesNoteEncoder(), notes),
@@ -307,10 +372,8 @@ def _choose_views(views, labs, notes) -> dict:
         if views not in ("full", "paper"):
             raise ValueError(f"views={views!r} must be 'full', 'paper' or a mapping.")
         names = _VIEWS if views == "full" else ("lab_text",)
-        there = {"labs": labs is not None, "notes": notes is not None}
-        needed = {"lab_text": ("labs", "notes"), "boosted": ("labs",)}
-        views = {n: True for n in names if all(there[m] for m in needed.get(n, ("notes",)))}
-    elif not isinstance(views, Mapping):
+        return {name: by_default[name] for name in names if by_default[name][1] is not None}
+    if not isinstance(views, Mapping):
         raise TypeError(
             f"views is of type {type(views).__name__}; give 'full', 'paper' or a mapping of views "
             "to True, False, an encoder or (encoder, columns)."
@@ -319,48 +382,40 @@ def _choose_views(views, labs, notes) -> dict:
     for name, view in views.items():
         if view is False:
             continue
-        if name in ("labs", "notes") or "__" in str(name):
-            raise ValueError(f"views[{name!r}] cannot have this name; choose another one.")
-        if isinstance(view, tuple) and len(view) == 2:
+        place = f"views[{name!r}]"
+        _check_name(name, place)
+        if isinstance(view, tuple) and len(view) == 2 and name != "lab_text":
             encoder, columns = view
-        elif name not in by_default:
-            raise ValueError(
-                f"views[{name!r}] must be one of {', '.join(_VIEWS)}, or a tuple "
-                "(encoder, columns)."
-            )
-        else:
+        elif name in by_default:
             encoder, columns = by_default[name] if view is True else (view, by_default[name][1])
-        if columns is None or (name == "lab_text" and notes is None):
-            raise ValueError(f"views[{name!r}] needs columns that are None; leave the view out.")
-        if not hasattr(encoder, "fit") or isinstance(encoder, type):
-            raise TypeError(
-                f"views[{name!r}] is of type {type(encoder).__name__}; give True, False, an "
-                "encoder or (encoder, columns)."
+        else:
+            raise ValueError(
+                f"{place} must be one of {', '.join(_VIEWS)}, or a tuple (encoder, columns)."
             )
+        if columns is None:
+            raise ValueError(f"{place} needs columns that are None; leave the view out.")
+        _check_encoder(encoder, place, "True, False, an encoder or (encoder, columns)")
         if name == "lab_text" and not isinstance(encoder, LabTextSerializer):
-            raise TypeError(
-                f"views['lab_text'] is of type {type(encoder).__name__}; give a LabTextSerializer."
-            )
-        chosen[str(name)] = encoder, columns
+            kind = type(encoder).__name__
+            raise TypeError(f"{place} is of type {kind}; give a LabTextSerializer.")
+        chosen[name] = encoder, columns
     return chosen
 
 
-def _set_where_default(step, **params) -> None:
-    """Set parameters of a step, or of the steps of a Pipeline, that are at their default."""
-    if isinstance(step, Pipeline):
-        for _, part in step.steps:
-            if part != "passthrough":
-                _set_where_default(part, **params)
-        return
-    current = step.get_params(deep=False)
-    for name, value in params.items():
-        if name in current and value is not None and current[name] in (None, 0):
-            step.set_params(**{name: value})
+def _set_where_default(step, random_state, verbose) -> None:
+    """Set seed and verbosity where a step, or an estimator in it, has none."""
+    for name, value in step.get_params().items():
+        parameter = name.rpartition("__")[2]
+        if parameter == "random_state" and value is None:
+            step.set_params(**{name: random_state})
+        elif parameter == "verbose" and not value:
+            # Scikit-learn's Pipeline takes no number
+            step.set_params(**{name: bool(verbose) if value is False else verbose})
 
 
 def _with_lab_text(note_encoder, notes, lab_text, labs):
     """Put the text of the labs beside the note: (notes' pipeline, the columns it reads)."""
-    note_columns = [notes] if isinstance(notes, str) else list(notes)
+    note_columns = _as_list(notes)
     texts = ColumnTransformer(
         # The name of its column stands above the text; the note's stands above the note.
         [("note", "passthrough", note_columns), ("lab_text", clone(lab_text), labs)],

@@ -12,7 +12,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, MEDFuseClassifier
+from sklearn_medfuse import (
+    LLMNoteEncoder,
+    MaskedLabEncoder,
+    MEDFuseClassifier,
+    TableEncoder,
+)
 from sklearn_medfuse.notes._language_model.cache import process_cache
 
 LABS = MaskedLabEncoder(max_epochs=3, d_model=16, n_layers=1, n_components=4)
@@ -32,7 +37,13 @@ FUSIONS = ["disentangled", "late", "labs"]
 CANARY = "Zebulon Quixote"
 
 
-@parametrize_with_checks([LABS, *(clone(FUSE).set_params(fusion=name) for name in FUSIONS)])
+@parametrize_with_checks(
+    [
+        LABS,
+        TableEncoder(),
+        *(clone(FUSE).set_params(fusion=name) for name in FUSIONS),
+    ]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

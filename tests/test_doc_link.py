@@ -6,8 +6,11 @@ from sklearn.pipeline import make_pipeline
 import sklearn_medfuse
 from sklearn_medfuse import MaskedLabEncoder, MEDFuseClassifier
 
+# The diagram of a pipeline is scikit-learn's, and links to its steps
 ESTIMATORS = [
-    name for name in sklearn_medfuse.__all__ if isinstance(getattr(sklearn_medfuse, name), type)
+    name
+    for name in sklearn_medfuse.__all__
+    if isinstance(getattr(sklearn_medfuse, name), type) and name != "MEDFusePipeline"
 ]
 
 

@@ -27,7 +27,7 @@ SHARED = {
 # to all. "" is the package's __init__.
 INSIDE = {
     "": {"datasets", "inspection", "metrics", "model_selection", "persistence", "pipeline"}
-    | {"plotting"}
+    | {"plotting", "_table_encoder"}
     | ESTIMATOR_ROOMS,
     "_version": set(),
     "_nn": set(),
@@ -38,10 +38,11 @@ INSIDE = {
     "_checkpoint": {"_private_files"},
     "_cross_fitted": {"_input_data", "_training"},
     "_note_sections": set(),
+    "_table_encoder": {"_input_data", "_state"},
     "labs": {"_nn"} | SHARED,
     "notes": {"_nn", "_note_sections"} | SHARED,
     "fusion": {"_nn"} | SHARED,
-    "pipeline": {"model_selection", "_input_data"} | ESTIMATOR_ROOMS,
+    "pipeline": {"model_selection", "_input_data", "_table_encoder"} | ESTIMATOR_ROOMS,
     "datasets": {"_note_sections", "_input_data", "_private_files"},
     "metrics": {"_input_data"},
     "model_selection": {"_input_data"},
@@ -60,6 +61,7 @@ OUTSIDE = {
     "_input_data": {"pandas", "pyarrow"},
     "_private_files": set(),
     "_note_sections": set(),
+    "_table_encoder": TABLES,
     "metrics": TABLES,
     "model_selection": TABLES,
     "inspection": TABLES | {"captum", "torch"},

@@ -31,6 +31,7 @@ from sklearn_medfuse import (
     NaiveBayesNoteEncoder,
     NoteCleaner,
     NoteWordEncoder,
+    TableEncoder,
     _state,
     make_medfuse_pipeline,
 )
@@ -292,6 +293,17 @@ SAVED = {
     "NoteWordEncoder": lambda: NoteWordEncoder(3),
     "NaiveBayesNoteEncoder": lambda: NaiveBayesNoteEncoder(cv=2),
     "MEDFuseClassifier": lambda: MEDFuseClassifier(**FUSE),
+    "TableEncoder": lambda: TableEncoder(min_patients=2),
+    # Every view, and ordinary columns
+    "MEDFusePipeline": lambda: make_medfuse_pipeline(
+        LAB_NAMES[:2],
+        "note",
+        tables={"other": ["c"]},
+        lab_encoder=MaskedLabEncoder(2, max_epochs=1, device="cpu"),
+        note_encoder=NoteWordEncoder(2),
+        random_state=0,
+        **FUSE,
+    ),
     "every view": lambda: small_pipeline(
         ("boosted", BoostedLabEncoder(cv=2, random_state=0), LAB_NAMES),
         ("naive_bayes", NaiveBayesNoteEncoder(cv=2), "note"),
@@ -318,7 +330,7 @@ OF_ONE_LABEL = {"calibrated", "stacked", "voting"}
 
 
 def input_of(name, table):
-    if name in ("LabTextSerializer", "MaskedLabEncoder", "BoostedLabEncoder"):
+    if name in ("LabTextSerializer", "MaskedLabEncoder", "BoostedLabEncoder", "TableEncoder"):
         return table[LAB_NAMES]
     if name.startswith(("Note", "NaiveBayes")):
         return table["note"]

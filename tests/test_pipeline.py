@@ -5,11 +5,15 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import sklearn
+from pandas.testing import assert_frame_equal
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, SimpleImputer
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -152,6 +156,84 @@ def test_a_view_of_ones_own(make, cohort):
     assert list(own["medfuse"].modalities_) == ["labs", "notes", "raw"]
 
 
+LIBRARIES = {
+    "polars": pl.from_pandas,
+    "arrow": lambda frame: pa.Table.from_pandas(frame, preserve_index=False),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_every_view_reads_any_table(make, cohort, library):
+    """The note beside lab text passes through a ColumnTransformer inside the first one."""
+    options = {"views": "full", "decision_folds": 2, "tables": {"first": ["bed", "ward"]}}
+    pandas = cohort.X.assign(bed=np.arange(150) % 40, ward=["A", "B", None] * 50)
+    expected = make(**options).fit(pandas, cohort.y, groups=cohort.groups)
+    convert = LIBRARIES[library]
+    X, y = convert(pandas), convert(cohort.y)
+    pipe = make(**options).fit(X, y, groups=cohort.groups)
+    for method in ("predict", "predict_proba", "decision_function", "transform"):
+        for fitted, table in ((pipe, X), (pipe, pandas), (expected, X)):
+            found = getattr(fitted, method)(table)
+            np.testing.assert_array_equal(found, getattr(expected, method)(pandas))
+    assert pipe.score(X, y) == expected.score(pandas, cohort.y)
+    assert pipe["medfuse"].target_names_.tolist() == cohort.y.columns.tolist()
+    parts = clone(pipe[:-1]).fit_transform(X, y, groups=cohort.groups)
+    same = clone(pipe[:-1]).fit_transform(pandas, cohort.y, groups=cohort.groups)
+    assert_frame_equal(parts, same.reset_index(drop=True))
+
+
+def test_methods_are_those_of_the_last_step(make):
+    pipe = make()
+    assert hasattr(pipe, "predict_proba")
+    assert not hasattr(pipe, "fit_predict")
+    assert not hasattr(pipe[:-1], "predict")
+
+
+@pytest.mark.parametrize("labs_and_notes", [True, False])
+def test_tables_are_modalities(make, cohort, labs_and_notes):
+    X = cohort.X.assign(age=np.arange(150) % 60 + 30, sex=["F", "M", None] * 50)
+    X.loc[X.index[4], ["age", "sex"]] = None
+    more = {} if labs_and_notes else {"lab_columns": None, "note_column": None}
+    tables = {"demographics": ("age", "sex")}
+    build = make if labs_and_notes else make_medfuse_pipeline
+    pipe = build(**more, tables=tables, **({} if labs_and_notes else FUSE))
+    named = ["labs", "notes"] * labs_and_notes + ["demographics"]
+    assert [name for name, *_ in pipe["encode"].transformers] == named
+    assert pipe["medfuse"].input_scaling == {"demographics": "block"}
+    pipe.fit(X, cohort.y, groups=cohort.groups)
+    assert list(pipe["medfuse"].modalities_) == named
+    names = pipe[:-1].get_feature_names_out().tolist()
+    assert names[-4:] == [
+        "demographics__age",
+        "demographics__sex=F",
+        "demographics__sex=M",
+        "demographics__sex=(missing)",
+    ]
+    absent = np.isnan(pipe[:-1].transform(X).filter(like="demographics__")).all(axis=1)
+    assert np.flatnonzero(absent).tolist() == [4]
+    assert np.isfinite(pipe.predict_proba(X)).all()
+    loaded = pickle.loads(pickle.dumps(pipe))
+    np.testing.assert_array_equal(loaded.predict_proba(X), pipe.predict_proba(X))
+
+
+def test_a_view_of_ones_own_alone(cohort):
+    own = {"raw": (SimpleImputer(), cohort.lab_columns)}
+    pipe = make_medfuse_pipeline(None, None, views=own, **FUSE).fit(cohort.X, cohort.y)
+    assert list(pipe["medfuse"].modalities_) == ["raw"]
+
+
+def test_a_seed_of_zero_is_a_seed():
+    steps = [("fill", IterativeImputer()), ("embed", BoostedLabEncoder(random_state=0))]
+    pipe = make_medfuse_pipeline(
+        ["sodium"], "note", lab_encoder=Pipeline(steps), random_state=3, verbose=2
+    )
+    parameters = pipe.get_params()
+    assert parameters["encode__labs__embed__random_state"] == 0
+    assert parameters["encode__labs__fill__random_state"] == 3
+    assert parameters["encode__labs__fill__verbose"] == 2
+    assert parameters["encode__verbose"] is True
+
+
 def test_seed_and_verbosity_reach_the_steps_that_have_none(cohort, note_encoder):
     clean = Pipeline([("clean", NoteCleaner()), ("embed", note_encoder(random_state=7))])
     pipe = make_medfuse_pipeline(
@@ -170,7 +252,26 @@ def test_seed_and_verbosity_reach_the_steps_that_have_none(cohort, note_encoder)
     [
         ({"lab_columns": "sodium"}, TypeError, r"lab_columns is a str; give a list"),
         ({"lab_columns": []}, ValueError, r"lab_columns must be a list of one column"),
-        ({"lab_columns": None, "note_column": None}, ValueError, "both None"),
+        ({"lab_columns": None, "note_column": None}, ValueError, "give one of them"),
+        ({"lab_columns": ["sodium", "sodium"]}, ValueError, "lab_columns names sodium more than"),
+        ({"lab_encoder": MaskedLabEncoder}, TypeError, "lab_encoder is of type type"),
+        ({"note_encoder": "bert"}, TypeError, "note_encoder is of type str; give an encoder"),
+        ({"lab_columns": None, "lab_encoder": SimpleImputer()}, ValueError, "lab_encoder is given"),
+        ({"tables": ["age"]}, TypeError, r"tables is of type list; give a mapping"),
+        ({"tables": {"d": "age"}}, TypeError, r"tables\['d'\] is a str; give a list"),
+        ({"tables": {"d": []}}, ValueError, r"tables\['d'\] must be a list of one column"),
+        ({"tables": {"d": None}}, ValueError, r"tables\['d'\] must be a list of one column"),
+        ({"tables": {"labs": ["age"]}}, ValueError, r"tables\['labs'\] cannot have this name"),
+        ({"tables": {"a__b": ["age"]}}, ValueError, r"tables\['a__b'\] cannot have this name"),
+        ({"tables": {3: ["age"]}}, ValueError, r"tables\[3\] cannot have this name"),
+        ({"tables": {"words": ["age"]}}, ValueError, r"tables\['words'\] has the name of a view"),
+        ({"tables": {"d": ["age", "sodium"]}}, ValueError, r"tables\['d'\] names sodium, which"),
+        ({"tables": {"d": ["note"]}}, ValueError, r"tables\['d'\] names note, which"),
+        ({"tables": {"d": ["age"], "e": ["age"]}}, ValueError, r"tables\['e'\] names age, which"),
+        ({"random_state": "seed"}, ValueError, "'random_state' parameter"),
+        ({"verbose": "loud"}, ValueError, "'verbose' parameter"),
+        ({"memory": 3}, ValueError, "'memory' parameter"),
+        ({"mi_weight": -1}, ValueError, "'mi_weight' parameter"),
         ({"note_column": [3]}, ValueError, "note_column must be a list"),
         ({"views": "all"}, ValueError, r"views='all' must be 'full', 'paper' or a mapping"),
         ({"views": ["words"]}, TypeError, "views is of type list"),

@@ -43,7 +43,6 @@ _HARMLESS = {
     "sklearn.utils._metadata_requests.MetadataRequest",
     "sklearn.utils._metadata_requests.MethodMetadataRequest",
     "sklearn_medfuse.metrics._scorers.MultilabelScorer",
-    "sklearn_medfuse.pipeline.MEDFusePipeline",
 }
 
 

@@ -31,6 +31,7 @@ NAMES = {
     "NoteWordEncoder": "words",
     "NaiveBayesNoteEncoder": "naive_bayes",
     "NoteCleaner": "cleaner",
+    "TableEncoder": "tables",
     "MEDFuseClassifier": "fuse",
 }
 INPUTS = {
@@ -41,6 +42,7 @@ INPUTS = {
     "words": "notes_X",
     "naive_bayes": "notes_X",
     "cleaner": "notes_X",
+    "tables": "table_X",
     "fuse": "Z",
 }
 
@@ -116,6 +118,9 @@ def _saved_labs(w, f, folder):
 
 CALLS["MaskedLabEncoder.from_pretrained"] = Call(
     lambda *_: MaskedLabEncoder.from_pretrained, _saved_labs
+)
+CALLS["TableEncoder.fit"] = Call(
+    _fresh("tables", "fit"), _rows("tables", "groups"), ("X", "groups")
 )
 CALLS["NaiveBayesNoteEncoder.fit_transform"] = Call(
     _fresh("naive_bayes", "fit_transform"),

@@ -16,6 +16,7 @@ from sklearn_medfuse import (
     NaiveBayesNoteEncoder,
     NoteCleaner,
     NoteWordEncoder,
+    TableEncoder,
     make_medfuse_pipeline,
 )
 from sklearn_medfuse.datasets import Cohort, make_ehr_cohort
@@ -76,6 +77,7 @@ def small(cohort, model):
         notes=LLMNoteEncoder(model, dtype="float32", device="cpu", random_state=0, verbose=1),
         words=words,
         naive_bayes=NaiveBayesNoteEncoder(cv=2, random_state=0),
+        tables=TableEncoder(),
         cleaner=NoteCleaner(drop_sections=["social history"]),
         fuse=MEDFuseClassifier(n_estimators=1, max_epochs=2, n_tokens=2, **net),
         pipe=make_medfuse_pipeline(
@@ -102,6 +104,7 @@ def world(tiny_bert):
     w.model = tiny_bert
     w.lab_columns = cohort.lab_columns
     w.labs_X, w.notes_X = X[cohort.lab_columns], X["note"]
+    w.table_X = cohort.subgroups.assign(rare=X["rare lab"])
     w.numeric_labs = X[[name for name in cohort.lab_columns if name not in LABS]]
     rng = np.random.default_rng(0)
     w.Z = pd.DataFrame(rng.normal(size=(N_STAYS, 6)), X.index)
@@ -128,6 +131,7 @@ def fitted(world):
 
     with pytest.warns(UserWarning, match="fewer than"):
         f = SimpleNamespace(
+            tables=clone(world.tables).fit(world.table_X, groups=world.groups),
             labs=clone(world.labs).fit(world.labs_X),
             pipe=clone(world.pipe).fit(world.X, world.y),
         )
