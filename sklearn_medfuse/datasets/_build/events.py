@@ -22,9 +22,9 @@ class EventTable:
 
     table: str
     # Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name), `value`,
-    # `text`, `unit`, `time`, `known`, `low`, `high`. Notes: `time`, `date` (without a time the event
-    # counts from the end of that day), `known`, `type`, `text`. Diagnoses: `code`, `version`.
-    # `known` is when the event was entered. Others may serve in `drop`.
+    # `text`, `unit`, `time`, `known`, `low`, `high`. Notes: `time`, `date` (where there is no time),
+    # `known`, `type`, `text`. Diagnoses: `code`, `version`, and `time` if they have one. `known` is
+    # when the event was entered. Others may serve in `drop`.
     columns: Columns
     # Roles whose columns may be absent.
     optional: tuple[str, ...] = ()
@@ -169,10 +169,9 @@ def classify(
     }
     if timed:
         conditions |= _time_conditions(table, known, options, lookback)
-        happened = _happened(table.columns)
-        dated = "e.time IS NULL" if "time" in table.columns else "true"
+        happened, dated = _happened(table.columns, known)
         more += f", epoch_us({happened}) - epoch_us(s.started) AS since_start"
-        more += f", {dated if 'date' in table.columns else 'false'} AS dated"
+        more += f", {dated} AS dated"
         more += f", {'e.known IS NULL' if known else 'false'} AS unstored"
     conditions |= {reason: of for reason, of in reasons.items() if of.portable}
     conditions |= {r: Condition(f"coalesce({sql}, false)") for r, sql in table.drop.items()}
@@ -187,20 +186,26 @@ def classify(
     return Events(table, sql, list(conditions), left, timed)
 
 
-def _happened(columns: Columns) -> str:
-    """SQL for when an event happened."""
-    if "date" not in columns:
-        return "e.time"
-    # An event with only a date had certainly happened at the end of that day.
-    later = f"e.date + {interval(_MINUTES_PER_DAY)}"
-    return f"coalesce(e.time, {later})" if "time" in columns else later
+def _happened(columns: Columns, known: bool) -> tuple[str, str]:
+    """SQL for when an event had happened for sure, and for whether it has only a date.
+
+    That is at the end of its day at the latest, and no later than it was entered.
+    """
+    times = [role for role in ("time", "date") if role in columns]
+    ended = f"coalesce({', '.join(f'e.{role}' for role in times)})"
+    cases = " ".join(f"WHEN e.{role} IS NOT NULL THEN e.{role}_dated" for role in times)
+    dated = f"(CASE {cases} ELSE false END)"
+    if not known:
+        return ended, dated
+    entered = f"greatest(coalesce(e.known, {ended}), {ended} - {interval(_MINUTES_PER_DAY)})"
+    return f"CASE WHEN {dated} THEN least({ended}, {entered}) ELSE {ended} END", dated
 
 
 def _time_conditions(
     table: EventTable, known: bool, options: CohortOptions, lookback: float | None
 ) -> dict[str, Condition]:
     """Reasons for which an event was not known in the window."""
-    happened = _happened(table.columns)
+    happened, _ = _happened(table.columns, known)
     times = [role for role in ("time", "date", "known") if role in table.columns]
     conditions = {
         "with a time that cannot be read": " OR ".join(f"e.{role}_unreadable" for role in times),

@@ -29,7 +29,7 @@ _LABS = EventTable(
     "clif_labs",
     {
         "stay": ("hospitalization_id", "key"),
-        "item": ("lab_category", "text"),
+        "item": ("lab_category", "name"),
         "value": ("lab_value_numeric", "number"),
         "text": ("lab_value", "text"),
         "unit": ("reference_unit", "text"),
@@ -111,9 +111,9 @@ def _read_stays(source: Source) -> pd.DataFrame:
         {
             "stay_id": ("hospitalization_id", "key"),
             "patient": ("patient_id", "key"),
-            "start": ("admission_dttm", "time"),
+            "start": ("admission_dttm", "start"),
             "end": ("discharge_dttm", "time"),
-            "age": ("age_at_admission", "number"),
+            "age": ("age_at_admission", "age"),
             "category": ("discharge_category", "text"),
         },
     )
@@ -122,7 +122,7 @@ def _read_stays(source: Source) -> pd.DataFrame:
         {
             "patient": ("patient_id", "key"),
             "sex": ("sex_category", "text"),
-            "death": ("death_dttm", "time"),
+            "death": ("death_dttm", "date"),
         },
         optional=("death",),
     )

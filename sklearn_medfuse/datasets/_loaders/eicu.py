@@ -27,7 +27,7 @@ PATIENT: Columns = {
     "patient": ("uniquepid", "key"),
     "hospital": ("hospitalid", "id"),
     "sex": ("gender", "text"),
-    "age": ("age", "text"),
+    "age": ("age", "age"),
     "ethnicity": ("ethnicity", "text"),
     "length": ("unitdischargeoffset", "number"),
     "status": ("unitdischargestatus", "text"),
@@ -68,7 +68,7 @@ LABS = EventTable(
     {
         "stay": ("patientunitstayid", "id"),
         "time": ("labresultoffset", "minutes"),
-        "item": ("labname", "text"),
+        "item": ("labname", "name"),
         "value": ("labresult", "number"),
         "unit": ("labmeasurenamesystem", "text"),
         # When the value now in the table was entered.
@@ -261,12 +261,6 @@ def read_stays(source: Source) -> pd.DataFrame:
     stays["end"] = _moment(stays["length"])
     status = stays.pop("status").str.lower()
     stays["died"] = status.eq("expired").astype(float).where(status.notna())
-    # "> 89" is all that is published of the oldest, and counts as 90.
-    digits, oldest = (
-        stays["age"].str.replace(r"\D", "", regex=True),
-        stays["age"].str.startswith(">"),
-    )
-    stays["age"] = pd.to_numeric(digits, errors="coerce").astype(float) + oldest.eq(True)
     stays["turn"] = _turns(stays)
     stays["days_to_next"] = _days_to_next(stays)
     return stays.drop(columns=["length", "hospital_stay", "admitted", "year"])

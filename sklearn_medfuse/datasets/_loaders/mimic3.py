@@ -45,11 +45,11 @@ _NOTES = EventTable(
     {
         "stay": ("hadm_id", "id"),
         "time": ("charttime", "time"),
-        "date": ("chartdate", "time"),
+        "date": ("chartdate", "date"),
         "known": ("storetime", "time"),
         "type": ("category", "text"),
         "text": ("text", "long text"),
-        "error": ("iserror", "number"),
+        "error": ("iserror", "flag"),
     },
     optional=("error",),
     drop={"marked as an error": "e.error = 1"},
@@ -139,10 +139,10 @@ def read_admissions(source: Source) -> pd.DataFrame:
         {
             "stay_id": ("hadm_id", "id"),
             "patient": ("subject_id", "id"),
-            "start": ("admittime", "time"),
+            "start": ("admittime", "start"),
             "end": ("dischtime", "time"),
-            "death": ("deathtime", "time"),
-            "died": ("hospital_expire_flag", "number"),
+            "death": ("deathtime", "date"),
+            "died": ("hospital_expire_flag", "flag"),
             "edregtime": ("edregtime", "time"),
             "edouttime": ("edouttime", "time"),
         },
@@ -154,7 +154,7 @@ def _read_stays(source: Source) -> pd.DataFrame:
     columns: Columns = {
         "patient": ("subject_id", "id"),
         "sex": ("gender", "text"),
-        "birth": ("dob", "time"),
+        "birth": ("dob", "start"),
     }
     patients = source.fetch("patients", columns)
     stays = left_join(read_admissions(source), patients, "patient", "patients")

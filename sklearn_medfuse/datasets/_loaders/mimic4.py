@@ -54,7 +54,7 @@ _OF_NOTES: Columns = {
 }
 _NOTES = (
     # The charttime of a discharge summary is a date.
-    EventTable("discharge", {**_OF_NOTES, "date": ("charttime", "time")}),
+    EventTable("discharge", {**_OF_NOTES, "date": ("charttime", "date")}),
     EventTable("radiology", {**_OF_NOTES, "time": ("charttime", "time")}),
 )
 

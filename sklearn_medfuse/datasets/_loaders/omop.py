@@ -17,7 +17,6 @@ URL = "https://ohdsi.github.io/CommonDataModel/"
 # Inpatient visit, and emergency room and inpatient visit.
 INPATIENT = (9201, 262)
 _SEXES = {8507: "Male", 8532: "Female"}
-_DAY = pd.Timedelta(days=1)
 
 DESCR = """OMOP Common Data Model
 ======================
@@ -35,8 +34,8 @@ _LABS = EventTable(
         "item": ("measurement_concept_id", "id"),
         "value": ("value_as_number", "number"),
         "unit": ("unit", "text"),
-        "time": ("measurement_datetime", "time"),
-        "date": ("measurement_date", "time"),
+        "time": ("measurement_datetime", "date"),
+        "date": ("measurement_date", "date"),
         "low": ("range_low", "number"),
         "high": ("range_high", "number"),
     },
@@ -47,8 +46,8 @@ _NOTES = EventTable(
     "note",
     {
         "stay": ("visit_occurrence_id", "id"),
-        "time": ("note_datetime", "time"),
-        "date": ("note_date", "time"),
+        "time": ("note_datetime", "date"),
+        "date": ("note_date", "date"),
         "type": ("note_title", "text"),
         "text": ("note_text", "long text"),
     },
@@ -209,16 +208,16 @@ def _read_stays(source: Source, visit_concepts: Sequence[int] | None) -> pd.Data
             "stay_id": ("visit_occurrence_id", "id"),
             "patient": ("person_id", "id"),
             "concept": ("visit_concept_id", "id"),
-            "start": ("visit_start_datetime", "time"),
-            "first_day": ("visit_start_date", "time"),
-            "end": ("visit_end_datetime", "time"),
-            "last_day": ("visit_end_date", "time"),
+            "start": ("visit_start_datetime", "start"),
+            "first_day": ("visit_start_date", "start"),
+            "end": ("visit_end_datetime", "date"),
+            "last_day": ("visit_end_date", "date"),
             "hospital": ("care_site_id", "id"),
         },
         optional=("start", "end", "hospital"),
     )
     stays["start"] = stays["start"].fillna(stays["first_day"])
-    stays["end"] = stays["end"].fillna(stays["last_day"] + _DAY)
+    stays["end"] = stays["end"].fillna(stays["last_day"])
     concept = stays.pop("concept")
     if visit_concepts is not None:
         stays["of another kind"] = ~concept.isin(list(visit_concepts))
@@ -227,14 +226,13 @@ def _read_stays(source: Source, visit_concepts: Sequence[int] | None) -> pd.Data
     if source.has("death"):
         columns: Columns = {
             "patient": ("person_id", "id"),
-            "death": ("death_datetime", "time"),
-            "date": ("death_date", "time"),
+            "death": ("death_datetime", "date"),
+            "date": ("death_date", "date"),
         }
         deaths = source.fetch("death", columns, optional=("death",))
         deaths["death"] = deaths["death"].fillna(deaths.pop("date"))
         stays = left_join(stays, deaths, "patient", "death")
-        day = stays["death"].dt.normalize()
-        in_stay = (day >= stays["first_day"]) & (day <= stays["last_day"])
+        in_stay = (stays["death"] > stays["first_day"]) & (stays["death"] <= stays["last_day"])
         stays["died"] = in_stay.astype(float)
     return stays.drop(columns=["first_day", "last_day"])
 

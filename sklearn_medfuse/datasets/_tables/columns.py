@@ -10,12 +10,19 @@ from typing import Literal, NamedTuple, get_args
 import pandas as pd
 import pyarrow as pa
 
-# "id": a whole number. "key": a text, or a whole number written as one. "code": a text that must
-# not have been read as a number. "long text": a text that is not trimmed, since trimming is most of
-# the work of reading notes, and few of them are used. "minutes": a time given as minutes since its
-# stay began, where every stay begins at `ORIGIN`.
-Kind = Literal["id", "key", "number", "text", "long text", "code", "time", "minutes"]
-TIMES = ("time", "minutes")
+# "id": a whole number. "key": a text, or a whole number written as one. "flag": yes or no, as 1 or 0.
+# "age": years, where "> 89" and "90+" are 90. "name": a text that may be "NA", which is sodium to
+# some. "code": a text that must not have been read as a number. "long text": a text that is not
+# trimmed, since trimming is most of the work of reading notes, and few of them are used.
+# Of the times, "time" is the end of its day if it is a date alone: what happened that day was not
+# known for sure before. "date" is so at midnight too, for formats that write midnight where the
+# time is not known; "start" is the beginning of its day, for admissions and births. "minutes" are
+# those since the stay began, where every stay begins at `ORIGIN`.
+Kind = Literal[
+    "id", "key", "number", "flag", "age", "name", "text", "long text", "code",
+    "time", "date", "start", "minutes",
+]  # fmt: skip
+TIMES = ("time", "date", "start", "minutes")
 ORIGIN = pd.Timestamp("2000-01-01")
 # pandas' own string type from version 3 on, object before.
 TEXT_DTYPE = pd.Series(["a"]).dtype
@@ -35,18 +42,27 @@ _ZONED_TIMESTAMPS = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
 # 8/1/26 would pass for the year 8 otherwise. Abbreviations such as CST name several zones.
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 _CLOCK = r"(T|\s+)\d{1,2}:\d{1,2}(:\d{1,2}(\.\d*)?)?"
-_ZONE = r"(Z|UTC|GMT|[-+]\d\d(:?\d\d)?|[A-Z][A-Za-z]+/[A-Za-z_/]+)"
+_ZONE = r"(Z|z|UTC|utc|GMT|[-+](0\d|1[0-4])(:?[0-5]\d)?|[A-Z][A-Za-z]+(/[A-Za-z_+-]+\d*)+)"
+_CLOCK_OF_12_HOURS = r"\s+\d{1,2}(:\d{1,2}(:\d{1,2}(\.\d*)?)?)?\s*[AaPp]\.?\s?[Mm]\.?"
+_AMERICAN = r"\d{1,2}/\d{1,2}/(\d\d|\d{4})(\s.*)?"
 _CLOCKS = ("%H:%M:%S", "%H:%M")
-_CLOCKS_OF_12_HOURS = ("%I:%M:%S %p", "%I:%M %p", "%I:%M:%S.%f %p")
+_CLOCKS_OF_12_HOURS = ("%I:%M:%S %p", "%I:%M %p", "%I %p", "%I:%M:%S.%f %p")
+_MIDNIGHT = r"[T ]0?0:00(:00(\.0*)?)?([^0-9:.].*)?"
+# What pandas, R and tools of databases write where a cell is empty.
+_MISSING = ("", "NA", "<NA>", "N/A", "#N/A", "NULL", "null", "NaN", "nan", "NaT", r"\N")
+_FLAGS = {1: ("1", "true", "t", "yes", "y"), 0: ("0", "false", "f", "no", "n")}
+_MOST_YEARS = 130
 # Far beyond any stay, and within what an interval can hold.
 _MOST_MINUTES = 10**9
+_A_DAY = 24 * 60
 
 
 class Reading(NamedTuple):
     """SQL that reads one column."""
 
-    # Items of a SELECT. A time has three: `<new>`, a TIMESTAMP, in UTC if it has a zone;
-    # `<new>_unreadable`; and `<new>_zoned`, NULL where that is unknown.
+    # Items of a SELECT. A time has four: `<new>`, a TIMESTAMP, in UTC if it has a zone;
+    # `<new>_unreadable`; `<new>_dated`, whether it is a date alone; and `<new>_zoned`, NULL where
+    # that is unknown. A flag and an age have `<new>_unreadable` too.
     items: list[str]
     # Whether PostgreSQL reads the same SQL and compares its result as DuckDB does.
     portable: bool = False
@@ -77,20 +93,27 @@ def read_column(
     """
     assert kind in get_args(Kind)
     name, sql_type = ("NULL", "NULL") if column is None else (quoted(column[0]), column[1])
-    if kind == "time":
-        return _read_time(new, name, sql_type, where, century)
+    if kind in ("time", "date", "start"):
+        return _read_time(new, kind, name, sql_type, where, century)
     if kind == "minutes":
         return _read_minutes(new, name, sql_type, where)
+    is_text = sql_type in ("VARCHAR", "NULL")
+    if kind == "id" and sql_type in _WHOLE:
+        # As it is, so that an index of the server serves comparisons.
+        return Reading([f"{name} AS {new}"], portable=True)
     if kind == "id":
-        # Whole numbers stay as they are, so that an index of the server serves comparisons.
-        whole = sql_type in _WHOLE
-        return Reading([f"{name if whole else f'TRY_CAST({name} AS BIGINT)'} AS {new}"], whole)
+        return Reading([f"{_whole(name)} AS {new}"])
+    number = f"TRY_CAST({name} AS DOUBLE)"
     if kind == "number":
-        number = f"TRY_CAST({name} AS DOUBLE)"
         return Reading([f"CASE WHEN isfinite({number}) THEN {number} END AS {new}"])
+    if kind in ("flag", "age"):
+        value = _flag(name) if kind == "flag" else _age(name)
+        given = f"trim(CAST({name} AS VARCHAR)) NOT IN ({_listed(_MISSING)})"
+        other = "NULL" if kind == "flag" else number
+        unreadable = f"coalesce({given} AND coalesce({value}, {other}) IS NULL, false)"
+        return Reading([f"{value} AS {new}", f"{unreadable} AS {new}_unreadable"])
     if kind == "long text":
         return Reading([f"CAST({name} AS VARCHAR) AS {new}"])
-    is_text = sql_type in ("VARCHAR", "NULL")
     if kind == "code" and not is_text and not sql_type.startswith("ENUM"):
         raise ValueError(
             f"{where}: codes must be texts, but they are {sql_type.lower()}. As numbers they have "
@@ -98,14 +121,51 @@ def read_column(
         )
     if kind == "key" and sql_type in _FLOATS:
         # pandas turns whole numbers into floats where one is missing.
-        name = f"CAST({name} AS BIGINT)"
-    text = f"nullif(trim(CAST({name} AS VARCHAR)), '') AS {new}"
-    return Reading([text], kind != "code" and (is_text or sql_type in _WHOLE))
+        name = _whole(name)
+    text = f"trim(CAST({name} AS VARCHAR))"
+    missing = _listed(("",) if kind == "name" else _MISSING)
+    read = text
+    if kind == "key" and is_text:
+        read = rf"regexp_replace({text}, '^(-?[0-9]+)[.]0+$', '\1')"
+    item = f"CASE WHEN {text} NOT IN ({missing}) THEN {read} END AS {new}"
+    return Reading([item], kind != "code" and (is_text or sql_type in _WHOLE))
 
 
-def _read_time(new: str, name: str, sql_type: str, where: str, century: int | None) -> Reading:
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(map(literal, texts))
+
+
+def _whole(name: str) -> str:
+    """SQL for a number without a fraction; NULL for others, which a cast would round."""
+    return (
+        f"CASE WHEN TRY_CAST({name} AS DOUBLE) = floor(TRY_CAST({name} AS DOUBLE)) "
+        f"THEN TRY_CAST({name} AS BIGINT) END"
+    )
+
+
+def _flag(name: str) -> str:
+    """SQL that reads 1, "1.0", true, "Y" and the like as 1, their opposites as 0."""
+    text = rf"regexp_replace(lower(trim(CAST({name} AS VARCHAR))), '\.0+$', '')"
+    cases = " ".join(f"WHEN {text} IN ({_listed(texts)}) THEN {n}" for n, texts in _FLAGS.items())
+    return f"CASE {cases} END"
+
+
+def _age(name: str) -> str:
+    """SQL that reads years, and what stands for all who are older ("> 89" is 90, "90+" is 90)."""
+    text, years = f"trim(CAST({name} AS VARCHAR))", f"TRY_CAST({name} AS DOUBLE)"
+    bound = rf"TRY_CAST(regexp_extract({text}, '\d+') AS DOUBLE)"
+    return (
+        rf"CASE WHEN regexp_full_match({text}, '>\s*\d+') THEN {bound} + 1 "
+        rf"WHEN regexp_full_match({text}, '(>=|≥)\s*\d+|\d+\s*\+') THEN {bound} "
+        f"WHEN {years} BETWEEN 0 AND {_MOST_YEARS} THEN {years} END"
+    )
+
+
+def _read_time(
+    new: str, kind: Kind, name: str, sql_type: str, where: str, century: int | None
+) -> Reading:
     if sql_type == "VARCHAR":
-        return _read_written_time(new, name, century)
+        return _read_written_time(new, kind, name, century)
     if sql_type in _ZONED_TIMESTAMPS:
         zoned = "true"
         name = f"CAST({name} AS TIMESTAMP WITH TIME ZONE)"
@@ -117,15 +177,26 @@ def _read_time(new: str, name: str, sql_type: str, where: str, century: int | No
     else:
         raise ValueError(f"{where}: a time must be a timestamp or a text, not {sql_type.lower()}.")
     time = f"CAST({name} AS TIMESTAMP)"
+    finite = f"CASE WHEN isfinite({time}) THEN {time} END"
+    dated = f"({name} IS NOT NULL)" if sql_type == "DATE" else "false"
+    if kind == "date":
+        dated = f"coalesce({time} = date_trunc('day', {time}), false)"
     items = [
-        f"CASE WHEN isfinite({time}) THEN {time} END AS {new}",
+        *_of_day(new, kind, finite, dated),
         f"false AS {new}_unreadable",
         f"CASE WHEN {name} IS NOT NULL THEN {zoned} END AS {new}_zoned",
     ]
     return Reading(items, portable=True)
 
 
-def _read_written_time(new: str, name: str, century: int | None) -> Reading:
+def _of_day(new: str, kind: Kind, time: str, dated: str) -> list[str]:
+    """The items of a time and of whether it is a date alone, which stands for the whole day."""
+    if kind != "start" and dated != "false":
+        time = f"({time}) + CASE WHEN {dated} THEN {interval(_A_DAY)} ELSE {interval(0)} END"
+    return [f"{time} AS {new}", f"{dated} AS {new}_dated"]
+
+
+def _read_written_time(new: str, kind: Kind, name: str, century: int | None) -> Reading:
     """A time written as a text: 2101-10-20 19:08:00, with or without a zone, or with AM or PM.
 
     DuckDB's own reading overlooks words after the time: only texts of a known form are read.
@@ -135,26 +206,30 @@ def _read_written_time(new: str, name: str, century: int | None) -> Reading:
         return rf"regexp_full_match({name}, '\s*{form}\s*')"
 
     plain, zoned = matches(rf"{_DAY}({_CLOCK})?"), matches(rf"{_DAY}{_CLOCK}\s*{_ZONE}")
-    of_12_hours = matches(rf"{_DAY}{_CLOCK}\s*[AaPp][Mm]")
-    other, joined = "NULL", rf"regexp_replace({name}, '\s+([-+])', '\1')"
+    other, joined = "NULL", rf"upper(regexp_replace({name}, '\s+([-+])', '\1'))"
     if century is not None:
-        long_year = rf"regexp_replace({name}, '^(\d+/\d+/)(\d\d)( |$)', '\1{century}\2 ')"
+        long_year = rf"regexp_replace({name}, '^(\s*\d+/\d+/)(\d\d)( |$)', '\1{century}\2 ')"
         other = _parsed(long_year, "%m/%d/%Y", ("", *_CLOCKS, *_CLOCKS_OF_12_HOURS))
+        other = f"CASE WHEN {matches(_AMERICAN)} THEN {other} END"
     time = (
         f"CASE WHEN {plain} THEN TRY_CAST({name} AS TIMESTAMP) "
         f"WHEN {zoned} THEN CAST(TRY_CAST({joined} AS TIMESTAMP WITH TIME ZONE) AS TIMESTAMP) "
-        f"WHEN {of_12_hours} THEN {_parsed(name, '%Y-%m-%d', _CLOCKS_OF_12_HOURS)} "
+        f"WHEN {matches(_DAY + _CLOCK_OF_12_HOURS)} "
+        f"THEN {_parsed(name, '%Y-%m-%d', _CLOCKS_OF_12_HOURS)} "
         f"ELSE {other} END"
     )
-    unreadable = f"CASE WHEN ({time}) IS NULL THEN coalesce(trim({name}), '') != '' ELSE false END"
-    # What tells a zone in a text that could be read.
-    marked = " OR ".join(f"{name} LIKE '%:%{mark}%'" for mark in "+-/ZCG")
+    given = f"coalesce(trim({name}), '') NOT IN ({_listed(_MISSING)})"
+    # What tells a zone, and a clock, in a text that could be read.
+    marked = " OR ".join(f"{name} LIKE '%:%{mark}%'" for mark in "+-/ZzCcG")
+    dated = f"NOT regexp_matches({name}, '[:Mm]')"
+    if kind == "date":
+        midnight = f"regexp_matches({name}, '{_MIDNIGHT}$|12(:00)*(\\.0*)? *[Aa]')"
+        dated = f"({dated} OR {midnight})"
     items = [
-        f"{time} AS {new}",
-        f"{unreadable} AS {new}_unreadable",
+        *_of_day(new, kind, time, f"coalesce({dated}, false)"),
+        f"CASE WHEN ({time}) IS NULL THEN {given} ELSE false END AS {new}_unreadable",
         # A date has no zone.
-        f"CASE WHEN ({time}) IS NOT NULL AND len(trim({name})) > 10 "
-        f"THEN {marked} END AS {new}_zoned",
+        f"CASE WHEN ({time}) IS NOT NULL AND {name} LIKE '%:%' THEN {marked} END AS {new}_zoned",
     ]
     return Reading(items)
 
@@ -162,15 +237,16 @@ def _read_written_time(new: str, name: str, century: int | None) -> Reading:
 def _parsed(name: str, day: str, clocks: Sequence[str]) -> str:
     """SQL that reads a text as a day and a clock time in one of several forms."""
     forms = ", ".join(literal(f"{day} {clock}".strip()) for clock in clocks)
-    return rf"try_strptime(regexp_replace(trim({name}), '\s*([AaPp][Mm])$', ' \1'), [{forms}])"
+    marked = rf"regexp_replace(trim({name}), '\s*([AaPp])\.?\s?[Mm]\.?$', ' \1M')"
+    return f"try_strptime({marked}, [{forms}])"
 
 
 def _read_minutes(new: str, name: str, sql_type: str, where: str) -> Reading:
     if sql_type.startswith("TIMESTAMP") or sql_type == "DATE":
         raise ValueError(f"{where}: must be minutes since the stay began, not {sql_type.lower()}.")
-    zoned = f"CAST(NULL AS BOOLEAN) AS {new}_zoned"
+    rest = [f"false AS {new}_dated", f"CAST(NULL AS BOOLEAN) AS {new}_zoned"]
     if sql_type == "NULL":
-        return _read_time(new, name, sql_type, where, None)
+        return _read_time(new, "time", name, sql_type, where, None)
     if sql_type in _WHOLE:
         most = _MOST_MINUTES
         minutes = (
@@ -178,12 +254,12 @@ def _read_minutes(new: str, name: str, sql_type: str, where: str) -> Reading:
             f"ELSE {name} END"
         )
         time = f"TIMESTAMP '{ORIGIN}' + INTERVAL '1 minute' * ({minutes})"
-        return Reading([f"{time} AS {new}", f"false AS {new}_unreadable", zoned], portable=True)
+        return Reading([f"{time} AS {new}", f"false AS {new}_unreadable", *rest], portable=True)
     moment = f"{ORIGIN.value // 1000} + CAST(round(TRY_CAST({name} AS DOUBLE) * 60e6) AS BIGINT)"
     time = f"TRY(make_timestamp({moment}))"
-    given = f"coalesce(trim(CAST({name} AS VARCHAR)), '') != ''"
+    given = f"coalesce(trim(CAST({name} AS VARCHAR)), '') NOT IN ({_listed(_MISSING)})"
     unreadable = f"CASE WHEN {time} IS NULL THEN {given} ELSE false END"
-    return Reading([f"{time} AS {new}", f"{unreadable} AS {new}_unreadable", zoned])
+    return Reading([f"{time} AS {new}", f"{unreadable} AS {new}_unreadable", *rest])
 
 
 def to_arrow(frame: pd.DataFrame, where: str) -> pa.Table:

@@ -234,7 +234,8 @@ class _Scan:
 
 
 def _roles_of(condition: str) -> list[str]:
-    return [name.removesuffix("_unreadable") for name in _ROLE.findall(condition)]
+    names = _ROLE.findall(condition)
+    return [name.removesuffix("_unreadable").removesuffix("_dated") for name in names]
 
 
 class PostgresPlace:

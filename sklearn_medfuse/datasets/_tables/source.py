@@ -43,7 +43,13 @@ DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
 # New name -> column, kind.
 Columns = Mapping[str, tuple[str, Kind]]
 # Kinds that conditions on a server may compare.
-_COMPARED = ("id", "key", "text", *TIMES)
+_COMPARED = ("id", "key", "name", "text", *TIMES)
+# What cells that cannot be read are not.
+_FORMS = {
+    "flag": "1 or 0, yes or no, true or false",
+    "age": 'ages in years, "> 89" or "90+"',
+    **dict.fromkeys(TIMES, "times of the form 2101-10-20 19:08:00"),
+}
 # Two letters at least: C:/ is a disk.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 # DuckDB before 2.0 can read a truncated csv.gz as if it were whole.
@@ -274,17 +280,21 @@ class Source:
             if kind in TIMES:
                 zoned = frame.pop(f"{new}_zoned")
                 self.note_zones(table, name, int(zoned.eq(True).sum()), int(zoned.eq(False).sum()))
+                del frame[f"{new}_dated"]
+            if kind in _FORMS:
                 unreadable = int(frame.pop(f"{new}_unreadable").sum())
                 if unreadable:
                     raise ValueError(
                         f"Table '{table}', column '{name}': {unreadable} of {len(frame)} cells "
-                        "are not times of the form 2101-10-20 19:08:00."
+                        f"are not {_FORMS[kind]}; leave a cell empty where it is not known."
                     )
+            if kind in ("flag", "age"):
+                frame[new] = frame[new].astype(float)
             elif kind == "id" and frame[new].dtype.kind == "i":
                 # Of one size, whatever the size in the table; nullable where DuckDB has it so.
                 nullable = pd.api.types.is_extension_array_dtype(frame[new].dtype)
                 frame[new] = frame[new].astype("Int64" if nullable else "int64")
-            elif kind in ("key", "text", "code"):
+            elif kind in ("key", "name", "text", "code"):
                 texts = frame[new].astype(object)
                 frame[new] = texts.where(texts.notna(), None).astype(TEXT_DTYPE)
         return frame
