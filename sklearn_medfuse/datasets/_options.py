@@ -43,6 +43,11 @@ class CohortOptions:
         Time of prediction: a duration after the start of the stay ("24h", "2 days", or a number of
         hours), "discharge", "discharge + 24h", or the name of a time column in the table of stays.
         Nothing that happened or was entered later reaches `X`.
+    finished_stays : {"drop", "keep"}, default="drop"
+        Stays that ended, by discharge or death, before the index time are dropped and counted:
+        their discharge summary and all else that tells the outcome would be in reach. "keep" is for
+        work that must have them. It makes no difference where the index time is counted from the
+        discharge.
     lookback : str or float, default="24h"
         How long before the start of the stay lab results count. Notes of the stay always count,
         however early.
@@ -114,6 +119,7 @@ class CohortOptions:
     """
 
     index_time: str | float = "24h"
+    finished_stays: Literal["drop", "keep"] = "drop"
     lookback: str | float = "24h"
     aggregate: Aggregate | Sequence[Aggregate] = "last"
     min_coverage: float = 0.1
@@ -148,6 +154,7 @@ class CohortOptions:
         for name, allowed in {
             "note_order": ("oldest_first", "newest_first"),
             "without_stored_time": ("keep", "drop"),
+            "finished_stays": ("drop", "keep"),
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

@@ -85,11 +85,21 @@ def _eligible(
     index_time = everyone[column] + pd.Timedelta(minutes=minutes)
     reasons["without an index time"] = index_time.isna()
     reasons["with an index time before the start"] = index_time < everyone["start"]
+    if options.finished_stays == "drop" and column != "end":
+        reasons["ended before the index time"] = _ended(everyone) < index_time
     reasons = {
         reason: flag for reason, flag in reasons.items() if flag.any() or "index time" not in reason
     }
     kept = _drop_stays(everyone.assign(index_time=index_time), reasons, counts, some=True)
     return kept.reset_index(drop=True)
+
+
+def _ended(stays: pd.DataFrame) -> pd.Series:
+    """When each stay ended, by discharge or by death in it; NaT where unknown."""
+    if "death" not in stays:
+        return stays["end"]
+    died_in_it = stays["death"] >= stays["start"]
+    return stays["end"].where(~(died_in_it & ~(stays["death"] >= stays["end"])), stays["death"])
 
 
 def _with_outcomes(stays, everyone, options, counts):

@@ -244,15 +244,25 @@ def _present(source: Source, tables, roles, optional) -> dict[str, Columns]:
     """The roles whose columns exist; required ones stay in, for the error."""
     # Ids are read as numbers where those of the stays are numbers.
     stay_column = roles["stays"]["stay_id"][0]
-    kind: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
-    return {
-        table: {
-            role: (column, kind if role in ("stay_id", "stay") else of)
-            for role, (column, of) in of_table.items()
-            if role not in optional[table] or column.lower() in source.columns(tables[table])
-        }
-        for table, of_table in roles.items()
-    }
+    key: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
+    present: dict[str, dict[str, tuple[str, Kind]]] = {table: {} for table in roles}
+    for table, of_table in roles.items():
+        for role, (column, kind) in of_table.items():
+            there = column.lower() in source.columns(tables[table])
+            if role not in optional[table] or there:
+                if role in ("stay_id", "stay"):
+                    kind = key
+                elif kind == "time" and there and _holds_dates(source, tables[table], column):
+                    kind = "date"
+                present[table][role] = (column, kind)
+    return present
+
+
+def _holds_dates(source: Source, table: str, column: str) -> bool:
+    """Whether no time in a column is any other than midnight: then it holds dates."""
+    rows = source.select(table, {"time": (column, "date")})
+    found = f"SELECT 1 FROM {rows} WHERE time IS NOT NULL AND NOT time_dated LIMIT 1"
+    return source.query(found, table).empty
 
 
 def _read_stays(source: Source, table: str, columns: Columns) -> pd.DataFrame:
