@@ -52,7 +52,7 @@ def whole(folder):
         {"without_stored_time": "drop", "phenotypes": {"renal": ["585", "N18"]}},
         {"min_age": 40, "lookback": "2h", "aggregate": ["first", "min", "max"]},
         {"lab_names": ["ph", "Sodium"], "require": ["labs", "notes"]},
-        {"units": {"Glucose": "mmol/L"}, "n_labels": 2, "min_coverage": 0.7},
+        {"units": {"Glucose": "mmol/L"}, "n_labels": 2, "min_coverage": 0.6},
     ],
     ids=lambda options: "-".join(options) or "none",
 )

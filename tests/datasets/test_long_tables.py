@@ -27,9 +27,11 @@ def tables():
     return make_tables()
 
 
-def coded(tables):
-    codes = tables["diagnoses"].dropna()
-    return tables["stays"][tables["stays"]["stay_id"].isin(codes["stay_id"])]
+def coded(tables, hours=24):
+    """Stays with a code that had not ended at the index time."""
+    stays, codes = tables["stays"], tables["diagnoses"].dropna()
+    going_on = stays["end"] >= stays["start"] + pd.Timedelta(hours=hours)
+    return stays[stays["stay_id"].isin(codes["stay_id"]) & going_on]
 
 
 def assert_same(one, other, **how):
@@ -44,7 +46,7 @@ def assert_same(one, other, **how):
 def test_last_values_and_counts_are_those_of_plain_pandas(seed, hours):
     tables = make_tables(seed)
     cohort = load(tables, index_time=hours, **ALL)
-    stays = coded(tables)
+    stays = coded(tables, hours)
     labs = expected_labs(tables, stays, hours)
     expected = expected_last(labs).reindex(index=cohort.stay_ids)[cohort.lab_columns]
     np.testing.assert_allclose(cohort.X[cohort.lab_columns], expected, rtol=1e-12)
@@ -60,7 +62,7 @@ def test_last_values_and_counts_are_those_of_plain_pandas(seed, hours):
 def test_every_aggregate_is_that_of_plain_pandas(tables):
     names = ["last", "first", "mean", "min", "max", "count", "slope"]
     cohort = load(tables, aggregate=names, index_time=48, **ALL)
-    labs = expected_labs(tables, coded(tables), 48)
+    labs = expected_labs(tables, coded(tables, 48), 48)
     groups = labs.groupby(["stay_id", "name"])
     expected = {name: groups["value"].agg(name) for name in ("mean", "min", "max", "count")}
     expected["slope"] = groups[["hours", "value"]].apply(
@@ -155,9 +157,11 @@ def test_labels_are_those_of_the_codes(tables):
     expected = phenotypes.label_stays(codes["stay_id"], codes["code"], cohort.stay_ids)
     np.testing.assert_array_equal(cohort.y, expected)
     assert cohort.target_names == phenotypes.elixhauser_names()
-    assert cohort.report()["stays dropped: without a diagnosis code"] == len(tables["stays"]) - len(
-        coded(tables)
-    )
+    going_on = tables["stays"]["end"] >= tables["stays"]["start"] + pd.Timedelta(hours=24)
+    report = cohort.report()
+    assert report["stays dropped: ended before the index time"] == (~going_on).sum() > 0
+    uncoded = going_on.sum() - len(coded(tables))
+    assert report["stays dropped: without a diagnosis code"] == uncoded
 
 
 def test_own_code_lists(tables):
@@ -206,12 +210,15 @@ def test_outcomes():
     labs = pd.DataFrame({"stay_id": range(1, 7), "name": "a", "value": 1.0, "time": stays["start"]})
     options = {"phenotypes": None}
 
-    def y(name):
-        cohort = load_tables(labs, None, None, stays, outcomes=[name], **options)
+    decided = "stays dropped: mortality decided at the index time"
+
+    def y(name, **more):
+        cohort = load_tables(labs, None, None, stays, outcomes=[name], **options, **more)
         return cohort.y[name].to_dict(), cohort.report()
 
     assert y("mortality")[0] == {1: 0, 2: 0, 3: 0, 4: 1, 6: 0}
-    assert y("mortality")[1]["stays dropped: mortality decided at the index time"] == 1
+    assert y("mortality")[1]["stays dropped: ended before the index time"] == 1
+    assert y("mortality", finished_stays="keep")[1][decided] == 1
     assert y("length_of_stay_7d")[0] == {1: 0, 2: 1, 3: 0, 4: 1}
     assert y("length_of_stay_7d")[1]["stays dropped: length_of_stay_7d not known"] == 1
     # 4 and 5 died; of 6 the end is not known.
@@ -244,10 +251,9 @@ def test_index_time_by_column_and_at_discharge(tables):
     assert by_column.index_times.equals(fixed.index_times)
 
     short = {**tables, "stays": stays.assign(end=stays["start"] + pd.Timedelta(hours=12))}
-    assert_same(load(short, index_time="discharge", **ALL), load(tables, index_time=12, **ALL))
-    assert_same(
-        load(short, index_time="discharge + 1 day", **ALL), load(tables, index_time=36, **ALL)
-    )
+    for at_discharge, after_start in {"discharge": 12, "discharge + 1 day": 36}.items():
+        expected = load(short, index_time=after_start, finished_stays="keep", **ALL)
+        assert_same(load(short, index_time=at_discharge, **ALL), expected)
 
 
 def test_stays_without_an_index_time_are_counted(tables):

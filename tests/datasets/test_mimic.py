@@ -250,9 +250,15 @@ def test_death_before_the_index_time_is_no_prediction(tables, write):
     admissions["hospital_expire_flag"] = 1
     admissions.loc[:9, ["deathtime", "hospital_expire_flag"]] = [pd.NaT, 0]
     admissions["dischtime"] = admissions["admittime"] + pd.Timedelta(hours=40)
-    cohort = load_mimic3(write(frames), phenotypes=None, outcomes=["mortality"])
-    assert set(cohort.stay_ids) <= set(admissions["hadm_id"][:10])
-    assert cohort.report()["stays dropped: mortality decided at the index time"] == 30
+    for options, reason in (
+        ({}, "ended before the index time"),
+        ({"finished_stays": "keep"}, "mortality decided at the index time"),
+    ):
+        cohort = load_mimic3(
+            write(frames), phenotypes=None, outcomes=["mortality"], index_time="24h", **options
+        )
+        assert set(cohort.stay_ids) <= set(admissions["hadm_id"][:10])
+        assert cohort.report()[f"stays dropped: {reason}"] == 30
 
 
 @pytest.fixture(scope="module")

@@ -282,7 +282,10 @@ _CLERICAL_MENU = re.compile(
     r"|sterile procedures employed|type of skin prep",
     re.IGNORECASE,
 )
-_CLERICAL_CHOICE = re.compile(r"(not )?performed( - .*)?|scored", re.IGNORECASE)
+# "Sepsis - evaluation and management" is billed and names the diagnosis, which is to be predicted.
+_CLERICAL_CHOICE = re.compile(
+    r"(not )?performed( - .*)?|scored|.* - evaluation (and|&+) management", re.IGNORECASE
+)
 # Menus that only lead to findings: their names are dropped.
 _PASSAGE = re.compile(
     r"notes|progress notes|procedure notes|shared|admission page one|past history|physical exam"
