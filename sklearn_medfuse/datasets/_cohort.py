@@ -81,7 +81,7 @@ class Cohort(Bunch):
     >>> from sklearn_medfuse.datasets import load_eicu_demo
     >>> cohort = load_eicu_demo()
     >>> cohort.X.shape, cohort.y.shape, cohort.note_column
-    ((1172, 18), (1172, 10), 'note')
+    ((829, 18), (829, 10), 'note')
     """
 
     def report(self) -> dict[str, int]:

@@ -535,3 +535,43 @@ def test_what_memory_cannot_hold_goes_to_disk_encrypted_for_the_owner_alone():
     assert total["n"].iloc[0] == rows.sum()
     assert total["text"].iloc[0] == frame["text"].max()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    {
+        "2024-05-01 09:00 PM": "2024-05-01 21:00",
+        "2024-05-01 9 p.m.": "2024-05-01 21:00",
+        "2024-05-01 12:30 a.m.": "2024-05-01 00:30",
+        "2024-05-01": "2024-05-02 00:00",
+        "2024-05-01 13:00 PM": None,
+        "2024-05-01 09:00 approx.": None,
+        "24-05-01 09:00": None,
+        "infinity": None,
+        "now": None,
+        "epoch": None,
+    }.items(),
+)
+def test_times_are_wholly_understood_or_refused(written, read):
+    table = {"t": pd.DataFrame({"a": [written]})}
+    with Source(table, "made") as source:
+        if read is None:
+            with pytest.raises(ValueError, match="1 of 1 cells are not times"):
+                source.fetch("t", {"a": ("a", "time")})
+        else:
+            assert source.fetch("t", {"a": ("a", "time")})["a"][0] == pd.Timestamp(read)
+
+
+@pytest.mark.parametrize(
+    "zoned",
+    [
+        "2020-01-02 03:04:05.1234567 +01:00",
+        "2020-01-02T03:04:05.123456+0100",
+        "2020-01-02 02:04:05.123456z",
+        "2020-01-02 03:04:05.123456 Europe/Berlin",
+    ],
+)
+def test_times_with_a_zone_are_in_utc(zoned):
+    with Source({"t": pd.DataFrame({"a": [zoned]})}, "made") as source:
+        found = source.fetch("t", {"a": ("a", "time")})["a"][0]
+    assert found == pd.Timestamp("2020-01-02 02:04:05.123456")

@@ -1,5 +1,6 @@
 """The one path from tables to a `Cohort`, whatever the format."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from typing import Any
@@ -22,6 +23,7 @@ _SECONDS_PER_YEAR = 365.2425 * 24 * 3600
 # De-identified sources give everyone older than 89 years a date of birth centuries ago.
 _OLDEST = 89
 _BEYOND = 130
+_VERSION = re.compile(r"(?:icd)?[^a-z0-9]*0?(9|10)(?:\.0+)?[^a-z0-9]*(?:cm|gm|am|ca|who)?")
 
 
 def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Cohort:
@@ -117,9 +119,10 @@ def _with_outcomes(stays, everyone, options, counts):
 def _with_codes(stays, codes, labels, counts):
     """Stays with a diagnosis code: without one their labels are unknown, not negative."""
     coded = np.zeros(len(stays), dtype=bool)
-    coded[codes["stay"]] = True
+    coded[codes.loc[codes["version"] > 0, "stay"]] = True
     reasons = {"without a diagnosis code": pd.Series(~coded, index=stays.index)}
     kept = _drop_stays(stays, reasons, counts, some=True)
+    codes = codes[coded[codes["stay"]]]
     codes = codes.assign(stay=(np.cumsum(coded) - 1)[codes["stay"]])
     return kept.reset_index(drop=True), codes, labels.loc[kept.index].reset_index(drop=True)
 
@@ -190,11 +193,18 @@ def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> n
         return np.full(len(codes), versions)
     guessed = phenotypes.guess_icd_version(codes["code"])
     if not isinstance(versions, Mapping):
-        return guessed
+        versions = {None: "auto"}
     known = {str(name).lower(): version for name, version in versions.items() if name is not None}
     told, given = codes["version"].astype(str).str.strip().str.lower(), codes["version"].notna()
-    found = told.map(known).where(given).fillna(0).to_numpy(dtype=int)
+    read = {name: known.get(name, _read_version(name)) for name in told.unique()}
+    found = told.map(read).where(given).fillna(0).to_numpy(dtype=int)
     return found if versions.get(None) != "auto" else np.where(given, found, guessed)
+
+
+def _read_version(told: str) -> int:
+    """The version in a lower-case name such as "9.0", "icd-9-cm" or "ICD10"; 0 if there is none."""
+    found = _VERSION.fullmatch(told)
+    return int(found[1]) if found else 0
 
 
 def _label_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:

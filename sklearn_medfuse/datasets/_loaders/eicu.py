@@ -175,14 +175,17 @@ def load_eicu(
     published units. For stays with an index time before 24 hours, `apacheApsVar` is not used, as it
     covers hours still to come. FiO2 given as a fraction becomes percent.
 
-    **Notes.** The paths of the forms are put in words, and clerical entries are dropped. Of an
+    **Notes.** The paths of the forms are put in words, and clerical entries are dropped, among them
+    "<diagnosis> - evaluation and management", which names what is to be predicted. Of an
     examination the last state before the index time counts, of history and notes every entry. They
     make one text: `max_note_chars` limits it to its newest entries, each whole or not at all, and
     ``note_order="newest_first"`` begins each of its parts with the newest entry.
     `drop_note_sections` removes all entries of menus with such a name, or a part of the text, such
     as "Physical exam".
 
-    **Labels.** All codes of the stay count, whenever entered. "mortality" is death in the unit,
+    **Labels.** `diagnosis` is what clinicians documented during the stay, not billing; most of it
+    was entered on the first day. All codes of the stay count, whenever entered.
+    "mortality" is death in the unit,
     "length_of_stay_7d" the time in it. "readmission_30d" is the patient's next stay in a unit. It
     is known within one hospital stay, and for patients without another hospital stay that may have
     been later: the source gives only the year of hospital stays. `first_stay` goes by that year,
@@ -226,7 +229,8 @@ def load_eicu_demo(*, admission_diagnosis: bool = False, **options: Any) -> Coho
     """Load the real ICU stays bundled with the package.
 
     They are 1,470 unit stays in 109 hospitals from the eICU Collaborative Research Database Demo
-    2.0.1, under the Open Database License 1.0. About 100 of the stays have results in `lab`.
+    2.0.1, under the Open Database License 1.0. About 100 of the stays have results in `lab`. In 343
+    of those with a code the patient left the unit before hour 24: by default they are dropped.
 
     Parameters
     ----------
@@ -249,7 +253,7 @@ def load_eicu_demo(*, admission_diagnosis: bool = False, **options: Any) -> Coho
     --------
     >>> from sklearn_medfuse.datasets import load_eicu_demo
     >>> load_eicu_demo()
-    Cohort(1,172 stays of 930 patients: 17 labs (61% measured), notes for 1,168 stays, 10 labels)
+    Cohort(829 stays of 697 patients: 17 labs (64% measured), notes for 825 stays, 10 labels)
     """
     return load_eicu(BUNDLED, admission_diagnosis=admission_diagnosis, **options)
 
