@@ -146,7 +146,15 @@ ELIXHAUSER: Mapping[str, Mapping[int, tuple[str, ...]]] = MappingProxyType(
 # ICD-9-CM: 31.1 is a tracheostomy, and must not become 311, a depressive disorder.
 _CATEGORY = {9: re.compile(r"\d{3}|V\d{2}|E\d{3}"), 10: re.compile(r"[A-Z]\d[0-9A-Z]")}
 
-_ICD9 = re.compile(r"\d{3}\.?\d{0,2}|V\d{2}\.?\d{0,2}|E\d{3}\.\d?|E9\d{2}\d?")
+# E and four digits that ICD-10-CM has: E87.9 and a fifth sign at E87.1 are not among them.
+_E_OF_ICD10 = (
+    r"E8(02[019]|3(0[019]|1[019]|3[01239]|4[0129]|5[0129]|8[19])|41[19]|58[129]|7(2[0129]|7[019])"
+    r"|8(0[129]|4[0129]|8[129])|98[19])"
+)
+_ICD9 = re.compile(
+    r"\d{3}\.?\d{0,2}|V\d{2}\.?\d{0,2}|E\d{3}\.\d?|E9\d{2}\d?|E8[12]\d"
+    rf"|E0[0-2]\d\d|E030\d|(?!{_E_OF_ICD10})E8\d{{3}}"
+)
 _ICD10 = re.compile(r"[A-Z]\d[0-9A-Z]\.?[0-9A-Z]{0,4}")
 
 
@@ -180,8 +188,9 @@ def guess_icd_version(codes: Iterable[Any]) -> np.ndarray:
     - V with up to four digits is ICD-9 (``V45.01``). The V codes of ICD-10 are transport
       accidents, mostly longer, and in no group.
     - E with a point goes by the place of the point: ``E879.8`` is ICD-9, ``E87.1`` is ICD-10.
-    - E without a point is ICD-9 from ``E900`` on, else ICD-10. This is a convention: ``E8710`` can
-      be an external cause in ICD-9 or a low sodium in ICD-10. Give the version if you know it.
+    - E without a point is ICD-9 from ``E900`` on and where ICD-10-CM has no such code (``E8710``,
+      ``E8788``), else ICD-10. This is a convention: ``E871`` can be an external cause in ICD-9 or a
+      low sodium in ICD-10. Give the version if you know it.
 
     Parameters
     ----------

@@ -105,8 +105,8 @@ def load_omop(
     The type of a note is its title. Diagnosis codes are those of `condition_source_concept_id` if
     it is a concept of ICD9CM, ICD10CM or ICD10, else `condition_source_value`, whose form gives the
     version. Midnight is a time that is not known: such an event, end or death counts from the end
-    of its day. A visit without a time begins with its first day and ends with its last. Patients with
-    a date of death between the first and the last day of a visit died in it. Conditions and
+    of its day. A visit without a time begins with its first day and ends with its last. Patients
+    with a date of death between the first and the last day of a visit died in it. Conditions and
     measurements without a visit are not used.
 
     References
