@@ -12,8 +12,8 @@ import pyarrow as pa
 
 # "id": a whole number. "key": a text, or a whole number written as one. "flag": yes or no, as 1
 # or 0. "age": years, where "> 89" and "90+" are 90. "name": a text that may be "NA", which is
-# sodium to some. "code": a text that must not have been read as a number. "long text": a text that is not
-# trimmed, since trimming is most of the work of reading notes, and few of them are used.
+# sodium to some. "code": a text that must not have been read as a number. "long text": a text that
+# is not trimmed, since trimming is most of the work of reading notes, and few of them are used.
 # Of the times, "time" is the end of its day if it is a date alone: what happened that day was not
 # known for sure before. "date" is so at midnight too, for formats that write midnight where the
 # time is not known; "start" is the beginning of its day, for admissions and births. "minutes" are
