@@ -195,7 +195,8 @@ def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> n
     if not isinstance(versions, Mapping):
         versions = {None: "auto"}
     known = {str(name).lower(): version for name, version in versions.items() if name is not None}
-    told, given = codes["version"].astype(str).str.strip().str.lower(), codes["version"].notna()
+    given = codes["version"].notna()
+    told = codes["version"].fillna("").astype(str).str.strip().str.lower()
     read = {name: known.get(name, _read_version(name)) for name in told.unique()}
     found = told.map(read).where(given).fillna(0).to_numpy(dtype=int)
     return found if versions.get(None) != "auto" else np.where(given, found, guessed)
