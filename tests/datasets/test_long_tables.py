@@ -30,6 +30,8 @@ def tables():
 def coded(tables, hours=24):
     """Stays with a code that had not ended at the index time."""
     stays, codes = tables["stays"], tables["diagnoses"].dropna()
+    # 31.1 is of no version: a stay of which no code could be read has unknown labels.
+    codes = codes[codes["code"] != "31.1"]
     going_on = stays["end"] >= stays["start"] + pd.Timedelta(hours=hours)
     return stays[stays["stay_id"].isin(codes["stay_id"]) & going_on]
 
