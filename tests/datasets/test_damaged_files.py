@@ -261,9 +261,11 @@ def test_units_and_conditions_without_a_concept_go_by_what_the_source_wrote(fram
         write_tables(tmp_path / "nameless", nameless), phenotypes=None, outcomes=["mortality"]
     ).report()
     assert not any("converted" in what for what in report)
-    with_codes = load_omop(write_tables(tmp_path / "codes", nameless)).report()
-    kept = with_codes["condition_occurrence with codes rows kept"]
-    assert with_codes["codes of no version of ICD-CM"] == kept > 0
+    # Codes that cannot be read leave every label unknown, and none negative.
+    with pytest.raises(
+        ValueError, match=r"No stay is left.*'codes of no version of ICD-CM': [1-9]"
+    ):
+        load_omop(write_tables(tmp_path / "codes", nameless))
 
 
 @pytest.fixture
