@@ -60,12 +60,14 @@ def made_tables(n_stays=60):
     return dict(zip(TABLES, (encounters, labs, notes, diagnoses), strict=True))
 
 
-def simulated_tables(n_stays=150):
+def simulated_tables(n_stays=300):
     if not SIMULATED.is_dir():
         pytest.skip("the simulated hospital stands beside the repository in CI only")
     tables = {name: pd.read_parquet(SIMULATED / f"{name}.parquet") for name in TABLES}
-    coded = tables["encounters"]["encounter_id"].isin(tables["diagnoses"]["encounter_id"])
-    ids = tables["encounters"].loc[coded, "encounter_id"].head(n_stays)
+    encounters = tables["encounters"]
+    coded = encounters["encounter_id"].isin(tables["diagnoses"]["encounter_id"])
+    start, end = (pd.to_datetime(encounters[name], format="ISO8601") for name in ("start", "end"))
+    ids = encounters.loc[coded & (end - start > pd.Timedelta("1D")), "encounter_id"].head(n_stays)
     return {name: table[table["encounter_id"].isin(ids)] for name, table in tables.items()}
 
 

@@ -135,15 +135,18 @@ def test_stays_against_plain_pandas(demo, published):
     lab = lab[(lab["labresultoffset"] <= 1440) & (lab["labresultrevisedoffset"] <= 1440)]
     with_labs |= set(lab.loc[lab["labresultoffset"] >= -1440, "patientunitstayid"])
 
+    still_there = patient["unitdischargeoffset"] >= 1440
+    here = set(patient.loc[still_there, "patientunitstayid"])
     kept = set(demo.stay_ids)
-    assert kept <= set(patient["patientunitstayid"]) & coded
+    assert kept <= here & coded
     lab_columns = demo.X[demo.lab_columns]
-    assert set(lab_columns.index[lab_columns.notna().any(axis=1)]) == with_labs & coded
+    assert set(lab_columns.index[lab_columns.notna().any(axis=1)]) == with_labs & coded & here
     report = demo.report()
     assert report["stays read"] == len(patient) == 1470
-    n_uncoded = len(set(patient["patientunitstayid"]) - coded)
+    n_uncoded = len(here - coded)
     assert report["stays dropped: without a diagnosis code"] == n_uncoded
-    assert report["diagnosis rows kept"] == diagnosis["icd9code"].notna().sum()
+    coded_rows = diagnosis["icd9code"].notna() & diagnosis["patientunitstayid"].isin(here)
+    assert report["diagnosis rows kept"] == coded_rows.sum()
     assert report["stays kept: without labs"] == len(kept - with_labs)
 
 

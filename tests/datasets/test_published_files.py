@@ -7,7 +7,8 @@ import pandas as pd
 
 from sklearn_medfuse.datasets import load_mimic3, load_tables, phenotypes
 
-ALL = {"min_coverage": 0.0, "n_labels": None}
+# Finished stays too, so that every row of the published tables is compared
+ALL = {"min_coverage": 0.0, "n_labels": None, "finished_stays": "keep"}
 DAY = pd.Timedelta(days=1)
 
 
