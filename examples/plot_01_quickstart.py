@@ -90,7 +90,7 @@ pipe = make_medfuse_pipeline(
 )
 search = GridSearchCV(
     pipe,
-    {"medfuse__mi_weight": [0.01, 0.1, 1.0]},
+    {"medfuse__mi_weight": [0.001, 0.01, 0.1]},
     cv=MultilabelStratifiedGroupKFold(3, shuffle=True, random_state=0),
     scoring="average_precision",
 )

@@ -152,7 +152,7 @@ class MEDFusePipeline(Pipeline):
 # sure of themselves.
 _SETTINGS = {
     "paper": {
-        "medfuse": {"n_estimators": 1, "linear_weight": 0.0},
+        "medfuse": {"n_estimators": 1, "linear_weight": 0.0, "mi_weight": 0.1},
         "labs": {"mask_ratio": 0.75, "n_factors": 0},
         "notes": {"fine_tuning": "lora"},
     },

@@ -408,13 +408,12 @@ class FusionWithCritic(nn.Module):
         return cast(list[GaussianCritic], list(self.critic))
 
 
-def information_loss(bounds: Tensor, d_model: int) -> Tensor:
+def information_loss(bounds: Tensor) -> Tensor:
     """L_MI of L = L_prediction + λ · L_MI, from the members' bounds in nats.
 
-    NOTE[DIFF]: per shared dimension, so that one λ suits any `d_model`; and not below zero, where
-    a bound only shows that the critic lags behind.
+    NOTE[DIFF]: a bound below zero only shows that the critic lags behind, and counts as zero.
     """
-    return bounds.clamp(min=0.0).sum() / d_model
+    return bounds.clamp(min=0.0).sum()
 
 
 def drop_modalities(present: Tensor, probability: float) -> Tensor:

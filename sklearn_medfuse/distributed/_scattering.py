@@ -122,7 +122,7 @@ def scatter(estimator: Any, *, client: Any = None) -> FrozenEstimator:
         with Client(address) as client:
             notes = scatter(encoder)
             pipe = make_medfuse_pipeline(labs, "note", note_encoder=notes)
-            search = GridSearchCV(pipe, {"medfuse__mi_weight": [0.0, 0.1, 1.0]})
+            search = GridSearchCV(pipe, {"medfuse__mi_weight": [0.0, 0.01, 0.1]})
             with joblib.parallel_config("dask"):
                 search.fit(cohort.X, cohort.y)
             release(notes)

@@ -10,7 +10,7 @@ from skorch.dataset import Dataset, unpack_data
 from skorch.utils import to_device
 from torch import Tensor
 
-from .._nn.fusion import drop_modalities, information_loss
+from .._nn.fusion import FusionParts, drop_modalities, information_loss
 from .._nn.losses import LOSSES
 from .._training import FittingRows, TensorBatches, progress_bar, rows_of_training
 from ._model import ScaledInput
@@ -139,24 +139,28 @@ class FusionNet(NeuralNet):
         self.optimizer_.zero_grad(set_to_none=True)
         losses, predicted = [], []
         for part in batch:
-            parts = whole or self._forward_parts(part)
-            with self._precision():
-                logits = self.module_.forward_logits(parts)
-            logits = _at_least_single(logits)
-            # Summed, not averaged: each member learns as it would alone
-            own = [self._prediction_loss(each, part.y, part.X["cell_weight"]) for each in logits]
-            prediction = torch.stack(own).sum() * part.share
-            loss = prediction
-            if self._steers_information():
-                # L = L_prediction + λ · L_MI
-                with self._precision():
-                    bounds = self.module_.mutual_information(parts, part.X["row_weight"])
-                information = information_loss(bounds, parts[0].shared.shape[1])
-                loss = prediction + self.mi_weight * part.weight_share * information
+            loss, prediction, logits = self.loss_of(part, whole or self._forward_parts(part))
             loss.backward()
             losses.append(prediction.detach() / len(logits))
             predicted.append(logits.detach().mean(dim=0))
         return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(predicted)}
+
+    def loss_of(self, part: BatchPart, parts: list[FusionParts]) -> tuple[Tensor, Tensor, Tensor]:
+        """L = L_prediction + λ · L_MI of a batch's part; L_prediction; logits of every member.
+
+        Both terms are sums over members, not means: each member learns as it would alone.
+        """
+        with self._precision():
+            logits = self.module_.forward_logits(parts)
+        logits = _at_least_single(logits)
+        own = [self._prediction_loss(each, part.y, part.X["cell_weight"]) for each in logits]
+        prediction = torch.stack(own).sum() * part.share
+        if not self._steers_information():
+            return prediction, prediction, logits
+        with self._precision():
+            bounds = self.module_.mutual_information(parts, part.X["row_weight"])
+        information = information_loss(bounds) * part.weight_share
+        return prediction + self.mi_weight * information, prediction, logits
 
     def validation_step(self, batch, **fit_params):
         """Prediction loss of the averaged logits."""

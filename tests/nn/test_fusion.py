@@ -1,15 +1,12 @@
 """The disentangled transformer: absent blocks are never read, logits are sums over the parts."""
 
-import numpy as np
 import pytest
 import torch
-from scipy.special import erf, softmax
 
 from sklearn_medfuse._nn.fusion import (
     DisentangledFusion,
     FusionParts,
     FusionWithCritic,
-    information_loss,
 )
 
 
@@ -92,70 +89,6 @@ def test_logits_are_the_sum_of_the_parts_contributions():
         net.forward_head(FusionParts([nothing, nothing], parts.shared)) - bias,
     ]
     torch.testing.assert_close(net.forward_head(parts), sum(contributions) + bias)
-
-
-# The paper's equations in plain numpy
-
-
-def dense(layer, x):
-    return x @ layer.weight.numpy().T + layer.bias.numpy()
-
-
-def normed(layer, x):
-    centred = x - x.mean(axis=-1, keepdims=True)
-    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + layer.eps)
-    return scaled * layer.weight.numpy() + layer.bias.numpy()
-
-
-def gelu(x):
-    return x * (1 + erf(x / np.sqrt(2))) / 2
-
-
-def attended(block, x, context=None):
-    """Multi-head attention, head by head, and the feed-forward layer; both with a skip."""
-    source = normed(block.norm_query, x) if context is None else normed(block.norm_context, context)
-    q = dense(block.query, normed(block.norm_query, x))
-    k, v = np.split(dense(block.key_value, source), 2, axis=-1)
-    heads = []
-    for q_h, k_h, v_h in zip(
-        *(np.split(part, block.n_heads, axis=-1) for part in (q, k, v)), strict=True
-    ):
-        scores = q_h @ k_h.swapaxes(1, 2) / np.sqrt(q_h.shape[-1])
-        heads.append(softmax(scores, axis=-1) @ v_h)
-    x = x + dense(block.output, np.concatenate(heads, axis=-1))
-    first, _, second = block.feed_forward
-    return x + dense(second, gelu(dense(first, normed(block.norm_feed_forward, x))))
-
-
-def test_the_net_computes_the_equations_of_the_paper():
-    net = make().requires_grad_(False)
-    blocks, present = blocks_of(), torch.ones(6, 2, dtype=torch.bool)
-    A, B = (
-        dense(each.project, block.numpy()).reshape(6, 2, 8)
-        for each, block in zip(net.modalities, blocks, strict=True)
-    )
-    S_A, S_B = (attended(net.self_attention[i], each) for i, each in enumerate((A, B)))
-    a, b = (dense(net.kronecker.project[i], each.reshape(6, -1)) for i, each in enumerate((A, B)))
-    product = np.stack([np.kron(of_labs, of_note) for of_labs, of_note in zip(a, b, strict=True)])
-    C = dense(net.kronecker.joint, product).reshape(6, 2, 8)
-    S_C = attended(net.cross_attention, C, context=S_A + S_B)
-    h = []
-    for f, tokens, S in zip(net.specific, (A, B), (S_A, S_B), strict=True):
-        norm, layer, _ = f.dense
-        own = gelu(dense(layer, normed(norm, S.mean(axis=1)))) + dense(
-            f.skip, tokens.reshape(6, -1)
-        )
-        h.append(normed(f.norm, own))
-    h.append(normed(net.norm_shared, S_C.mean(axis=1)))
-    parts = net.forward_parts(blocks, present)
-    for found, expected in zip(parts.vectors(), h, strict=True):
-        np.testing.assert_allclose(found.numpy(), expected, atol=1e-10)
-    logits = dense(net.head, np.concatenate(h, axis=1))
-    np.testing.assert_allclose(net.forward_head(parts).numpy(), logits, atol=1e-10)
-
-
-def test_l_mi_is_the_sum_of_what_is_above_zero_per_shared_dimension():
-    assert information_loss(torch.tensor([3.0, -5.0, 1.0]), 8).item() == pytest.approx(4 / 8)
 
 
 # The ensemble
