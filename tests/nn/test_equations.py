@@ -1,5 +1,7 @@
 """The method against its equations in plain numpy, computed from the weights."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,6 @@ from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse._nn.chunk_pooling import ChunkAttention, pool_chunks
 from sklearn_medfuse._nn.fusion import information_loss
 from sklearn_medfuse._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
-from sklearn_medfuse.fusion._training import divide
 
 
 def dense(layer, x):
@@ -127,7 +128,8 @@ def test_parts_logits_bound_and_loss_are_those_of_the_paper(widths, all_present)
     weight = torch.ones(7, dtype=torch.float64)
     X = {"present": torch.tensor(present), "row_weight": weight}
     X["cell_weight"] = weight[:, None].expand(7, 3)
-    (part,) = divide(tensors, X, torch.tensor(y, dtype=torch.float64), 7)
+    target = torch.tensor(y, dtype=torch.float64)
+    part = SimpleNamespace(X=X, y=target, share=1.0, weight_share=1.0)
     members = net.module_.forward_parts(tensors, X["present"])
     loss, prediction, logits = net.loss_of(part, members)
 
@@ -273,7 +275,7 @@ def test_the_masked_autoencoder_learns_from_hidden_cells_alone():
                 np.testing.assert_allclose(found, own, atol=1e-9)
 
 
-# Chunk pooling, and the step of LoRA
+# Chunk pooling
 
 
 @pytest.mark.parametrize("how", ["mean", "weighted", "max", "attention"])
@@ -302,42 +304,3 @@ def test_chunks_are_pooled_by_their_equation(how):
             "attention": softmax(score) @ own,
         }
         np.testing.assert_allclose(to_numpy(found[each]), expected[how])
-
-
-def test_lora_adds_a_product_of_low_rank_and_trains_nothing_else():
-    from transformers import BertConfig, BertModel
-
-    from sklearn_medfuse.notes._language_model.backbone import add_adapter
-
-    config = BertConfig(
-        vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        base = BertModel(config, add_pooling_layer=False).double()
-        before = {name: p.clone() for name, p in base.named_parameters()}
-        tuned = add_adapter(base, rank=2)
-    ids = torch.tensor([[3, 1, 4, 1, 5]])
-    trained = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
-    assert all("lora_" in name for name in trained)
-    # One step on the sum of the squared states, from B = 0
-    learning_rate = 0.01
-    tuned(ids).last_hidden_state.square().sum().backward()
-    gradients = {name: p.grad.clone() for name, p in trained.items()}
-    torch.optim.SGD(trained.values(), lr=learning_rate).step()
-    x = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    layer = tuned.base_model.model.encoder.layer[0].attention.self.query
-    prefix = next(n for n in trained if "self.query" in n and "lora_A" in n).split("lora_A")[0]
-    A = to_numpy(layer.lora_A["default"].weight)
-    B = to_numpy(layer.lora_B["default"].weight)
-    # B began at zero, so the first step moves B alone; W stays
-    np.testing.assert_allclose(
-        B, -learning_rate * to_numpy(gradients[f"{prefix}lora_B.default.weight"])
-    )
-    assert gradients[f"{prefix}lora_A.default.weight"].abs().max() == 0
-    assert np.abs(B).max() > 0
-    W = to_numpy(before["encoder.layer.0.attention.self.query.weight"])
-    b = to_numpy(before["encoder.layer.0.attention.self.query.bias"])
-    # alpha over the rank is 2
-    np.testing.assert_allclose(to_numpy(layer(x)), to_numpy(x) @ (W + 2 * B @ A).T + b)

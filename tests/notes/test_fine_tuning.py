@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BertForMaskedLM
+from skorch.utils import to_numpy
+from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes import _fine_tuning as training
@@ -385,3 +386,38 @@ def test_the_model_as_it_came_stays_where_no_epoch_makes_it_better(tuned_encoder
     assert len(encoder.validation_loss_) == 3
     frozen = tuned_encoder(fine_tuning=None).fit_transform(notes)
     np.testing.assert_allclose(encoder.transform(notes), frozen, atol=1e-5)
+
+
+def test_lora_adds_a_product_of_low_rank_and_trains_nothing_else():
+    config = BertConfig(
+        vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = BertModel(config, add_pooling_layer=False).double()
+        before = {name: p.clone() for name, p in base.named_parameters()}
+        tuned = training.add_adapter(base, rank=2)
+    ids = torch.tensor([[3, 1, 4, 1, 5]])
+    trained = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
+    assert all("lora_" in name for name in trained)
+    # One step on the sum of the squared states, from B = 0
+    learning_rate = 0.01
+    tuned(ids).last_hidden_state.square().sum().backward()
+    gradients = {name: p.grad.clone() for name, p in trained.items()}
+    torch.optim.SGD(trained.values(), lr=learning_rate).step()
+    x = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    layer = tuned.base_model.model.encoder.layer[0].attention.self.query
+    prefix = next(n for n in trained if "self.query" in n and "lora_A" in n).split("lora_A")[0]
+    A = to_numpy(layer.lora_A["default"].weight)
+    B = to_numpy(layer.lora_B["default"].weight)
+    # B began at zero, so the first step moves B alone; W stays
+    np.testing.assert_allclose(
+        B, -learning_rate * to_numpy(gradients[f"{prefix}lora_B.default.weight"])
+    )
+    assert gradients[f"{prefix}lora_A.default.weight"].abs().max() == 0
+    assert np.abs(B).max() > 0
+    W = to_numpy(before["encoder.layer.0.attention.self.query.weight"])
+    b = to_numpy(before["encoder.layer.0.attention.self.query.bias"])
+    # alpha over the rank is 2
+    np.testing.assert_allclose(to_numpy(layer(x)), to_numpy(x) @ (W + 2 * B @ A).T + b)
