@@ -7,6 +7,9 @@ from sklearn_medfuse.datasets import load_clif, load_tables, phenotypes
 from .formats import as_clif, expected_of_clif, long_tables
 from .test_long_tables import assert_same
 
+# A tenth of the random tables' results of sodium are in furlongs.
+pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
+
 ALL = {"min_coverage": 0.0, "n_labels": None}
 # Finished stays too, so that every row of the published tables is compared
 EVERY = ALL | {"finished_stays": "keep"}

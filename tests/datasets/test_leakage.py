@@ -16,6 +16,9 @@ from sklearn_medfuse.datasets import (
 from .conftest import write_tables
 from .formats import as_clif, as_eicu, as_mimic3, as_mimic4, as_omop, long_tables, with_icd9
 
+# A tenth of the random tables' results of sodium are in furlongs.
+pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
+
 HOURS = 36
 OUTCOMES = ["mortality", "readmission_30d", "length_of_stay_3d"]
 LABELS = {

@@ -14,6 +14,9 @@ from sklearn_medfuse.datasets._tables.source import Source
 from .conftest import write_csv
 from .long_tables import expected_labs, expected_last, known_in_time, make_tables
 
+# A tenth of the random tables' results of sodium are in furlongs.
+pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
+
 ALL = {"min_coverage": 0.0, "n_labels": None}
 
 

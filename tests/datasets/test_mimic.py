@@ -20,6 +20,9 @@ from .formats import (
 )
 from .test_long_tables import assert_same
 
+# A tenth of the random tables' results of sodium are in furlongs.
+pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
+
 ALL = {"min_coverage": 0.0, "n_labels": None}
 OUTCOMES = ["mortality", "readmission_30d", "length_of_stay_3d"]
 LOADERS = {

@@ -7,6 +7,9 @@ from sklearn_medfuse.datasets import load_omop, load_tables
 from .formats import as_omop, expected_of_omop, long_tables
 from .test_long_tables import assert_same
 
+# A tenth of the random tables' results of sodium are in furlongs.
+pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
+
 ALL = {"min_coverage": 0.0, "n_labels": None}
 
 

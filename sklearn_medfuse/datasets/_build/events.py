@@ -22,9 +22,10 @@ class EventTable:
 
     table: str
     # Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name), `value`,
-    # `text`, `unit`, `time`, `known`, `low`, `high`. Notes: `time`, `date` (where there is no time),
-    # `known`, `type`, `text`. Diagnoses: `code`, `version`, and `time` if they have one. `known` is
-    # when the event was entered. Others may serve in `drop`.
+    # `text` (as the laboratory wrote it), `text_unit` (if it has its own), `unit`, `time`, `known`,
+    # `specimen`, `status` (of HL7 or FHIR), `low`, `high`. Notes: `time`, `date` (where there is no
+    # time), `known`, `type`, `text`. Diagnoses: `code`, `version`, and `time` if they have one.
+    # `known` is when the event was entered. Others may serve in `drop`.
     columns: Columns
     # Roles whose columns may be absent.
     optional: tuple[str, ...] = ()
@@ -154,12 +155,13 @@ def classify(
     lookback: float | None = None,
     more: str = "",
     joins: str = "",
+    read: Callable[[str], str] = str,
 ) -> Events:
     """Join the rows of a table to the registered stays, with the reason if a row is not used.
 
     `reasons` apply after those of stay and time. If `timed`, only events count that were known at
     the index time, and not earlier than `lookback` minutes before the start. `more` holds further
-    columns, each after a comma, `joins` further joins.
+    columns, each after a comma, `joins` further joins, and `read` rewrites the query for the rows.
     """
     stored = table.columns["known"][0].lower() if "known" in table.columns else None
     known = timed and stored in source.columns(table.table)
@@ -181,7 +183,7 @@ def classify(
     cases = " ".join(f"WHEN {of.sql} THEN {i}" for i, of in enumerate(conditions.values(), 1))
     sql = (
         f"(SELECT e.*, s.stay AS stay_number{more}, CASE {cases} ELSE 0 END AS reason "
-        f"FROM {rows} e LEFT JOIN stays s ON e.stay = s.key {joins})"
+        f"FROM {read(rows)} e LEFT JOIN stays s ON e.stay = s.key {joins})"
     )
     return Events(table, sql, list(conditions), left, timed)
 

@@ -5,7 +5,10 @@ is small. Only then is known which unit each lab is mostly given in: the rows ar
 merged, and put in columns. Values that sum up the first hours of a stay fill in.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -13,11 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..._written_results import read_result
 from .._options import CohortOptions, parse_hours
 from .._tables.columns import TEXT_DTYPE, interval, literal
 from .._tables.source import Source
 from .events import Condition, DayTable, EventTable, Layout, classify, count_rows
-from .units import conversion, unit_key
+from .units import conversion, is_unit, unit_key
 
 _HOURS = "(since_start / 3.6e9)"
 
@@ -57,12 +61,19 @@ _MERGED = {
 }
 
 
+# Of results of one time the corrected one counts, then the final one, then the preliminary one.
+_STATUS_RANKS = {
+    2: ("corrected", "amended", "revised", "c"),
+    -1: ("preliminary", "partial", "registered", "p"),
+}
+# A lab that loses more than this share of its results for their unit is worth a warning.
+_FEW_LOST = 0.01
 # Aggregates of several results, for which no single value can stand.
 _OF_RESULTS = ("slope", "count")
 # Results with their units converted.
 _CONVERTED = (
     "cells JOIN conversions c ON cells.lab = c.lab AND cells.unit IS NOT DISTINCT FROM c.unit "
-    "AND cells.reason = 0"
+    "AND cells.unsure IS NOT DISTINCT FROM c.unsure AND cells.reason = 0"
 )
 
 
@@ -86,13 +97,15 @@ def build_labs(source: Source, layout: Layout, options: CohortOptions, n_stays, 
         raise ValueError(f"The dictionary of lab items has {n_repeated} rows more than items.")
     with source.progress_bar(layout.labs.table):
         _reduce_to_cells(source, layout.labs, items, options, counts)
-    units = _choose_units(source, layout, options, counts)
+    loincs = {} if items is None or "loinc" not in items else dict(zip(items["name"], items["loinc"]))
+    units, lost = _choose_units(source, layout, options, loincs, counts)
     days = pd.DataFrame(index=range(n_stays))
     if layout.days is not None:
         with source.progress_bar(layout.days.table):
             days = _read_days(source, layout.days, options, n_stays, counts)
         days = _in_units(days, layout.days, units, counts)
     names, with_results = _choose_labs(source, options, days)
+    _warn_of_lost(layout.labs.table, lost, names)
     return _columns(source, units, names, with_results, options.aggregates, days)
 
 
@@ -111,20 +124,17 @@ def _reduce_to_cells(source, labs: EventTable, items: pd.DataFrame | None, optio
         reasons["of items that the dictionary lacks"] = Condition("d.name IS NULL")
         # The join brings in a second column `item`.
         strange = "CASE WHEN d.name IS NULL THEN e.item END"
-    value = labs.number
-    if "text" in labs.columns:
-        # A result given as a text alone counts if it is a number.
-        value = f"coalesce({labs.number}, TRY_CAST(e.text AS DOUBLE))"
-        value = f"CASE WHEN isfinite({value}) THEN {value} END"
-    reasons["without a number"] = Condition(f"({value}) IS NULL")
+    reasons["without a number"] = Condition(f"({labs.number}) IS NULL")
+    labs, read, unit, decimal = _written_results(source, labs)
     events = classify(
         source,
         labs,
         options,
         reasons,
         lookback=parse_hours(options.lookback, "lookback"),
-        more=f", {name} AS lab_name, {value} AS number, {strange} AS strange_item",
+        more=f", {name} AS lab_name, {labs.number} AS number, {strange} AS strange_item",
         joins=joins,
+        read=read,
     )
     strange = "NULL"
     if items is not None:
@@ -134,27 +144,135 @@ def _reduce_to_cells(source, labs: EventTable, items: pd.DataFrame | None, optio
     used = {
         "stay": "stay_number",
         "lab": "lab_name",
-        "unit": "unit" if "unit" in labs.columns else "NULL::VARCHAR",
+        "unit": unit,
+        "unsure": f"CASE WHEN {decimal} LIKE '%?' THEN {decimal} END",
+        "decimal": decimal,
         "since_start": "since_start",
-        "known": "coalesce(epoch_us(known), 0)" if "known" in labs.columns else "0",
+        "known": _order_of_entry(labs),
+        "specimen": "specimen" if "specimen" in labs.columns else "NULL",
         "value": "number",
         "ranges": f"{{'low': {low}, 'high': {high}}}",
     }
-    pieces = {
-        piece: sql for aggregate in options.aggregates for piece, sql in _PIECES[aggregate].items()
+    keys = "reason, strange, stay, lab, unit, unsure"
+    sums = {
+        **events.tallies(),
+        "n_point": "count(*) FILTER (WHERE decimal = 'point')",
+        "n_comma": "count(*) FILTER (WHERE decimal = 'comma')",
     }
-    sums = {**events.tallies(), "ranges": "arg_max(ranges, since_start)", **pieces}
-    source.execute(
-        "CREATE OR REPLACE TEMP TABLE cells AS SELECT reason, strange, stay, lab, unit, "
-        + ", ".join(f"{sql} AS {of}" for of, sql in sums.items())
-        + f" FROM {events.used(used, f', {strange} AS strange')} "
-        "GROUP BY reason, strange, stay, lab, unit",
-        labs.table,
+    pieces = {
+        "ranges": "arg_max(ranges, since_start)",
+        **{of: sql for aggregate in options.aggregates for of, sql in _PIECES[aggregate].items()},
+    }
+    rows = events.used(used, f", {strange} AS strange")
+    # The last and the first result need no look at the others of their time.
+    in_one = set(options.aggregates) <= {"last", "first"}
+    if not in_one:
+        each = f"{keys}, specimen, since_start, value"
+        more = {"known": "max(known)", "ranges": "max(ranges)"}
+        _create(source, labs.table, "results", each, {**sums, **more}, rows)
+    else:
+        _create(source, labs.table, "cells", keys, {**sums, **pieces}, rows)
+    count_rows(source, events, "cells" if in_one else "results", counts, grouped=True)
+    n_strange = source.query(
+        f"SELECT count(DISTINCT strange) AS n FROM {'cells' if in_one else 'results'}", labs.table
     )
-    count_rows(source, events, "cells", counts, grouped=True)
-    n_strange = source.query("SELECT count(DISTINCT strange) AS n FROM cells", labs.table)
     if n := int(n_strange["n"].iloc[0]):
         counts[f"{labs.table} items that the dictionary lacks"] = n
+    if not in_one:
+        _count_once(source, labs.table, keys, pieces, counts)
+
+
+def _create(source, table: str, name: str, keys: str, sums: dict[str, str], rows: str) -> None:
+    items = "".join(f", {sql} AS {of}" for of, sql in sums.items())
+    source.execute(
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {keys}{items} FROM {rows} GROUP BY {keys}",
+        table,
+    )
+
+
+def _count_once(source, table: str, keys: str, pieces: dict[str, str], counts) -> None:
+    """Cells of the `results` of which each counts once: the last revision at its time."""
+    latest = "max(known) OVER (PARTITION BY stay, lab, specimen, since_start)"
+    rows = f"(SELECT *, {latest} AS latest FROM results WHERE reason = 0)"
+    sums = {"n": "count(*)", "n_point": "sum(n_point)", "n_comma": "sum(n_comma)", **pieces}
+    _create(source, table, "cells", keys, sums, f"(SELECT * FROM {rows} WHERE known = latest)")
+    source.execute("DROP TABLE results", table)
+    found = source.query("SELECT coalesce(sum(n), 0) AS n FROM cells", table)
+    kept = int(found["n"].iloc[0])
+    if n := counts[f"{table} rows kept"] - kept:
+        counts[f"{table} rows dropped: repeated, or revised later"] = n
+        counts[f"{table} rows kept"] = kept
+
+
+def _order_of_entry(labs: EventTable) -> str:
+    """SQL of a number by which results of one time are in the order of their revisions."""
+    known = "coalesce(epoch_us(known), 0)" if "known" in labs.columns else "0"
+    if "status" not in labs.columns:
+        return known
+    ranks = " ".join(
+        f"WHEN lower(status) IN ({', '.join(map(literal, names))}) THEN {rank}"
+        for rank, names in _STATUS_RANKS.items()
+    )
+    # More than the microseconds of any date.
+    return f"{known} + (CASE {ranks} ELSE 0 END) * 1000000000000000000"
+
+
+def _written_results(source, labs: EventTable) -> tuple[EventTable, Callable[[str], str], str, str]:
+    """How to read the results that are texts.
+
+    Gives the table with the roles for it, what it makes of the query for the rows, and SQL of the
+    unit of a result and of what its text says of the decimal sign.
+    """
+    unit = "unit" if "unit" in labs.columns else "NULL::VARCHAR"
+    column = labs.columns["value"][0]
+    is_text = source.columns(labs.table).get(column.lower(), ("", ""))[1] == "VARCHAR"
+    if not is_text and "text" not in labs.columns:
+        return labs, str, unit, "NULL::VARCHAR"
+    said, decimal = "NULL::VARCHAR", "NULL::VARCHAR"
+    if "text" in labs.columns:
+        said = "CASE WHEN regexp_matches(text, '[0-9]') THEN text END"
+    if is_text:
+        labs = replace(labs, columns={**labs.columns, "written": (column, "text")})
+        said = f"coalesce(CASE WHEN regexp_matches(written, '[0-9]') THEN written END, {said})"
+        # Where the number before the point has at most three digits and three come after it, the
+        # point may be one of thousands.
+        decimal = (
+            "CASE WHEN regexp_full_match(written, '[1-9][0-9]?[0-9]?[.][0-9][0-9][0-9]') "
+            "THEN 'point?' WHEN contains(written, '.') THEN 'point' END"
+        )
+    said = f"CASE WHEN value IS NULL THEN {said}"
+    text_unit = "NULL"
+    if "text" in labs.columns:
+        # The limit of a censored result counts whatever number stands beside it, in one unit.
+        limited = "regexp_matches(text, '^\\s*[^0-9\\s.,+-].*[0-9]')"
+        if "text_unit" in labs.columns:
+            text_unit = "text_unit"
+            limited += f" AND text_unit IS NOT DISTINCT FROM {unit}"
+        said += f" WHEN {limited} THEN text"
+    source.define_function(
+        "read_result", _read, {"value": "double", "unit": "string", "decimal": "string"}
+    )
+
+    def read(rows: str) -> str:
+        return (
+            "(SELECT * EXCLUDE (said, told) REPLACE (coalesce(told.value, value) AS value), "
+            f"CASE WHEN told.value IS NULL THEN {unit} ELSE coalesce(told.unit, {text_unit}, {unit}) END "
+            f"AS told_unit, CASE WHEN told.value IS NULL THEN {decimal} ELSE told.decimal END AS decimal "
+            f"FROM (SELECT *, read_result(said) AS told FROM (SELECT *, {said} END AS said "
+            f"FROM {rows})))"
+        )
+
+    return labs, read, "told_unit", "decimal"
+
+
+def _read(text: str) -> dict[str, float | str | None] | None:
+    """Read a result, with its unit if it has one that is known, for `Source.define_function`."""
+    result = read_result(text)
+    if result is None or not np.isfinite(result.value):
+        return None
+    if result.unit and not is_unit(result.unit):
+        return None
+    return {"value": result.value, "unit": result.unit or None, "decimal": result.decimal}
 
 
 def _of_other_labs(
@@ -172,37 +290,79 @@ def _of_other_labs(
     return Condition(f"coalesce(e.item NOT IN ({', '.join(kept) or 'NULL'}), true)", portable=True)
 
 
-def _choose_units(source, layout: Layout, options: CohortOptions, counts) -> pd.Series:
-    """The unit of each lab, and in the table `conversions` how to get there from others."""
+def _choose_units(
+    source, layout: Layout, options: CohortOptions, loincs: dict[str, str], counts
+) -> tuple[pd.Series, dict[str, int]]:
+    """The unit of each lab, and in the table `conversions` how to get there from others.
+
+    The second part is, of labs that lose many results for their unit, how many.
+    """
     assert layout.labs is not None
     table = layout.labs.table
     of_days = {} if layout.days is None else layout.days.units
     given = source.query(
-        "SELECT lab, unit, sum(n) AS n FROM cells WHERE reason = 0 GROUP BY ALL ORDER BY ALL",
+        "SELECT lab, unit, unsure, sum(n) AS n, sum(n_point) AS n_point, sum(n_comma) AS n_comma "
+        "FROM cells WHERE reason = 0 GROUP BY ALL ORDER BY ALL",
         table,
     )
+    sure = _scales(int(given["n_point"].sum()), int(given["n_comma"].sum()))
     wanted: dict[str, str] = dict(options.units or {})
     rows, units = [], {}
-    triples = zip(given["lab"], given["unit"], given["n"].astype(int), strict=True)
-    for lab, of_lab in groupby(triples, key=itemgetter(0)):
-        numbers = [(None if pd.isna(unit) else str(unit), n) for _, unit, n in of_lab]
-        units[lab] = target = wanted.pop(lab, "") or of_days.get(lab) or _usual_unit(numbers)
-        for unit, n in numbers:
-            factor = (1.0, 0.0) if unit is None else conversion(unit, target, str(lab))
-            rows.append((lab, unit, n, unit is None and target, factor))
+    columns = (given["lab"], given["unit"], given["unsure"], given["n"].astype(int))
+    for lab, of_lab in groupby(zip(*columns, strict=True), key=itemgetter(0)):
+        numbers = [
+            (None if pd.isna(unit) else str(unit), None if pd.isna(unsure) else str(unsure), n)
+            for _, unit, unsure, n in of_lab
+        ]
+        usual = _usual_unit([(unit, n) for unit, _, n in numbers]) or of_days.get(lab)
+        units[lab] = target = wanted.pop(lab, "") or of_days.get(lab) or usual or ""
+        for unit, unsure, n in numbers:
+            # A result without a unit is in the usual one, whatever the unit of the column.
+            factor = conversion(unit or usual or target, target, str(lab), loincs.get(lab))
+            rows.append(_Conversion(lab, unit, unsure, n, target, factor, sure[unsure]))
     # Labs that have no results, but values of the first hours.
     units |= {
         name: wanted.pop(name, "") or unit for name, unit in of_days.items() if name not in units
     }
     if wanted:
         raise ValueError(f"units names labs that no result has: {sorted(wanted)}.")
-    _report_units(table, rows, counts)
-    known = [(lab, unit, *factor) for lab, unit, _, _, factor in rows if factor is not None]
-    frame = pd.DataFrame(known, columns=["lab", "unit", "f", "o"])
-    source.register(
-        "conversions", frame.astype({"lab": str, "unit": object, "f": float, "o": float})
-    )
-    return pd.Series(units, dtype=object)
+    lost = _report_units(table, rows, counts)
+    known = [
+        (row.lab, row.unit, row.unsure, row.factor[0] * row.scale, row.factor[1])
+        for row in rows
+        if row.factor is not None and row.scale is not None
+    ]
+    frame = pd.DataFrame(known, columns=["lab", "unit", "unsure", "f", "o"])
+    kinds = {"lab": str, "unit": object, "unsure": object, "f": float, "o": float}
+    source.register("conversions", frame.astype(kinds))
+    return pd.Series(units, dtype=object), lost
+
+
+class _Conversion(NamedTuple):
+    """What becomes of the results of one lab in one unit."""
+
+    lab: str
+    unit: str | None
+    unsure: str | None
+    n: int
+    target: str
+    # To the target; None if there is no way.
+    factor: tuple[float, float] | None
+    # Times this because of the decimal sign; None if that is not known.
+    scale: float | None
+
+
+def _scales(n_point: int, n_comma: int) -> dict[str | None, float | None]:
+    """By what to multiply results that may be a thousand times as large, by their notation.
+
+    A number such as "1.234" or "1,234" is written as the table's other numbers are. Where these
+    have commas and points, and where nothing else has a comma, a comma of this kind tells nothing.
+    """
+    point = 1.0 if n_point >= n_comma else None
+    comma = 1.0 if n_point else None
+    if n_comma:
+        point, comma = (1000.0, 0.001) if not n_point else (point, None)
+    return {None: 1.0, "point?": point, "comma?": comma}
 
 
 def _usual_unit(numbers: list[tuple[str | None, int]]) -> str:
@@ -218,21 +378,44 @@ def _usual_unit(numbers: list[tuple[str | None, int]]) -> str:
     return max((n, -place, unit) for place, (key, unit, n) in enumerate(named) if key == usual)[2]
 
 
-def _report_units(table, rows, counts) -> None:
-    lost = [row for row in rows if row[4] is None]
+def _report_units(table: str, rows: list[_Conversion], counts) -> dict[str, int]:
+    """Count what is converted and lost; of labs that lose many results for their unit, how many."""
+    unsure = [row for row in rows if row.scale is None]
+    lost = [row for row in rows if row.factor is None and row.scale is not None]
     for what, selected in {
-        "kept: without a unit, read in the lab's usual one": [row for row in rows if row[3]],
-        "kept: converted to the lab's usual unit": [
-            row for row in rows if row[4] not in (None, (1.0, 0.0))
+        "kept: without a unit, read in the lab's usual one": [
+            row for row in rows if row.unit is None and row.target
         ],
+        "kept: converted to the lab's usual unit": [
+            row for row in rows if row.factor not in (None, (1.0, 0.0))
+        ],
+        "dropped: with a comma or point, of decimals or of thousands": unsure,
         "dropped: in a unit that cannot be converted": lost,
     }.items():
         if selected:
-            counts[f"{table} rows {what}"] = sum(row[2] for row in selected)
+            counts[f"{table} rows {what}"] = sum(row.n for row in selected)
+    counts[f"{table} rows kept"] -= sum(row.n for row in (*unsure, *lost))
+    n_lost = {lab: sum(row.n for row in lost if row.lab == lab) for lab in {r.lab for r in lost}}
     if lost:
-        what = f"{table} labs with results in a unit that cannot be converted"
-        counts[what] = len({row[0] for row in lost})
-        counts[f"{table} rows kept"] -= sum(row[2] for row in lost)
+        counts[f"{table} labs with results in a unit that cannot be converted"] = len(n_lost)
+    n_all = {lab: sum(row.n for row in rows if row.lab == lab) for lab in n_lost}
+    return {lab: n for lab, n in n_lost.items() if n > _FEW_LOST * n_all[lab]}
+
+
+def _warn_of_lost(table: str, lost: dict[str, int], names: Sequence[str]) -> None:
+    """Warn once of the labs that lose many results for their unit, by name where it is a column's."""
+    if not lost:
+        return
+    listed = [f"{name} ({lost[name]})" for name in names if name in lost]
+    more = f"{', '.join(listed[:5])}{' and others' if len(lost) > len(listed[:5]) else ''}"
+    warnings.warn(
+        f"{sum(lost.values())} results of {len(lost)} labs in '{table}' are not used, since their "
+        f"unit cannot be converted to the lab's, more than {_FEW_LOST:.0%} of each lab: "
+        f"{more.removeprefix(' and ')}. Convert them before loading, or choose another unit of the "
+        "column by the option units.",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def _read_days(source, days: DayTable, options, n_stays: int, counts) -> pd.DataFrame:

@@ -71,9 +71,13 @@ LABS = EventTable(
         "item": ("labname", "name"),
         "value": ("labresult", "number"),
         "unit": ("labmeasurenamesystem", "text"),
+        # As the hospital's interface sent it, in a unit of its own.
+        "text": ("labresulttext", "text"),
+        "text_unit": ("labmeasurenameinterface", "text"),
         # When the value now in the table was entered.
         "known": ("labresultrevisedoffset", "minutes"),
     },
+    optional=("text", "text_unit"),
     # Room air has 20.9 %: nobody breathes less, and nobody more than 100 %.
     drop={"FiO2 that is no percentage": f"e.item = 'FiO2' AND NOT {_PERCENT} BETWEEN 20 AND 100"},
     number=_PERCENT,

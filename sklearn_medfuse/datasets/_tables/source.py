@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 
 from .._options import CohortOptions
 from .columns import (
@@ -331,6 +332,22 @@ class Source:
         self._connection.register("incoming", to_arrow(frame, name))
         self.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM incoming", name)
         self._connection.unregister("incoming")
+
+    def define_function(
+        self, name: str, read: Callable[[str], dict[str, Any] | None], fields: dict[str, str]
+    ) -> None:
+        """Give the queries a function of a text; its `fields`: name -> "double" or "string"."""
+        known = functools.lru_cache(100_000)(read)
+        record = pa.struct([(field, pa.type_for_alias(kind)) for field, kind in fields.items()])
+
+        def read_all(texts: pa.Array) -> pa.Array:
+            # DuckDB refuses a record that is NULL: its fields are.
+            return pa.array([known(text) or {} for text in texts.to_pylist()], record)
+
+        kinds = {"double": "DOUBLE", "string": "VARCHAR"}
+        items = ", ".join(f"{field} {kinds[kind]}" for field, kind in fields.items())
+        text, result = duckdb.sqltype("VARCHAR"), duckdb.sqltype(f"STRUCT({items})")
+        self._connection.create_function(name, read_all, [text], result, type="arrow")
 
     @contextmanager
     def progress_bar(self, table: str) -> Iterator[None]:
