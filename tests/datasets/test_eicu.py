@@ -196,7 +196,7 @@ def test_columns_work_in_a_column_transformer(cohort):
 def test_missing_table_and_column_are_named(tables, folder, table):
     file = folder / f"{table}.csv"
     try:
-        for column in TABLES[table]:
+        for column in tables[table].columns.intersection(list(TABLES[table])):
             tables[table].drop(columns=column).to_csv(file, index=False)
             with pytest.raises(ValueError, match=f"'{table}' lacks the column {column}"):
                 load_eicu(folder, admission_diagnosis=column == "apacheadmissiondx")
