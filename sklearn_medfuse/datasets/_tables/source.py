@@ -347,7 +347,9 @@ class Source:
         kinds = {"double": "DOUBLE", "string": "VARCHAR"}
         items = ", ".join(f"{field} {kinds[kind]}" for field, kind in fields.items())
         text, result = duckdb.sqltype("VARCHAR"), duckdb.sqltype(f"STRUCT({items})")
-        self._connection.create_function(name, read_all, [text], result, type="arrow")
+        self._connection.create_function(  # type: ignore[call-overload]  # of "arrow"
+            name, read_all, [text], result, type="arrow"
+        )
 
     @contextmanager
     def progress_bar(self, table: str) -> Iterator[None]:
