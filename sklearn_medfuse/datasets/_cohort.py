@@ -43,9 +43,10 @@ class Cohort(Bunch):
 
     Attributes
     ----------
-    X : DataFrame of shape (n_stays, n_labs + 1)
-        The lab columns as floats, NaN where not measured, and one string column, NaN where there
-        is no note.
+    X : DataFrame of shape (n_stays, n_columns)
+        The lab columns as floats, NaN where not measured; one string column, NaN where there is no
+        note; age in years (float), sex ("Female", "Male", or another word of the source) and what
+        else is asked for in `CohortOptions`.
     y : DataFrame of int of shape (n_stays, n_labels)
         1 where the stay has the diagnosis, else 0.
     groups : Series of shape (n_stays,)
@@ -56,8 +57,16 @@ class Cohort(Bunch):
         Columns to break results down by, such as sex and age. Not part of `X`.
     lab_columns : list of str
         The lab columns of `X`.
+    vital_columns : list of str
+        Those of the `lab_columns` that are vital signs and settings at the bedside, not laboratory
+        tests. Only the loader of eICU tells them apart.
     note_column : str
         The note column of `X`.
+    demographic_columns : list of str
+        The columns of `X` with age, sex and other facts about the patient, as far as the source
+        has them.
+    history_columns : list of str
+        The columns of `X` about earlier stays; [] unless ``history=True``.
     units : dict of str to str
         Unit of each lab, "" if it has none or the source gives none.
     reference_ranges : dict of str to (float, float)
@@ -81,7 +90,7 @@ class Cohort(Bunch):
     >>> from sklearn_medfuse.datasets import load_eicu_demo
     >>> cohort = load_eicu_demo()
     >>> cohort.X.shape, cohort.y.shape, cohort.note_column
-    ((829, 18), (829, 10), 'note')
+    ((829, 20), (829, 10), 'note')
     """
 
     def report(self) -> dict[str, int]:
@@ -320,6 +329,7 @@ class Cohort(Bunch):
         X, notes = fields["X"], fields["X"][fields["note_column"]]
         subgroups = fields.get("subgroups")
         parts = [] if subgroups is None else [subgroups]
+        parts.append(X[fields.get("demographic_columns", [])])
         words = notes.str.split().str.len().astype(float)
         parts.append(pd.DataFrame({"words of notes": words}))
         parts.append(X[fields["lab_columns"]])
@@ -360,9 +370,11 @@ class Cohort(Bunch):
         X, y = self["X"], self["y"]
         labs, notes = X[self["lab_columns"]], X[self["note_column"]]
         measured = labs.notna().to_numpy().mean() if labs.size else 0.0
+        n_vitals = len(self.get("vital_columns", ()))
+        vitals = f" and {n_vitals} vital signs" if n_vitals else ""
         return (
             f"{type(self).__name__}({len(X):,} stays of {self['groups'].nunique():,} patients: "
-            f"{labs.shape[1]} labs ({measured:.0%} measured), notes for "
+            f"{labs.shape[1] - n_vitals} labs{vitals} ({measured:.0%} measured), notes for "
             f"{int(notes.notna().sum()):,} stays, {y.shape[1]} labels)"
         )
 

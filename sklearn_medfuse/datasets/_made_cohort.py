@@ -116,8 +116,9 @@ def make_ehr_cohort(
     Returns
     -------
     Cohort
-        The stays, with 24 labs and one more field, `factors`: a DataFrame of shape (n_stays, 6)
-        with the columns "shared 0" to "notes 1".
+        The stays, with 24 labs, age and sex (which say nothing about the labels), and one more
+        field, `factors`: a DataFrame of shape (n_stays, 6) with the columns "shared 0" to
+        "notes 1".
 
     See Also
     --------
@@ -128,7 +129,7 @@ def make_ehr_cohort(
     >>> from sklearn_medfuse.datasets import make_ehr_cohort
     >>> cohort = make_ehr_cohort(200, random_state=0)
     >>> cohort.X.shape, cohort.y.shape, cohort.factors.shape
-    ((200, 25), (200, 5), (200, 6))
+    ((200, 27), (200, 5), (200, 6))
     """
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
     patient = np.sort(rng.integers(0, max(2, (3 * n_stays) // 4), n_stays))
@@ -156,14 +157,19 @@ def make_ehr_cohort(
     targets = [f"disease {j + 1}" for j in range(n_labels)]
     columns = [f"{part} {k}" for part in _PARTS for k in range(_N_FACTORS)]
     return Cohort(
-        X=X.assign(note=pd.Series(notes, index=index, dtype="str")),
+        X=X.assign(
+            note=pd.Series(notes, index=index, dtype="str"), age=age[patient], sex=sex[patient]
+        ).astype({"sex": "str"}),
         y=pd.DataFrame(y, columns=pd.Index(targets, dtype=object), index=index),
         groups=pd.Series(patient, index=index, name="patient"),
         hospitals=pd.Series(hospital, index=index, name="hospital"),
         index_times=pd.Series(start + pd.Timedelta(hours=24), index=index, name="index_time"),
         subgroups=pd.DataFrame({"sex": sex[patient], "age": age[patient]}, index=index),
         lab_columns=names,
+        vital_columns=[],
         note_column="note",
+        demographic_columns=["age", "sex"],
+        history_columns=[],
         units={lab[0]: lab[1] for lab in _LABS},
         reference_ranges={lab[0]: lab[5] for lab in _LABS},
         target_names=targets,

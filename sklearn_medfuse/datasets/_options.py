@@ -93,6 +93,15 @@ class CohortOptions:
         Minimum age in years; stays without an age are dropped too. 18 keeps adults.
     first_stay : bool, default=False
         Use only the first stay of each patient.
+    demographics : sequence of str, default=()
+        Columns of `X` beside age and sex, where the source has them: "height" and "weight" (eICU),
+        "admission_type" (MIMIC, eICU, CLIF), "admission_source" (MIMIC, eICU, OMOP), "unit_type"
+        (eICU). In `load_tables`, any columns of the table of stays that are known by then.
+    history : bool, default=False
+        Add to `X` what the patient's earlier stays were coded with: whether any had each phenotype
+        group, how many stays there were, and the days from the end of the last to the index time.
+        A stay counts if it began before this one and ended before the index time. All are NaN
+        where there is no such stay, groups also where none of them has a code.
     memory_limit : str, default="2GB"
         Memory for reading tables; beyond it, temporary files are used. The cohort itself comes on
         top.
@@ -136,6 +145,8 @@ class CohortOptions:
     require: str | Sequence[str] = ()
     min_age: float | None = None
     first_stay: bool = False
+    demographics: Sequence[str] = ()
+    history: bool = False
     memory_limit: str = "2GB"
     n_jobs: int = 1
     verbose: bool = False
@@ -165,7 +176,7 @@ class CohortOptions:
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
             if value is not None and not (whole and value >= 1):
                 raise ValueError(f"{name} must be a whole number from 1, got {value!r}.")
-        for name in ("lab_names", "note_types", "outcomes"):
+        for name in ("lab_names", "note_types", "outcomes", "demographics"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be a list of str, got {getattr(self, name)!r}.")
         if isinstance(self.drop_note_sections, str) and self.drop_note_sections != "outcome":

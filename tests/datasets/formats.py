@@ -160,8 +160,14 @@ def expected_of_mimic3(tables):
 
 
 def expected_of_mimic4(tables):
-    notes = tables["notes"]
-    return {**tables, "notes": notes[notes["type"] == "Radiology"]}
+    notes, stays = tables["notes"], tables["stays"]
+    # MIMIC-IV tells the year of birth alone.
+    age = (stays["start"].dt.year - stays["birth_date"].dt.year).astype(float)
+    return {
+        **tables,
+        "notes": notes[notes["type"] == "Radiology"],
+        "stays": stays.drop(columns="birth_date").assign(age=age),
+    }
 
 
 def _utc(times):
@@ -213,7 +219,8 @@ def as_clif(tables):
 
 def expected_of_clif(tables):
     labs = tables["labs"].drop(columns=["ref_low", "ref_high"])
-    return {**tables, "labs": labs, "notes": None}
+    stays = tables["stays"].drop(columns="birth_date").assign(age=50.0)
+    return {**tables, "labs": labs, "notes": None, "stays": stays}
 
 
 EICU_MENUS = {"ECG": "notes/Progress Notes/Past History/Heart", "other": "notes/Comments"}

@@ -352,7 +352,7 @@ def test_labs_or_notes_alone(tables):
     assert without_notes.X["note"].isna().all()
     without_labs = load({**tables, "labs": None}, **ALL)
     assert without_labs.lab_columns == []
-    assert list(without_labs.X) == ["note"]
+    assert list(without_labs.X) == ["note", "age", "sex"]
     both = load(tables, **ALL)
     assert set(both.stay_ids) == set(without_notes.stay_ids) | set(without_labs.stay_ids)
     required = load(tables, require=["labs", "notes"], **ALL)
@@ -580,3 +580,117 @@ def test_times_with_a_zone_are_in_utc(zoned):
     with Source({"t": pd.DataFrame({"a": [zoned]})}, "made") as source:
         found = source.fetch("t", {"a": ("a", "time")})["a"][0]
     assert found == pd.Timestamp("2020-01-02 02:04:05.123456")
+
+
+def one_patient(**columns):
+    """Stays of one patient: A and B apart, C overlapping B, D later, E without an end, F another."""
+    stays = pd.DataFrame(
+        {
+            "stay_id": list("ABCDEF"),
+            "patient_id": [1, 1, 1, 1, 1, 2],
+            "start": pd.to_datetime(
+                [
+                    f"2024-{day} 08:00"
+                    for day in ("01-01", "01-10", "01-18", "02-01", "02-10", "02-01")
+                ]
+            ),
+            "end": pd.to_datetime(
+                [
+                    None if day is None else f"2024-{day} 08:00"
+                    for day in ("01-05", "01-20", "01-25", "02-05", None, "02-05")
+                ]
+            ),
+            **columns,
+        }
+    )
+    codes = pd.DataFrame(
+        {"stay_id": list("ABCDEF"), "code": ["I50.9", "J44.9", "E66.9", "I10", "F32.9", "I10"]}
+    )
+    labs = pd.DataFrame(
+        {"stay_id": stays["stay_id"], "name": "Sodium", "value": 140.0, "time": stays["start"]}
+    )
+    return {"labs": labs, "notes": None, "diagnoses": codes, "stays": stays}
+
+
+GROUPS = {
+    "heart": ["I50"],
+    "lung": ["J44"],
+    "obesity": ["E66"],
+    "pressure": ["I10"],
+    "mood": ["F32"],
+}
+
+
+def test_history_is_of_stays_that_ended_before_the_index_time():
+    cohort = load(one_patient(), history=True, phenotypes=GROUPS, index_time="24h")
+    found = cohort.X[cohort.history_columns]
+    names = ["earlier stays", "days since the last stay", *(f"earlier {name}" for name in GROUPS)]
+    assert cohort.history_columns == names
+    # At the index time of C, 19 January, B is not over. E has no end, and nothing comes after it.
+    expected = {
+        "A": [np.nan] * 7,
+        "B": [1, 6, 1, 0, 0, 0, 0],
+        "C": [1, 15, 1, 0, 0, 0, 0],
+        "D": [3, 8, 1, 1, 1, 0, 0],
+        "E": [4, 6, 1, 1, 1, 1, 0],
+        "F": [np.nan] * 7,
+    }
+    expected = pd.DataFrame(expected, index=names).T
+    np.testing.assert_allclose(found, expected.loc[found.index].astype(float))
+    # At C's index time five days later, B is over.
+    later = load(one_patient(), history=True, phenotypes=GROUPS, index_time="72h").X
+    assert later.loc["C", names].tolist() == [2, 1, 1, 1, 0, 0, 0]
+
+
+def test_codes_that_are_not_of_a_finished_stay_change_no_history():
+    tables = one_patient()
+    options = {"history": True, "n_labels": None, "index_time": "24h"}
+    before = load(tables, **options).X
+    codes = tables["diagnoses"]
+    # No stay follows E; D is past for E, and B for D and E.
+    other = codes.assign(code=codes["code"].mask(codes["stay_id"].isin(["E", "F"]), "B20"))
+    pd.testing.assert_frame_equal(load({**tables, "diagnoses": other}, **options).X, before)
+    other = codes.assign(code=codes["code"].mask(codes["stay_id"].eq("B"), "B20"))
+    after = load({**tables, "diagnoses": other}, **options).X
+    changed = (after.fillna(-1) != before.fillna(-1)).any(axis=1)
+    assert changed.index[changed].tolist() == ["D", "E"]
+
+
+def test_history_of_stays_without_codes_is_their_number():
+    tables = one_patient()
+    codes = tables["diagnoses"].query("stay_id != 'A'")
+    found = load({**tables, "diagnoses": codes}, history=True, phenotypes=GROUPS).X.loc["B"]
+    assert found["earlier stays"] == 1
+    assert np.isnan(found["earlier heart"])
+    assert load(tables).history_columns == []
+
+
+def test_ages_and_sexes_in_words():
+    ages = ["> 89", "90+", "45", "45.5 years", "unknown", "-1"]
+    sexes = ["F", "male", "8532", "other", "Unknown", None]
+    cohort = load(one_patient(age=ages, sex=sexes))
+    assert cohort.demographic_columns == ["age", "sex"]
+    np.testing.assert_array_equal(cohort.X["age"], [90, 90, 45, 45.5, np.nan, np.nan])
+    told = ["Female", "Male", "Female", "Other", None, None]
+    assert cohort.X["sex"].astype(object).where(cohort.X["sex"].notna(), None).tolist() == told
+    assert cohort.report()["ages unknown: not a number from 0 to 130"] == 2
+    born = pd.to_datetime(
+        ["2006-01-01", "2006-01-11", "2024-01-18", "2024-03-01", "1700-01-01", None]
+    )
+    cohort = load(one_patient(birth_date=born))
+    np.testing.assert_array_equal(cohort.X["age"], [18, 17, 0, np.nan, 90, np.nan])
+    assert cohort.report()["ages unknown: born after the start"] == 1
+    assert load(one_patient()).demographic_columns == []
+
+
+def test_further_columns_of_the_stays():
+    tables = one_patient(weight=["70", "NA", "80.5", None, "60", "55"], ward=list("xyxyxy"), died=0)
+    tables["stays"]["weight"] = tables["stays"]["weight"].replace("NA", None)
+    cohort = load(tables, demographics=["weight", "ward"])
+    assert cohort.demographic_columns == ["weight", "ward"]
+    np.testing.assert_array_equal(cohort.X["weight"], [70, np.nan, 80.5, np.nan, 60, 55])
+    with pytest.raises(ValueError, match="lacks the column wieght"):
+        load(tables, demographics=["wieght"])
+    for role in ("end", "died", "stay_id"):
+        with pytest.raises(ValueError, match=f"demographics names {role}"):
+            load(tables, demographics=[role])

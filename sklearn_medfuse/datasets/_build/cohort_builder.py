@@ -10,7 +10,7 @@ import pandas as pd
 
 from .. import phenotypes
 from .._cohort import Cohort
-from .._options import CohortOptions, check_require, parse_outcome
+from .._options import CohortOptions, check_require, nearest, parse_outcome
 from .._tables.columns import literal
 from .._tables.source import Source
 from .events import Condition, EventTable, Layout, classify, count_rows, register_stays
@@ -19,11 +19,15 @@ from .notes import build_notes
 
 NOTE_COLUMN = "note"
 _DAY = pd.Timedelta(days=1)
-_SECONDS_PER_YEAR = 365.2425 * 24 * 3600
 # De-identified sources give everyone older than 89 years a date of birth centuries ago.
 _OLDEST = 89
 _BEYOND = 130
 _VERSION = re.compile(r"(?:icd)?[^a-z0-9]*0?(9|10)(?:\.0+)?[^a-z0-9]*(?:cm|gm|am|ca|who)?")
+_AGE = r"(>=?|≥|over)?\s*(\d+(?:\.\d+)?)\s*(?:\+|or older)?\s*(?:y|yrs?|years?)?(?: old)?"
+# What stands for each sex in lower case, 8532 and 8507 in OMOP; and for an unknown one.
+_SEXES = dict.fromkeys(("f", "female", "woman", "w", "8532"), "Female")
+_SEXES |= dict.fromkeys(("m", "male", "man", "8507"), "Male")
+_NO_SEX = ("", "u", "unk", "unknown", "n/a", "na", "nan", "none", "null", "not recorded", "missing")
 
 
 def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Cohort:
@@ -44,7 +48,11 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     notes = make_notes(source, options=options, n_stays=len(stays), counts=counts)
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_y(codes, outcomes, kept, len(stays), options)
-    return _assemble(stays, labs, notes, kept, y, layout, counts)
+    persons = stays[_choose_demographics(everyone, layout, options)]
+    history = pd.DataFrame(index=stays.index)
+    if options.history:
+        history = _read_history(source, layout, options, stays, everyone)
+    return _assemble(stays, labs, notes, persons, history, kept, y, layout, counts)
 
 
 def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.DataFrame:
@@ -67,7 +75,54 @@ def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.Da
         )
     if len(stays) and pd.api.types.is_float_dtype(stays["stay_id"]):
         stays = stays.assign(stay_id=stays["stay_id"].astype("int64"))
+    stays = _with_ages(stays, counts)
+    if "sex" in stays:
+        stays["sex"] = _read_sex(stays["sex"])
     return stays.sort_values("stay_id", kind="stable", ignore_index=True)
+
+
+def _with_ages(stays: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
+    """Stays with their age as a number, or NaN; "> 89" is 90. Without `birth`."""
+    age = stays["age"] if "age" in stays else pd.Series(np.nan, index=stays.index)
+    told = age.notna()
+    if not pd.api.types.is_numeric_dtype(age):
+        parts = age.str.strip().str.lower().str.extract(f"^{_AGE}$")
+        beyond = parts[0].isin((">", "over"))
+        age = pd.to_numeric(parts[1]).astype(float)
+        age = age.where(~beyond, np.floor(age) + 1)
+        told &= stays["age"].str.strip().ne("")
+    age = age.astype(float).where(age.between(0, _BEYOND))
+    if unknown := int((told & age.isna()).sum()):
+        counts["ages unknown: not a number from 0 to 130"] = unknown
+    if "birth" in stays:
+        birth = stays["birth"]
+        age = age.fillna(age_at(stays["start"], birth))
+        late = (birth.dt.normalize() > stays["start"]) & age.isna()
+        if late.any():
+            counts["ages unknown: born after the start"] = int(late.sum())
+    return stays.drop(columns="birth", errors="ignore").assign(age=age)
+
+
+def _read_sex(given: pd.Series) -> pd.Series:
+    """Female, Male, or another word as it is given; missing where it says that it is unknown."""
+    word = given.astype("string").str.strip().str.replace(r"\.0$", "", regex=True)
+    lower = word.str.lower()
+    sex = lower.map(_SEXES).astype(object)
+    return sex.fillna(word.str.capitalize().mask(lower.isin(_NO_SEX))).astype(given.dtype)
+
+
+def _choose_demographics(everyone: pd.DataFrame, layout: Layout, options) -> list[str]:
+    """Age, sex and what else is asked for, as far as the source has it."""
+    offered = [name for name in layout.demographics if everyone[name].notna().any()]
+    unknown = [name for name in options.demographics if name not in (*offered, "age", "sex")]
+    if unknown:
+        meant = nearest(unknown, {name: name for name in offered})
+        raise ValueError(
+            f"demographics names {', '.join(unknown)}, which the source lacks.{meant} It has "
+            f"{', '.join(offered) or 'none beside age and sex'}."
+        )
+    basic = [name for name in ("age", "sex") if name in everyone and everyone[name].notna().any()]
+    return list(dict.fromkeys([*basic, *(name for name in options.demographics if name in offered)]))
 
 
 def _eligible(
@@ -226,6 +281,35 @@ def _label_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd
     return pd.DataFrame(labels, columns=list(flags.columns))
 
 
+def _read_history(source, layout: Layout, options, stays, everyone) -> pd.DataFrame:
+    """What the stays before each stay were coded with, as `CohortOptions.history` says."""
+    offset, before, columns = layout.clock
+    others = everyone[everyone["patient"].isin(stays["patient"])].reset_index(drop=True)
+    groups = pd.DataFrame(index=others.index)
+    if layout.diagnoses is not None:
+        register_stays(source, others.assign(index_time=others["start"]))
+        codes = _read_codes(source, layout, options, {})
+        groups = _label_codes(codes, options.phenotypes or "elixhauser", len(others)).astype(float)
+        # What a stay without a code was treated for is unknown.
+        groups.loc[~groups.index.isin(codes["stay"])] = np.nan
+    places = [f"g{place}" for place in range(groups.shape[1])]
+    needed = ["patient", "start", "end", *columns]
+    source.register("others", others[needed].join(groups.set_axis(places, axis=1)))
+    source.register("present", stays[[*needed, "index_time"]].reset_index(names="row"))
+    ended = f'e."end" + {offset}'
+    # One row per pair exists only while DuckDB sums it up.
+    found = source.query(
+        f"SELECT s.row, count(*) AS n, min(epoch(s.index_time - ({ended}))) / 86400 AS days"
+        + "".join(f", max({place}) AS {place}" for place in places)
+        + " FROM present s JOIN others e ON e.patient = s.patient AND "
+        f"coalesce(e.start + {offset} < s.start AND {ended} < s.index_time, {before}) "
+        "GROUP BY s.row",
+        "stays",
+    )
+    names = ["earlier stays", "days since the last stay", *(f"earlier {name}" for name in groups)]
+    return found.set_index("row").set_axis(names, axis=1).reindex(stays.index).astype(float)
+
+
 def _matches(pairs: pd.DataFrame, name: str, prefixes) -> pd.Series:
     """Which codes begin with one of the prefixes, in its version."""
     if not isinstance(prefixes, Mapping):
@@ -355,10 +439,14 @@ def next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
     return merged.reindex(stays.index)
 
 
-def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
+def _assemble(stays, labs, notes, persons, history, kept, y, layout, counts) -> Cohort:
     """The fields of the cohort, all with one row per kept stay."""
-    if NOTE_COLUMN in labs.table:
-        raise ValueError(f"No lab can be called '{NOTE_COLUMN}', which is the column of notes.")
+    taken = [NOTE_COLUMN, *persons, *history]
+    if both := [name for name in taken if name in labs.table]:
+        raise ValueError(
+            f"No lab can be called {', '.join(both)}, which is another column of X. Rename the "
+            "lab, or name the labs to use in lab_names."
+        )
     # A mask and no list of places: the latter would have all texts put together and copied.
     is_kept = stays.index.isin(kept)
     stays = stays[is_kept]
@@ -366,14 +454,26 @@ def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
     subgroups = stays[[name for name in layout.subgroups if name in stays]]
     hospitals = stays["hospital"].set_axis(index) if "hospital" in stays else None
     return Cohort(
-        X=labs.table[is_kept].assign(**{NOTE_COLUMN: notes[is_kept]}).set_axis(index),
+        X=pd.concat(
+            [
+                labs.table[is_kept].assign(**{NOTE_COLUMN: notes[is_kept]}),
+                persons[is_kept],
+                history[is_kept],
+            ],
+            axis=1,
+        ).set_axis(index),
         y=y.set_axis(index),
         groups=stays["patient"].set_axis(index),
         hospitals=hospitals,
         index_times=stays["index_time"].set_axis(index) if layout.dated else None,
         subgroups=subgroups.set_axis(index),
         lab_columns=list(labs.table.columns),
+        vital_columns=[
+            name for name in labs.table if {name, name.rsplit(": ", 1)[0]} & layout.vitals
+        ],
         note_column=NOTE_COLUMN,
+        demographic_columns=list(persons),
+        history_columns=list(history),
         units=labs.units,
         reference_ranges=labs.reference_ranges,
         target_names=list(y.columns),
@@ -386,11 +486,11 @@ def _assemble(stays, labs, notes, kept, y, layout, counts) -> Cohort:
 def age_at(start: pd.Series, birth: pd.Series) -> pd.Series:
     """Age in whole years; 90 for everyone whose date of birth is hidden for old age.
 
-    NaN where either is missing, or the birth lies after the start.
+    NaN where either is missing, or the day of birth lies after the start.
     """
-    years = (start - birth).dt.total_seconds() // _SECONDS_PER_YEAR
-    known = years >= 0
-    return years.where(years <= _BEYOND, float(_OLDEST + 1)).where(known)
+    months = 12 * (start.dt.year - birth.dt.year) + start.dt.month - birth.dt.month
+    years = (months - (start.dt.day < birth.dt.day)) // 12
+    return years.astype(float).where(years <= _BEYOND, float(_OLDEST + 1)).where(years >= 0)
 
 
 def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.DataFrame:

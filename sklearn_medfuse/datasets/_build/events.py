@@ -64,9 +64,9 @@ class Layout:
 
     # The cohort's `DESCR`.
     describe: str
-    # Gives the stays of a source: `stay_id`, `patient`, `start`, `end` (times), `age` (years) and
-    # where known `died` (0, 1, or NaN), `death` (time), `hospital`, further times that `index_time`
-    # may name, columns named in `subgroups`, and "of another kind" (bool) for stays that are not
+    # Gives the stays of a source: `stay_id`, `patient`, `start`, `end` (times), and where known `age`
+    # (years, or a text such as "> 89"), `birth` (time, used where there is no age), `sex`, `died` (0, 1, or NaN), `death` (time), `hospital`, further times that `index_time`
+    # may name, columns named in `subgroups` and `demographics`, and "of another kind" (bool) for stays that are not
     # asked for. If the times of a patient's stays cannot be compared, `turn` (number) puts them in
     # order, and `days_to_next` are the days from the end to the next one's start (inf if there is
     # none, NaN if unknown).
@@ -81,6 +81,14 @@ class Layout:
     versions: Mapping[Any, Any] | int | str = "auto"
     # Columns of the stays to break results down by.
     subgroups: tuple[str, ...] = ("sex", "age")
+    # Columns of the stays that `CohortOptions.demographics` may name.
+    demographics: tuple[str, ...] = ()
+    # Columns of labs that are vital signs and settings at the bedside, not laboratory tests.
+    vitals: frozenset[str] = frozenset()
+    # If stays have clocks of their own: SQL on two stays of a patient, `e` and `s`, of how far the
+    # start of e's clock lies behind that of s, NULL if unknown; of whether e is certainly earlier
+    # where it is; and the columns of the stays that these need.
+    clock: tuple[str, str, tuple[str, ...]] = ("INTERVAL 0 SECOND", "false", ())
     # Lab values of the first hours, beside the results.
     days: DayTable | None = None
     # Whether times are dates; False if all stays begin at `ORIGIN`.

@@ -100,6 +100,7 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
         labs=_LABS,
         notes=(),
         versions={"icd9cm": 9, "icd10cm": 10},
+        demographics=("admission_type",),
     )
     with Source(path, DATASET, URL, chosen) as source:
         return build_cohort(source, layout, chosen)
@@ -115,7 +116,9 @@ def _read_stays(source: Source) -> pd.DataFrame:
             "end": ("discharge_dttm", "time"),
             "age": ("age_at_admission", "age"),
             "category": ("discharge_category", "text"),
+            "admission_type": ("admission_type_category", "text"),
         },
+        optional=("admission_type",),
     )
     patients = source.fetch(
         "clif_patient",

@@ -31,10 +31,16 @@ PATIENT: Columns = {
     "ethnicity": ("ethnicity", "text"),
     "length": ("unitdischargeoffset", "number"),
     "status": ("unitdischargestatus", "text"),
+    "height": ("admissionheight", "number"),
+    "weight": ("admissionweight", "number"),
+    "admission_type": ("unitstaytype", "text"),
+    "admission_source": ("unitadmitsource", "text"),
+    "unit_type": ("unittype", "text"),
     "hospital_stay": ("patienthealthsystemstayid", "key"),
     "admitted": ("hospitaladmitoffset", "number"),
     "year": ("hospitaldischargeyear", "number"),
 }
+DEMOGRAPHICS = ("height", "weight", "admission_type", "admission_source", "unit_type")
 # Column of apacheApsVar -> its unit, and the same analyte's name in `lab` where that is a lab
 # result. What `lab` calls Temperature and Respiratory Rate are settings of a blood-gas analyser
 # and of a ventilator, not the patient's vital signs.
@@ -57,6 +63,17 @@ DAY_1 = {
     "bilirubin": ("mg/dL", "total bilirubin"),
     "fio2": ("%", "FiO2"),
 }
+# What is measured or set at the bedside: no laboratory tests.
+VITALS = frozenset(("urine", "temperature", "respiratoryrate", "heartrate", "meanbp", "fio2"))
+VITALS |= {"LPM O2", "PEEP", "Vent Rate", "TV", "Respiratory Rate", "Spontaneous Rate"}
+VITALS |= {"Temperature", "Pressure Support", "Pressure Control", "Peak Airway/Pressure"}
+# Stays in one hospital stay have its clock. Other hospital stays are in the order of their years.
+CLOCK = (
+    "CASE WHEN e.hospital_stay = s.hospital_stay THEN "
+    "to_microseconds(CAST(round((s.admitted - e.admitted) * 60e6) AS BIGINT)) END",
+    "coalesce(e.year < s.year, false)",
+    ("hospital_stay", "admitted", "year"),
+)
 NOT_MEASURED = -1
 MINUTES_OF_DAY_1 = 24 * 60
 
@@ -218,6 +235,9 @@ def load_eicu(
         labs=LABS,
         notes=(),
         subgroups=("sex", "age", "ethnicity", "hospital"),
+        demographics=DEMOGRAPHICS,
+        vitals=VITALS,
+        clock=CLOCK,
         days=DAYS,
         dated=False,
         make_notes=partial(build_form_notes, admission_diagnosis=admission_diagnosis),
@@ -257,21 +277,21 @@ def load_eicu_demo(*, admission_diagnosis: bool = False, **options: Any) -> Coho
     --------
     >>> from sklearn_medfuse.datasets import load_eicu_demo
     >>> load_eicu_demo()
-    Cohort(829 stays of 697 patients: 17 labs (64% measured), notes for 825 stays, 10 labels)
+    Cohort(829 stays of 697 patients: 11 labs and 6 vital signs (64% measured), notes for ...
     """
     return load_eicu(BUNDLED, admission_diagnosis=admission_diagnosis, **options)
 
 
 def read_stays(source: Source) -> pd.DataFrame:
     """Stays of the table patient, whose times are minutes from the admission to the unit alone."""
-    stays = source.fetch("patient", PATIENT)
+    stays = source.fetch("patient", PATIENT, optional=DEMOGRAPHICS)
     stays["start"] = pd.Series(ORIGIN, index=stays.index, dtype="datetime64[us]")
     stays["end"] = _moment(stays["length"])
     status = stays.pop("status").str.lower()
     stays["died"] = status.eq("expired").astype(float).where(status.notna())
     stays["turn"] = _turns(stays)
     stays["days_to_next"] = _days_to_next(stays)
-    return stays.drop(columns=["length", "hospital_stay", "admitted", "year"])
+    return stays.drop(columns="length")
 
 
 def _moment(minutes: pd.Series) -> pd.Series:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from .._build.cohort_builder import age_at, build_cohort
+from .._build.cohort_builder import build_cohort
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options, nearest
@@ -20,7 +20,7 @@ COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
         "patient": ("patient_id", "key"),
         "start": ("start", "start"),
         "end": ("end", "time"),
-        "age": ("age", "age"),
+        "age": ("age", "text"),
         "birth": ("birth_date", "start"),
         "sex": ("sex", "text"),
         "died": ("died", "flag"),
@@ -187,7 +187,8 @@ def load_tables(
     chosen = make_options(load_tables, options)
     named = {"stays": stays, "labs": labs, "notes": notes, "diagnoses": diagnoses}
     given = {name: table for name, table in named.items() if table is not None}
-    roles, optional = _roles(columns or {}, given)
+    further = [name for name in chosen.demographics if name not in ("age", "sex")]
+    roles, optional = _roles(columns or {}, given, further)
     where: Any = given if database is None else database
     unnamed = [name for name, table in given.items() if not isinstance(table, str)]
     if database is not None and unnamed:
@@ -204,7 +205,8 @@ def load_tables(
         }
         layout = Layout(
             describe=DESCR,
-            stays=lambda source: _read_stays(source, tables["stays"], present["stays"]),
+            stays=lambda source: _read_stays(source, tables["stays"], present["stays"], further),
+            demographics=tuple(further),
             diagnoses=events.get("diagnoses"),
             labs=events.get("labs"),
             notes=(events["notes"],) if "notes" in events else (),
@@ -214,7 +216,9 @@ def load_tables(
         return build_cohort(source, layout, chosen)
 
 
-def _roles(columns, given) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict[str, set[str]]]:
+def _roles(
+    columns, given, demographics
+) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict[str, set[str]]]:
     """Role -> column and kind of every table, and the roles that may be absent."""
     unknown = sorted(set(columns) - set(COLUMNS))
     if unknown:
@@ -223,6 +227,15 @@ def _roles(columns, given) -> tuple[dict[str, dict[str, tuple[str, Kind]]], dict
     optional = {}
     for table in given:
         of_table = dict(COLUMNS[table])
+        if table == "stays":
+            # Ids, times and deaths are no features, nor is what they are read from.
+            taken = {*of_table, *(column for column, _ in of_table.values()), "death"}
+            if wrong := sorted(taken.intersection(demographics)):
+                raise ValueError(
+                    f"demographics names {', '.join(wrong)}, which tells when or how a stay ended, "
+                    "or names it; give columns that describe the patient at admission."
+                )
+            of_table |= {name: (name, "text") for name in demographics}
         # A role may be mistaken for its column, or "stay" for the id of the stays.
         names = {column: role for role, (column, _) in of_table.items()}
         names = {"stay": "stay_id"} | names | {role: role for role in of_table}
@@ -265,12 +278,15 @@ def _holds_dates(source: Source, table: str, column: str) -> bool:
     return source.query(found, table).empty
 
 
-def _read_stays(source: Source, table: str, columns: Columns) -> pd.DataFrame:
+def _read_stays(
+    source: Source, table: str, columns: Columns, demographics: list[str]
+) -> pd.DataFrame:
     stays = source.fetch(table, columns)
     if "end" not in stays:
         stays["end"] = pd.Series(pd.NaT, index=stays.index, dtype="datetime64[us]")
-    if "age" not in stays:
-        stays["age"] = float("nan")
-        if "birth" in stays:
-            stays["age"] = age_at(stays["start"], stays["birth"])
-    return stays.drop(columns="birth", errors="ignore")
+    for name in demographics:
+        # Texts in a csv file may be numbers.
+        numbers = pd.to_numeric(stays[name], errors="coerce")
+        if numbers.notna().equals(stays[name].notna()):
+            stays[name] = numbers.astype(float)
+    return stays

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from .._build.cohort_builder import age_at, build_cohort, unique_names
+from .._build.cohort_builder import build_cohort, unique_names
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options, parse_hours
@@ -224,7 +224,6 @@ def _find_stays(
     events = _read_events(source, admission, discharge)
     stays = _pair(events, admission, discharge)
     stays = stays.join(_persons(events), on="patient")
-    stays["age"] = age_at(stays["start"], stays.pop("birth"))
     day = stays["death"].dt.normalize()
     dead = (day >= stays["start"].dt.normalize()) & (day <= stays["end"].dt.normalize())
     stays["died"] = (dead | stays.pop("ended_in_death")).astype(float)

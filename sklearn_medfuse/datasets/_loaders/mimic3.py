@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from .._build.cohort_builder import age_at, build_cohort, left_join, unique_names
+from .._build.cohort_builder import build_cohort, left_join, unique_names
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options
@@ -39,6 +39,7 @@ LAB_COLUMNS: Columns = {
     "unit": ("valueuom", "text"),
     "time": ("charttime", "time"),
 }
+ADMISSION = ("admission_type", "admission_source")
 _LABS = EventTable("labevents", LAB_COLUMNS)
 _NOTES = EventTable(
     "noteevents",
@@ -115,6 +116,7 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
         notes=(_NOTES,),
         items=read_items,
         versions=9,
+        demographics=ADMISSION,
     )
     with Source(path, DATASET, URL, chosen, century=_CENTURY, schemas=SCHEMAS) as source:
         return build_cohort(source, layout, chosen)
@@ -145,8 +147,10 @@ def read_admissions(source: Source) -> pd.DataFrame:
             "died": ("hospital_expire_flag", "flag"),
             "edregtime": ("edregtime", "time"),
             "edouttime": ("edouttime", "time"),
+            "admission_type": ("admission_type", "text"),
+            "admission_source": ("admission_location", "text"),
         },
-        optional=("edregtime", "edouttime"),
+        optional=("edregtime", "edouttime", *ADMISSION),
     )
 
 
@@ -155,11 +159,12 @@ def _read_stays(source: Source) -> pd.DataFrame:
         "patient": ("subject_id", "id"),
         "sex": ("gender", "text"),
         "birth": ("dob", "start"),
+        "written": ("dob", "text"),
     }
     patients = source.fetch("patients", columns)
     stays = left_join(read_admissions(source), patients, "patient", "patients")
     # With two-digit years, a birth after the start belongs to the century before.
     late = stays["birth"] > stays["start"]
+    late &= stays.pop("written").str.fullmatch(r"\d+/\d+/\d\d( .*)?").eq(True)
     stays["birth"] = stays["birth"].where(~late, stays["birth"] - pd.DateOffset(years=100))
-    stays["age"] = age_at(stays["start"], stays["birth"])
-    return stays.drop(columns="birth")
+    return stays

@@ -11,7 +11,7 @@ from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options
 from .._tables.source import Columns, Source, is_database_url
-from .mimic3 import LAB_COLUMNS, read_admissions, read_items
+from .mimic3 import ADMISSION, LAB_COLUMNS, read_admissions, read_items
 
 DATASET = "MIMIC-IV (module hosp) and MIMIC-IV-Note"
 URL = "https://physionet.org/content/mimiciv/ and https://physionet.org/content/mimic-iv-note/"
@@ -127,6 +127,7 @@ def load_mimic4(
             notes=notes,
             items=read_items,
             versions={"9": 9, "10": 10},
+            demographics=ADMISSION,
         )
         return build_cohort(source, layout, chosen)
 
@@ -151,5 +152,6 @@ def _read_stays(source: Source) -> pd.DataFrame:
         },
     )
     stays = left_join(read_admissions(source), patients, "patient", "patients")
-    stays["age"] = stays["anchor_age"] + stays["start"].dt.year - stays["anchor_year"]
+    age = stays["anchor_age"] + stays["start"].dt.year - stays["anchor_year"]
+    stays["age"] = age.where(~(age > 89), 91.0)
     return stays.drop(columns=["anchor_age", "anchor_year"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from .._build.cohort_builder import age_at, build_cohort, left_join, unique_names
+from .._build.cohort_builder import build_cohort, left_join, unique_names
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options
@@ -16,7 +16,8 @@ DATASET = "the OMOP Common Data Model 5.3 or 5.4"
 URL = "https://ohdsi.github.io/CommonDataModel/"
 # Inpatient visit, and emergency room and inpatient visit.
 INPATIENT = (9201, 262)
-_SEXES = {8507: "Male", 8532: "Female"}
+# Also what is given for other sexes.
+_SEXES = {8507: "Male", 8532: "Female", 8521: "Other", 8570: "Ambiguous"}
 
 DESCR = """OMOP Common Data Model
 ======================
@@ -133,6 +134,7 @@ def load_omop(
             labs=_LABS,
             notes=(_NOTES,) if source.has("note") else (),
             items=_read_items,
+            demographics=("admission_source",),
             versions={"icd9cm": 9, "icd10cm": 10, "icd10": 10, None: "auto"},
         )
         _define_joins(source)
@@ -214,16 +216,19 @@ def _read_stays(source: Source, visit_concepts: Sequence[int] | None) -> pd.Data
             "end": ("visit_end_datetime", "date"),
             "last_day": ("visit_end_date", "date"),
             "hospital": ("care_site_id", "id"),
+            # In versions 5.4 and 5.3.
+            "admission_source": ("admitted_from_source_value", "text"),
+            "admitting": ("admitting_source_value", "text"),
         },
-        optional=("start", "end", "hospital"),
+        optional=("start", "end", "hospital", "admission_source", "admitting"),
     )
+    stays["admission_source"] = stays["admission_source"].fillna(stays.pop("admitting"))
     stays["start"] = stays["start"].fillna(stays["first_day"])
     stays["end"] = stays["end"].fillna(stays["last_day"])
     concept = stays.pop("concept")
     if visit_concepts is not None:
         stays["of another kind"] = ~concept.isin(list(visit_concepts))
     stays = left_join(stays, _read_persons(source), "patient", "person")
-    stays["age"] = age_at(stays["start"], stays.pop("birth"))
     if source.has("death"):
         columns: Columns = {
             "patient": ("person_id", "id"),
