@@ -23,7 +23,6 @@ _DAY = pd.Timedelta(days=1)
 _OLDEST = 89
 _BEYOND = 130
 _VERSION = re.compile(r"(?:icd)?[^a-z0-9]*0?(9|10)(?:\.0+)?[^a-z0-9]*(?:cm|gm|am|ca|who)?")
-_AGE = r"(>=?|≥|over)?\s*(\d+(?:\.\d+)?)\s*(?:\+|or older)?\s*(?:y|yrs?|years?)?(?: old)?"
 # What stands for each sex in lower case, 8532 and 8507 in OMOP; and for an unknown one.
 _SEXES = dict.fromkeys(("f", "female", "woman", "w", "8532"), "Female")
 _SEXES |= dict.fromkeys(("m", "male", "man", "8507"), "Male")
@@ -82,18 +81,11 @@ def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.Da
 
 
 def _with_ages(stays: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
-    """Stays with their age as a number, or NaN; "> 89" is 90. Without `birth`."""
-    age = stays["age"] if "age" in stays else pd.Series(np.nan, index=stays.index)
-    told = age.notna()
-    if not pd.api.types.is_numeric_dtype(age):
-        parts = age.str.strip().str.lower().str.extract(f"^{_AGE}$")
-        beyond = parts[0].isin((">", "over"))
-        age = pd.to_numeric(parts[1]).astype(float)
-        age = age.where(~beyond, np.floor(age) + 1)
-        told &= stays["age"].str.strip().ne("")
-    age = age.astype(float).where(age.between(0, _BEYOND))
-    if unknown := int((told & age.isna()).sum()):
-        counts["ages unknown: not a number from 0 to 130"] = unknown
+    """Stays with their age, NaN where it is impossible or unknown, without `birth`."""
+    given = stays["age"] if "age" in stays else pd.Series(np.nan, index=stays.index)
+    age = given.where(given.between(0, _BEYOND)).astype(float)
+    if unknown := int((given.notna() & age.isna()).sum()):
+        counts["ages unknown: not from 0 to 130"] = unknown
     if "birth" in stays:
         birth = stays["birth"]
         age = age.fillna(age_at(stays["start"], birth))

@@ -20,7 +20,7 @@ COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
         "patient": ("patient_id", "key"),
         "start": ("start", "start"),
         "end": ("end", "time"),
-        "age": ("age", "text"),
+        "age": ("age", "age"),
         "birth": ("birth_date", "start"),
         "sex": ("sex", "text"),
         "died": ("died", "flag"),
