@@ -81,11 +81,8 @@ def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.Da
 
 
 def _with_ages(stays: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
-    """Stays with their age, NaN where it is impossible or unknown, without `birth`."""
-    given = stays["age"] if "age" in stays else pd.Series(np.nan, index=stays.index)
-    age = given.where(given.between(0, _BEYOND)).astype(float)
-    if unknown := int((given.notna() & age.isna()).sum()):
-        counts["ages unknown: not from 0 to 130"] = unknown
+    """Stays with their age, from `birth` where it is not told, and NaN if that is later."""
+    age = stays["age"] if "age" in stays else pd.Series(np.nan, index=stays.index)
     if "birth" in stays:
         birth = stays["birth"]
         age = age.fillna(age_at(stays["start"], birth))
