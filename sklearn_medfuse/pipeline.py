@@ -150,7 +150,7 @@ class MEDFusePipeline(Pipeline):
 
 # What the paper lacks is switched off, and several views of the same stay make probabilities too
 # sure of themselves.
-_SETTINGS = {
+_SETTINGS: dict[str, dict[str, dict]] = {
     "paper": {
         "medfuse": {"n_estimators": 1, "linear_weight": 0.0, "mi_weight": 0.1},
         "labs": {"mask_ratio": 0.75, "n_factors": 0},
@@ -267,8 +267,8 @@ def make_medfuse_pipeline(
         note_column if isinstance(note_column, str) else _read_columns(note_column, "note_column")
     )
     chosen = _choose_views(views, labs, notes)
-    settings = _SETTINGS[views] if isinstance(views, str) else {}
-    parts = {}
+    settings = _SETTINGS.get(views, {}) if isinstance(views, str) else {}
+    parts: dict = {}
     for name, columns, encoder, default in (
         ("labs", labs, lab_encoder, MaskedLabEncoder),
         ("notes", notes, note_encoder, LLMNoteEncoder),
@@ -306,7 +306,7 @@ def make_medfuse_pipeline(
     return MEDFusePipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
 
 
-def _read_columns(columns, parameter: str) -> list[str] | None:
+def _read_columns(columns, parameter: str):
     """Refuse what names no columns."""
     if columns is None:
         return None

@@ -268,7 +268,7 @@ def _present(source: Source, tables, roles, optional) -> dict[str, Columns]:
                 elif kind == "time" and there and _holds_dates(source, tables[table], column):
                     kind = "date"
                 present[table][role] = (column, kind)
-    return present
+    return {**present}
 
 
 def _holds_dates(source: Source, table: str, column: str) -> bool:
