@@ -68,6 +68,8 @@ _STATUS_RANKS = {
 }
 # A lab that loses more than this share of its results for their unit is worth a warning.
 _FEW_LOST = 0.01
+# Of a lab that is no column of X, fewer results than these are not
+_HANDFUL = 10
 # Aggregates of several results, for which no single value can stand.
 _OF_RESULTS = ("slope", "count")
 # Results with their units converted.
@@ -404,6 +406,8 @@ def _report_units(table: str, rows: list[_Conversion], counts) -> dict[str, int]
 
 def _warn_of_lost(table: str, lost: dict[str, int], names: Sequence[str]) -> None:
     """Warn once of the labs that lose many results for their unit, by name where it is a column's."""
+    # A handful of results of a lab that is no column is only counted
+    lost = {lab: n for lab, n in lost.items() if lab in names or n >= _HANDFUL}
     if not lost:
         return
     listed = [f"{name} ({lost[name]})" for name in names if name in lost]
