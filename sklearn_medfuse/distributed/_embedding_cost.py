@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-# Bundled eICU stays: 235,440 tokens plus 2 special ones in each of 4,355 windows, in 1,168 notes
-TOKENS_PER_NOTE = 209.0
+# Bundled eICU stays: 165,658 tokens plus 2 special ones in each of 3,056 windows, in 825 notes
+TOKENS_PER_NOTE = 208.0
 # Medical-Llama3-8B without its embeddings: 32 layers of attention (queries and outputs 4096 x 4096,
 # keys and values 4096 x 1024 each) and three products 4096 x 14336
 LLAMA3_8B_WEIGHTS = 6_979_321_856
@@ -66,7 +66,7 @@ def embedding_cost(
         Number of notes.
     n_devices : int, default=1
         Number of GPUs or machines.
-    tokens_per_note : float, default=209
+    tokens_per_note : float, default=208
         Includes special tokens. The default is the mean of the bundled eICU stays.
     tokens_per_second : float or None, default=None
         Measured speed of one device; None calculates it from the parameters below.
@@ -91,7 +91,7 @@ def embedding_cost(
     --------
     >>> from sklearn_medfuse.distributed import embedding_cost
     >>> embedding_cost(10_000_000, n_devices=8).hours.__round__(1)
-    2.6
+    2.5
     """
     parameters = dict(locals())
     for name, number in parameters.items():
