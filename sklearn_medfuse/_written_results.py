@@ -1,6 +1,6 @@
 """Lab results written as texts: numbers, the limits of censored results, and what stands after.
 
-The lab encoder and the loaders read results by the same rules.
+The loaders read results by these rules.
 """
 
 import re

@@ -267,7 +267,7 @@ def make_medfuse_pipeline(
         note_column if isinstance(note_column, str) else _read_columns(note_column, "note_column")
     )
     chosen = _choose_views(views, labs, notes)
-    settings = _SETTINGS.get(views, {}) if isinstance(views, str) else {}
+    settings = _SETTINGS[views] if isinstance(views, str) else {}
     parts: dict = {}
     for name, columns, encoder, default in (
         ("labs", labs, lab_encoder, MaskedLabEncoder),

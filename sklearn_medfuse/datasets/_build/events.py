@@ -23,7 +23,7 @@ class EventTable:
     table: str
     # Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name), `value`,
     # `text` (as the laboratory wrote it), `text_unit` (if it has its own), `unit`, `time`, `known`,
-    # `specimen`, `status` (of HL7 or FHIR), `low`, `high`. Notes: `time`, `date` (where there is no
+    # `low`, `high`. Notes: `time`, `date` (where there is no
     # time), `known`, `type`, `text`. Diagnoses: `code`, `version`, and `time` if they have one.
     # `known` is when the event was entered. Others may serve in `drop`.
     columns: Columns
@@ -65,8 +65,9 @@ class Layout:
     # The cohort's `DESCR`.
     describe: str
     # Gives the stays of a source: `stay_id`, `patient`, `start`, `end` (times), and where known `age`
-    # (years, or a text such as "> 89"), `birth` (time, used where there is no age), `sex`, `died` (0, 1, or NaN), `death` (time), `hospital`, further times that `index_time`
-    # may name, columns named in `subgroups` and `demographics`, and "of another kind" (bool) for stays that are not
+    # (years, or a text such as "> 89"), `birth` (time, used where there is no age), `sex`, `died`
+    # (0, 1, or NaN), `death` (time), `hospital`, further times that `index_time` may name, columns
+    # named in `subgroups` and `demographics`, and "of another kind" (bool) for stays that are not
     # asked for. If the times of a patient's stays cannot be compared, `turn` (number) puts them in
     # order, and `days_to_next` are the days from the end to the next one's start (inf if there is
     # none, NaN if unknown).

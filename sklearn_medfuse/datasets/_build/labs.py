@@ -61,14 +61,9 @@ _MERGED = {
 }
 
 
-# Of results of one time the corrected one counts, then the final one, then the preliminary one.
-_STATUS_RANKS = {
-    2: ("corrected", "amended", "revised", "c"),
-    -1: ("preliminary", "partial", "registered", "p"),
-}
 # A lab that loses more than this share of its results for their unit is worth a warning.
 _FEW_LOST = 0.01
-# Of a lab that is no column of X, fewer results than these are not
+# Of a lab that is no column of X, fewer results than these are not.
 _HANDFUL = 10
 # Aggregates of several results, for which no single value can stand.
 _OF_RESULTS = ("slope", "count")
@@ -99,8 +94,7 @@ def build_labs(source: Source, layout: Layout, options: CohortOptions, n_stays, 
         raise ValueError(f"The dictionary of lab items has {n_repeated} rows more than items.")
     with source.progress_bar(layout.labs.table):
         _reduce_to_cells(source, layout.labs, items, options, counts)
-    loincs = {} if items is None or "loinc" not in items else dict(zip(items["name"], items["loinc"]))
-    units, lost = _choose_units(source, layout, options, loincs, counts)
+    units, lost = _choose_units(source, layout, options, counts)
     days = pd.DataFrame(index=range(n_stays))
     if layout.days is not None:
         with source.progress_bar(layout.days.table):
@@ -150,8 +144,8 @@ def _reduce_to_cells(source, labs: EventTable, items: pd.DataFrame | None, optio
         "unsure": f"CASE WHEN {decimal} LIKE '%?' THEN {decimal} END",
         "decimal": decimal,
         "since_start": "since_start",
-        "known": _order_of_entry(labs),
-        "specimen": "specimen" if "specimen" in labs.columns else "NULL",
+        # By it, results of one time are in the order of their revisions
+        "known": "coalesce(epoch_us(known), 0)" if "known" in labs.columns else "0",
         "value": "number",
         "ranges": f"{{'low': {low}, 'high': {high}}}",
     }
@@ -169,7 +163,7 @@ def _reduce_to_cells(source, labs: EventTable, items: pd.DataFrame | None, optio
     # The last and the first result need no look at the others of their time.
     in_one = set(options.aggregates) <= {"last", "first"}
     if not in_one:
-        each = f"{keys}, specimen, since_start, value"
+        each = f"{keys}, since_start, value"
         more = {"known": "max(known)", "ranges": "max(ranges)"}
         _create(source, labs.table, "results", each, {**sums, **more}, rows)
     else:
@@ -194,7 +188,7 @@ def _create(source, table: str, name: str, keys: str, sums: dict[str, str], rows
 
 def _count_once(source, table: str, keys: str, pieces: dict[str, str], counts) -> None:
     """Cells of the `results` of which each counts once: the last revision at its time."""
-    latest = "max(known) OVER (PARTITION BY stay, lab, specimen, since_start)"
+    latest = "max(known) OVER (PARTITION BY stay, lab, since_start)"
     rows = f"(SELECT *, {latest} AS latest FROM results WHERE reason = 0)"
     sums = {"n": "count(*)", "n_point": "sum(n_point)", "n_comma": "sum(n_comma)", **pieces}
     _create(source, table, "cells", keys, sums, f"(SELECT * FROM {rows} WHERE known = latest)")
@@ -204,19 +198,6 @@ def _count_once(source, table: str, keys: str, pieces: dict[str, str], counts) -
     if n := counts[f"{table} rows kept"] - kept:
         counts[f"{table} rows dropped: repeated, or revised later"] = n
         counts[f"{table} rows kept"] = kept
-
-
-def _order_of_entry(labs: EventTable) -> str:
-    """SQL of a number by which results of one time are in the order of their revisions."""
-    known = "coalesce(epoch_us(known), 0)" if "known" in labs.columns else "0"
-    if "status" not in labs.columns:
-        return known
-    ranks = " ".join(
-        f"WHEN lower(status) IN ({', '.join(map(literal, names))}) THEN {rank}"
-        for rank, names in _STATUS_RANKS.items()
-    )
-    # More than the microseconds of any date.
-    return f"{known} + (CASE {ranks} ELSE 0 END) * 1000000000000000000"
 
 
 def _written_results(source, labs: EventTable) -> tuple[EventTable, Callable[[str], str], str, str]:
@@ -293,7 +274,7 @@ def _of_other_labs(
 
 
 def _choose_units(
-    source, layout: Layout, options: CohortOptions, loincs: dict[str, str], counts
+    source, layout: Layout, options: CohortOptions, counts
 ) -> tuple[pd.Series, dict[str, int]]:
     """The unit of each lab, and in the table `conversions` how to get there from others.
 
@@ -320,7 +301,7 @@ def _choose_units(
         units[lab] = target = wanted.pop(lab, "") or of_days.get(lab) or usual or ""
         for unit, unsure, n in numbers:
             # A result without a unit is in the usual one, whatever the unit of the column.
-            factor = conversion(unit or usual or target, target, str(lab), loincs.get(lab))
+            factor = conversion(unit or usual or target, target, str(lab))
             rows.append(_Conversion(lab, unit, unsure, n, target, factor, sure[unsure]))
     # Labs that have no results, but values of the first hours.
     units |= {

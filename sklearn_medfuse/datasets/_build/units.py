@@ -156,9 +156,7 @@ def is_unit(unit: str) -> bool:
     return _parse(unit_key(unit)) is not None
 
 
-def conversion(
-    unit: str, target: str, lab: str, loinc: str | None = None
-) -> tuple[float, float] | None:
+def conversion(unit: str, target: str, lab: str) -> tuple[float, float] | None:
     """Factor f and offset o of ``value * f + o``; None if there is no way from unit to target."""
     here, there = unit_key(unit), unit_key(target)
     if here == there:
@@ -166,7 +164,7 @@ def conversion(
     first, second = _parse(here), _parse(there)
     if first is None or second is None:
         return None
-    analyte = analyte_of(lab, loinc)
+    analyte = analyte_of(lab)
     first, second = _meant(first, here, analyte), _meant(second, there, analyte)
     bridge = (1.0, 0.0)
     if first.dimension != second.dimension:
@@ -385,12 +383,11 @@ _BY_CODE |= dict.fromkeys(("4548-4", "17856-6", "59261-8", "4549-2"), Analyte(is
 
 
 @lru_cache(1024)
-def analyte_of(lab: str, loinc: str | None = None) -> Analyte:
-    """The analyte of a lab, by its LOINC code, or by its name however written."""
-    for text in (loinc or "", lab):
-        code = _LOINC.fullmatch(text.strip().lower())
-        if code is not None and code[1] in _BY_CODE:
-            return _BY_CODE[code[1]]
+def analyte_of(lab: str) -> Analyte:
+    """The analyte of a lab by its name, a LOINC code or however written."""
+    code = _LOINC.fullmatch(lab.strip().lower())
+    if code is not None and code[1] in _BY_CODE:
+        return _BY_CODE[code[1]]
     # "SerumCreatinine", "serum_creatinine", "Na+", "Glucose (mg/dL)".
     split = re.sub(r"(?<=[a-z]{2})(?=[A-Z])", " ", lab)
     plain = unicodedata.normalize("NFKD", split).encode("ascii", "ignore").decode().lower()
