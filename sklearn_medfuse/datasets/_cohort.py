@@ -47,8 +47,9 @@ class Cohort(Bunch):
         The lab columns as floats, NaN where not measured; one string column, NaN where there is no
         note; age in years (float), sex ("Female", "Male", or another word of the source) and what
         else is asked for in `CohortOptions`.
-    y : DataFrame of int of shape (n_stays, n_labels)
-        1 where the stay has the diagnosis, else 0.
+    y : DataFrame of shape (n_stays, n_labels)
+        1 where the stay has the diagnosis, else 0; NaN where that is not known, or where
+        ``labels="after_index"`` leaves out what was recorded before. `int` without NaN.
     groups : Series of shape (n_stays,)
         Patient of each stay: split by it, or by `hospitals`, never by stay.
     hospitals : Series of shape (n_stays,) or None
@@ -333,7 +334,8 @@ class Cohort(Bunch):
         words = notes.str.split().str.len().astype(float)
         parts.append(pd.DataFrame({"words of notes": words}))
         parts.append(X[fields["lab_columns"]])
-        parts.append(fields["y"].astype(int))
+        # Whole numbers, also beside labels that are not known.
+        parts.append(fields["y"].astype("Int64").astype(object))
         table = pd.concat(parts, axis=1).reset_index(drop=True)
         table = table.loc[:, ~table.columns.duplicated()]
         labels = set(fields["target_names"])

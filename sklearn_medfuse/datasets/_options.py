@@ -76,6 +76,12 @@ class CohortOptions:
     without_stored_time : {"keep", "drop"}, default="keep"
         Results and notes whose time of entry is missing, in tables that have such a column, are
         kept if they happened before the index time, or dropped. Both are counted.
+    labels : {"during_stay", "after_index"}, default="during_stay"
+        Which diagnoses are positive: all that the stay has a code for, whenever recorded, or those
+        first recorded after the index time. Then a diagnosis recorded before, or at an unknown
+        time, is NaN in `y`: it is known already. A date alone counts from the end of its day. The
+        source must have the time of each diagnosis: eICU, OMOP, MEDS, or tables of your own. Codes
+        for billing (MIMIC, CLIF) have none and are refused.
     phenotypes : "elixhauser", mapping or None, default="elixhauser"
         Labels from the diagnosis codes: the Elixhauser groups, or name -> prefixes of ICD codes,
         with or without points. A mapping {9: prefixes, 10: prefixes} gives the version, which is
@@ -86,7 +92,8 @@ class CohortOptions:
     outcomes : sequence of str, default=()
         Further labels: "mortality" (death in the stay), "readmission_30d" (the patient's next stay
         begins within 30 days of the end; any number of days), "length_of_stay_7d" (longer than 7
-        days; any number). Stays whose outcome was known at the index time are dropped.
+        days; any number). Stays whose outcome was known at the index time are dropped; an outcome
+        that is not known, as of a stay without an end, is NaN in `y`.
     require : {"labs", "notes"}, or sequence of them, default=()
         What a stay must have to be kept. Stays with neither are always dropped.
     min_age : float or None, default=None
@@ -139,6 +146,7 @@ class CohortOptions:
     max_note_chars: int | None = None
     drop_note_sections: str | Sequence[str] = ()
     without_stored_time: Literal["keep", "drop"] = "keep"
+    labels: Literal["during_stay", "after_index"] = "during_stay"
     phenotypes: str | Mapping | None = "elixhauser"
     n_labels: int | Sequence[str] | None = 10
     outcomes: Sequence[str] = ()
@@ -166,6 +174,7 @@ class CohortOptions:
             "note_order": ("oldest_first", "newest_first"),
             "without_stored_time": ("keep", "drop"),
             "finished_stays": ("drop", "keep"),
+            "labels": ("during_stay", "after_index"),
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

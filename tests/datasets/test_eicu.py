@@ -202,7 +202,11 @@ def test_missing_table_and_column_are_named(tables, folder, table):
         for column in needed:
             tables[table].drop(columns=column).to_csv(file, index=False)
             with pytest.raises(ValueError, match=f"'{table}' lacks the column {column}"):
-                load_eicu(folder, admission_diagnosis=column == "apacheadmissiondx")
+                load_eicu(
+                    folder,
+                    admission_diagnosis=column == "apacheadmissiondx",
+                    labels="after_index" if column == "diagnosisoffset" else "during_stay",
+                )
         file.unlink()
         missing = rf"No table '{table}'.*https://physionet\.org"
         with pytest.raises(FileNotFoundError, match=missing):

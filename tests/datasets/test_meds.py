@@ -99,6 +99,100 @@ def test_events_fall_into_the_stay_of_their_time(tmp_path):
     assert cohort.report()["labs of data rows dropped: after the index time"] == 1
 
 
+ADMISSION, DISCHARGE, POTASSIUM = "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "LAB//K//mmol/L"
+
+
+@pytest.mark.parametrize("column", ["hadm_id", "VISIT"])
+def test_overlapping_admissions_by_the_stay_that_events_name(column, tmp_path):
+    """The second admission begins a day before the first ends, as of 20 pairs in MIMIC-IV."""
+    rows = [
+        (1, "2100-05-01 10:00", f"{ADMISSION}//A", 100),
+        (1, "2100-05-01 11:00", POTASSIUM, 100),
+        (1, "2100-05-10 08:00", f"{DISCHARGE}//HOME", 100),
+        (1, "2100-05-10 08:00", "DIAGNOSIS//ICD//10//I509", 100),
+        (1, "2100-05-09 10:00", f"{ADMISSION}//A", 101),
+        (1, "2100-05-09 10:01", f"{ADMISSION}//B", 101),  # the move to the ward
+        (1, "2100-05-09 11:00", POTASSIUM, 101),
+        (1, "2100-05-10 07:00", POTASSIUM, 101),
+        (1, "2100-05-10 07:30", POTASSIUM, None),  # of the stay that began last
+        (1, "2100-05-14 08:00", f"{DISCHARGE}//DIED", 101),
+        (1, "2100-05-14 08:00", "DIAGNOSIS//ICD//10//E119", 101),
+        (1, "2100-05-10 09:00", POTASSIUM, 102),  # of an admission that is not here
+        # The stay of another subject, which happens to have a number of the first.
+        (2, "2100-05-01 10:00", ADMISSION, 100),
+        (2, "2100-05-01 11:00", POTASSIUM, 100),
+        (2, "2100-05-03 10:00", DISCHARGE, None),  # by its time
+        (2, "2100-05-02 10:00", "DIAGNOSIS//ICD//10//I10", None),
+    ]
+    frames = made([row[:3] for row in rows])
+    frames["data"][column] = [row[3] for row in rows]
+    options = {"n_labels": None, "outcomes": ["mortality", "length_of_stay_4d"]}
+    folder = write_meds(tmp_path, frames)
+    cohort = load_meds(folder, aggregate="count", stay=column.lower(), **options)
+    assert cohort.X["K"].to_dict() == {"1-1": 1.0, "1-2": 3.0, "2-1": 1.0}
+    found = {stay: row.index[row.eq(1)].tolist() for stay, row in cohort.y.iterrows()}
+    assert found == {
+        "1-1": ["congestive_heart_failure", "length_of_stay_4d"],
+        "1-2": ["diabetes_uncomplicated", "mortality", "length_of_stay_4d"],
+        "2-1": ["hypertension_uncomplicated"],
+    }
+    assert cohort.report()["labs of data rows dropped: without a stay"] == 1
+    # By time alone, the move is a stay of its own.
+    assert cohort.report()["stays read"] == 3
+    assert load_meds(folder, stay="none", **options).report()["stays read"] == 4
+
+
+def test_a_death_at_midnight_counts_from_the_end_of_its_day(tmp_path):
+    """A day of death is no time: who was alive at the index time stays in."""
+    rows = []
+    for subject, death in enumerate(
+        ["2100-01-02 00:00", "2100-01-02 00:01", "2100-01-04 00:00"], 1
+    ):
+        rows += [
+            (subject, "2100-01-01 08:00", ADMISSION),
+            (subject, "2100-01-01 09:00", POTASSIUM),
+            (subject, death, "MEDS_DEATH"),
+            (subject, "2100-01-04 12:00", f"{DISCHARGE}//HOME"),
+        ]
+    options = {"phenotypes": None, "outcomes": ["mortality"]}
+    cohort = load_meds(write_meds(tmp_path, made(rows)), **options)
+    assert cohort.y["mortality"].to_dict() == {"1-1": 1, "3-1": 1}
+    assert cohort.report()["stays dropped: ended before the index time"] == 1
+
+
+def test_a_note_at_midnight_counts_from_the_end_of_its_day(tmp_path):
+    rows = [
+        (1, "2100-01-01 08:00", ADMISSION),
+        (1, "2100-01-01 09:00", POTASSIUM),
+        (1, "2100-01-01 00:00", "NOTE//early"),
+        (1, "2100-01-02 00:00", "NOTE//late"),
+        (1, "2100-01-02 07:00", "NOTE//timed"),
+        (1, "2100-01-05 08:00", f"{DISCHARGE}//HOME"),
+    ]
+    frames = made(rows)
+    frames["data"].loc[2:4, "text_value"] = ["early", "late", "timed"]
+    options = {"phenotypes": None, "outcomes": ["mortality"]}
+    cohort = load_meds(write_meds(tmp_path, frames), **options)
+    assert cohort.X["note"].tolist() == ["early\n\ntimed"]
+
+
+def test_stays_without_a_discharge_have_unknown_outcomes(tmp_path):
+    rows = [
+        (1, "2100-01-01 08:00", ADMISSION),
+        (1, "2100-01-01 09:00", POTASSIUM),
+        (1, "2100-01-04 08:00", "MEDS_DEATH"),  # in the stay or after it
+        (2, "2100-01-01 08:00", ADMISSION),
+        (2, "2100-01-01 09:00", POTASSIUM),
+        (3, "2100-01-01 08:00", ADMISSION),
+        (3, "2100-01-01 09:00", POTASSIUM),
+        (3, "2100-01-04 08:00", f"{DISCHARGE}//HOME"),
+    ]
+    options = {"phenotypes": None, "outcomes": ["mortality"]}
+    cohort = load_meds(write_meds(tmp_path, made(rows)), **options)
+    assert cohort.y["mortality"].to_dict() == {"3-1": 0}
+    assert cohort.report()["stays dropped: mortality not known"] == 2
+
+
 def test_codes_of_eicu_hold_both_versions(tmp_path):
     frames = made(
         [

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -38,7 +39,8 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     register_stays(source, stays)
     codes = None
     if options.phenotypes is not None:
-        codes = _read_codes(source, layout, options, counts)
+        timed = options.labels == "after_index"
+        codes = _read_codes(source, layout, options, counts, timed=timed)
         stays, codes, outcomes = _with_codes(stays, codes, outcomes, counts)
         register_stays(source, stays)
     # Features are made without a look at the labels.
@@ -47,11 +49,12 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     notes = make_notes(source, options=options, n_stays=len(stays), counts=counts)
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_y(codes, outcomes, kept, len(stays), options)
+    y = _with_known_label(y, labs, notes, counts)
     persons = stays[_choose_demographics(everyone, layout, options)]
     history = pd.DataFrame(index=stays.index)
     if options.history:
         history = _read_history(source, layout, options, stays, everyone)
-    return _assemble(stays, labs, notes, persons, history, kept, y, layout, counts)
+    return _assemble(stays, labs, notes, persons, history, y, layout, counts)
 
 
 def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.DataFrame:
@@ -75,6 +78,11 @@ def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.Da
     if len(stays) and pd.api.types.is_float_dtype(stays["stay_id"]):
         stays = stays.assign(stay_id=stays["stay_id"].astype("int64"))
     stays = _with_ages(stays, counts)
+    if "end" not in stays:
+        stays["end"] = pd.Series(pd.NaT, index=stays.index, dtype="datetime64[us]")
+    elif "died" in stays:
+        # Who has not died in a stay without an end may still do so.
+        stays["died"] = stays["died"].where(stays["end"].notna() | stays["died"].gt(0))
     if "sex" in stays:
         stays["sex"] = _read_sex(stays["sex"])
     return stays.sort_values("stay_id", kind="stable", ignore_index=True)
@@ -149,15 +157,13 @@ def _ended(stays: pd.DataFrame) -> pd.Series:
 
 
 def _with_outcomes(stays, everyone, options, counts):
-    """Stays whose outcomes were open at the index time and are known now."""
+    """Stays whose outcomes were open at the index time, with the outcomes: NaN if unknown."""
     labels, foreseen = _outcomes(stays, everyone, options.outcomes)
-    reasons = {}
-    for name in options.outcomes:
-        reasons[f"{name} decided at the index time"] = foreseen[name]
-        reasons[f"{name} not known"] = labels[name].isna()
+    reasons = {f"{name} decided at the index time": foreseen[name] for name in options.outcomes}
+    if options.phenotypes is None:
+        reasons[f"{' and '.join(options.outcomes)} not known"] = labels.isna().all(axis=1)
     kept = _drop_stays(stays, reasons, counts, some=True)
-    labels = labels.loc[kept.index].astype(int).reset_index(drop=True)
-    return kept.reset_index(drop=True), labels
+    return kept.reset_index(drop=True), labels.loc[kept.index].reset_index(drop=True)
 
 
 def _with_codes(stays, codes, labels, counts):
@@ -193,26 +199,58 @@ def _with_input(stays, labs: Labs, notes: pd.Series, options, counts) -> np.ndar
     without = {"labs": labs.table.isna().all(axis=1), "notes": notes.isna()}
     reasons = {"with neither labs nor notes": without["labs"] & without["notes"]}
     reasons |= {f"without {name}": without[name] for name in check_require(options.require)}
-    kept = _drop_stays(stays, reasons, counts, some=True).index
-    counts["stays kept"] = len(kept)
-    counts["stays kept: without labs"] = int(without["labs"][kept].sum())
-    counts["stays kept: without notes"] = int(without["notes"][kept].sum())
-    return kept.to_numpy()
+    return _drop_stays(stays, reasons, counts, some=True).index.to_numpy()
 
 
-def _read_codes(source: Source, layout: Layout, options, counts) -> pd.DataFrame:
-    """The codes of the registered stays, each once: `stay`, `code`, `version` (9, 10, or 0)."""
+def _with_known_label(y: pd.DataFrame, labs: Labs, notes: pd.Series, counts) -> pd.DataFrame:
+    """Labels of the stays that have one that is known, by number of the stay."""
+    unknown = {"without a known label": y.isna().all(axis=1)}
+    y = _drop_stays(y, {of: flag for of, flag in unknown.items() if flag.any()}, counts, some=True)
+    counts["stays kept"] = len(y)
+    counts["stays kept: without labs"] = int(labs.table.loc[y.index].isna().all(axis=1).sum())
+    counts["stays kept: without notes"] = int(notes[y.index].isna().sum())
+    missing = y.isna().sum()
+    counts |= {f"labels not known: {name}": int(n) for name, n in missing.items() if n}
+    return y.astype({name: float if n else int for name, n in missing.items()})
+
+
+def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False) -> pd.DataFrame:
+    """The codes of the registered stays, each once: `stay`, `code`, `version` (9, 10, or 0).
+
+    If `timed`, also `late`, whether the code was recorded after the index time; None if unknown.
+    """
     table = layout.diagnoses
     if table is None:
         raise ValueError("phenotypes need a table of diagnoses.")
+    if timed and not table.times:
+        raise ValueError(
+            "labels='after_index' needs the time at which each diagnosis was recorded, which "
+            f"table '{table.table}' lacks: codes for billing have none. Use labels='during_stay'; "
+            "in tables of your own, give the time as the role 'time' of the diagnoses."
+        )
+    if not timed:
+        roles = {role: of for role, of in table.columns.items() if role not in table.times}
+        table = replace(table, columns=roles)
     without = {"without a code": Condition("e.code IS NULL")}
     with source.progress_bar(table.table):
-        events = classify(source, table, options, without, timed=False)
+        moments = {"index_time": "until", "ended": "length"}
+        more = [f", epoch_us(s.{of}) - epoch_us(s.started) AS {to}" for of, to in moments.items()]
+        events = classify(
+            source, table, options, without, timed=timed, window=False, more="".join(more)
+        )
         version = "version" if "version" in table.columns else "NULL::VARCHAR"
-        used = events.used({"stay": "stay_number", "code": "code", "version": version})
+        since = "since_start" if timed else "NULL::BIGINT"
+        used = {
+            "stay": "stay_number",
+            "code": "code",
+            "version": version,
+            "late": f"{since} > until",
+            "in_stay": f"{since} < length",
+        }
+        sums = ", ".join(f"{sql} AS {name}" for name, sql in events.tallies().items())
         source.execute(
-            "CREATE OR REPLACE TEMP TABLE all_codes AS SELECT *, count(*) AS n "
-            f"FROM {used} GROUP BY ALL",
+            f"CREATE OR REPLACE TEMP TABLE all_codes AS SELECT reason, {', '.join(used)}, {sums} "
+            f"FROM {events.used(used)} GROUP BY ALL",
             table.table,
         )
         count_rows(source, events, "all_codes", counts, grouped=True)
@@ -220,15 +258,24 @@ def _read_codes(source: Source, layout: Layout, options, counts) -> pd.DataFrame
     if table.separator is not None:
         each = f"trim(unnest(string_split(code, {literal(table.separator)})))"
     codes = source.query(
-        "SELECT stay, code, version, CAST(sum(n) AS BIGINT) AS n FROM "
-        f"(SELECT stay, {each} AS code, version, n FROM all_codes WHERE reason = 0) "
-        "WHERE code != '' GROUP BY ALL ORDER BY stay, code, version",
+        "SELECT stay, code, version, late, in_stay, CAST(sum(n) AS BIGINT) AS n FROM "
+        f"(SELECT stay, {each} AS code, version, late, in_stay, n FROM all_codes "
+        "WHERE reason = 0) WHERE code != '' GROUP BY ALL ORDER BY ALL",
         table.table,
     )
     source.execute("DROP TABLE all_codes", table.table)
     codes["version"] = _versions(codes, layout.versions)
     counts["codes of no version of ICD-CM"] = int(codes.loc[codes["version"] == 0, "n"].sum())
-    return codes[["stay", "code", "version"]].astype({"stay": int})
+    if timed:
+        if n := int(codes.loc[codes["late"].isna(), "n"].sum()):
+            counts[f"{table.table} codes at an unknown time"] = n
+        if codes["in_stay"].notna().any() and not codes["in_stay"].eq(True).any():
+            raise ValueError(
+                "labels='after_index' needs diagnoses recorded during the stays, but in "
+                f"'{table.table}' none is earlier than the end of its stay, as with codes for "
+                "billing: which were new is unknown. Use labels='during_stay'."
+            )
+    return codes[["stay", "code", "version", "late"]].astype({"stay": int})
 
 
 def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> np.ndarray:
@@ -250,6 +297,23 @@ def _read_version(told: str) -> int:
     """The version in a lower-case name such as "9.0", "icd-9-cm" or "ICD10"; 0 if there is none."""
     found = _VERSION.fullmatch(told)
     return int(found[1]) if found else 0
+
+
+def _label_new_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:
+    """Phenotypes first recorded after the index time; NaN where they were, or may have been, before.
+
+    Shape (n_stays, n_phenotypes) of 0, 1 and NaN.
+    """
+    new = codes["late"].astype("boolean").fillna(False).astype(bool)
+    labels = _label_codes(codes[new], wanted, n_stays)
+    before = _label_codes(codes[~new], wanted, n_stays)
+    labels = labels.astype(float).mask(before.eq(1))
+    if not labels.eq(1).any(axis=None):
+        raise ValueError(
+            "labels='after_index': no diagnosis of these phenotypes is first recorded after the "
+            "index time. Use an earlier index_time, or labels='during_stay'."
+        )
+    return labels
 
 
 def _label_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:
@@ -328,7 +392,8 @@ def _matches(pairs: pd.DataFrame, name: str, prefixes) -> pd.Series:
 def _choose_y(codes, outcomes, kept, n_stays, options) -> pd.DataFrame:
     y = outcomes.iloc[kept]
     if codes is not None:
-        groups = _label_codes(codes, options.phenotypes, n_stays).iloc[kept]
+        label = _label_new_codes if options.labels == "after_index" else _label_codes
+        groups = label(codes, options.phenotypes, n_stays).iloc[kept]
         wanted = options.n_labels
         own = not isinstance(options.phenotypes, str)
         if own and isinstance(wanted, int | np.integer) and wanted > groups.shape[1]:
@@ -428,7 +493,7 @@ def next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
     return merged.reindex(stays.index)
 
 
-def _assemble(stays, labs, notes, persons, history, kept, y, layout, counts) -> Cohort:
+def _assemble(stays, labs, notes, persons, history, y, layout, counts) -> Cohort:
     """The fields of the cohort, all with one row per kept stay."""
     taken = [NOTE_COLUMN, *persons, *history]
     if both := [name for name in taken if name in labs.table]:
@@ -437,7 +502,7 @@ def _assemble(stays, labs, notes, persons, history, kept, y, layout, counts) -> 
             "lab, or name the labs to use in lab_names."
         )
     # A mask and no list of places: the latter would have all texts put together and copied.
-    is_kept = stays.index.isin(kept)
+    is_kept = stays.index.isin(y.index)
     stays = stays[is_kept]
     index = pd.Index(stays["stay_id"], name="stay_id")
     subgroups = stays[[name for name in layout.subgroups if name in stays]]

@@ -24,7 +24,7 @@ class EventTable:
     # Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name), `value`,
     # `text` (as the laboratory wrote it), `text_unit` (if it has its own), `unit`, `time`, `known`,
     # `low`, `high`. Notes: `time`, `date` (where there is no
-    # time), `known`, `type`, `text`. Diagnoses: `code`, `version`, and `time` if they have one.
+    # time), `known`, `type`, `text`. Diagnoses: `code`, `version`, and `time` or `date` of the record.
     # `known` is when the event was entered. Others may serve in `drop`.
     columns: Columns
     # Roles whose columns may be absent.
@@ -99,13 +99,14 @@ class Layout:
 
 
 def register_stays(source: Source, stays: pd.DataFrame) -> None:
-    """Give the queries the table `stays`: number, key, start and index time."""
+    """Give the queries the table `stays`: number, key, start, index time and end."""
     table = pd.DataFrame(
         {
             "stay": range(len(stays)),
             "key": stays["stay_id"].to_numpy(),
             "started": stays["start"].to_numpy("datetime64[us]"),
             "index_time": stays["index_time"].to_numpy("datetime64[us]"),
+            "ended": stays["end"].to_numpy("datetime64[us]"),
         }
     )
     source.register("stays", table)
@@ -161,6 +162,7 @@ def classify(
     reasons: Mapping[str, Condition],
     *,
     timed: bool = True,
+    window: bool = True,
     lookback: float | None = None,
     more: str = "",
     joins: str = "",
@@ -168,9 +170,10 @@ def classify(
 ) -> Events:
     """Join the rows of a table to the registered stays, with the reason if a row is not used.
 
-    `reasons` apply after those of stay and time. If `timed`, only events count that were known at
-    the index time, and not earlier than `lookback` minutes before the start. `more` holds further
-    columns, each after a comma, `joins` further joins, and `read` rewrites the query for the rows.
+    `reasons` apply after those of stay and time. If `timed`, and with the `window`, only events
+    count that were known at the index time, and not earlier than `lookback` minutes before the
+    start. `more` holds further columns, each after a comma, `joins` further joins, and `read`
+    rewrites the query for the rows.
     """
     stored = table.columns["known"][0].lower() if "known" in table.columns else None
     known = timed and stored in source.columns(table.table)
@@ -179,7 +182,8 @@ def classify(
         "of stays not used": Condition("s.stay IS NULL", portable=True),
     }
     if timed:
-        conditions |= _time_conditions(table, known, options, lookback)
+        if window:
+            conditions |= _time_conditions(table, known, options, lookback)
         happened, dated = _happened(table.columns, known)
         more += f", epoch_us({happened}) - epoch_us(s.started) AS since_start"
         more += f", {dated} AS dated"

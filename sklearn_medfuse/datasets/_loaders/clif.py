@@ -77,7 +77,8 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
 
     Notes
     -----
-    Patients discharged as "Expired" died; with a missing discharge category the outcome is unknown.
+    Patients discharged as "Expired" died. Mortality is unknown with the category "Missing", "Still
+    Admitted" or none, and without a time of discharge.
 
     References
     ----------
@@ -130,6 +131,6 @@ def _read_stays(source: Source) -> pd.DataFrame:
         optional=("death",),
     )
     category = stays.pop("category").str.lower()
-    told = category.notna() & category.ne("missing")
+    told = ~category.isin(["missing", "still admitted"]) & category.notna()
     stays["died"] = category.eq("expired").astype(float).where(told)
     return left_join(stays, patients, "patient", "clif_patient")

@@ -109,7 +109,11 @@ DAYS = DayTable(
 )
 _DIAGNOSES = EventTable(
     "diagnosis",
-    {"stay": ("patientunitstayid", "id"), "code": ("icd9code", "code")},
+    {
+        "stay": ("patientunitstayid", "id"),
+        "code": ("icd9code", "code"),
+        "time": ("diagnosisoffset", "minutes"),
+    },
     # "428.0, I50.9" is the same diagnosis in both versions.
     separator=",",
 )

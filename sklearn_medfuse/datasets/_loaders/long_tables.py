@@ -48,6 +48,7 @@ COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
         "stay": ("stay_id", "key"),
         "code": ("code", "code"),
         "version": ("version", "text"),
+        "time": ("time", "time"),
     },
 }
 _NEEDED = {
@@ -156,6 +157,7 @@ def load_tables(
     diagnoses  stay          stay_id        id of the stay
     diagnoses  code          code           ICD-9-CM or ICD-10-CM code
     diagnoses  [version]     version        version of ICD, see `icd_version`
+    diagnoses  [time]        time           when it was recorded, for ``labels="after_index"``
     =========  ============  =============  ====================================================
 
     A column named in `columns` must exist. Times are timestamps or texts such as
@@ -189,6 +191,9 @@ def load_tables(
     given = {name: table for name, table in named.items() if table is not None}
     further = [name for name in chosen.demographics if name not in ("age", "sex")]
     roles, optional = _roles(columns or {}, given, further)
+    if chosen.labels != "after_index":
+        # What is not needed may be of any form.
+        roles.get("diagnoses", {}).pop("time", None)
     where: Any = given if database is None else database
     unnamed = [name for name, table in given.items() if not isinstance(table, str)]
     if database is not None and unnamed:
@@ -282,8 +287,6 @@ def _read_stays(
     source: Source, table: str, columns: Columns, demographics: list[str]
 ) -> pd.DataFrame:
     stays = source.fetch(table, columns)
-    if "end" not in stays:
-        stays["end"] = pd.Series(pd.NaT, index=stays.index, dtype="datetime64[us]")
     for name in demographics:
         # Texts in a csv file may be numbers.
         numbers = pd.to_numeric(stays[name], errors="coerce")

@@ -10,7 +10,7 @@ from .._build.cohort_builder import build_cohort, unique_names
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options, parse_hours
-from .._tables.columns import TEXT_DTYPE, literal
+from .._tables.columns import TEXT_DTYPE, literal, quoted
 from .._tables.source import Source, is_database_url
 
 DATASET = "a data set in the Medical Event Data Standard (MEDS 0.4)"
@@ -41,15 +41,21 @@ _NOTES = EventTable(
         "stay": ("stay", "key"),
         "type": ("type", "text"),
         "text": ("text_value", "long text"),
-        "time": ("time", "time"),
+        # At midnight only the day is known, as of the summaries of MIMIC-IV-Note.
+        "time": ("time", "date"),
     },
 )
 _DIAGNOSES = EventTable(
     "diagnoses of data",
-    {"stay": ("stay", "key"), "code": ("icd", "code"), "version": ("version", "text")},
+    {
+        "stay": ("stay", "key"),
+        "code": ("icd", "code"),
+        "version": ("version", "text"),
+        "time": ("time", "date"),
+    },
 )
 
-_STEP = pd.Timedelta(microseconds=1)
+_STEP, _DAY = pd.Timedelta(microseconds=1), pd.Timedelta(days=1)
 _DEATHS = "DIED|EXPIRED|DECEASED"
 # Item and unit, from what follows the prefix of a code; an unknown unit is UNK.
 _ITEM = "array_to_string(CASE WHEN len(parts) > 1 THEN parts[:-2] ELSE parts END, '//')"
@@ -65,6 +71,7 @@ def load_meds(
     lab: str = "auto",
     note: str = "NOTE",
     diagnosis: str = "DIAGNOSIS//ICD",
+    stay: str = "hadm_id",
     **options: Any,
 ) -> Cohort:
     """Load the hospital stays of a MEDS 0.4 data set.
@@ -85,6 +92,9 @@ def load_meds(
         Beginning of the codes of notes; the type follows, and the text is in `text_value`.
     diagnosis : str, default="DIAGNOSIS//ICD"
         Beginning of the codes of diagnoses; the version of ICD and the code follow.
+    stay : str, default="hadm_id"
+        Column of the data that names the stay of an event, as mimic-iv-meds writes it; it may be
+        absent or empty.
     **options : dict
         The choices of :class:`CohortOptions`.
 
@@ -106,10 +116,12 @@ def load_meds(
 
     Notes
     -----
-    Events belong to the stay in whose time they fall; it begins `lookback` before the admission,
-    but not before the end of the subject's previous stay. A stay whose discharge says "DIED" or
-    "EXPIRED", or during which the subject's MEDS_DEATH falls, ended in death. The version of ICD
-    codes with a point, or of several in one event, is inferred from their form, since eICU has both
+    Events belong to the stay that their column `stay` names; those without it, to the stay in whose
+    time they fall, which begins `lookback` before the admission, but not before the end of the
+    subject's previous stay. A stay whose discharge says "DIED" or "EXPIRED", or during which the
+    subject's MEDS_DEATH falls, ended in death; without a discharge event, whether it did is
+    unknown. A death or note at midnight counts from the end of its day. The version of ICD codes
+    with a point, or of several in one event, is inferred from their form, since eICU has both
     versions in one column.
 
     References
@@ -128,9 +140,10 @@ def load_meds(
     chosen = make_options(load_meds, options)
     with Source(_files(path), DATASET, URL, chosen) as source:
         before = pd.Timedelta(minutes=parse_hours(chosen.lookback, "lookback"))
-        stays = _find_stays(source, admission, discharge, before)
+        name = source.columns("data").get(stay.lower(), ("",))[0]
+        stays = _find_stays(source, admission, discharge, name, before)
         lab = _lab_prefix(source, lab)
-        _define_events(source, lab, note, diagnosis)
+        _define_events(source, lab, note, diagnosis, name if stays["visit"].notna().any() else "")
         layout = Layout(
             describe=DESCR,
             stays=lambda source: stays,
@@ -162,22 +175,23 @@ def _lab_prefix(source: Source, lab: str) -> str:
     return "LAB//RESULT" if found["n"].iloc[0] else "LAB"
 
 
-def _define_events(source: Source, lab: str, note: str, diagnosis: str) -> None:
-    """Labs, notes and diagnoses as tables with the stay that they fall into."""
+def _define_events(source: Source, lab: str, note: str, diagnosis: str, stay: str) -> None:
+    """Labs, notes and diagnoses as tables with the stay that they name or fall into."""
 
     def events(prefix: str, columns: str, values: list[str]) -> str:
         start = f"{prefix}//"
         data = source.scan(
             "data",
-            ["subject_id", "time", "code", *values],
+            ["subject_id", "time", "code", *values, *filter(None, [stay.lower()])],
             where=f"starts_with(code, {literal(start)})",
         )
         return (
-            f"SELECT e.time, {columns}, "
-            "CASE WHEN s.closes IS NULL OR e.moment <= s.closes THEN s.key END AS stay FROM "
-            "(SELECT *, CAST(time AS TIMESTAMP) AS moment, "
+            f"SELECT e.time, {columns}, coalesce(v.key, CASE WHEN e.visit IS NULL "
+            "AND (s.closes IS NULL OR e.moment <= s.closes) THEN s.key END) AS stay FROM "
+            f"(SELECT *, CAST(time AS TIMESTAMP) AS moment, {_visit(stay)} AS visit, "
             f"string_split(substr(code, {len(start) + 1}), '//') AS parts "
             f"FROM {data}) e "
+            "LEFT JOIN meds_stays v ON e.subject_id = v.subject AND e.visit = v.visit "
             "ASOF LEFT JOIN meds_stays s ON e.subject_id = s.subject AND e.moment >= s.opens"
         )
 
@@ -192,7 +206,7 @@ def _define_events(source: Source, lab: str, note: str, diagnosis: str) -> None:
     source.define(_NOTES.table, events(note, "text_value, parts[1] AS type", ["text_value"]))
     source.define(
         _DIAGNOSES.table,
-        "SELECT stay, version, trim(icd) AS icd FROM (SELECT stay, "
+        "SELECT stay, time, version, trim(icd) AS icd FROM (SELECT stay, time, "
         "CASE WHEN len(parts) > 1 AND NOT regexp_matches(parts[-1], '[.,]') THEN parts[1] END "
         "AS version, unnest(string_split(parts[-1], ',')) AS icd "
         f"FROM ({events(diagnosis, 'parts', [])}))",
@@ -214,25 +228,32 @@ def _read_items(source: Source, lab: str) -> pd.DataFrame:
     return unique_names(items, "name", [])
 
 
+def _visit(stay: str) -> str:
+    """SQL of the stay that an event names, as a text; whole numbers may be written as floats."""
+    if not stay:
+        return "NULL::VARCHAR"
+    return f"nullif(regexp_replace(trim(CAST({quoted(stay)} AS VARCHAR)), '[.]0+$', ''), '')"
+
+
 def _find_stays(
-    source: Source, admission: str, discharge: str, before: pd.Timedelta
+    source: Source, admission: str, discharge: str, stay: str, before: pd.Timedelta
 ) -> pd.DataFrame:
     """Stays of the subjects; the table `meds_stays` has the time in which each takes events.
 
     A stay takes events from `before` its start on.
     """
-    events = _read_events(source, admission, discharge)
-    stays = _pair(events, admission, discharge)
+    events = _read_events(source, admission, discharge, stay)
+    stays = _pair(events, admission)
     stays = stays.join(_persons(events), on="patient")
-    day = stays["death"].dt.normalize()
+    day = (stays["death"] - _STEP).dt.normalize()
     dead = (day >= stays["start"].dt.normalize()) & (day <= stays["end"].dt.normalize())
     stays["died"] = (dead | stays.pop("ended_in_death")).astype(float)
     _register_windows(source, stays, before)
     return stays
 
 
-def _read_events(source: Source, admission: str, discharge: str) -> pd.DataFrame:
-    """Events that start and end stays and lives, with the role of each."""
+def _read_events(source: Source, admission: str, discharge: str, stay: str) -> pd.DataFrame:
+    """Events that start and end stays and lives, with the role and the named stay of each."""
     roles = {
         "admission": admission,
         "discharge": discharge,
@@ -245,38 +266,57 @@ def _read_events(source: Source, admission: str, discharge: str) -> pd.DataFrame
         for role, code in roles.items()
     }
     cases = " ".join(f"WHEN {sql} THEN '{role}'" for role, sql in of_role.items())
-    data = source.scan("data", ["subject_id", "time", "code"], where=" OR ".join(of_role.values()))
+    columns = ["subject_id", "time", "code", *filter(None, [stay.lower()])]
+    data = source.scan("data", columns, where=" OR ".join(of_role.values()))
     return source.query(
         f"SELECT CAST(subject_id AS BIGINT) AS patient, CASE {cases} END AS role, code, "
-        f"CAST(time AS TIMESTAMP) AS time FROM {data} "
-        "ORDER BY patient, time, role, code",
+        f"{_visit(stay)} AS visit, CAST(time AS TIMESTAMP) AS time FROM {data} "
+        "ORDER BY patient, time, role, visit, code",
         "data",
     )
 
 
-def _pair(events: pd.DataFrame, admission: str, discharge: str) -> pd.DataFrame:
-    """Every admission with the discharge that follows it before the next admission."""
-    started = events[events["role"].eq("admission") & events["time"].notna()]
-    started = started.drop_duplicates(["patient", "time"])
+def _pair(events: pd.DataFrame, admission: str) -> pd.DataFrame:
+    """Every admission with its discharge: the one that names the same stay.
+
+    Otherwise it is the one that follows the admission before the next, if that names no stay with
+    an admission of its own.
+    """
+    timed = events[events["time"].notna()]
+    started = timed[timed["role"].eq("admission")]
+    # An event for the admission and one for the move to the ward are one stay.
+    named = started["visit"].notna()
+    started = pd.concat(
+        [
+            started[named].drop_duplicates(["patient", "visit"]),
+            started[~named].drop_duplicates(["patient", "time"]),
+        ]
+    )
     if started.empty:
         raise ValueError(f"There is no event whose code begins with {admission!r}.")
-    stays = started[["patient", "time"]].rename(columns={"time": "start"})
-    stays["next"] = stays.groupby("patient")["start"].shift(-1)
-    ended = events[events["role"].eq("discharge") & events["time"].notna()]
+    stays = started[["patient", "time", "visit"]].rename(columns={"time": "start"})
+    stays = stays.sort_values(["patient", "start", "visit"], kind="stable", ignore_index=True)
+    ended = timed[timed["role"].eq("discharge")]
     ended = ended.assign(
         end=ended["time"], ended_in_death=ended["code"].str.upper().str.contains(_DEATHS)
-    )[["patient", "end", "ended_in_death"]]
-    stays = pd.merge_asof(
-        stays.sort_values("start", kind="stable"),
-        ended.sort_values("end", kind="stable"),
+    )[["patient", "visit", "end", "ended_in_death"]]
+    own = ended.merge(stays.loc[stays["visit"].notna(), ["patient", "visit"]])
+    stays = stays.merge(own.drop_duplicates(["patient", "visit"], keep="last"), how="left")
+    others = ended.merge(own, how="left", indicator=True).query("_merge == 'left_only'")
+    following = pd.merge_asof(
+        stays[["patient", "start"]].reset_index(names="row").sort_values("start", kind="stable"),
+        others[["patient", "end", "ended_in_death"]].sort_values("end", kind="stable"),
         left_on="start",
         right_on="end",
         by="patient",
         direction="forward",
-    ).sort_values(["patient", "start"], ignore_index=True)
-    of_a_later_one = stays["end"] > stays.pop("next")
-    stays["end"] = stays["end"].mask(of_a_later_one)
-    stays["ended_in_death"] = stays["ended_in_death"].eq(True) & ~of_a_later_one
+    )
+    following = following.set_index("row").sort_index()
+    of_a_later_one = following["end"] > stays.groupby("patient")["start"].shift(-1)
+    unpaired = stays["end"].isna() & ~of_a_later_one
+    for name in ("end", "ended_in_death"):
+        stays[name] = stays[name].where(~unpaired, following[name])
+    stays["ended_in_death"] = stays["ended_in_death"].eq(True)
     number = stays.groupby("patient").cumcount() + 1
     stays["stay_id"] = stays["patient"].astype(str) + "-" + number.astype(str)
     return stays
@@ -286,10 +326,13 @@ def _persons(events: pd.DataFrame) -> pd.DataFrame:
     """The first birth, death and sex of every subject."""
     by_role = events.drop_duplicates(["patient", "role"]).set_index("patient")
     of = {role: by_role[by_role["role"] == role] for role in ("birth", "death", "sex")}
+    death = of["death"]["time"]
+    # At midnight only the day of a death is known.
+    death = death.mask(death == death.dt.normalize(), death + _DAY)
     return pd.DataFrame(
         {
             "birth": of["birth"]["time"],
-            "death": of["death"]["time"],
+            "death": death,
             "sex": of["sex"]["code"].str.split("//").str[-1],
         },
         index=pd.Index(events["patient"].unique(), name="patient"),
@@ -306,6 +349,7 @@ def _register_windows(source: Source, stays: pd.DataFrame, before: pd.Timedelta)
         {
             "key": stays["stay_id"],
             "subject": stays["patient"],
+            "visit": stays["visit"],
             "opens": opens.astype("datetime64[us]"),
             "closes": stays["end"].astype("datetime64[us]"),
         }

@@ -60,7 +60,10 @@ _DIAGNOSES = EventTable(
         "stay": ("visit_occurrence_id", "id"),
         "code": ("code", "code"),
         "version": ("vocabulary_id", "text"),
+        "time": ("condition_start_datetime", "date"),
+        "date": ("condition_start_date", "date"),
     },
+    optional=("time",),
 )
 
 
@@ -158,6 +161,7 @@ def _define_joins(source: Source) -> None:
     condition = source.scan(
         "condition_occurrence",
         ["visit_occurrence_id", "condition_source_concept_id", "condition_source_value"],
+        optional=["condition_start_date", "condition_start_datetime"],
     )
     # Refuses codes that were read as numbers.
     source.select("condition_occurrence", {"code": ("condition_source_value", "code")})
@@ -180,7 +184,8 @@ def _define_joins(source: Source) -> None:
     )
     source.define(
         _DIAGNOSES.table,
-        "SELECT c.visit_occurrence_id, k.vocabulary_id, "
+        "SELECT c.* EXCLUDE (condition_source_concept_id, condition_source_value), "
+        "k.vocabulary_id, "
         "coalesce(k.concept_code, c.condition_source_value) AS code "
         f"FROM {condition} c LEFT JOIN {codes} k "
         f"ON {key} = TRY_CAST(c.condition_source_concept_id AS BIGINT)",
