@@ -258,6 +258,7 @@ def as_eicu(tables):
             {
                 "patientunitstayid": codes["stay_id"],
                 "icd9code": (codes["code"] + ", " + codes["code"]).where(codes["code"].notna()),
+                **({"diagnosisoffset": offset(codes, "time")} if "time" in codes else {}),
             }
         ),
         "lab": pd.DataFrame(
@@ -389,9 +390,19 @@ def as_omop(tables):
                 .fillna(0)
                 .astype(int),
                 "condition_source_value": codes["code"],
+                **_condition_times(codes),
             }
         ),
         "concept": _concept_table(listed),
+    }
+
+
+def _condition_times(codes):
+    if "time" not in codes:
+        return {}
+    return {
+        "condition_start_date": codes["time"].dt.date,
+        "condition_start_datetime": codes["time"],
     }
 
 
@@ -421,10 +432,10 @@ def meds_tables(seed=0):
 
 
 def as_meds(tables):
-    """One table of events, and the codes of labs."""
+    """One table of events, and the codes of labs; every stay is of a subject of its own."""
     stays, labs, notes = tables["stays"], tables["labs"], tables["notes"]
     labs = labs[labs["name"].notna()]
-    codes = tables["diagnoses"].dropna()
+    codes = tables["diagnoses"].dropna(subset=["stay_id", "code"])
     codes = codes[codes["stay_id"].isin(stays["stay_id"])]
     ends = stays.set_index("stay_id")["end"]
     version = np.where(codes["code"].isin(list(ICD9)), "10", "9")
@@ -450,7 +461,7 @@ def as_meds(tables):
         ),
         _events(
             codes["stay_id"],
-            codes["stay_id"].map(ends),
+            codes["time"] if "time" in codes else codes["stay_id"].map(ends),
             "DIAGNOSIS//ICD//" + version + "//" + plain,
         ),
     ]
@@ -465,6 +476,22 @@ def as_meds(tables):
         "data": data.sort_values(["subject_id", "time"], kind="stable", ignore_index=True),
         "codes": pd.DataFrame(listed, columns=["code", "description"]),
     }
+
+
+def as_meds_of_patients(tables):
+    """Subjects with several stays, which every event names."""
+    of_stays = as_meds(
+        {**tables, "stays": tables["stays"].assign(patient_id=tables["stays"]["stay_id"])}
+    )
+    data = of_stays["data"]
+    patients = tables["stays"].set_index("stay_id")["patient_id"]
+    data = data.assign(hadm_id=data["subject_id"], subject_id=data["subject_id"].map(patients))
+    # Of a person there is one birth, and a sex without a time.
+    once = data["code"].str.startswith(("MEDS_BIRTH", "GENDER"))
+    again = data[once].duplicated(["subject_id", "code"])
+    data = data.drop(index=again.index[again])
+    data["hadm_id"] = data["hadm_id"].where(~once)
+    return {**of_stays, "data": data.sort_values(["subject_id", "time"], kind="stable")}
 
 
 def _events(subject, time, code, **values):

@@ -20,6 +20,7 @@ from .formats import (
     as_clif,
     as_eicu,
     as_meds,
+    as_meds_of_patients,
     as_mimic3,
     as_mimic4,
     as_omop,
@@ -78,43 +79,26 @@ def full_tables(tables):
     stays = stays.assign(birth_date=pd.Timestamp("2080-01-01"), sex="F", died=0)
     labs = labs.assign(stored_time=labs["time"], ref_low=np.nan, ref_high=np.nan)
     notes = labs[["stay_id", "time", "stored_time"]].assign(type="ECG", text="calm")
-    return {**tables, "stays": stays, "labs": labs, "notes": notes}
+    codes = tables["diagnoses"]
+    codes = codes.assign(time=pd.to_datetime(codes["time"], format="mixed"))
+    return {**tables, "stays": stays, "labs": labs, "notes": notes, "diagnoses": codes}
 
 
 def from_omop(folder, tables, **options):
-    frames = as_omop(full_tables(tables))
-    time = pd.to_datetime(tables["diagnoses"]["time"], format="mixed")
-    frames["condition_occurrence"]["condition_start_datetime"] = time
-    frames["condition_occurrence"]["condition_start_date"] = time.dt.date
-    return load_omop(write_tables(folder, frames), **options)
+    return load_omop(write_tables(folder, as_omop(full_tables(tables))), **options)
 
 
 def from_meds(folder, tables, **options):
-    frames = as_meds(full_tables(tables))
-    data = frames["data"][~frames["data"]["code"].str.startswith("DIAGNOSIS")]
-    codes = tables["diagnoses"]
-    events = pd.DataFrame(
-        {
-            "subject_id": codes["stay_id"],
-            "time": pd.to_datetime(codes["time"], format="mixed").astype("datetime64[us]"),
-            "code": "DIAGNOSIS//ICD//10//" + codes["code"].str.replace(".", ""),
-            # Codes without a time fall into no stay: they name it.
-            "hadm_id": codes["stay_id"].astype(float),
-        }
-    )
-    admissions = data["code"].str.startswith("HOSPITAL")
-    data = data.assign(hadm_id=data["subject_id"].where(admissions).astype(float))
-    frames["data"] = pd.concat([data, events], ignore_index=True)
+    # Codes without a time fall into no stay: they name it.
+    frames = as_meds_of_patients(full_tables(tables))
     cohort = load_meds(write_meds(folder, frames), **options)
     cohort["y"] = cohort.y.set_axis(cohort.y.index.str[:-2].astype(int))
+    cohort["X"] = cohort.X.set_axis(cohort.y.index)
     return cohort
 
 
 def from_eicu(folder, tables, **options):
-    frames = as_eicu(full_tables(tables))
-    since = pd.to_datetime(tables["diagnoses"]["time"], format="mixed") - START
-    frames["diagnosis"]["diagnosisoffset"] = since / pd.Timedelta(minutes=1)
-    return load_eicu(write_tables(folder, frames), **options)
+    return load_eicu(write_tables(folder, as_eicu(full_tables(tables))), **options)
 
 
 LOADERS = {"tables": from_tables, "omop": from_omop, "meds": from_meds, "eicu": from_eicu}
