@@ -1,12 +1,10 @@
 import duckdb
-import numpy as np
 import pandas as pd
 import pytest
 
 from sklearn_medfuse.datasets import load_meds, load_tables
 
 from .formats import as_meds, meds_tables, write_meds
-from .test_leakage import LABELS
 from .test_long_tables import assert_same
 
 # A tenth of the random tables' results of sodium are in furlongs.
@@ -231,47 +229,3 @@ def test_errors(tables, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(ValueError, match="'data' cannot be read"):
         load_meds(folder)
-
-
-def with_readmissions(frames, gaps):
-    """Two subjects made one, whose second stay begins days after the end of the first."""
-    data = frames["data"].copy()
-    kind = data["code"].str.split("//").str[0]
-    at = {
-        name: data[kind == f"HOSPITAL_{name}"].set_index("subject_id")["time"]
-        for name in ("ADMISSION", "DISCHARGE")
-    }
-    second = data["subject_id"] % 2 == 1
-    first_of = data["subject_id"] - 1
-    moved = first_of.map(at["DISCHARGE"]) + first_of.map(gaps) * pd.Timedelta(days=1)
-    moved -= data["subject_id"].map(at["ADMISSION"])
-    data["time"] = data["time"].mask(second, data["time"] + moved)
-    data["subject_id"] = data["subject_id"].mask(second, first_of)
-    # Who comes back has not died before, and is born once.
-    twice = (second & kind.isin(["MEDS_BIRTH", "GENDER"])) | (~second & (kind == "MEDS_DEATH"))
-    data = data[~twice].sort_values(["subject_id", "time"], kind="stable", ignore_index=True)
-    return {**frames, "data": data.astype({"time": "datetime64[us]"})}
-
-
-@pytest.mark.parametrize("labels", LABELS)
-def test_what_happens_after_the_index_time_changes_no_feature(labels, tables, tmp_path):
-    options = {"min_coverage": 0.0, "index_time": "36h", **LABELS[labels]}
-    frames = as_meds(tables)
-    subjects = np.sort(tables["stays"]["stay_id"])
-    gaps = pd.Series(np.random.default_rng(0).uniform(5, 60, len(subjects)), index=subjects)
-    before = load_meds(write_meds(tmp_path / "before", with_readmissions(frames, gaps)), **options)
-    assert not before.groups.is_unique
-    data = frames["data"]
-    admitted = data[data["code"].str.startswith("HOSPITAL_ADMISSION")]
-    start = data["subject_id"].map(admitted.set_index("subject_id")["time"])
-    late = data["time"] > start + pd.Timedelta(hours=36)
-    late &= data["code"].str.startswith(("LAB", "NOTE"))
-    assert late.sum() > 20
-    data.loc[late, "numeric_value"] = -1e6
-    data.loc[late, "text_value"] = "The patient died of what the labels say."
-    data.loc[late, "time"] += pd.Timedelta(hours=1)
-    data.loc[late & data["code"].str.startswith("LAB"), "code"] = "LAB//RESULT//999//UNK"
-    after = load_meds(write_meds(tmp_path / "after", with_readmissions(frames, gaps)), **options)
-    pd.testing.assert_frame_equal(after.X[before.X.columns], before.X, check_exact=True)
-    pd.testing.assert_frame_equal(after.y, before.y)
-    assert (before.y.nunique() == 2).any()
