@@ -33,7 +33,8 @@ class _MultilabelStratified(_BaseKFold):
         X : array-like of shape (n_samples, n_features)
             The data; only its number of rows matters.
         y : array-like or sparse matrix of shape (n_samples,) or (n_samples, n_labels)
-            0/1 per label, or one column of classes. In one column, every class is spread evenly.
+            0/1 per label, NaN where it is not known, or one column of classes. In one column, every
+            class is spread evenly.
         groups : array-like of shape (n_samples,)
             The group of each row, for example the patient or the hospital. Required by
             `MultilabelStratifiedGroupKFold`; `MultilabelStratifiedKFold` ignores it and warns.
@@ -206,11 +207,14 @@ def _as_indicator(y):
     if y is None:
         raise ValueError("`y` is None. Pass the labels: folds are stratified by them.")
     y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
-    n_missing = int(pd.isna(y).sum())
-    if n_missing:
-        raise ValueError(
-            f"`y` has {n_missing} missing values; give every row all its labels, or drop the rows."
-        )
+    missing = pd.isna(y)
+    if missing.any():
+        if y.ndim < 2:
+            raise ValueError(
+                f"`y` has {missing.sum()} missing values; give every row its class, or drop the rows."
+            )
+        # The positives are spread; a label that is not known is none of them.
+        y = np.where(missing, 0, y).astype(float)
     kind = type_of_target(y, input_name="y")
     if kind in ("binary", "multiclass"):
         classes, codes = np.unique(y.ravel(), return_inverse=True)

@@ -30,6 +30,17 @@ def make_hospital_labels(seed, n_samples=1000, n_groups=90, n_labels=8):
     return y, groups
 
 
+def test_labels_that_are_not_known_are_no_positives():
+    y, groups = make_hospital_labels(0)
+    hidden = np.random.default_rng(0).random(y.shape) < 0.3
+    splitter = MultilabelStratifiedGroupKFold(4)
+    expected = list(splitter.split(y, np.where(hidden, 0, y), groups))
+    with_gaps = pd.DataFrame(y).mask(hidden)
+    for labels in (with_gaps, with_gaps.astype("Int64"), with_gaps.to_numpy()):
+        for found, wanted in zip(splitter.split(y, labels, groups), expected, strict=True):
+            np.testing.assert_array_equal(found[1], wanted[1])
+
+
 def positive_shares(splitter, y, groups):
     """Each fold's share of every label's positives, shape (n_folds, n_labels)."""
     folds = [test for _, test in splitter.split(y, y, groups)]
@@ -251,7 +262,7 @@ Y = np.array([[0, 1], [1, 0], [1, 1], [0, 0]])
         (None, [1, 2, 3, 4], "`y` is None"),
         (Y + 1, [1, 2, 3, 4], "numbers other than 0 and 1"),
         (Y * 0.3, [1, 2, 3, 4], "'continuous-multioutput'"),
-        (np.where(Y, np.nan, 0), [1, 2, 3, 4], "`y` has 4 missing"),
+        ([0, 1, np.nan, 1], [1, 2, 3, 4], "`y` has 1 missing"),
     ],
 )
 def test_wrong_data_says_what_to_do(y, groups, message):

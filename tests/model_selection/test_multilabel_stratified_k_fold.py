@@ -112,7 +112,7 @@ def test_a_label_too_rare_for_every_fold_is_told():
     [
         (None, "`y` is None"),
         (np.full((4, 2), 3), "numbers other than 0 and 1"),
-        (np.array([[0, np.nan]] * 4), "`y` has 4 missing"),
+        (np.array([0, 1, np.nan, 1]), "`y` has 1 missing"),
         (np.eye(2), "Cannot have number of splits n_splits=3 greater than the number of samples"),
     ],
 )
