@@ -211,7 +211,7 @@ def _as_indicator(y):
     if missing.any():
         if y.ndim < 2:
             raise ValueError(
-                f"`y` has {missing.sum()} missing values; give every row its class, or drop the rows."
+                f"`y` has {missing.sum()} missing values; give each row its class, or drop it."
             )
         # The positives are spread; a label that is not known is none of them.
         y = np.where(missing, 0, y).astype(float)
