@@ -1,5 +1,7 @@
 """Words of notes as vectors: NoteWordEncoder, and NaiveBayesNoteEncoder for labels."""
 
+import re
+from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,9 +19,14 @@ from .._state import VersionedStateMixin
 from ._texts import NoteColumnsMixin
 
 _N_HASHES = 2**20
+_NUMBERS = re.compile(r"\d+(?:[.,/:]\d+)*")
+_PHRASE_ENDS = re.compile(r"[.;:\n]")
 
 _TERM_CONSTRAINTS: dict = {
     "ngram_range": [tuple],
+    "char_ngram_range": [tuple, None],
+    "phrases": ["boolean"],
+    "drop_numbers": ["boolean"],
     "min_df": [Interval(Integral, 1, None, closed="left")],
     "max_terms": [Interval(Integral, 1, None, closed="left")],
 }
@@ -32,12 +39,12 @@ class NoteWordEncoder(
     TransformerMixin,
     BaseEstimator,
 ):
-    """Embed notes by the words and pairs of words in them (latent semantic analysis).
+    """Embed notes by their words, pairs of words and phrases (latent semantic analysis).
 
     A language model's vector represents the topic of a note and loses single words, such as the
     name of a diagnosis. This vector, a modality beside `LLMNoteEncoder`'s, keeps them.
 
-    Words are counted by their hashes, so that the fitted encoder holds no word of a patient. Counts
+    Terms are counted by their hashes, so that the fitted encoder holds no word of a patient. Counts
     enter as 1 + log(count), weighted by the inverse document frequency; notes are scaled to length
     one; a truncated singular value decomposition gives the vector.
 
@@ -47,10 +54,18 @@ class NoteWordEncoder(
         Maximum width of the vector; it is smaller where there are fewer notes or words.
     ngram_range : tuple of two int, default=(1, 2)
         Minimum and maximum number of consecutive words in a term.
+    char_ngram_range : tuple of two int or None, default=None
+        Minimum and maximum number of consecutive characters of a word that are a term too, such as
+        (3, 5); they join spellings and forms of a word. None takes words only.
+    phrases : bool, default=True
+        Whether the whole text between two full stops, semicolons, colons or line ends is a term
+        too. Notes from pick lists repeat such phrases.
+    drop_numbers : bool, default=True
+        Whether numbers are left out of all terms.
     min_df : int, default=3
         Minimum number of notes that contain a term.
     max_terms : int, default=20_000
-        Maximum number of terms; those in most notes are kept.
+        Maximum number of terms; those in most notes are kept. Raise it with `char_ngram_range`.
     absent : {"nan", "zero"}, default="nan"
         Output for a row without a note: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
     random_state : int, RandomState instance or None, default=None
@@ -99,6 +114,9 @@ class NoteWordEncoder(
         n_components=300,
         *,
         ngram_range=(1, 2),
+        char_ngram_range=None,
+        phrases=True,
+        drop_numbers=True,
         min_df=3,
         max_terms=20_000,
         absent="nan",
@@ -106,6 +124,9 @@ class NoteWordEncoder(
     ):
         self.n_components = n_components
         self.ngram_range = ngram_range
+        self.char_ngram_range = char_ngram_range
+        self.phrases = phrases
+        self.drop_numbers = drop_numbers
         self.min_df = min_df
         self.max_terms = max_terms
         self.absent = absent
@@ -128,7 +149,7 @@ class NoteWordEncoder(
         """
         self._validate_params()
         texts = [text for text in self._read_texts(X, first=True) if text]
-        counts = _count_terms(texts, self.ngram_range)
+        counts = _count_terms(texts, self)
         self.terms_, n_notes = _choose_terms(counts, self.min_df, self.max_terms)
         self.idf_ = np.log((1 + len(texts)) / (1 + n_notes)) + 1
         weighted = self._weigh(counts)
@@ -138,9 +159,11 @@ class NoteWordEncoder(
             self.components_ = np.ones((1, 1), dtype=np.float32)
             self.explained_variance_ratio_ = 1.0
             return self
-        svd = TruncatedSVD(width, random_state=self.random_state).fit(weighted)
+        # Notes that are all the same have no variance to divide by
+        with np.errstate(invalid="ignore"):
+            svd = TruncatedSVD(width, random_state=self.random_state).fit(weighted)
         self.components_ = svd.components_.astype(np.float32)
-        self.explained_variance_ratio_ = float(svd.explained_variance_ratio_.sum())
+        self.explained_variance_ratio_ = float(np.nansum(svd.explained_variance_ratio_))
         return self
 
     def transform(self, X):
@@ -162,7 +185,7 @@ class NoteWordEncoder(
         absent = np.nan if self.absent == "nan" else 0.0
         embedding = np.full((len(texts), self._n_features_out), absent)
         if there.any():
-            weighted = self._weigh(_count_terms([text for text in texts if text], self.ngram_range))
+            weighted = self._weigh(_count_terms([text for text in texts if text], self))
             embedding[there] = weighted @ self.components_.T.astype(np.float64)
         return embedding
 
@@ -197,10 +220,18 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         Number of notes added to each term's counts with and without the label: none is zero.
     ngram_range : tuple of two int, default=(1, 2)
         Minimum and maximum number of consecutive words in a term.
+    char_ngram_range : tuple of two int or None, default=None
+        Minimum and maximum number of consecutive characters of a word that are a term too, such as
+        (3, 5); they join spellings and forms of a word. None takes words only.
+    phrases : bool, default=False
+        Whether the whole text between two full stops, semicolons, colons or line ends is a term
+        too. Notes from pick lists repeat such phrases.
+    drop_numbers : bool, default=False
+        Whether numbers are left out of all terms.
     min_df : int, default=3
         Minimum number of notes that contain a term, regardless of their weight.
     max_terms : int, default=20_000
-        Maximum number of terms; those in most notes are kept.
+        Maximum number of terms; those in most notes are kept. Raise it with `char_ngram_range`.
     cv : int, splitter or iterable, default=5
         Folds of `fit_transform`; each row must be held out exactly once. A number gives shuffled
         folds that keep `groups` together, or else stratify classes.
@@ -276,6 +307,9 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         *,
         alpha=1.0,
         ngram_range=(1, 2),
+        char_ngram_range=None,
+        phrases=False,
+        drop_numbers=False,
         min_df=3,
         max_terms=20_000,
         cv=5,
@@ -285,6 +319,9 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         self.C = C
         self.alpha = alpha
         self.ngram_range = ngram_range
+        self.char_ngram_range = char_ngram_range
+        self.phrases = phrases
+        self.drop_numbers = drop_numbers
         self.min_df = min_df
         self.max_terms = max_terms
         self.cv = cv
@@ -309,7 +346,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
 
     def _read(self, X, first):
         texts = [text or "" for text in self._read_texts(X, first=first)]
-        return _count_terms(texts, self.ngram_range), np.array([not text for text in texts])
+        return _count_terms(texts, self), np.array([not text for text in texts])
 
     def _choose(self, counts, weight=None):
         """Choose terms in fit; return which of them each note has, ones in (n_notes, n_terms)."""
@@ -335,17 +372,39 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         logits[:] = present @ coef + intercept
 
 
-def _count_terms(texts: list[str], ngram_range: tuple[int, int]) -> sparse.csr_array:
-    """Count terms by their hashes (n_notes, n_hashes)."""
-    whole = len(ngram_range) == 2 and all(isinstance(bound, Integral) for bound in ngram_range)
-    if not whole or not 1 <= ngram_range[0] <= ngram_range[1]:
-        raise ValueError(
-            f"ngram_range={ngram_range!r} must be two numbers of words from 1, the smaller first."
-        )
+def _count_terms(texts: list[str], encoder) -> sparse.csr_array:
+    """Count the terms that an encoder's parameters ask for by their hashes (n_notes, n_hashes)."""
+    words = _analyzer("word", encoder.ngram_range, "ngram_range", "words")
+    characters = None
+    if encoder.char_ngram_range is not None:
+        bounds = encoder.char_ngram_range
+        characters = _analyzer("char_wb", bounds, "char_ngram_range", "characters")
+
+    def terms(text: str) -> Iterator[str]:
+        if encoder.drop_numbers:
+            text = _NUMBERS.sub(" ", text)
+        yield from words(text)
+        # Marks keep apart a word, the same letters in a longer word, and a phrase of one word
+        if characters is not None:
+            yield from ("~" + term for term in characters(text))
+        if encoder.phrases:
+            phrases = (phrase.split() for phrase in _PHRASE_ENDS.split(text.lower()))
+            yield from ("=" + " ".join(phrase) for phrase in phrases if phrase)
+
     vectorizer = HashingVectorizer(
-        n_features=_N_HASHES, ngram_range=ngram_range, norm=None, alternate_sign=False
+        n_features=_N_HASHES, analyzer=terms, norm=None, alternate_sign=False
     )
     return sparse.csr_array(vectorizer.transform(texts))
+
+
+def _analyzer(kind: str, bounds: tuple, parameter: str, unit: str) -> Callable:
+    """Function from a text to its terms of so many words or characters."""
+    whole = len(bounds) == 2 and all(isinstance(bound, Integral) for bound in bounds)
+    if not whole or not 1 <= bounds[0] <= bounds[1]:
+        raise ValueError(
+            f"{parameter}={bounds!r} must be two numbers of {unit} from 1, the smaller first."
+        )
+    return HashingVectorizer(analyzer=kind, ngram_range=bounds).build_analyzer()
 
 
 def _choose_terms(
