@@ -148,8 +148,8 @@ class MEDFusePipeline(Pipeline):
             yield params
 
 
-# What the paper lacks is switched off, and several views of the same stay make probabilities too
-# sure of themselves.
+# "paper" switches off what the paper lacks. NOTE[DIFF] (further views): "full" reads words, trees
+# on raw labs and naive Bayes too, and calibrates: several views of a stay are too sure.
 _SETTINGS: dict[str, dict[str, dict]] = {
     "paper": {
         "medfuse": {"n_estimators": 1, "linear_weight": 0.0, "mi_weight": 0.1},
@@ -177,6 +177,8 @@ def make_medfuse_pipeline(
     views="full",
     lab_encoder=None,
     note_encoder=None,
+    reference_ranges=None,
+    units=None,
     memory=None,
     random_state=None,
     verbose=0,
@@ -197,14 +199,15 @@ def make_medfuse_pipeline(
         What is read of labs and notes beside their embeddings. "full" takes all views below,
         calibrates probabilities and tunes thresholds: it ranks and decides best on all data at
         hand. "paper" is the method as published: lab text, a mask ratio of 0.75, no factor model,
-        one net without linear part, and a note model fine-tuned by LoRA, which takes minutes per
-        1,000 notes. A mapping names views one by one, and those it does not name are left out;
-        ``{}`` takes the two embeddings alone. Its values are True, False, an encoder, or a tuple
-        ``(encoder, columns)`` for a view of your own. The views:
+        one net without linear part, ``mi_weight=0.1``, and a note model fine-tuned by LoRA, which
+        takes minutes per 1,000 notes; give it `reference_ranges` and `units` too. A mapping names
+        views one by one, and those it does not name are left out; ``{}`` takes the two embeddings
+        alone. Its values are True, False, an encoder, or a tuple ``(encoder, columns)`` for a view
+        of your own. The views:
 
         - "lab_text": abnormal labs written out as text beside the note, the paper's LABTEXT;
-          True takes ``LabTextSerializer(column_name="abnormal labs")``, whose limits are quantiles
-          of the training values.
+          True takes ``LabTextSerializer(column_name="abnormal labs")`` with `reference_ranges` and
+          `units`.
         - "words": the words of the notes, which a language model's vector loses
           (`NoteWordEncoder`).
         - "boosted": logits of boosted trees on the raw labs (`BoostedLabEncoder`).
@@ -213,6 +216,12 @@ def make_medfuse_pipeline(
         Encoder of the lab columns; None means `MaskedLabEncoder()`. It is cloned.
     note_encoder : transformer or None, default=None
         Encoder of the notes; None means `LLMNoteEncoder()`. It is cloned.
+    reference_ranges : mapping of str to (low, high), default=None
+        Reference range of labs by column, for the view "lab_text", such as
+        ``cohort.reference_ranges``. Labs without one are judged by quantiles of the training
+        values.
+    units : mapping of str to str, default=None
+        Units by column, for the view "lab_text", such as ``cohort.units``.
     memory : str, joblib.Memory or None, default=None
         Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
         patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
@@ -266,7 +275,8 @@ def make_medfuse_pipeline(
     notes = (
         note_column if isinstance(note_column, str) else _read_columns(note_column, "note_column")
     )
-    chosen = _choose_views(views, labs, notes)
+    written = {"reference_ranges": reference_ranges, "units": units}
+    chosen = _choose_views(views, labs, notes, written)
     settings = _SETTINGS[views] if isinstance(views, str) else {}
     parts: dict = {}
     for name, columns, encoder, default in (
@@ -281,6 +291,7 @@ def make_medfuse_pipeline(
         elif columns is not None:
             parts[name] = default(**settings.get(name, {})), columns
     lab_text = chosen.pop("lab_text", None)
+    _check_written(written, lab_text, labs)
     tables = _read_tables(tables, {*_VIEWS, *chosen}, {*(labs or ()), *_as_list(notes)})
     parts |= {name: (TableEncoder(), columns) for name, columns in tables.items()} | chosen
     if not parts:
@@ -360,10 +371,10 @@ def _read_tables(tables, taken: set[str], of_others: set[str]) -> dict[str, list
     return read
 
 
-def _choose_views(views, labs, notes) -> dict:
+def _choose_views(views, labs, notes, written) -> dict:
     """Encoder and columns of each view that is wanted."""
     by_default = {
-        "lab_text": (LabTextSerializer(column_name="abnormal labs"), notes and labs),
+        "lab_text": (LabTextSerializer(column_name="abnormal labs", **written), notes and labs),
         "words": (NoteWordEncoder(), notes),
         "boosted": (BoostedLabEncoder(), labs),
         "naive_bayes": (NaiveBayesNoteEncoder(), notes),
@@ -400,6 +411,27 @@ def _choose_views(views, labs, notes) -> dict:
             raise TypeError(f"{place} is of type {kind}; give a LabTextSerializer.")
         chosen[name] = encoder, columns
     return chosen
+
+
+def _check_written(written: dict, lab_text, labs) -> None:
+    """Refuse ranges and units that no text of the labs will show."""
+    for parameter, by_lab in written.items():
+        if by_lab is None:
+            continue
+        if not isinstance(by_lab, Mapping):
+            raise TypeError(
+                f"{parameter} is of type {type(by_lab).__name__}; give a mapping of lab columns, "
+                f"such as cohort.{parameter}."
+            )
+        if lab_text is None or getattr(lab_text[0], parameter) is not by_lab:
+            raise ValueError(
+                f"{parameter} is for the view 'lab_text', which is left out or has a serializer of "
+                "its own; leave it out too, or give it to the serializer."
+            )
+        if unknown := [name for name in by_lab if name not in labs]:
+            raise ValueError(
+                f"{parameter} names {unknown}, which lab_columns does not; leave these out."
+            )
 
 
 def _set_where_default(step, random_state, verbose) -> None:

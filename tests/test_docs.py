@@ -17,6 +17,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.rst"), *(DOCS / "user_guide").glob("*.rst")])
 # Their public names are those of the package itself
 ESTIMATOR_ROOMS = {"labs", "notes", "fusion", "pipeline"}
+MARK = re.compile(r"NOTE\[DIFF\] \(([^)]+)\)")
 SNIPPET = re.compile(r"\.\. code-block:: python\n\n((?: {4}.*\n|\n)+)")
 
 
@@ -95,3 +96,16 @@ def test_every_part_has_a_page_of_the_guide_with_its_departures_from_the_paper()
         text = (DOCS / "user_guide" / f"{page}.rst").read_text(encoding="utf-8")
         assert ".. math::" in text
         assert "Where it departs from the paper" in text
+
+
+def test_the_page_of_the_paper_lists_every_departure_that_the_code_marks():
+    marked = set()
+    for file in Path(sklearn_medfuse.__file__).parent.rglob("*.py"):
+        text = re.sub(r"\s+(# )?", " ", file.read_text(encoding="utf-8"))
+        names = MARK.findall(text)
+        explained = text.count("NOTE[DIFF] marks each departure")
+        assert text.count("NOTE[DIFF]") == len(names) + explained, f"{file.name}: mark without name"
+        marked |= set(names)
+    table = (DOCS / "paper.rst").read_text(encoding="utf-8").split(".. list-table::")[1]
+    _, *listed = re.findall(r"^    \* - (.+)$", table, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(marked)

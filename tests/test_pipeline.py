@@ -126,18 +126,37 @@ def test_every_view_takes_classes(make, cohort, n_classes):
     assert pipe.predict_proba(cohort.X).shape == (150, n_classes)
 
 
+RANGES = {"sodium": (135.0, 145.0), "potassium": (3.5, 5.1)}
+UNITS = {"sodium": "mmol/L", "potassium": "mmol/L"}
+
+
 def test_the_paper_has_neither_our_views_nor_our_parts(cohort):
-    pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, views="paper")
+    pipe = make_medfuse_pipeline(
+        ["sodium", "potassium"], "note", views="paper", reference_ranges=RANGES, units=UNITS
+    )
     parameters = pipe.get_params()
     assert [name for name, *_ in pipe["encode"].transformers] == ["labs", "notes"]
     assert parameters["encode__notes__texts__lab_text"].column_name == "abnormal labs"
     assert parameters["encode__notes__encoder__fine_tuning"] == "lora"
     assert parameters["encode__labs__mask_ratio"] == 0.75
     assert parameters["encode__labs__n_factors"] == 0
+    assert parameters["medfuse__fusion"] == "disentangled"
     assert parameters["medfuse__n_estimators"] == 1
     assert parameters["medfuse__linear_weight"] == 0.0
     assert parameters["medfuse__mi_weight"] == 0.1
     assert parameters["medfuse__calibration"] is None
+    assert parameters["medfuse__threshold"] == 0.5
+
+
+@pytest.mark.parametrize("views", ["paper", "full", {"lab_text": True}])
+def test_the_labs_text_has_the_ranges_and_units_that_are_given(views):
+    pipe = make_medfuse_pipeline(
+        ["sodium", "potassium"], "note", views=views, reference_ranges=RANGES, units=UNITS
+    )
+    stays = pd.DataFrame({"note": ["a", "b"], "sodium": [128.0, 140.0], "potassium": [4.0, 5.2]})
+    texts = pipe.get_params()["encode__notes"]["texts"].fit_transform(stays)
+    expected = ["sodium 128 mmol/L (low)", "potassium 5.2 mmol/L (high)"]
+    assert texts["abnormal labs"].tolist() == expected
 
 
 def test_one_modality_alone(make, cohort):
@@ -279,6 +298,16 @@ def test_seed_and_verbosity_reach_the_steps_that_have_none(cohort, note_encoder)
         ({"views": {"words": NoteWordEncoder}}, TypeError, r"views\['words'\] is of type"),
         ({"views": {"labs": True}}, ValueError, r"views\['labs'\] cannot have this name"),
         ({"note_column": None, "views": {"words": True}}, ValueError, "needs columns"),
+        ({"units": ["mmol/L"]}, TypeError, "units is of type list"),
+        ({"units": {"natrium": "mmol/L"}}, ValueError, r"units names \['natrium'\], which"),
+        ({"reference_ranges": {"urea": (1, 2)}}, ValueError, r"reference_ranges names \['urea'\]"),
+        ({"views": {}, "units": UNITS}, ValueError, "units is for the view 'lab_text', which is"),
+        ({"note_column": None, "units": UNITS}, ValueError, "units is for the view 'lab_text'"),
+        (
+            {"views": {"lab_text": LabTextSerializer()}, "units": UNITS},
+            ValueError,
+            "serializer of its own",
+        ),
     ],
 )
 def test_wrong_values_are_refused_at_construction(change, error, match):

@@ -33,6 +33,8 @@ def pool_tokens(states: Tensor, visible: Tensor | None, how: str) -> Tensor:
 def pool_chunks(chunks: Tensor, note: Tensor, n_notes: int, weight: Tensor, how: str) -> Tensor:
     """Pool chunks (n_chunks, d) of notes (n_chunks,) into vectors (n_notes, d), NaN without chunks.
 
+    NOTE[DIFF] (pooling): the paper pools the last layer's states of one text, however long.
+
     `how` is "mean", "max" (element-wise), or "weighted" by the chunks' numbers of tokens `weight`.
 
     Examples

@@ -8,7 +8,8 @@ With A the labs' vector and B the note's, in the paper's symbols:
     h   = [f_A(S_A), S_C, f_B(S_B)]                    f is `SpecificPart`; logits = W h + b
     L   = L_prediction + λ · L_MI                      L_MI is `information_loss` of vCLUB
 
-The code takes any number of modalities. NOTE[DIFF] marks each departure from the paper.
+The code takes any number of modalities. NOTE[DIFF] marks each departure from the paper, under the
+name that docs/paper.rst lists.
 """
 
 from itertools import combinations
@@ -37,8 +38,9 @@ class Fusion(nn.Module):
 
     A subclass adds its layers and makes the parts.
 
-    NOTE[DIFF]: each vector is projected to `n_tokens` tokens, since one vector is too little to
-    attend over. The head is linear, so a logit is its bias plus one contribution per part.
+    NOTE[DIFF] (tokens): each vector is projected to `n_tokens` tokens, since one vector is too
+    little to attend over. NOTE[DIFF] (linear head): a logit is its bias plus one contribution per
+    part.
 
     `widths` are those of the modalities' vectors, or of their tokens: `n_input_tokens` says in how
     many tokens each comes, 0 for a vector. Inside there are `n_tokens` tokens of `d_model` per
@@ -151,7 +153,7 @@ class DisentangledFusion(Fusion):
 
     @staticmethod
     def _sum_present(S: list[Tensor], present: Tensor) -> Tensor:
-        """S_A + S_B. NOTE[DIFF]: over the modalities that a row has."""
+        """S_A + S_B. NOTE[DIFF] (absent modality): over the modalities that a row has."""
         stacked = torch.stack(S, dim=1)
         return (stacked * _counted(present)[:, :, None, None].to(stacked.dtype)).sum(dim=1)
 
@@ -287,9 +289,9 @@ class ModalityTokens(nn.Module):
 class KroneckerTokens(nn.Module):
     """C = A ⊗ B of projections of width `rank`, as tokens.
 
-    NOTE[DIFF]: the product is taken of projections, because that of the full vectors has 25,000
-    entries. With more than two modalities C holds the product of every pair, so its size grows
-    with the square of their number; with one modality it holds the product with itself.
+    NOTE[DIFF] (projected product): the product is taken of projections, because that of the full
+    vectors has 25,000 entries. With more than two modalities C holds the product of every pair, so
+    its size grows with the square of their number; with one it holds the product with itself.
 
     Examples
     --------
@@ -334,8 +336,8 @@ class SpecificPart(nn.Module):
 class FusionWithCritic(nn.Module):
     """An ensemble of fusions, each with the critic q(S_C | S_A, S_B) of its mutual information.
 
-    NOTE[DIFF]: the paper trains one net. Members share nothing but the batches; their logits are
-    averaged, so a prediction stays a sum over the parts.
+    NOTE[DIFF] (several nets): the paper trains one net. Members share nothing but the batches;
+    their logits are averaged, so a prediction stays a sum over the parts.
 
     `fusion` is one of `FUSIONS`, those without mutual information having no critic, `mi_estimator`
     one of `MI_ESTIMATORS`; the rest is as in `Fusion`.
@@ -411,7 +413,7 @@ class FusionWithCritic(nn.Module):
 def information_loss(bounds: Tensor) -> Tensor:
     """L_MI of L = L_prediction + λ · L_MI, from the members' bounds in nats.
 
-    NOTE[DIFF]: a bound below zero only shows that the critic lags behind, and counts as zero.
+    NOTE[DIFF] (bound below zero): it only shows that the critic lags behind, and counts as zero.
     """
     return bounds.clamp(min=0.0).sum()
 

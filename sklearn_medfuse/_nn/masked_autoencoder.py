@@ -288,7 +288,7 @@ class LabTokens(nn.Module):
     value and times its normal score (the linear part, as in FT-Transformer, Gorishniy et al.
     2021), and periodic features of the score with learned frequencies shared by all labs
     (Gorishniy et al. 2022, "On embeddings for numerical features"), which let attention tell
-    ranges apart.
+    ranges apart. NOTE[DIFF] (lab tokens): ReMasker adds value times direction and a position.
 
     Examples
     --------
@@ -338,9 +338,9 @@ class MaskedLabAutoencoder(nn.Module):
     reads all encoded tokens and corrects the linear part. A bilinear decoder reads only the
     summary, so that the summary, the embedding of the stay, has to carry what predicts the labs.
 
-    NOTE[DIFF]: MAE and ReMasker decode the whole row with self-attention. Here a hidden cell
-    queries its value by its identity alone, so the cost grows with the number of cells, not of
-    columns. The linear and the bilinear part are ours.
+    NOTE[DIFF] (decoder): MAE and ReMasker decode the whole row with self-attention. Here a hidden
+    cell queries its value by its identity alone, so the cost grows with the number of cells, not of
+    columns. NOTE[DIFF] (factor models), NOTE[DIFF] (bilinear decoder): both are ours.
 
     `n_components` is the width of the summary, `d_model` of a token; `n_factors` of 0 leaves out
     the linear part, whose `n_versions` are those of `FactorModel`.
@@ -468,7 +468,10 @@ class MaskedLabAutoencoder(nn.Module):
         hidden: LabBatch,
         row_weight: Tensor | None = None,
     ) -> Tensor:
-        """Huber loss of both predictions, averaged over the hidden cells only."""
+        """Huber loss of both predictions, averaged over the hidden cells only.
+
+        NOTE[DIFF] (loss of hidden labs): the ancestors have the squared error of one prediction.
+        """
         true = hidden.clean().value
         loss = F.huber_loss(value, true, reduction="none", delta=_HUBER_DELTA)
         loss = loss + 0.5 * F.huber_loss(from_summary, true, reduction="none", delta=_HUBER_DELTA)

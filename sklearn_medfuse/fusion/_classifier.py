@@ -200,8 +200,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
 
     Notes
     -----
-    The method is part 4 of MEDFuse [1]_, the bound that of CLUB [2]_. NOTE[DIFF] in the code marks
-    where it departs from the paper.
+    The method is part 4 of MEDFuse [1]_, the bound that of CLUB [2]_. The page "The paper and this
+    package" lists where the code departs from it.
 
     An integer weight equals repeating the row, and a weight of zero leaving it out: exactly if one
     batch holds all rows and `dropout` is 0, otherwise on average, as a repeated row falls into
@@ -275,6 +275,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     def __init__(
         self,
         *,
+        # NOTE[DIFF] (weight of the bound): 0.1 in the paper
         mi_weight=0.001,
         fusion="disentangled",
         mi_estimator="vclub",
@@ -374,7 +375,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         rng = check_random_state(self.random_state)
         # C = A ⊗ B, S_A, S_B, S_C, h and logits, trained with L = L_prediction + λ · L_MI
         net, model, held_out = self._train(rows, rng)
-        # NOTE[DIFF]: w of the linear part, temperatures and thresholds are not in the paper
+        # NOTE[DIFF] (decisions): the paper has no temperatures and no thresholds but 0.5
         model = self._learn_decisions(rows, model, held_out, rng)
         self.net_, self._model = net, model
         self._describe_training(validated=held_out is not None)

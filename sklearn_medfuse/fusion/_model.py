@@ -114,10 +114,10 @@ class BlockScaler(NamedTuple):
 class LinearPart(NamedTuple):
     """Penalised logistic regressions, one on each modality.
 
-    A logit is the usual one plus what each modality, taken alone, adds to it. NOTE[DIFF]: the
-    paper has no such part. A net that learns from a thousand stays and linear models of the same
-    vectors err in different ways, so the mean of their logits errs less than either. Separate
-    regressions rank and calibrate better on real stays than one on all modalities, as the
+    A logit is the usual one plus what each modality, taken alone, adds to it. NOTE[DIFF] (linear
+    part): the paper has no such part. A net that learns from a thousand stays and linear models of
+    the same vectors err in different ways, so the mean of their logits errs less than either.
+    Separate regressions rank and calibrate better on real stays than one on all modalities, as the
     modalities do not compete for the penalty.
     """
 

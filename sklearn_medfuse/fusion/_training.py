@@ -128,8 +128,8 @@ class FusionNet(NeuralNet):
     def _add_gradients(self, batch: list[BatchPart]) -> dict[str, Tensor]:
         """Fit the critic, and leave the gradient of the main loss at the fusion's parameters.
 
-        NOTE[DIFF]: for a batch in several parts, L_MI is the mean of the parts' own bounds, since
-        the bound pairs rows that are in memory together.
+        NOTE[DIFF] (batch in parts): for a batch in several parts, L_MI is the mean of the parts'
+        own bounds, since the bound pairs rows that are in memory together.
         """
         # In a batch that is whole, the critic and the fusion see the same S_A, S_B, S_C
         whole = self._forward_parts(batch[0]) if len(batch) == 1 else None

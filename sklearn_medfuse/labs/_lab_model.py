@@ -407,6 +407,7 @@ class MaskedTrainer:
         """Leave the gradient of a batch's loss at the parameters, and return the loss."""
         parameter = next(self.module.parameters())
         batch = rows.cells.batch(part, parameter.dtype, parameter.device)
+        # NOTE[DIFF] (mask share): each row draws its own, where the paper hides 75 % of every row
         low, high = self._mask_ratio
         ratio = low + (high - low) * torch.rand(len(part), generator=self.generator)
         visible, hidden = random_masking(

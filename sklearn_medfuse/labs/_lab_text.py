@@ -69,9 +69,10 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     MEDFuse [1]_ passes abnormal labs as "name: value unit" to the language model with the note.
-    The quantiles are this package's addition. Results are read as by `MaskedLabEncoder`. The text
-    holds patients' values, the fitted serializer only limits and levels. A Pipeline with `memory`
-    writes the output of a serializer step into its cache; `make_medfuse_pipeline` does not.
+    NOTE[DIFF] (lab text): the quantiles, and the marks "(high)" and "(low)", are ours. Results are
+    read as by `MaskedLabEncoder`. The text holds patients' values, the fitted serializer only
+    limits and levels. A Pipeline with `memory` writes the output of a serializer step into its
+    cache; `make_medfuse_pipeline` does not.
 
     References
     ----------

@@ -259,6 +259,7 @@ class LLMNoteEncoder(
 
     def __init__(
         self,
+        # NOTE[DIFF] (note model): in the paper Medical-Llama3-8B, always fine-tuned
         model=source.DEFAULT_MODEL,
         *,
         revision=None,

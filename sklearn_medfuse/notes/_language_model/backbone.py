@@ -386,6 +386,7 @@ def add_adapter(model: torch.nn.Module, rank: int) -> Any:
 
     # The states do not pass through the pooler
     has_pooler = any("pooler" in name for name, _ in model.named_modules())
+    # NOTE[DIFF] (LoRA targets): the paper names none; rank 8 on every layer suits all families
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
