@@ -87,6 +87,53 @@ def test_measurements_without_a_concept_are_counted(tables, write):
     assert 0 < dropped <= tables["labs"]["name"].isna().sum()
 
 
+def test_results_without_a_number_are_read_from_their_source(tables, write):
+    frames = as_omop(tables)
+    visits = frames["visit_occurrence"]
+    length = visits["visit_end_datetime"] - visits["visit_start_datetime"]
+    visit = visits.loc[length.idxmax()]
+    concept, stay = 3050813, visit["visit_occurrence_id"]
+    # Result, answer and text: the number counts, then the answer, then the text.
+    rows = [
+        (1.0, 0, "7"),
+        (None, 0, "<0.5"),
+        (None, 0, "2,5 mmol/L"),
+        (None, 0, " 3 "),
+        (None, None, "4"),
+        (None, 45878583, "260385009"),  # negative, by its code in SNOMED
+        (None, 45884084, "260385009"),  # an answer that concept lacks
+        (None, 0, "see comment"),
+        (None, 0, None),
+    ]
+    measurement = pd.DataFrame(rows, columns=["value_as_number", "answer", "value_source_value"])
+    measurement["value_as_concept_id"] = measurement.pop("answer")
+    hour = pd.to_timedelta(range(len(rows)), unit="h")
+    measurement["measurement_datetime"] = visit["visit_start_datetime"] + hour
+    measurement["measurement_date"] = measurement["measurement_datetime"].dt.date
+    measurement = measurement.assign(
+        visit_occurrence_id=stay, measurement_concept_id=concept, unit_concept_id=8753
+    ).assign(unit_source_value=None)
+    frames["measurement"] = measurement
+    frames["concept"].loc[len(frames["concept"])] = [
+        45878583,
+        "Negative",
+        "Meas Value",
+        "LOINC",
+        "LA6577-6",
+    ]
+    options = {"index_time": 12, "phenotypes": None, "outcomes": ["mortality"]}
+    options |= {"aggregate": ["count", "min", "max", "mean"], "min_coverage": 0.0}
+    for folder in (write(frames), write(frames, suffix=".parquet")):
+        cohort = load_omop(folder, **options)
+        counted = cohort.X.loc[stay, cohort.lab_columns].tolist()
+        assert counted == [5.0, 0.5, 4.0, (1 + 0.5 + 2.5 + 3 + 4) / 5]
+        report = cohort.report()
+        assert report["measurement with units rows dropped: without a number"] == 4
+    texts = ["value_source_value", "value_as_concept_id"]
+    frames["measurement"] = measurement.drop(columns=texts)
+    assert load_omop(write(frames), **options).X.loc[stay, "Lactate: count"] == 1
+
+
 def test_notes_and_deaths_may_be_absent(tables, write):
     frames = as_omop(tables)
     del frames["note"], frames["death"]

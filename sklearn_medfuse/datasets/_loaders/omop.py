@@ -34,6 +34,7 @@ _LABS = EventTable(
         "stay": ("visit_occurrence_id", "id"),
         "item": ("measurement_concept_id", "id"),
         "value": ("value_as_number", "number"),
+        "text": ("text", "text"),
         "unit": ("unit", "text"),
         "time": ("measurement_datetime", "date"),
         "date": ("measurement_date", "date"),
@@ -110,8 +111,9 @@ def load_omop(
     it is a concept of ICD9CM, ICD10CM or ICD10, else `condition_source_value`, whose form gives the
     version. Midnight is a time that is not known: such an event, end or death counts from the end
     of its day. A visit without a time begins with its first day and ends with its last. Patients
-    with a date of death between the first and the last day of a visit died in it. Conditions and
-    measurements without a visit are not used.
+    with a date of death between the first and the last day of a visit died in it. A measurement
+    without `value_as_number` has the text of its `value_as_concept_id`, or else of
+    `value_source_value`, such as "<0.01". Conditions and measurements without a visit are not used.
 
     References
     ----------
@@ -145,7 +147,15 @@ def load_omop(
 
 
 def _define_joins(source: Source) -> None:
-    """Measurements with the codes of their units, and conditions with their ICD codes."""
+    """Measurements with the codes of their units and the texts of those without a number.
+
+    Also conditions with their ICD codes.
+    """
+    texts = ["value_as_concept_id", "value_source_value"]
+    concept, written = (
+        f"CAST(m.{name} AS VARCHAR)" if name in source.columns("measurement") else "NULL"
+        for name in texts
+    )
     measurement = source.scan(
         "measurement",
         [
@@ -156,7 +166,7 @@ def _define_joins(source: Source) -> None:
             "unit_concept_id",
             "unit_source_value",
         ],
-        optional=["measurement_datetime", "range_low", "range_high"],
+        optional=["measurement_datetime", "range_low", "range_high", *texts],
     )
     condition = source.scan(
         "condition_occurrence",
@@ -169,12 +179,20 @@ def _define_joins(source: Source) -> None:
     units = source.scan(
         "concept", ["concept_id", "concept_code", "domain_id"], where="domain_id = 'Unit'"
     )
+    answers = source.scan(
+        "concept", ["concept_id", "concept_name", "domain_id"], where="domain_id = 'Meas Value'"
+    )
     source.define(
         _LABS.table,
-        "SELECT m.*, coalesce(k.concept_code, CAST(m.unit_source_value AS VARCHAR)) AS unit "
+        "SELECT m.*, coalesce(k.concept_code, CAST(m.unit_source_value AS VARCHAR)) AS unit, "
+        # Where there is an answer, the source may hold its code, which is no result.
+        "CASE WHEN TRY_CAST(m.value_as_number AS DOUBLE) IS NULL THEN "
+        f"CASE WHEN coalesce(TRY_CAST({concept} AS BIGINT), 0) = 0 THEN {written} "
+        "ELSE a.concept_name END END AS text "
         # Concept 0 means that no unit is known.
         f"FROM {measurement} m LEFT JOIN {units} k ON {key} <> 0 "
-        f"AND {key} = TRY_CAST(m.unit_concept_id AS BIGINT)",
+        f"AND {key} = TRY_CAST(m.unit_concept_id AS BIGINT) "
+        f"LEFT JOIN {answers} a ON {key.replace('k.', 'a.')} = TRY_CAST({concept} AS BIGINT)",
         rows_of=measurement,
     )
     codes = source.scan(
