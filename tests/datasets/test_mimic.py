@@ -233,6 +233,62 @@ def test_years_of_two_digits(tables, write):
     pd.testing.assert_frame_equal(cohort.subgroups, expected.subgroups)
 
 
+# Birth, type of admission, and age on 23 October 2164 by hand.
+BIRTHS = [
+    ("10/23/64 0:00", "NEWBORN", 0),
+    ("10/24/64 0:00", "NEWBORN", None),  # born after the admission
+    ("10/24/64 0:00", "EMERGENCY", None),
+    ("1/1/65 0:00", "EMERGENCY", None),  # 99 years, which would be hidden
+    ("10/23/75 0:00", "EMERGENCY", 89),
+    ("10/24/75 0:00", "EMERGENCY", 88),
+    ("10/23/74 0:00", "EMERGENCY", None),  # 90 years, which would be hidden
+    ("10/23/64 0:00", "EMERGENCY", 90),  # 1864: 300 years before the first admission
+    ("10/20/64 0:00", "EMERGENCY", 90),
+    ("10/23/44 0:00", "ELECTIVE", 20),
+    ("", "EMERGENCY", None),
+]
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_births_with_years_of_two_digits(typed, write):
+    frames = as_mimic3(with_icd9(long_tables()))
+    n = len(BIRTHS)
+    birth, kind, age = (list(column) for column in zip(*BIRTHS, strict=True))
+    admissions = (
+        frames["admissions"]
+        .iloc[:n]
+        .assign(
+            subject_id=range(n),
+            hadm_id=range(n),
+            admittime="10/23/64 21:09",
+            dischtime="10/29/64 10:00",
+            deathtime=None,
+            admission_type=kind,
+        )
+    )
+    if not typed:
+        admissions = admissions.drop(columns="admission_type")
+        # Whether someone is a newborn or hidden for old age is not told.
+        age = [0 if years == 90 else years for years in age]
+    patients = pd.DataFrame({"subject_id": range(n), "gender": "F", "dob": birth})
+    labs = pd.DataFrame(
+        {
+            "hadm_id": range(n),
+            "itemid": 50983,
+            "charttime": "10/23/64 22:00",
+            "value": "140",
+            "valuenum": 140,
+            "valueuom": "mmol/L",
+        }
+    )
+    frames |= {"admissions": admissions, "patients": patients, "labevents": labs}
+    options = {"phenotypes": None, "outcomes": ["length_of_stay_2d"]}
+    cohort = load_mimic3(write(frames), **options)
+    assert cohort.X["age"].astype(object).where(cohort.X["age"].notna(), None).tolist() == age
+    n_late = sum(years is None for years in age) - 1
+    assert cohort.report()["ages unknown: born after the start"] == n_late
+
+
 def test_years_of_two_digits_with_am_and_pm(tables, write):
     frames = as_mimic3(tables)
     start = frames["admissions"]["admittime"].dt.floor("s")

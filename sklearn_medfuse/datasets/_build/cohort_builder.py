@@ -21,7 +21,7 @@ from .notes import build_notes
 NOTE_COLUMN = "note"
 _DAY = pd.Timedelta(days=1)
 # De-identified sources give everyone older than 89 years a date of birth centuries ago.
-_OLDEST = 89
+OLDEST = 89
 _BEYOND = 130
 _VERSION = re.compile(r"(?:icd)?[^a-z0-9]*0?(9|10)(?:\.0+)?[^a-z0-9]*(?:cm|gm|am|ca|who)?")
 # What stands for each sex in lower case, 8532 and 8507 in OMOP; and for an unknown one.
@@ -544,7 +544,7 @@ def age_at(start: pd.Series, birth: pd.Series) -> pd.Series:
     """
     months = 12 * (start.dt.year - birth.dt.year) + start.dt.month - birth.dt.month
     years = (months - (start.dt.day < birth.dt.day)) // 12
-    return years.astype(float).where(years <= _BEYOND, float(_OLDEST + 1)).where(years >= 0)
+    return years.astype(float).where(years <= _BEYOND, float(OLDEST + 1)).where(years >= 0)
 
 
 def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.DataFrame:

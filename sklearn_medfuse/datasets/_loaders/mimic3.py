@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from .._build.cohort_builder import build_cohort, left_join, unique_names
+from .._build.cohort_builder import OLDEST, age_at, build_cohort, left_join, unique_names
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options
@@ -92,7 +92,8 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
     `index_time` may also be "edregtime" or "edouttime". Labs with the same name get their fluid and
     category: "Glucose (Blood, Chemistry)". Notes without CHARTTIME (such as discharge summaries)
     count from the end of their CHARTDATE. Two-digit years, as in some copies of the demo, are read
-    as 2100 to 2199.
+    as 2100 to 2199; of births as the century that gives an age up to 89, or 300 years before the
+    first admission. The age of someone born after the admission is missing.
 
     References
     ----------
@@ -163,8 +164,20 @@ def _read_stays(source: Source) -> pd.DataFrame:
     }
     patients = source.fetch("patients", columns)
     stays = left_join(read_admissions(source), patients, "patient", "patients")
-    # With two-digit years, a birth after the start belongs to the century before.
-    late = stays["birth"] > stays["start"]
-    late &= stays.pop("written").str.fullmatch(r"\d+/\d+/\d\d( .*)?").eq(True)
-    stays["birth"] = stays["birth"].where(~late, stays["birth"] - pd.DateOffset(years=100))
-    return stays
+    short = stays.pop("written").str.fullmatch(r"\d+/\d+/\d\d( .*)?").eq(True)
+    return stays.assign(birth=_with_century(stays).where(short, stays["birth"]))
+
+
+def _with_century(stays: pd.DataFrame) -> pd.Series:
+    """Births whose years have two digits, with the century that fits the stays."""
+    birth, first = stays["birth"], stays.groupby("patient")["start"].transform("min")
+    # Who was older than 89 at the first admission was born 300 years before it; newborns that day.
+    since = first.dt.normalize() - birth.dt.normalize()
+    newborn = stays["admission_type"].str.upper().eq("NEWBORN")
+    newborn = (newborn | stays["admission_type"].isna()).groupby(stays["patient"]).transform("any")
+    hidden = since.between(pd.Timedelta(0), pd.Timedelta(days=7)) & ~newborn
+    birth = birth.where(~hidden, birth - pd.DateOffset(years=300))
+    # A birth after the start is one of the century before, unless that makes an age that is hidden.
+    earlier = birth - pd.DateOffset(years=100)
+    late = (birth > stays["start"]) & age_at(stays["start"], earlier).le(OLDEST)
+    return birth.where(~late, earlier)
