@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..._note_sections import without_sections
 from .._options import CohortOptions
-from .._tables.columns import TEXT_DTYPE, literal
+from .._tables.columns import TEXT_DTYPE, is_empty, literal
 from .._tables.source import Source
 from .events import Condition, EventTable, Layout, classify, count_rows
 
@@ -42,7 +42,7 @@ def build_notes(
 def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) -> None:
     """Put the usable notes of one table into `note_events`."""
     typed = "type" in notes.columns
-    reasons = {"without a text": Condition("nullif(trim(e.text), '') IS NULL")}
+    reasons = {"without a text": Condition(is_empty("e.text"))}
     if options.note_types is not None:
         kind = "e.type" if typed else literal(notes.table)
         names = ", ".join(literal(name.strip().lower()) for name in options.note_types) or "NULL"

@@ -100,8 +100,9 @@ def load_tables(
         A DuckDB file, the URL of a PostgreSQL database, or a folder. The tables are then names in
         it.
     icd_version : {"auto", 9, 10} or mapping of str to int, default="auto"
-        Version of the codes, or content of the version column -> 9 or 10. "auto" goes by the form
-        of each code, see :func:`phenotypes.guess_icd_version`, and ignores a version column.
+        Version of the codes, or content of the version column -> 9 or 10. "auto" reads that column
+        ("9", "10.0", "ICD-10-CM"); where it is absent or empty, it goes by the form of each code,
+        see :func:`phenotypes.guess_icd_version`.
     **options : dict
         The choices of :class:`CohortOptions`.
 

@@ -108,7 +108,7 @@ def read_column(
         return Reading([f"CASE WHEN isfinite({number}) THEN {number} END AS {new}"])
     if kind in ("flag", "age"):
         value = _flag(name) if kind == "flag" else _age(name)
-        given = f"trim(CAST({name} AS VARCHAR)) NOT IN ({_listed(_MISSING)})"
+        given = f"NOT {is_empty(f'CAST({name} AS VARCHAR)')}"
         other = "NULL" if kind == "flag" else number
         unreadable = f"coalesce({given} AND coalesce({value}, {other}) IS NULL, false)"
         return Reading([f"{value} AS {new}", f"{unreadable} AS {new}_unreadable"])
@@ -129,6 +129,11 @@ def read_column(
         read = rf"regexp_replace({text}, '^(-?[0-9]+)[.]0+$', '\1')"
     item = f"CASE WHEN {text} NOT IN ({missing}) THEN {read} END AS {new}"
     return Reading([item], kind != "code" and (is_text or sql_type in _WHOLE))
+
+
+def is_empty(text: str) -> str:
+    """SQL for whether a text is missing, or is what stands for an empty cell."""
+    return f"(coalesce(trim({text}), '') IN ({_listed(_MISSING)}))"
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -218,7 +223,7 @@ def _read_written_time(new: str, kind: Kind, name: str, century: int | None) -> 
         f"THEN {_parsed(name, '%Y-%m-%d', _CLOCKS_OF_12_HOURS)} "
         f"ELSE {other} END"
     )
-    given = f"coalesce(trim({name}), '') NOT IN ({_listed(_MISSING)})"
+    given = f"NOT {is_empty(name)}"
     # What tells a zone, and a clock, in a text that could be read.
     marked = " OR ".join(f"{name} LIKE '%:%{mark}%'" for mark in "+-/ZzCcG")
     dated = f"NOT regexp_matches({name}, '[:Mm]')"
@@ -257,7 +262,7 @@ def _read_minutes(new: str, name: str, sql_type: str, where: str) -> Reading:
         return Reading([f"{time} AS {new}", f"false AS {new}_unreadable", *rest], portable=True)
     moment = f"{ORIGIN.value // 1000} + CAST(round(TRY_CAST({name} AS DOUBLE) * 60e6) AS BIGINT)"
     time = f"TRY(make_timestamp({moment}))"
-    given = f"coalesce(trim(CAST({name} AS VARCHAR)), '') NOT IN ({_listed(_MISSING)})"
+    given = f"NOT {is_empty(f'CAST({name} AS VARCHAR)')}"
     unreadable = f"CASE WHEN {time} IS NULL THEN {given} ELSE false END"
     return Reading([f"{time} AS {new}", f"{unreadable} AS {new}_unreadable", *rest])
 
