@@ -33,6 +33,8 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     absent : {"nan", "zero"}, default="nan"
         Output for a row without any measured lab: NaN, which `MEDFuseClassifier` reads as
         absent, or zeros.
+    levels : dict or None, default=None
+        Results of qualitative labs from low to high by column, as of `MaskedLabEncoder`.
     random_state : int, RandomState instance or None, default=None
         Seeds the folds, and the classifiers where `estimator` has no seed of its own.
 
@@ -87,12 +89,14 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     _parameter_constraints: dict = {
         **CrossFittedEncoder._parameter_constraints,
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
+        "levels": [dict, None],
     }
 
-    def __init__(self, estimator=None, *, cv=5, absent="nan", random_state=None):
+    def __init__(self, estimator=None, *, cv=5, absent="nan", levels=None, random_state=None):
         self.estimator = estimator
         self.cv = cv
         self.absent = absent
+        self.levels = levels
         self.random_state = random_state
 
     # The reference shows the methods that a class has itself.

@@ -1,6 +1,5 @@
 """Lab tables as hospitals write them ("<0.01", "NEG", 7.4, "1+"), read to numbers and filled in."""
 
-import re
 import warnings
 from collections import Counter
 from decimal import Decimal
@@ -13,31 +12,10 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from .._input_data import no_values_in_errors, to_pandas
+from .._written_results import read_result
+from ._levels import is_grade, level_key, level_order, parse_number
 
-# Levels of qualitative results from low to high; the words of one line are one level.
-_GRADES = (
-    ("low",),
-    ("negative", "neg", "none", "nil", "not detected", "absent", "nonreactive", "non-reactive"),
-    ("normal", "within normal limits", "wnl"),
-    ("borderline", "equivocal", "indeterminate"),
-    ("trace", "tr"),
-    ("abnormal",),
-    ("positive", "pos", "detected", "present", "reactive"),
-    ("rare",),
-    ("1+", "+1", "+", "small", "few", "occasional", "occ", "slight", "mild"),
-    ("2+", "+2", "++", "moderate", "mod"),
-    ("3+", "+3", "+++", "large", "many"),
-    ("4+", "+4", "++++"),
-    ("high",),
-)
-_GRADE_OF = {word: grade for grade, words in enumerate(_GRADES) for word in words}
 _NOT_MEASURED = {"", "nan", "na", "n/a", "<na>", "null", "nat"}
-_NUMBER = re.compile(
-    r"(?:[<>≤≥]=?|=[<>]?)?\s*([+\-\u2212]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+\-]?[0-9]+)?)"
-)
-_FIRST_NUMBER = re.compile(r"[<>≤≥=\s]*([0-9]+(?:\.[0-9]+)?)")
-# A comma may be a decimal sign or group thousands: 1,200 may be 1.2.
-_COMMA_NUMBER = re.compile(r"[<>≤≥=\s]*[+\-\u2212]?[0-9.]*(?:,[0-9.]+)+")
 
 # Beyond these limits a column of words is free text, which could name people.
 _MAX_LEVELS = 50
@@ -50,6 +28,9 @@ _MIN_CELLS_OF_A_LEVEL = 3
 
 Levels = list[str] | None
 NUMERIC, QUALITATIVE = "numeric", "qualitative"
+# What a column is asked to be: numeric, qualitative, qualitative with these levels (a list) or with
+# the order of these categories (a tuple).
+Kind = str | list[str] | tuple[str, ...]
 _AS_FLOATS: dict = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
 
 
@@ -63,13 +44,13 @@ def validate_labs(estimator, X, levels: list[Levels] | None = None):
     """
     X = X if isinstance(X, pd.DataFrame) else to_pandas(X)
     reset = levels is None
-    kinds = _positions_of_kinds(getattr(estimator, "kinds", None), X) if reset else {}
+    kinds = _kinds_by_position(estimator, X) if reset else {}
     # Before it refuses infinity, scikit-learn sums X: infinite cells of both signs give NaN.
     with no_values_in_errors(), np.errstate(invalid="ignore"):
         if sparse.issparse(X):
             values = _validate_sparse(estimator, X, levels)
             return values, levels or [None] * values.shape[1]
-        asked = QUALITATIVE in kinds.values()
+        asked = any(kind != NUMERIC for kind in kinds.values())
         table = _as_table(X, always=asked or _any_qualitative(levels))
         if table is None:
             values = validate_data(estimator, X, reset=reset, copy=False, **_AS_FLOATS)
@@ -93,27 +74,50 @@ def validate_dense_labs(estimator, X, levels: list[Levels] | None = None):
     return validate_labs(estimator, X, levels)
 
 
-def _positions_of_kinds(kinds: dict | None, X) -> dict[int, str]:
-    """Kinds by position of the column; ValueError where `kinds` does not fit X."""
-    found: dict[int, str] = {}
-    if not kinds:
+def _kinds_by_position(estimator, X) -> dict[int, Kind]:
+    """Kinds or levels that were asked for, by position; ValueError where they do not fit X."""
+    kinds, levels = (getattr(estimator, name, None) or {} for name in ("kinds", "levels"))
+    found: dict[int, Kind] = {}
+    if not (kinds or levels):
         return found
     columns = list(getattr(X, "columns", range(np.shape(X)[1] if np.ndim(X) == 2 else 0)))
-    for name, kind in kinds.items():
-        if kind not in (NUMERIC, QUALITATIVE):
-            raise ValueError(f"kinds[{name!r}]={kind!r} must be 'numeric' or 'qualitative'.")
-        if name not in columns:
-            raise ValueError(
-                f"kinds names {name!r}, which is not a lab column of X; use the column names of a "
-                "DataFrame, the column positions of an array."
-            )
-        if kind == QUALITATIVE and sparse.issparse(X):
-            raise ValueError(
-                f"kinds[{name!r}]={kind!r} does not fit a sparse X, which holds only numbers. "
-                "Pass a DataFrame."
-            )
-        found |= {position: kind for position, each in enumerate(columns) if each == name}
+    for parameter, asked in (("kinds", kinds), ("levels", levels)):
+        for name, kind in asked.items():
+            refuse_unknown_labs([name], columns, parameter)
+            if parameter == "levels":
+                kind = _checked_levels(name, kind, kinds.get(name))
+            elif kind not in (NUMERIC, QUALITATIVE):
+                raise ValueError(f"kinds[{name!r}]={kind!r} must be 'numeric' or 'qualitative'.")
+            if kind != NUMERIC and sparse.issparse(X):
+                raise ValueError(
+                    f"{parameter}[{name!r}] does not fit a sparse X, which holds only numbers. "
+                    "Pass a DataFrame."
+                )
+            found |= {position: kind for position, each in enumerate(columns) if each == name}
     return found
+
+
+def refuse_unknown_labs(names, columns: list, parameter: str) -> None:
+    """Refuse names that are not among the lab columns of X."""
+    if unknown := [name for name in names if name not in columns]:
+        raise ValueError(
+            f"{parameter} names {unknown}, but the lab columns of X are {columns}; use the column "
+            "names of a DataFrame, the column positions of an array."
+        )
+
+
+def _checked_levels(name, levels, kind: str | None) -> list[str]:
+    if kind == NUMERIC:
+        raise ValueError(
+            f"levels names {name!r}, which kinds calls numeric; leave it out of one of them."
+        )
+    texts = [] if isinstance(levels, str) else [str(level).strip() for level in levels]
+    if len(texts) < 2 or len(set(map(_same_case, texts))) < len(texts):
+        raise ValueError(
+            f"levels[{name!r}]={levels!r} must be a list of two or more different results from low "
+            "to high, such as ['clear', 'hazy', 'cloudy']."
+        )
+    return texts
 
 
 def _any_qualitative(levels: list[Levels] | None) -> bool:
@@ -187,12 +191,13 @@ def to_dense(X) -> np.ndarray:
 
 
 def read_results(
-    table: pd.DataFrame, levels: list[Levels] | None = None, kinds: dict[int, str] | None = None
+    table: pd.DataFrame, levels: list[Levels] | None = None, kinds: dict[int, Kind] | None = None
 ) -> tuple[np.ndarray, list[Levels], dict[str, int]]:
     """Read each column as numbers or as levels, by default as most of its cells are.
 
-    `kinds` has those of columns by position. Returns values and levels as `validate_labs` does,
-    and the number of measured cells by column that could not be read, which are NaN too.
+    `kinds` has those of columns, or their levels, by position. Returns values and levels as
+    `validate_labs` does, and the number of measured cells by column that could not be read, which
+    are NaN too.
     """
     values = np.empty(table.shape)
     learned: list[Levels] = []
@@ -200,14 +205,19 @@ def read_results(
     for position, name in enumerate(table.columns):
         column = table.iloc[:, position]
         where = f"column {name!r}" if isinstance(name, str) else f"column {position}"
-        kind = (kinds or {}).get(position)
-        is_numeric = kind != QUALITATIVE if levels is None else levels[position] is None
+        kind = (kinds or {}).get(position) or _ordered_categories(column)
+        is_numeric = kind in (None, NUMERIC) if levels is None else levels[position] is None
         if is_numeric and _is_number_dtype(column.dtype):
             values[:, position] = _numbers(column)
             learned.append(None)
             continue
         code, distinct = _distinct_cells(column, where)
-        known = _learn_levels(code, distinct, where, kind) if levels is None else levels[position]
+        if levels is not None:
+            known = levels[position]
+        elif isinstance(kind, list):
+            known = kind
+        else:
+            known = _learn_levels(code, distinct, where, kind)
         number = np.array([*_numbers_of(distinct, known), np.nan])
         values[:, position] = number[code]
         measured = np.array([not _is_missing(cell) for cell in distinct] + [False])
@@ -228,29 +238,6 @@ def _describe_unread(unread: dict[str, int], has_kinds: bool) -> str:
         f"{', '.join(columns[:5])}{more}. They are texts in a numeric column, or not among the "
         f"levels of a qualitative one (see levels_).{remedy}"
     )
-
-
-def parse_number(text: str) -> float | None:
-    """Read a number, or the limit of a censored result; None where the text is neither."""
-    match = _NUMBER.fullmatch(text.strip().lower())
-    return float(match[1].replace("\u2212", "-")) if match else None
-
-
-def level_key(text: str) -> str:
-    """Give all spellings of one level the same key: "NEG" and " negative " are "negative"."""
-    word = " ".join(text.casefold().split())
-    if word in _GRADE_OF:
-        return _GRADES[_GRADE_OF[word]][0]
-    number = parse_number(word)
-    return word if number is None else repr(number)
-
-
-def _level_order(key: str) -> tuple[int, float, str]:
-    """Sort known grades first, then keys that begin with a number by it, then other words."""
-    if key in _GRADE_OF:
-        return 0, _GRADE_OF[key], key
-    number = _FIRST_NUMBER.match(key)
-    return (1, float(number[1]), key) if number else (2, 0.0, key)
 
 
 def _is_number_dtype(dtype) -> bool:
@@ -294,13 +281,11 @@ def _is_missing(cell) -> bool:
 
 def _is_word(cell) -> bool:
     """Whether a cell may be a qualitative result: neither a number nor mere punctuation."""
-    return (
-        isinstance(cell, str)
-        and any(letter.isalnum() or letter == "+" for letter in cell)
-        and parse_number(cell) is None
-        and not _COMMA_NUMBER.fullmatch(cell.strip())
-        and not _is_missing(cell)
-    )
+    if not isinstance(cell, str) or _is_missing(cell):
+        return False
+    result = read_result(cell)
+    is_number = result is not None and not result.unit
+    return not is_number and any(letter.isalnum() or letter in "+±" for letter in cell)
 
 
 def _as_float(cell) -> float:
@@ -314,14 +299,33 @@ def _as_float(cell) -> float:
         return np.inf
 
 
+def _same_case(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
 def _numbers_of(cells: list, levels: Levels) -> list[float]:
     if levels is None:
         return [_as_float(cell) for cell in cells]
-    position = {level_key(level): float(i) for i, level in enumerate(levels)}
-    return [position.get(level_key(str(cell)), np.nan) for cell in cells]
+    # Levels that a user sets may be two words for the same, which only their spelling tells apart.
+    by_key = {level_key(level): float(i) for i, level in reversed(list(enumerate(levels)))}
+    by_word = {_same_case(level): float(i) for i, level in enumerate(levels)}
+    return [
+        by_word.get(_same_case(str(cell)), by_key.get(level_key(str(cell)), np.nan))
+        for cell in cells
+    ]
 
 
-def _learn_levels(code: np.ndarray, distinct: list, where: str, kind: str | None) -> Levels:
+def _ordered_categories(column: pd.Series) -> tuple[str, ...] | None:
+    """Categories of an ordered column, unless they are numbers that ascend."""
+    if not isinstance(column.dtype, pd.CategoricalDtype) or not column.dtype.ordered:
+        return None
+    texts = [str(category) for category in column.cat.categories]
+    numbers = [parse_number(text) for text in texts]
+    ascending = None not in numbers and numbers == sorted(numbers)  # type: ignore[type-var]
+    return None if ascending else tuple(texts)
+
+
+def _learn_levels(code: np.ndarray, distinct: list, where: str, kind) -> Levels:
     """Ordered levels of a column of this kind, or with more words than numbers; else None."""
     if kind == NUMERIC:
         return None
@@ -338,25 +342,31 @@ def _learn_levels(code: np.ndarray, distinct: list, where: str, kind: str | None
             text = str(cell).strip()
             cells_of_key[level_key(text)] += n
             spellings.setdefault(level_key(text), Counter())[text] += n
-    if kind == QUALITATIVE and len(cells_of_key) > _MAX_LEVELS:
+    if kind is not None and len(cells_of_key) > _MAX_LEVELS:
         raise ValueError(
-            f"kinds says that {where} of X is qualitative, but it holds {len(cells_of_key)} "
-            f"different results and {_MAX_LEVELS} is the limit; let it be numeric, or map it to "
-            "fewer results."
+            f"{where[0].upper()}{where[1:]} of X is asked to be qualitative, but it holds "
+            f"{len(cells_of_key)} different results and {_MAX_LEVELS} is the limit; let it be "
+            "numeric, or map it to fewer results."
         )
     _refuse_free_text(cells_of_key, where)
 
-    kept = [k for k, n in cells_of_key.items() if k in _GRADE_OF or n >= _MIN_CELLS_OF_A_LEVEL]
+    kept = [k for k, n in cells_of_key.items() if is_grade(k) or n >= _MIN_CELLS_OF_A_LEVEL]
     # The most frequent spelling stands for the level; of equally frequent ones the last by name.
     most = {key: max((n, text) for text, n in spellings[key].items())[1] for key in kept}
-    return [most[key] for key in sorted(kept, key=_level_order)] or None
+    if isinstance(kind, tuple):
+        cells_of_text = Counter(dict(zip(map(str, distinct), count, strict=True)))
+        return [
+            text.strip()
+            for text in kind
+            if (n := cells_of_text[text]) >= _MIN_CELLS_OF_A_LEVEL
+            or (n and is_grade(level_key(text)))
+        ] or None
+    return [most[key] for key in sorted(kept, key=level_order)] or None
 
 
 def _refuse_free_text(cells_of_key: Counter[str], where: str) -> None:
     words = {
-        key: n
-        for key, n in cells_of_key.items()
-        if key not in _GRADE_OF and parse_number(key) is None
+        key: n for key, n in cells_of_key.items() if not is_grade(key) and parse_number(key) is None
     }
     n_cells = sum(words.values())
     if (
@@ -430,14 +440,17 @@ def _with_texts(column: pd.Series, missing: np.ndarray, new: np.ndarray, levels:
     """Fill the missing cells of a column that does not only hold numbers."""
     cells = column.astype(object).to_numpy(copy=True)
     is_text_dtype = pd.api.types.is_string_dtype(column.dtype) and column.dtype != object
+    is_categorical = isinstance(column.dtype, pd.CategoricalDtype)
     if levels is not None:
+        category = {str(each): each for each in column.cat.categories} if is_categorical else {}
+        levels = [category.get(level, level) for level in levels]
         cells[missing] = np.array(levels, dtype=object)[_nearest(new, levels)]
     elif is_text_dtype or any(isinstance(cell, str) for cell in cells):
         cells[missing] = np.array([f"{number:.6g}" for number in new.tolist()], dtype=object)
     else:
         cells[missing] = np.array(new.tolist(), dtype=object)
 
-    if levels is not None and isinstance(column.dtype, pd.CategoricalDtype):
+    if levels is not None and is_categorical:
         old = column.cat.categories.tolist()
         more = [level for level in levels if level not in old and (cells == level).any()]
         return pd.Categorical(cells, categories=old + more, ordered=column.dtype.ordered)

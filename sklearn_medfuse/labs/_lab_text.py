@@ -10,7 +10,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._state import VersionedStateMixin
 from ._lab_cells import FEWEST_ROWS
-from ._lab_table import Levels, validate_dense_labs
+from ._lab_table import Levels, refuse_unknown_labs, validate_dense_labs
 
 # Outside these magnitudes a number is written with an exponent.
 _SMALLEST, _LARGEST = 1e-5, 1e9
@@ -46,6 +46,8 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         measured lab never has one.
     column_name : str, default="lab_text"
         Name of the text column, which `LLMNoteEncoder` writes above it when it joins several.
+    levels : dict or None, default=None
+        Results of qualitative labs from low to high by column, as of `MaskedLabEncoder`.
 
     Attributes
     ----------
@@ -105,6 +107,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         "significant_digits": [Interval(Integral, 1, 15, closed="both")],
         "normal_text": [str, None],
         "column_name": [str],
+        "levels": [dict, None],
     }
 
     def __init__(
@@ -117,6 +120,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         significant_digits=4,
         normal_text=None,
         column_name="lab_text",
+        levels=None,
     ):
         self.reference_ranges = reference_ranges
         self.abnormal_only = abnormal_only
@@ -125,6 +129,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         self.significant_digits = significant_digits
         self.normal_text = normal_text
         self.column_name = column_name
+        self.levels = levels
 
     def fit(self, X, y=None):
         """Set each lab's limits, from its reference range or the values in X.
@@ -150,7 +155,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         quantiles = self._checked_quantiles()
         X, self.levels_ = validate_dense_labs(self, X)
         names = self._lab_names()
-        _check_keys(self.units, names, "units")
+        refuse_unknown_labs(self.units or (), names, "units")
         for name, unit in (self.units or {}).items():
             if not isinstance(unit, str):
                 raise ValueError(
@@ -231,7 +236,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
 
     def _checked_ranges(self, names: list[str]) -> dict[str, tuple[float, float]]:
         """Reference ranges as numbers, open sides infinite."""
-        _check_keys(self.reference_ranges, names, "reference_ranges")
+        refuse_unknown_labs(self.reference_ranges or (), names, "reference_ranges")
         ranges = {}
         for name, limits in (self.reference_ranges or {}).items():
             try:
@@ -265,15 +270,6 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _check_keys(by_lab: Mapping | None, names: list[str], parameter: str) -> None:
-    unknown = [name for name in by_lab or () if name not in names]
-    if unknown:
-        raise ValueError(
-            f"{parameter} names {unknown}, which are not among the lab columns of X: {names}. Use "
-            "the columns' names, or leave these out."
-        )
 
 
 def _is_open(limit) -> bool:

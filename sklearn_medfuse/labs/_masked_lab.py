@@ -105,6 +105,9 @@ class MaskedLabEncoder(
         "numeric" or "qualitative" by column name (by position where X has no names), for
         columns whose kind is not that of most of their cells (see Notes). A numeric column
         loses its words; a qualitative one may hold 50 different results.
+    levels : dict or None, default=None
+        Results of qualitative labs from low to high, a list by column name or position, as in
+        ``{"colour": ["straw", "amber", "red"]}``. Any other result counts as not measured.
     d_model : int, default=64
         Width of a token; a multiple of `n_heads`.
     n_heads : int, default=4
@@ -194,13 +197,15 @@ class MaskedLabEncoder(
 
     A table of pandas, polars or Arrow, or an array or list of objects, may hold results as
     hospitals write them. Numbers may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as
-    its limit. Text with a comma is never a number, as 1,200 may mean 1.2. A column is qualitative
-    if it has more words than numbers or if `kinds` says so. Its distinct results are levels, in
-    clinical order where the words are known (negative < trace < 1+, small < 2+, moderate < 3+,
-    large < 4+; negative < positive; normal < abnormal; case and blanks do not matter), then by
-    their first number ("30" < "100"), then by the alphabet. A level's position is standardised
-    like a number: steps between levels are equal, and words such as colours have an arbitrary
-    order.
+    its limit, a mark behind it ("7.9 H") is left out, and "1,5" is 1.5, but "1,200", which may mean
+    1.2, is not read, nor is a number with a unit. A column is qualitative if it has more words than
+    numbers, if `kinds` or `levels` says so, or if it is an ordered Categorical, whose order it
+    keeps. Its distinct results are levels, in clinical order where the words are known: negative
+    < trace < 1+, small < 2+, moderate < 3+, large < 4+; none seen < rare < few < many; nonreactive
+    < weakly reactive < reactive; low < normal < high; clear < hazy < cloudy. Case, blanks, hyphens
+    and common abbreviations ("TR", "SM", "LO") do not matter. Numbers, ranges and titers go by size
+    ("<1:40" < "1:80" < "1:160"), other words by the alphabet. A level's position is standardised
+    like a number: steps between levels are equal.
 
     Text in a numeric column, a level that fit did not see, and one in fewer than three rows of fit
     that is no known grade count as not measured. One warning says how many there are and where,
@@ -241,6 +246,7 @@ class MaskedLabEncoder(
         "mask_ratio": [Interval(Real, 0, 1, closed="neither"), tuple, list],
         "masking": [StrOptions({"uniform", "variation"})],
         "kinds": [None, dict],
+        "levels": [None, dict],
         "d_model": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
@@ -274,6 +280,7 @@ class MaskedLabEncoder(
         mask_ratio=(0.1, 0.7),
         masking="uniform",
         kinds=None,
+        levels=None,
         d_model=64,
         n_heads=4,
         n_layers=3,
@@ -300,6 +307,7 @@ class MaskedLabEncoder(
         self.mask_ratio = mask_ratio
         self.masking = masking
         self.kinds = kinds
+        self.levels = levels
         self.d_model = d_model
         self.n_heads = n_heads
         self.n_layers = n_layers

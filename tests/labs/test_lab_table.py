@@ -17,7 +17,8 @@ from sklearn.base import clone
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_medfuse import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
-from sklearn_medfuse.labs._lab_table import fill_in, level_key, parse_number, read_results
+from sklearn_medfuse.labs._lab_table import fill_in, read_results
+from sklearn_medfuse.labs._levels import level_key, parse_number
 
 CANARY = "Zebulon Quixote"
 NAMES = list("abcdef")
@@ -384,7 +385,7 @@ def test_levels_are_in_clinical_order(fitted_panel):
     assert fitted_panel.levels_ == [
         ["Negative", "TRACE", "1+", "2+"],
         None,
-        ["amber", "straw"],
+        ["straw", "amber"],
         ["NEG", "30", "100"],
         None,
     ]
@@ -395,7 +396,7 @@ def test_censored_results_and_levels_count_as_numbers(panel):
         {
             "ketones": [0, 0, 1, 2, np.nan, 3] * 3,
             "crp": [0.5, 12, 90, 200, np.nan, 3.25] * 3,
-            "colour": [0, 1, 0, 1, 0, np.nan] * 3,
+            "colour": [1, 0, 1, 0, 1, np.nan] * 3,
             "protein": [0, 1, 0, 2, 0, np.nan] * 3,
             "sodium": [140, 141, 138, np.nan, 150, 139] * 3,
         }
@@ -592,6 +593,10 @@ def test_infinite_results_of_both_signs_are_refused_without_a_warning(form):
         ("+5", 5),
         ("6.02E23", 6.02e23),
         ("1e-3", 1e-3),
+        ("1,5", 1.5),
+        ("1.234,5", 1234.5),
+        ("less than 5", 5),
+        ("7.9 (H)", 7.9),
     ],
 )
 def test_numbers_and_limits(text, number):
@@ -601,7 +606,21 @@ def test_numbers_and_limits(text, number):
 @pytest.mark.parametrize(
     "text",
     [
-        *["", "NEG", "1+", "1,200", "1.234,5", "7.4 mg/dL", "3-5", "1 2", "< ", "inf", "nan"],
+        *[
+            "",
+            "NEG",
+            "1+",
+            "1,200",
+            "1,2,3",
+            "7.4 mg/dL",
+            "1:40",
+            "1/80",
+            "3-5",
+            "1 2",
+            "< ",
+            "inf",
+            "nan",
+        ],
         *["0x1F", "1_000", "\u0663", "<<3", "e5", "12%", "."],
     ],
 )
@@ -628,6 +647,113 @@ def levels_of(cells):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]+ results could not be read", UserWarning)
         return LabTextSerializer().fit(pd.DataFrame({"lab": cells})).levels_[0]
+
+
+# Each from low to high, as laboratories write them
+ORDERS = """
+NEG | <1:40 | 1:80 | 1:160 | 1:320 | 1:1280
+<1:10 | 1:20 | 1:40 | >1:1,280
+Non Reactive | 1:1 | 1:2 | 1:16
+negative | Positive 1:80 | Positive 1:640
+NEG | TR | SM | MOD | LG
+NEGATIVE | TRACE | 30 | 100 | >=300
+None | Rare | Occasional | Few | Moderate | Many | TNTC
+NONE SEEN | RARE | FEW | MODERATE | MANY
+none seen | 0-2 /hpf | 3-5 /hpf | 10-20 /hpf | >50 /hpf
+NON REACTIVE | WEAKLY REACTIVE | REACTIVE
+Non-Reactive | Borderline | Reactive | Strongly reactive
+Not Detected | Indeterminate | Detected
+NEGATIVE | EQUIVOCAL | WEAK POSITIVE | POSITIVE | STRONG POSITIVE
+LO | NORMAL | HI
+LL | L | N | H | HH
+Very low | Low | Normal | High | Critically high
+normal | 1+ | 2+ | 3+ | 4+
++/- | + | ++ | +++
+neg | 1+ (30 mg/dL) | 2+ (100 mg/dL) | 3+ (500 mg/dL)
+Clear | Slightly Hazy | Hazy | Sl. Cloudy | Cloudy | Turbid
+Clear | SlHazy | Hazy | SlCldy | Cloudy
+Colorless | Straw | Light yellow | Yellow | Dark yellow | Amber
+No growth | Scant growth | Moderate growth | Heavy growth
+NORMAL | Slight | Moderate | Marked
+S | I | R
+Absent | Present
+NO HEMOLYSIS | SLIGHT HEMOLYSIS | MARKED HEMOLYSIS
+none | few bacteria | many bacteria
+Small | Medium | Large
+0 | trace | 1+ | 2+
+Negative | Presumptive positive | Positive
+<10,000 | 10,000-50,000 | 50,000-100,000 | >100,000
+-2 | -1 | 0 | +1
+"""
+
+
+@pytest.mark.parametrize("order", [line.split(" | ") for line in ORDERS.strip().splitlines()])
+def test_levels_are_in_the_orders_that_laboratories_use(order):
+    table = pd.DataFrame({"lab": order[::-1] * 3})
+    qualitative = {"lab": "qualitative"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        assert make(kinds=qualitative).fit(table).levels_ == [order]
+
+
+def test_an_ordered_categorical_keeps_its_order():
+    order = ["waxy", "LG", "hyaline", "NEG"]
+    casts = pd.Categorical(["NEG", "hyaline", "waxy", "LG"] * 5, order, ordered=True)
+    table = pd.DataFrame({"casts": casts, "sodium": np.arange(20.0)})
+    for estimator in (make(), LabTextSerializer(), BoostedLabEncoder(random_state=0)):
+        assert estimator.fit(table, table["sodium"] > 9).levels_ == [order, None]
+    numbers = table.assign(casts=casts.map(order.index).astype(float))
+    np.testing.assert_array_equal(make().fit_transform(table), make().fit_transform(numbers))
+
+
+def test_an_ordered_categorical_of_numbers():
+    grade = pd.Series([1, 2, 3, None] * 5)
+    rising = grade.astype(pd.CategoricalDtype([1, 2, 3], ordered=True))
+    assert make().fit(pd.DataFrame({"grade": rising})).levels_ == [None]
+    falling = pd.DataFrame({"grade": grade.astype(pd.CategoricalDtype([3, 2, 1], ordered=True))})
+    encoder = make().fit(falling)
+    assert encoder.levels_ == [["3", "2", "1"]]
+    imputed = encoder.impute(falling)["grade"]
+    assert imputed.dtype == falling["grade"].dtype
+    assert imputed.notna().all()
+
+
+def test_an_ordered_categorical_keeps_no_category_of_a_few_rows():
+    cells = pd.Categorical(["a", "b", "b", "b", "a", "a", CANARY], ["b", CANARY, "a"], ordered=True)
+    with pytest.warns(UserWarning, match="1 results could not be read"):
+        assert make().fit(pd.DataFrame({"lab": cells})).levels_ == [["b", "a"]]
+
+
+def test_levels_that_are_set():
+    order = ["nil", "none", "Red", "straw"]
+    table = pd.DataFrame({"lab": ["straw", "red", "none", "nil", "blue"] * 5})
+    for estimator in (
+        make(levels={"lab": order}),
+        LabTextSerializer(levels={"lab": order}),
+        BoostedLabEncoder(levels={"lab": order}, random_state=0),
+    ):
+        with pytest.warns(UserWarning, match="5 results could not be read"):
+            fitted = estimator.fit(table, np.arange(25) % 2)
+        assert fitted.levels_ == [order]
+    numbers = pd.DataFrame({"lab": [3.0, 2.0, 1.0, 0.0, np.nan] * 5})
+    with pytest.warns(UserWarning, match="5 results could not be read"):
+        found = make(levels={"lab": order}).fit_transform(table)
+    np.testing.assert_array_equal(found, make().fit_transform(numbers))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"levels": {"lub": ["a", "b"]}}, r"levels names \['lub'\], but the lab columns of X are"),
+        ({"levels": {"lab": ["a"]}}, "two or more different results"),
+        ({"levels": {"lab": "ab"}}, "two or more different results"),
+        ({"levels": {"lab": ["a", "b", "A "]}}, "two or more different results"),
+        ({"levels": {"lab": ["a", "b"]}, "kinds": {"lab": "numeric"}}, "which kinds calls numeric"),
+    ],
+)
+def test_levels_that_do_not_fit_are_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        make(**params).fit(pd.DataFrame({"lab": ["a", "b"] * 5}))
 
 
 @pytest.mark.parametrize(
@@ -672,7 +798,7 @@ def test_the_kind_of_a_column_does_not_depend_on_the_order_of_its_rows():
 
 
 def test_unread_cells_are_counted_by_column():
-    table = pd.DataFrame([["x", 1, "1,2"], [3, 2, "1,2"], [4, 3, None]], columns=["a", "b", 7])
+    table = pd.DataFrame([["x", 1, "1,200"], [3, 2, "1,200"], [4, 3, None]], columns=["a", "b", 7])
     values, _, unread = read_results(table)
     assert unread == {"column 'a'": 1, "column 2": 2}
     assert np.isnan(values).sum() == 4
@@ -777,8 +903,8 @@ def test_a_qualitative_column_of_numbers_is_imputed_with_numbers(urine, as_given
     ("kinds", "message"),
     [
         ({"glucose": "categorical"}, r"kinds\['glucose'\]='categorical' must be 'numeric'"),
-        ({"glukose": "numeric"}, "kinds names 'glukose', which is not a lab column"),
-        ({0: "numeric"}, "kinds names 0, which is not a lab column"),
+        ({"glukose": "numeric"}, r"kinds names \['glukose'\], but the lab columns"),
+        ({0: "numeric"}, r"kinds names \[0\], but the lab columns"),
         (["glucose"], "'kinds' parameter of MaskedLabEncoder must be"),
     ],
 )
