@@ -159,7 +159,7 @@ _NUMBERS = _GRADE_OF[_NUMBERS_BEFORE] - 0.5
 
 
 def _rank_of_phrase(key: str) -> float:
-    """Rank of the known level with which a phrase begins or ends ("few bacteria"), else the last."""
+    """Rank of the level with which a phrase begins or ends ("few bacteria"), else the last."""
     words = re.split(r"[\s,;:-]+", key)
     parts = [words[:n] for n in range(len(words) - 1, 0, -1)]
     parts += [words[n:] for n in range(1, len(words))]
