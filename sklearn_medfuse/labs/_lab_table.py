@@ -285,7 +285,11 @@ def _is_word(cell) -> bool:
         return False
     result = read_result(cell)
     is_number = result is not None and not result.unit
-    return not is_number and any(letter.isalnum() or letter in "+±" for letter in cell)
+    return not is_number and _says_something(cell)
+
+
+def _says_something(text: str) -> bool:
+    return any(letter.isalnum() or letter in "+±" for letter in text)
 
 
 def _as_float(cell) -> float:
@@ -337,9 +341,9 @@ def _learn_levels(code: np.ndarray, distinct: list, where: str, kind) -> Levels:
 
     cells_of_key: Counter[str] = Counter()
     spellings: dict[str, Counter[str]] = {}
-    for cell, n, word, number in zip(distinct, count, is_word, is_number, strict=True):
-        if n and (word or number):
-            text = str(cell).strip()
+    for cell, n in zip(distinct, count, strict=True):
+        text = str(cell).strip()
+        if n and not _is_missing(text) and _says_something(text):
             cells_of_key[level_key(text)] += n
             spellings.setdefault(level_key(text), Counter())[text] += n
     if kind is not None and len(cells_of_key) > _MAX_LEVELS:
