@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -159,6 +160,43 @@ def progress_bar(total: int, description: str, unit: str, verbose: int) -> tqdm:
         dynamic_ncols=True,
         mininterval=0.5,
     )
+
+
+class Announcement:
+    """One line above a progress bar on how much work there is and about how long it takes.
+
+    The rate is measured at the work itself, over two seconds; what takes less is not announced.
+    """
+
+    _MEASURED_SECONDS = 2.0
+
+    def __init__(self, bar: tqdm):
+        self._bar, self._is_due = bar, not bar.disable
+
+    def begin(self, work: str) -> None:
+        """Start the clock for `work`, which holds counts only."""
+        self._work, self._start = work, time.perf_counter()
+
+    def update(self, share_done: float) -> None:
+        """Print the line, the first time that the rate is known."""
+        seconds = time.perf_counter() - self._start
+        if self._is_due and share_done < 1 and seconds >= self._MEASURED_SECONDS:
+            self._is_due = False
+            left = _duration(seconds / share_done)
+            self._bar.write(f"{self._work}: about {left}", file=sys.stderr)
+
+
+def _duration(seconds: float) -> str:
+    """Round a time to what an estimate can tell.
+
+    Examples
+    --------
+    >>> _duration(44), _duration(200), _duration(9000)
+    ('40 s', '3 min', '2.5 h')
+    """
+    if seconds < 95:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def for_inference(module: Module, device: torch.device) -> Module:

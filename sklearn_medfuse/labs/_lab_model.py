@@ -23,6 +23,7 @@ from .._nn.masked_autoencoder import (
 )
 from .._training import (
     WARM_UP,
+    Announcement,
     BestWeights,
     FittingRows,
     progress_bar,
@@ -364,6 +365,8 @@ class MaskedTrainer:
         try:
             with progress_bar(self._max_epochs, "labs", "epoch", verbose) as bar:
                 bar.update(len(self.loss_curve))
+                announcement, n_before = Announcement(bar), len(self.loss_curve)
+                announcement.begin(f"Training on the labs of {len(train.cells):,} rows, at most")
                 while len(self.loss_curve) < self._max_epochs and not self._out_of_patience():
                     self.one_pass(train)
                     bar.set_postfix(loss=f"{self.loss_curve[-1]:.4f}", refresh=False)
@@ -375,6 +378,8 @@ class MaskedTrainer:
                         self._best.update(len(self.loss_curve), score, self.module)
                     if checkpoint is not None:
                         checkpoint.save(self._state())
+                    n_epochs = len(self.loss_curve) - n_before
+                    announcement.update(n_epochs / (self._max_epochs - n_before))
                     if after_epoch():
                         break
         except KeyboardInterrupt:

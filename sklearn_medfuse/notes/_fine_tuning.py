@@ -21,7 +21,13 @@ from torch import Tensor, distributed, nn
 
 from .._checkpoint import Checkpoint, load_optimizer
 from .._nn.chunk_pooling import pool_chunks, pool_tokens
-from .._training import progress_bar, rows_of_training, torch_seed, with_gradients
+from .._training import (
+    Announcement,
+    progress_bar,
+    rows_of_training,
+    torch_seed,
+    with_gradients,
+)
 from ._language_model.backbone import ModelParts, add_adapter, fingerprint, pad_rows, write_weights
 from ._language_model.source import TunedWeights
 from ._language_model.windows import packed_batches
@@ -133,13 +139,18 @@ class Training:
     def run(self, checkpoint: Checkpoint | None) -> list[float]:
         """Train, leave the best weights in the task, and give the losses on the notes held out."""
         settings = self.settings
-        if settings.objective == "supervised":
-            self._start_head()
-        self.processes.copy_from_main(self.task)
-        losses, best = self._begin_or_resume(checkpoint)
         total = self.n_batches * settings.max_epochs
         with progress_bar(total, "fine-tuning", "batch", settings.verbose) as bar:
+            if settings.objective == "supervised":
+                self._start_head()
+            self.processes.copy_from_main(self.task)
+            losses, best = self._begin_or_resume(checkpoint)
             bar.update(self.n_batches * (len(losses) - 1))
+            self.announcement = Announcement(bar)
+            lengths = [len(window) for note in self.data.windows for window in note]
+            work = f"Fine-tuning on {len(lengths):,} windows of notes, {sum(lengths):,} tokens"
+            self.announcement.begin(f"{work}, at most {settings.max_epochs} epochs")
+            self.n_before = bar.n
             while len(losses) <= settings.max_epochs and not self._has_settled(losses):
                 self.run_epoch(len(losses) - 1, bar)
                 losses.append(self._validate())
@@ -173,6 +184,7 @@ class Training:
                 own = [task.batch(notes, y, generator) for notes, y in mine]
                 self._add_gradients(own, len(together))
                 bar.update(len(together))
+                self.announcement.update((bar.n - self.n_before) / (bar.total - self.n_before))
                 self.processes.add_gradients(task.trained().values())
                 nn.utils.clip_grad_norm_(task.trained().values(), _LARGEST_GRADIENT)
                 self.optimizer.step()

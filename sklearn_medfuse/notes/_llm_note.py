@@ -161,7 +161,7 @@ class LLMNoteEncoder(
     random_state : int, RandomState instance or None, default=None
         Seed of fine-tuning.
     verbose : int, default=0
-        1 shows progress bars.
+        1 shows progress bars, and before long work a line with the estimated time.
 
     Attributes
     ----------

@@ -454,3 +454,16 @@ def test_progress_shows_no_text(note_encoder, capsys):
     shown = capsys.readouterr()
     assert "notes" in shown.err
     assert CANARY not in shown.err + shown.out
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_long_work_is_announced_in_one_line_of_counts(verbose, capsys):
+    """The line has windows, tokens and a time; to embed 400 notes takes more than two seconds."""
+    notes = [
+        f"Stay {i}: zebra cough, fever and known COPD on home oxygen. " * 15 for i in range(400)
+    ]
+    LLMNoteEncoder(verbose=verbose, batch_tokens=512, split_on=None).fit_transform(notes)
+    shown = capsys.readouterr().err
+    lines = re.findall(r"Embedding 400 windows of notes, [\d,]+ tokens: about \d+ (?:s|min)", shown)
+    assert len(lines) == verbose
+    assert "zebra" not in shown

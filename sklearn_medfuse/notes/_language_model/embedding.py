@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 import torch
 
+from ..._training import Announcement
 from .backbone import Backbone, load_backbone
 from .cache import KEY_BYTES, VectorCache
 from .source import ModelSpec
@@ -93,12 +94,13 @@ class NoteEmbedder:
         """Yield blocks of notes with float32 vectors (n_windows, hidden_size); tell `bar`."""
         sizes = [len(text or "") for text in texts]
         later = sum(sizes)
+        announcement = Announcement(bar)
         for block in self._blocks(texts, with_vectors=True):
             characters = sum(sizes[block.start : block.start + block.size])
             later -= characters
             bar.total += len(block.keys)
             # The blocks after this one are taken to be like it
-            vectors = self._complete(block, later / max(1, characters), bar)
+            vectors = self._complete(block, later / max(1, characters), bar, announcement)
             bar.update(len(block.keys) - len(block.missing))
             rows = np.frombuffer(b"".join(vectors[key] for key in block.keys), dtype=np.float32)
             yield block, rows.reshape(len(block.keys), self.backbone.hidden_size)
@@ -180,17 +182,24 @@ class NoteEmbedder:
         self.cache.put_many({key: piece.to_bytes() for key, piece in new.items()})
         return tokens
 
-    def _complete(self, block: Block, blocks_later: float, bar) -> dict[bytes, bytes]:
+    def _complete(
+        self, block: Block, blocks_later: float, bar, announcement: Announcement
+    ) -> dict[bytes, bytes]:
         """Vectors of a block's windows; compute those that the cache lacked."""
         # The block before may have embedded the same windows since
         vectors = block.found | self.cache.get_many(block.missing)
         missing = {key: window for key, window in block.missing.items() if key not in vectors}
         bar.update(len(block.missing) - len(missing))
+        n_tokens, n_done = sum(map(len, missing.values())), 0
+        in_all = len(missing) * (1 + blocks_later), n_tokens * (1 + blocks_later)
+        announcement.begin("Embedding {:,.0f} windows of notes, {:,.0f} tokens".format(*in_all))
         for keys, found in self._embed_windows(missing, blocks_later):
             new = {key: row.tobytes() for key, row in zip(keys, found, strict=True)}
             self.cache.put_many(new)
             vectors |= new
             bar.update(len(keys))
+            n_done += sum(len(missing[key]) for key in keys)
+            announcement.update(n_done / in_all[1])
         return vectors
 
     def _embed_windows(
