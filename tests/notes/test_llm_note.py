@@ -1,5 +1,6 @@
 """LLMNoteEncoder: whole notes reach the model, absent ones stay absent, nothing leaks."""
 
+import itertools
 import pickle
 import re
 from pathlib import Path
@@ -457,13 +458,14 @@ def test_progress_shows_no_text(note_encoder, capsys):
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
-def test_long_work_is_announced_in_one_line_of_counts(verbose, capsys):
-    """The line has windows, tokens and a time; to embed 400 notes takes more than two seconds."""
-    notes = [
-        f"Stay {i}: zebra cough, fever and known COPD on home oxygen. " * 15 for i in range(400)
-    ]
-    LLMNoteEncoder(verbose=verbose, batch_tokens=512, split_on=None).fit_transform(notes)
+def test_long_work_is_announced_in_one_line_of_counts(verbose, monkeypatch, capsys):
+    """Windows, tokens and a time, on a clock by which each batch takes three seconds."""
+    clock = itertools.count(step=3.0)
+    notes = [f"Stay {i}: zebra cough, fever and known COPD on home oxygen. " * 9 for i in range(12)]
+    encoder = LLMNoteEncoder(verbose=verbose, batch_tokens=512, split_on=None)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    encoder.fit_transform(notes)
     shown = capsys.readouterr().err
-    lines = re.findall(r"Embedding 400 windows of notes, [\d,]+ tokens: about \d+ (?:s|min)", shown)
+    lines = re.findall(r"Embedding 12 windows of notes, [\d,]+ tokens: about \d+ (?:s|min)", shown)
     assert len(lines) == verbose
     assert "zebra" not in shown
