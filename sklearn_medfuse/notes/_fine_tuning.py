@@ -20,7 +20,7 @@ from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 from torch import Tensor, distributed, nn
 
 from .._checkpoint import Checkpoint, load_optimizer
-from .._nn.chunk_pooling import pool_chunks, pool_tokens
+from .._nn.chunk_pooling import pool_chunks
 from .._training import (
     Announcement,
     progress_bar,
@@ -28,9 +28,16 @@ from .._training import (
     torch_seed,
     with_gradients,
 )
-from ._language_model.backbone import ModelParts, add_adapter, fingerprint, pad_rows, write_weights
+from ._language_model.backbone import (
+    ModelParts,
+    RowInputs,
+    add_adapter,
+    fingerprint,
+    pad_rows,
+    write_weights,
+)
 from ._language_model.source import TunedWeights
-from ._language_model.windows import packed_batches
+from ._language_model.windows import packed_batches, special_tokens
 
 # Tokens of like length that are run together in a batch
 _RUN_TOKENS = 1024
@@ -84,6 +91,8 @@ class TuningData(NamedTuple):
     y: np.ndarray | None
     # Groups that the validation split must not part
     groups: np.ndarray | None
+    # Special tokens and the prompt's before each text, if there is a prompt
+    prompt_length: int = 0
 
 
 def fine_tune(
@@ -333,12 +342,13 @@ class TuningTask(nn.Module):
     def __init__(self, parts: ModelParts, data: TuningData, settings: TuningSettings):
         super().__init__()
         self.settings = settings
-        self.normalize = parts.normalize
-        self.pooling = parts.pooling if settings.pooling == "auto" else settings.pooling
+        # Not among the task's own modules: what follows the model stays as it is
+        self._pool = [parts.pooling.with_pooling(settings.pooling).to(settings.device)]
+        self.inputs = RowInputs(parts.model, special_tokens(parts.tokenizer))
+        self.prompt_length = data.prompt_length
         self.pad = parts.tokenizer.pad_token_id
         self.mask_token = parts.tokenizer.mask_token_id
         model: Any = parts.model
-        width = model.config.get_text_config().hidden_size
         if settings.fine_tuning == "lora":
             self.model = add_adapter(model, settings.lora_rank)
         else:
@@ -357,9 +367,13 @@ class TuningTask(nn.Module):
         if data.y is not None:
             rate = torch.tensor(data.y.mean(axis=0)).clamp(1e-3, 1 - 1e-3)
             self.register_buffer("rate", rate)
+            with torch.no_grad():
+                width = self.note_vectors([data.windows[0][:1]]).shape[1]
             self.head = LogisticHead(width, data.y.shape[1])
+            return
+        width = model.get_input_embeddings().weight.shape[1]
         # Logits are products with the embeddings of the vocabulary
-        elif self.mask_token is None:
+        if self.mask_token is None:
             self.head = nn.Identity()
         else:
             self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
@@ -384,7 +398,7 @@ class TuningTask(nn.Module):
         return pad_rows(rows, max(map(len, rows)), self.pad, self.settings.device)
 
     def _states(self, ids: Tensor, visible: Tensor) -> Tensor:
-        return self.model(input_ids=ids, attention_mask=visible.long()).last_hidden_state
+        return self.model(**self.inputs(ids, visible)).last_hidden_state
 
     def note_vectors(self, notes: list[list[list[int]]]) -> Tensor:
         """Vectors of notes, pooled over their windows."""
@@ -395,11 +409,11 @@ class TuningTask(nn.Module):
         pooled = []
         for part in parts:
             ids, visible = self._padded([rows[i] for i in part])
-            pooled.append(pool_tokens(self._states(ids, visible).float(), visible, self.pooling))
+            output = self.model(**self.inputs(ids, visible))
+            states, layers = output.last_hidden_state.float(), output.get("hidden_states")
+            pooled.append(self._pool[0](states, visible, ids, self.prompt_length, layers))
         # Back to the order of the rows
         vectors = torch.cat(pooled)[np.argsort(np.concatenate(parts))]
-        if self.normalize:
-            vectors = F.normalize(vectors, dim=1)
         note_of = torch.repeat_interleave(torch.tensor([len(note) for note in notes]))
         weight = torch.tensor(lengths, dtype=torch.float32, device=vectors.device)
         how = "mean" if self.settings.chunk_pooling == "attention" else self.settings.chunk_pooling

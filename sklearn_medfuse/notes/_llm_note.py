@@ -76,10 +76,12 @@ class LLMNoteEncoder(
     revision : str or None, default=None
         Branch, tag or commit of a hub model.
     pooling : {"auto", "mean", "cls", "last"}, default="auto"
-        How token states become one vector per window: mean, first token, last token. "auto"
-        follows the model's sentence-transformers settings, else "mean".
+        How token states become one vector per window: mean, first token, last token. "auto" is
+        that of a sentence-transformers model, else "mean". The modules after it (dense layers,
+        norms) are kept with any; modules that are not known are refused by name.
     max_length : int or None, default=None
-        Tokens per window, special ones included; None takes the model's limit, at most 2,048.
+        Tokens per window, special ones included, at most the model's positions; None takes the
+        model's limit, at most 2,048.
     split_on : str or None, default=a blank line
         Windows do not cross this text, by default a blank line, so that short sections count.
         None takes a note as one piece.
@@ -90,7 +92,8 @@ class LLMNoteEncoder(
         that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
         Text before every window, as instruction-tuned models expect, or around it, with "{text}" in
-        the window's place. Its tokens count against `max_length` and are pooled with the window's.
+        the window's place; tokenised, counted against `max_length` and pooled with the window. None
+        takes the default prompt of a sentence-transformers model, "" takes none.
     fine_tuning : {"lora", "full"} or None, default=None
         What `fit` trains: a low-rank adapter on each linear layer (Hu et al. 2021), or all weights.
     objective : {"auto", "supervised", "language"}, default="auto"
@@ -186,7 +189,7 @@ class LLMNoteEncoder(
     dtype_ : str
         The type that `dtype` was resolved to in `fit`; `transform` uses it on every machine.
     fingerprint_ : str
-        Digest of the model's weights and tokenizer; a fitted encoder refuses others.
+        Digest of all weights of the model and of its tokenizer; a fitted encoder refuses others.
     model_sha256_ : dict of str to str
         Digest of each file of a model on disk, unless ``weights="full"``; changed ones are refused.
 
@@ -484,8 +487,9 @@ class LLMNoteEncoder(
         )
 
     def _windows(self, model: backbone.Backbone | backbone.ModelParts) -> Windows:
-        how = {name: getattr(self, name) for name in ("max_length", "stride", "split_on", "prompt")}
-        return Windows(model.tokenizer, model.max_length, **how)
+        how = {name: getattr(self, name) for name in ("max_length", "stride", "split_on")}
+        how["prompt"] = model.prompt if self.prompt is None else self.prompt
+        return Windows(model.tokenizer, model.max_length, max_positions=model.max_positions, **how)
 
     def _embedder(self, spec: source.ModelSpec) -> NoteEmbedder:
         return NoteEmbedder(
@@ -556,13 +560,14 @@ class LLMNoteEncoder(
             check_length("groups", len(groups), len(texts))
         rows: list[list] = [[] for _ in texts]
         pieces, note_of = windows.split(texts)
-        for ids, note in zip(windows.token_ids(pieces), note_of, strict=True):
-            rows[note] += [[*windows.before, *w, *windows.after] for w in windows.cut(ids)]
+        for cut, note in zip(windows.cut(pieces), note_of, strict=True):
+            rows[note] += [[*windows.prefix, *window.ids, *windows.suffix] for window in cut]
         kept = np.array([i for i, note in enumerate(rows) if note], dtype=np.int64)
         return TuningData(
             [rows[i] for i in kept],
             None if targets is None else targets[kept],
             None if groups is None else groups[kept],
+            windows.prompt_length,
         )
 
     def _fit_attention(self, embedder: NoteEmbedder, texts, y) -> dict[str, np.ndarray]:

@@ -241,11 +241,17 @@ def test_loaded_once_per_process(tiny_bert):
 @pytest.fixture
 def sentence_folder(tiny_bert, tmp_path):
     folder = shutil.copytree(tiny_bert, tmp_path / "sentence")
-    modules = [{"path": path} for path in ("", "1_Pooling", "2_Normalize")]
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 30}')
     (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    (folder / "1_Pooling" / "config.json").write_text(
+        '{"word_embedding_dimension": 16, "pooling_mode_cls_token": true}'
+    )
     return folder
 
 

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,11 +20,24 @@ import safetensors.torch
 import torch
 from packaging.version import Version
 
-from ..._nn.chunk_pooling import pool_tokens
 from ..._training import generators_put_back, torch_seed, with_gradients
 from . import source
-from .cpu_layers import can_pack, prepare_packed, run_packed
-from .windows import budget_batches, no_panic, packed_batches, special_tokens
+from .cpu_layers import PACKABLE, can_pack, prepare_packed, run_packed
+from .sentence import (
+    SentenceFormat,
+    WindowPooling,
+    lower,
+    read_sentence_format,
+    write_sentence_format,
+)
+from .windows import (
+    SpecialTokens,
+    budget_batches,
+    no_panic,
+    packed_batches,
+    special_tokens,
+    tokenize,
+)
 
 # transformers, which takes two seconds to import, waits for the first model that is loaded
 if TYPE_CHECKING:
@@ -31,6 +45,14 @@ if TYPE_CHECKING:
 
 # See Backbone.padded_width
 _WIDTH_STEP = 8
+# Models that take book-length input get windows of this many tokens unless asked otherwise
+_LONGEST_DEFAULT = 2048
+# Least relative change of a state that rounding does not explain
+_LEAST_CHANGE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+# Of a config, by no means a vector's business
+_NOT_CONFIG = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label"}
+_NOT_CONFIG |= {"label2id", "use_cache", "quantization_config", "model_type"}
+_PROBE = "The patient denies chest pain."
 _OLD_TORCH = Version(torch.__version__) < Version("2.13")
 # Batches before the clock counts, in which kernels are chosen and memory is taken, and those timed
 _WARM_UP, _TIMED = 2, 3
@@ -48,11 +70,17 @@ class ModelParts(NamedTuple):
     # Tokens per window, special ones included: what the model was made for, and can take at most
     max_length: int
     max_positions: int | None
-    # As the model was trained; `normalize` gives vectors of length one
-    pooling: str
-    normalize: bool
+    pooling: WindowPooling
     # Parameters that the files do not hold
     untrained: frozenset[str] = frozenset()
+    # What sentence-transformers' files hold beside the model
+    sentence: SentenceFormat | None = None
+    # The model with a decoder of which `model` is the encoder
+    whole: "PreTrainedModel | None" = None
+
+    @property
+    def prompt(self) -> str | None:
+        return None if self.sentence is None else self.sentence.prompt
 
 
 class Backbone:
@@ -66,18 +94,22 @@ class Backbone:
         self.tokenizer = parts.tokenizer
         self.model: Any = parts.model
         self.max_length, self.max_positions = parts.max_length, parts.max_positions
-        self.pooling, self.normalize = parts.pooling, parts.normalize
-        self.hidden_size = int(self.model.config.get_text_config().hidden_size)
-        self.prefix, self.suffix = special_tokens(self.tokenizer)
-        self.n_special = len(self.prefix) + len(self.suffix)
+        self.pooling, self.prompt = parts.pooling, parts.prompt
+        self.special = special_tokens(self.tokenizer)
+        self.n_special = len(self.special.before) + len(self.special.after)
         self.fingerprint = fingerprint(parts)
+        self._config = _config_of(self.model)
         if content:
             joined = self.fingerprint.encode() + content
             self.fingerprint = hashlib.sha256(joined).hexdigest()
         parameter = next(self.model.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
+        self.pooling = self.pooling.to(self.device)
+        self.inputs = RowInputs(self.model, self.special)
+        self.hidden_size, self.pads = self._probe()
         # Packed layers are fused already, with operators that a compiler does not know
-        self.packed = not compile and can_pack(self.model)
+        plain = not self.inputs.with_types and not self.pooling.reads_more
+        self.packed = not compile and plain and can_pack(self.model)
         if self.packed:
             prepare_packed(self.model)
         elif self.dtype == torch.bfloat16 and self.device.type == "cpu" and _OLD_TORCH:
@@ -95,19 +127,46 @@ class Backbone:
             other = copy.copy(self)
             if device != self.device:
                 other.model, other.device = copy.deepcopy(self.model).to(device), device
+                other.pooling = copy.deepcopy(self.pooling).to(device)
                 if self._forward is not None:
                     told = self._forward.told
                     other._forward = compiled_forward(other.model, device, self._compile, told)
             self._replicas[device] = other
         return self._replicas[device]
 
-    def context(self, pooling: str) -> bytes:
+    @torch.inference_mode()
+    def _probe(self) -> tuple[int, bool]:
+        """Width of a vector, and whether windows may be padded: of some families the states change.
+
+        Their mixing (FNet), convolutions or hashes do not see which tokens are padding.
+        """
+        text = tokenize(self.tokenizer, [_PROBE])[0] or [0]
+        room = (self.max_positions or _LONGEST_DEFAULT) - self.n_special - _WIDTH_STEP
+        known = [token for token in text if token < (self._n_vectors() or token + 1)] or [0]
+        row = [*self.special.before, *known[: max(1, room)], *self.special.after]
+        states, pooled, _ = self._run([row], len(row), ("auto", 0))
+        if room < 1:
+            return pooled.shape[1], True
+        padded = self._run([row], len(row) + _WIDTH_STEP, ("auto", 0))[0]
+        change = (padded[:, : states.shape[1]] - states).abs().max() / states.abs().max()
+        # Not finite: the weights are damaged, which the vectors will show
+        return pooled.shape[1], not bool(change > _LEAST_CHANGE.get(self.dtype, 0.2))
+
+    def context(self, how: tuple[str, int]) -> bytes:
         """Everything but its tokens that a window's vector depends on."""
         # A padded run differs in its last digits from a packed one, and machines that share a
         # folder may compute half precision differently
         run = (self.dtype, self.device, self.packed, arithmetic_of(self.dtype, self.device))
-        around = (pooling, self.normalize, self.prefix, self.suffix)
-        return str((self.fingerprint, *run, *around)).encode()
+        return str(
+            (
+                self.fingerprint,
+                self._config,
+                metadata.version("transformers"),
+                *run,
+                how,
+                self.special,
+            )
+        ).encode()
 
     def padded_width(self, n_tokens: int) -> int:
         """Width at which a window of n_tokens is run, special tokens included.
@@ -116,7 +175,7 @@ class Backbone:
         on the window alone gives it the same vector in every batch and process.
         """
         width = n_tokens + self.n_special
-        if self.packed:
+        if self.packed or not self.pads:
             return width
         rounded = -(-width // _WIDTH_STEP) * _WIDTH_STEP
         return max(width, min(rounded, self.max_positions or rounded))
@@ -127,45 +186,80 @@ class Backbone:
         return (packed_batches if self.packed else budget_batches)(widths, batch_tokens)
 
     def embed(
-        self, windows: list[list[int]], pooling: str, tokens_left: int = 0
+        self, windows: list[list[int]], how: tuple[str, int], tokens_left: int = 0
     ) -> tuple[np.ndarray, bool]:
         """Float32 vectors (n_windows, hidden_size), and whether a compiled model made them.
 
+        `how` is the pooling, and the number of tokens before the text if there is a prompt;
         `tokens_left` are still to come after this batch.
         """
-        rows = [[*self.prefix, *window, *self.suffix] for window in windows]
+        rows = [[*self.special.before, *window, *self.special.after] for window in windows]
         self._refuse_unknown_tokens(rows)
-        compiled = False
         with torch.inference_mode():
             if self.packed:
+                pool, prompt_length = self.pooling.with_pooling(how[0]), how[1]
                 groups = run_packed(self.model, rows)
-                pooled = torch.cat([pool_tokens(s.float(), None, pooling) for s in groups])
-            else:
-                pooled, compiled = self._embed_padded(rows, pooling, tokens_left)
-            if self.normalize:
-                pooled = torch.nn.functional.normalize(pooled, dim=1)
-        return pooled.cpu().numpy(), compiled
+                pooled = [pool(states.float(), prompt_length=prompt_length) for states in groups]
+                return torch.cat(pooled).cpu().numpy(), False
+            width = max(self.padded_width(len(row) - self.n_special) for row in rows)
+            _, vectors, compiled = self._run(rows, width, how, self._forward, tokens_left)
+            return vectors.cpu().numpy(), compiled
+
+    def _n_vectors(self) -> int | None:
+        """Number of the tokens that have vectors, where each has its own."""
+        try:
+            return len(self.model.get_input_embeddings().weight)
+        except (AttributeError, NotImplementedError):
+            return None
 
     def _refuse_unknown_tokens(self, rows: list[list[int]]) -> None:
         """Refuse token ids without a vector; a GPU does not survive the attempt to read one."""
-        n_vectors = len(self.model.get_input_embeddings().weight)
-        if max(map(max, rows)) >= n_vectors:
+        n_vectors = self._n_vectors()
+        if n_vectors is not None and max(map(max, rows)) >= n_vectors:
             raise ValueError(
                 f"The tokenizer of the model gives tokens that its {n_vectors} word vectors lack: "
                 "the two do not fit together, or a file is damaged. Get the model's files again."
             )
 
-    def _embed_padded(
-        self, rows: list[list[int]], pooling: str, tokens_left: int
-    ) -> tuple[torch.Tensor, bool]:
-        width = max(self.padded_width(len(row) - self.n_special) for row in rows)
+    def _run(
+        self, rows: list[list[int]], width: int, how: tuple[str, int], forward=None, left: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """States and vectors of padded rows, and whether a compiled model made them."""
         ids, visible = pad_rows(rows, width, self.tokenizer.pad_token_id, self.device)
-        inputs = {"input_ids": ids, "attention_mask": visible.long()}
-        if self._forward is None:
+        inputs = self.inputs(ids, visible)
+        if forward is None:
             output, compiled = self.model(**inputs), False
         else:
-            output, compiled = self._forward(ids.numel(), tokens_left, **inputs)
-        return pool_tokens(output.last_hidden_state.float(), visible, pooling), compiled
+            output, compiled = forward(ids.numel(), left, **inputs)
+        states = output.last_hidden_state.float()
+        layers = getattr(output, "hidden_states", None) if self.pooling.reads_more else None
+        pool = self.pooling.with_pooling(how[0])
+        return states, pool(states, visible, ids, how[1], layers), compiled
+
+
+class RowInputs:
+    """What a model takes for rows of token ids: their mask, and types if the tokenizer gives any."""
+
+    def __init__(self, model: Any, special: SpecialTokens):
+        self.special = special
+        types = {*(special.types_before or ()), *(special.types_after or ()), special.type}
+        accepted = "token_type_ids" in inspect.signature(model.forward).parameters
+        # Without them these families take zeros
+        default = types == {0} and getattr(model.config, "model_type", "") in PACKABLE
+        self.with_types = special.types_before is not None and accepted and not default
+
+    def __call__(self, ids: torch.Tensor, visible: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Give the arguments by name."""
+        inputs = {"input_ids": ids, "attention_mask": visible.long()}
+        if self.with_types:
+            types = torch.full_like(ids, self.special.type)
+            types[:, : len(self.special.before)] = types.new_tensor(self.special.types_before)
+            after = self.special.types_after or []
+            first = visible.sum(dim=1) - len(after)
+            for i, kind in enumerate(after):
+                types[torch.arange(len(types), device=ids.device), first + i] = kind
+            inputs["token_type_ids"] = types
+        return inputs
 
 
 def pad_rows(
@@ -231,8 +325,6 @@ def load_parts(spec: source.ModelSpec) -> ModelParts:
 
 def _read_parts(spec: source.ModelSpec) -> ModelParts:
     """Read a model and its tokenizer from disk or hub."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
     place = source.find_model(spec)
     options: dict[str, Any] = {
         "revision": spec.revision,
@@ -240,6 +332,7 @@ def _read_parts(spec: source.ModelSpec) -> ModelParts:
         "trust_remote_code": spec.trust_remote_code,
     }
     unpacked = place.endswith(source.GGUF)
+    sentence = None
     if unpacked:
         source.check_gguf(spec)
         options["gguf_file"] = Path(place).name
@@ -250,33 +343,103 @@ def _read_parts(spec: source.ModelSpec) -> ModelParts:
     # weights that were loaded under inference_mode could never be trained
     seeded = torch_seed(0, torch.device(spec.device))
     with _reading(spec, unpacked), _quiet_loading(), seeded, with_gradients():
-        config = AutoConfig.from_pretrained(place, **options)
-        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **options)
-        model, report = AutoModel.from_pretrained(
-            place,
-            config=config,
-            dtype=getattr(torch, spec.dtype),
-            output_loading_info=True,
-            **options,
-            **(source.unpacking() if unpacked else {}),
-            **_placement(spec),
-        )
+        sentence = None if unpacked else read_sentence_format(spec, place)
+        if sentence is not None and sentence.is_static:
+            from .static_tokens import read_static
+
+            tokenizer, model = read_static(spec, place, sentence)
+            config, missing = model.config, set()
+        else:
+            tokenizer, model, missing = _read_model(spec, place, options, sentence, unpacked)
+            config = model.config
         # A tokenizer with wrong settings may fail only at its first text
         special_tokens(tokenizer)
-        max_length, pooling, normalize = source.sentence_settings(spec, place, config, tokenizer)
+        if sentence is not None and sentence.lowercase:
+            lower(tokenizer)
     quantizer = getattr(model, "hf_quantizer", None)
     if unpacked and quantizer is not None:
         # The mark of a quantised model forbids to save the unpacked weights
         quantizer.remove_quantization_config(model)
-    if config.is_encoder_decoder:
-        model = model.get_encoder()
+    whole = None
+    if config.is_encoder_decoder and not _is_encoder(type(model)):
+        if sentence is not None:
+            raise OSError(
+                f"model={spec.model!r} is in the format of sentence-transformers, which would pool "
+                "the states of its decoder; give a copy of the folder without modules.json, and "
+                "those of its encoder are pooled."
+            )
+        whole, model = model, model.get_encoder()
+        own = {id(parameter) for parameter in model.parameters()}
+        named = dict(whole.named_parameters())
+        missing = {name for name in missing if name not in named or id(named[name]) in own}
     if spec.quantization is None and spec.device_map is None:
         model = model.to(spec.device)
     model = model.eval().requires_grad_(False)
-    untrained = frozenset(report["missing_keys"])
+    untrained = frozenset(missing)
     _refuse_incomplete(spec, untrained, tokenizer)
+    positions = _position_limit(model)
+    asked = None if sentence is None else sentence.max_length
+    limits = (asked, positions, tokenizer.model_max_length, _LONGEST_DEFAULT)
     return ModelParts(
-        tokenizer, model, max_length, source.max_positions(config), pooling, normalize, untrained
+        tokenizer,
+        model,
+        min(int(limit) for limit in limits if limit),
+        positions,
+        WindowPooling() if sentence is None else sentence.pooling,
+        untrained,
+        sentence,
+        whole,
+    )
+
+
+def _read_model(spec, place: str, options: dict, sentence: SentenceFormat | None, unpacked: bool):
+    """Tokenizer and model by transformers, and the names of weights that the files lack."""
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+    own: dict[str, dict] = {} if sentence is None else sentence.options
+    if sentence is not None and sentence.folder:
+        options = options | {"subfolder": sentence.folder}
+    config = AutoConfig.from_pretrained(place, **options | own.get("config_kwargs", {}))
+    rules = options | {"use_fast": True} | own.get("processor_kwargs", {})
+    tokenizer = AutoTokenizer.from_pretrained(place, **rules)
+    # Of these a checkpoint may hold the encoder alone
+    encoders = AutoModelForTextEncoding._model_mapping
+    is_text_encoder = type(config) in encoders and _is_encoder(encoders[type(config)])
+    model, report = (AutoModelForTextEncoding if is_text_encoder else AutoModel).from_pretrained(
+        place,
+        config=config,
+        dtype=getattr(torch, spec.dtype),
+        output_loading_info=True,
+        **options | own.get("model_kwargs", {}),
+        **(source.unpacking() if unpacked else {}),
+        **_placement(spec),
+    )
+    return tokenizer, model, set(report["missing_keys"])
+
+
+def _is_encoder(kind: type) -> bool:
+    """Whether a class is the encoder of a model that has a decoder too, such as T5's."""
+    return kind.__name__.endswith("EncoderModel")
+
+
+def _position_limit(model: Any) -> int | None:
+    """Tokens for which a model has positions; None without a limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    # XLNet gives -1
+    limits = [limit] if isinstance(limit, int) and limit > 0 else []
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            # As in RoBERTa, positions begin after that of the padding
+            limits.append(len(module.weight) - padding - 1)
+    return min(limits, default=None)
+
+
+def _config_of(model: Any) -> str:
+    """What a model's config says of its vectors."""
+    found = model.config.to_diff_dict()
+    return json.dumps(
+        {k: v for k, v in found.items() if k not in _NOT_CONFIG}, sort_keys=True, default=str
     )
 
 
@@ -339,25 +502,37 @@ def _refuse_incomplete(spec: source.ModelSpec, untrained: frozenset[str], tokeni
 
 
 def fingerprint(parts: ModelParts) -> str:
-    """Digest of a model's weights, as its files hold them, and of the rules of its tokenizer.
-
-    Of each parameter 64 values count, rounded to bfloat16, whatever dtype the model was loaded in.
-    """
-    weights = hashlib.sha256()
-    for name, parameter in parts.model.named_parameters():
+    """Digest of all weights of a model and the modules after it, and of its tokenizer's rules."""
+    digest = hashlib.sha256()
+    steps = [(type(step).__name__, step.get_config_dict()) for step in parts.pooling.steps]
+    digest.update(str((steps, parts.pooling.width)).encode())
+    for name, tensor in (*parts.model.state_dict().items(), *parts.pooling.state_dict().items()):
         if name in parts.untrained:
             continue
-        flat = parameter.detach().flatten()
-        step = max(1, flat.numel() // 64)
-        sample = flat[::step][:64].to(torch.bfloat16).float().cpu().numpy()
-        weights.update(f"{name}{tuple(parameter.shape)}".encode())
-        weights.update(sample.tobytes())
-    rules = json.loads(parts.tokenizer.backend_tokenizer.to_str())
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        if not tensor.is_meta:
+            content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(content.numpy())
+    digest.update(json.dumps(_tokenizer_rules(parts.tokenizer), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _tokenizer_rules(tokenizer: Any) -> dict[str, Any]:
+    if not tokenizer.is_fast:
+        named = {
+            k: str(v) for k, v in tokenizer.init_kwargs.items() if not k.endswith(("file", "path"))
+        }
+        merges = sorted(getattr(tokenizer, "bpe_ranks", {}).items(), key=lambda item: item[1])
+        rules = {"class": type(tokenizer).__name__, "settings": named, "merges": str(merges)}
+        # One of characters has all there are
+        return rules | (
+            {"vocabulary": tokenizer.get_vocab()} if tokenizer.vocab_size < 10**6 else {}
+        )
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
     # These are set by each call, not by the model
     for setting in ("truncation", "padding"):
         rules.pop(setting, None)
-    digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).digest()
-    return hashlib.sha256(weights.hexdigest().encode() + digest).hexdigest()
+    return rules
 
 
 @contextmanager
@@ -397,7 +572,14 @@ def add_adapter(model: torch.nn.Module, rank: int) -> Any:
     with warnings.catch_warnings():
         # peft's own call of a name that transformers is about to drop
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return get_peft_model(model, config)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            kinds = sorted({type(module).__name__ for module in model.modules()})
+            raise ValueError(
+                "fine_tuning='lora' finds no linear layer that peft can adapt in this model, whose "
+                f"modules are {', '.join(kinds)}; use fine_tuning='full' or None."
+            ) from error
 
 
 def write_weights(model: torch.nn.Module, method: str) -> bytes:
@@ -438,13 +620,14 @@ def model_files(spec: source.ModelSpec) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # One file, so that no index is needed
-        parts.model.save_pretrained(folder, max_shard_size="1TB")
+        (parts.whole or parts.model).save_pretrained(folder, max_shard_size="1TB")
         parts.tokenizer.save_pretrained(folder)
-        source.write_sentence_settings(folder, parts.max_length, parts.pooling, parts.normalize)
+        if parts.sentence is not None:
+            write_sentence_format(folder, parts.sentence)
         return {
             str(file.relative_to(folder)): file.read_bytes()
             for file in sorted(folder.rglob("*"))
-            if file.suffix in {".json", ".safetensors"}
+            if file.suffix in {".json", ".safetensors", ".txt", ".model"}
         }
 
 

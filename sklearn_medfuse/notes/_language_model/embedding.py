@@ -83,10 +83,11 @@ class NoteEmbedder:
     ):
         self.spec, self.windows, self.cache, self.n_jobs = spec, windows, cache, n_jobs
         self.backbone = load_backbone(spec)
-        self.pooling = self.backbone.pooling if pooling == "auto" else pooling
+        self.pooling = pooling
+        self._how = (self.pooling, windows.prompt_length)
         self.n_compiled = 0
         self._asked_tokens, self._was_halved = batch_tokens, False
-        self._context = self.backbone.context(self.pooling)
+        self._context = self.backbone.context(self._how)
         cut = (windows.size, windows.stride, windows.prompt)
         self._cut_context = str(cut).encode() + self._context
 
@@ -166,21 +167,22 @@ class NoteEmbedder:
         """Tokenise and cut texts; put how they are cut into `known` and the cache."""
         tokens = {}
         new = {}
-        before, after = self.windows.prompt
-        all_ids = self.windows.token_ids(list(texts.values()))
-        for text_key, ids in zip(texts, all_ids, strict=True):
-            windows = self.windows.cut(ids)
+        for text_key, windows in zip(texts, self.windows.cut(list(texts.values())), strict=True):
             keys = []
             for window in windows:
-                whole = [*before, *window, *after]
-                content = np.asarray(whole, dtype=_LENGTH).tobytes()
+                content = np.asarray(window.ids, dtype=_LENGTH).tobytes()
                 keys.append(self.cache.key(self._context, content))
-                tokens[keys[-1]] = whole
-            lengths = np.array([len(window) for window in windows], dtype=_LENGTH)
-            new[text_key] = _Piece(len(ids), lengths, keys)
+                tokens[keys[-1]] = window.ids
+            lengths = np.array([window.length for window in windows], dtype=_LENGTH)
+            new[text_key] = _Piece(self._n_tokens(windows), lengths, keys)
         known |= new
         self.cache.put_many({key: piece.to_bytes() for key, piece in new.items()})
         return tokens
+
+    def _n_tokens(self, windows: list) -> int:
+        """Tokens of a text, of which neighbouring windows share some."""
+        shared = self.windows.stride * max(0, len(windows) - 1)
+        return sum(window.length for window in windows) - shared
 
     def _complete(
         self, block: Block, blocks_later: float, bar, announcement: Announcement
@@ -260,7 +262,7 @@ class NoteEmbedder:
         devices = gpus(torch.device(self.spec.device), n_workers)
         if len(devices) == 1 and n_workers > 1 and self.backbone.device.type == "cpu":
             job = joblib.delayed(_embed_numbered)
-            jobs = (job(self.spec, self.pooling, i, part) for i, part in enumerate(parts))
+            jobs = (job(self.spec, self._how, i, part) for i, part in enumerate(parts))
             yield from joblib.Parallel(n_workers, return_as="generator_unordered")(jobs)
             return
         # A worker's share of the tokens after each batch, padding included
@@ -270,7 +272,7 @@ class NoteEmbedder:
             yield from self._run_on(devices, parts, left)
         else:
             for i, part in enumerate(parts):
-                yield i, self.backbone.embed(part, self.pooling, left[i])
+                yield i, self.backbone.embed(part, self._how, left[i])
 
     def _run_on(self, devices: list[torch.device], parts, left: list[int]):
         """Yield what `_run` does, from a thread per GPU."""
@@ -281,7 +283,7 @@ class NoteEmbedder:
         def embed(i: int) -> tuple[int, tuple[np.ndarray, bool]]:
             mine = free.get()
             try:
-                return i, mine.embed(parts[i], self.pooling, left[i])
+                return i, mine.embed(parts[i], self._how, left[i])
             finally:
                 free.put(mine)
 
@@ -318,5 +320,5 @@ def gpus(device: torch.device, n_workers: int) -> list[torch.device]:
     return [torch.device("cuda", i) for i in range(min(n_workers, torch.cuda.device_count()))]
 
 
-def _embed_numbered(spec: ModelSpec, pooling: str, i: int, part: list[list[int]]) -> tuple:
-    return i, load_backbone(spec).embed(part, pooling)
+def _embed_numbered(spec: ModelSpec, how: tuple, i: int, part: list[list[int]]) -> tuple:
+    return i, load_backbone(spec).embed(part, how)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._nn.chunk_pooling import pool_chunks, pool_tokens
+from ..._nn.chunk_pooling import pool_chunks
 from .._texts import clean_columns, join_row
-from .backbone import ModelParts, pad_rows
-from .windows import Windows
+from .backbone import ModelParts, RowInputs, pad_rows
+from .windows import Windows, special_tokens
 
 
 class Placed(NamedTuple):
@@ -38,9 +38,16 @@ class DifferentiableNotes:
 
     def __init__(self, parts: ModelParts, windows: Windows, headings, pooling, chunk_pooling):
         self.parts, self.cutter, self.headings = parts, windows, headings
-        self.pooling = parts.pooling if pooling == "auto" else pooling
+        if not parts.tokenizer.is_fast:
+            raise ValueError(
+                "The tokenizer of this note model does not tell where its tokens are; use "
+                "method='leave_out'."
+            )
+        self.pooling = parts.pooling.with_pooling(pooling)
         self.chunk_pooling = chunk_pooling
         self.device = next(parts.model.parameters()).device
+        self.inputs = RowInputs(parts.model, special_tokens(parts.tokenizer))
+        self.pooling = self.pooling.to(self.device)
         self.embedding = parts.model.get_input_embeddings()
         self.blank = parts.tokenizer.pad_token_id or 0
 
@@ -52,29 +59,31 @@ class DifferentiableNotes:
         texts = [cleaned[0] for cleaned in clean_columns([[c] for c in cells], self.headings)]
         joined = join_row(texts, self.headings)
         starts = _cell_starts(texts, self.headings)
-        before, after = self.cutter.before, self.cutter.after
+        prefix, suffix = self.cutter.prefix, self.cutter.suffix
         rows: list[list[int]] = []
         token_of: list[list[int]] = []
+        lengths: list[int] = []
         placed: list[Placed] = []
         for start, piece in self.cutter.pieces(joined or ""):
-            found = self.parts.tokenizer(
-                piece, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-            )
-            numbers = []
-            for first, last in found["offset_mapping"]:
-                place = _place(start + first, start + last, texts, starts, attributed)
-                numbers.append(-1 if place is None else len(placed))
-                placed += [] if place is None else [place]
-            rows += [[*before, *ids, *after] for ids in self.cutter.cut(found["input_ids"])]
-            none = [-1] * len(before), [-1] * len(after)
-            token_of += [[*none[0], *window, *none[1]] for window in self.cutter.cut(numbers)]
+            # The number of each place: windows share tokens
+            numbers: dict[tuple[int, int], int] = {}
+            for window in self.cutter.cut([piece], with_places=True)[0]:
+                for found in window.places or []:
+                    if found is not None and found not in numbers:
+                        first, last = found
+                        place = _place(start + first, start + last, texts, starts, attributed)
+                        numbers[found] = -1 if place is None else len(placed)
+                        placed += [] if place is None else [place]
+                own = [-1 if at is None else numbers[at] for at in window.places or []]
+                rows.append([*prefix, *window.ids, *suffix])
+                token_of.append([*[-1] * len(prefix), *own, *[-1] * len(suffix)])
+                lengths.append(window.length)
         if not rows:
             return None
         length = max(map(len, rows))
         ids, visible = pad_rows(rows, length, self.blank, self.device)
         token = np.array([row + [-1] * (length - len(row)) for row in token_of])
-        lengths = np.array([len(row) - len(before) - len(after) for row in rows])
-        return TokenWindows(ids, visible, token, lengths, placed)
+        return TokenWindows(ids, visible, token, np.array(lengths), placed)
 
     def embeddings(self, windows: TokenWindows) -> tuple[Tensor, Tensor]:
         """Embeddings (n_windows, length, d) of the tokens, and with those attributed to blank."""
@@ -87,13 +96,19 @@ class DifferentiableNotes:
         """Vectors (n_copies, d) of a note's copies (n_copies, n_windows, length, d)."""
         n_copies, n_windows = embeddings.shape[:2]
         visible = windows.visible.repeat(n_copies, 1)
-        options: dict[str, Any] = {"attention_mask": visible.long()}
+        ids = windows.ids.repeat(n_copies, 1)
+        options: dict[str, Any] = self.inputs(ids, visible)
+        del options["input_ids"]
         if hasattr(self.parts.model.config, "use_cache"):
             options["use_cache"] = False
         states = self.parts.model(inputs_embeds=embeddings.flatten(0, 1), **options)
-        pooled = pool_tokens(states.last_hidden_state, visible, self.pooling)
-        if self.parts.normalize:
-            pooled = torch.nn.functional.normalize(pooled, dim=1)
+        pooled = self.pooling(
+            states.last_hidden_state,
+            visible,
+            ids,
+            self.cutter.prompt_length,
+            states.get("hidden_states"),
+        )
         of_copy = torch.arange(n_copies, device=self.device).repeat_interleave(n_windows)
         lengths = torch.from_numpy(windows.lengths).to(pooled).repeat(n_copies)
         return pool_chunks(pooled, of_copy, n_copies, lengths, self.chunk_pooling)

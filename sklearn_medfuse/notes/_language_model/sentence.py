@@ -1,0 +1,255 @@
+"""Models in the format of sentence-transformers, which reads its own files; pooling of windows.
+
+What cannot be honoured is refused by name: a module that is left out makes other vectors.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tokenizers import normalizers
+from torch import Tensor, nn
+
+from ..._nn.chunk_pooling import pool_tokens
+from . import source
+
+# Modules of sentence-transformers that may follow the model
+_HONOURED = (
+    "Pooling",
+    "Dense",
+    "Dropout",
+    "LayerNorm",
+    "Normalize",
+    "WeightedLayerPooling",
+    "WordWeights",
+)
+# Settings of its Transformer without effect on the vector of a text that is called neither query
+# nor document, and those that are honoured
+_NO_EFFECT = {"module_output_name", "unpad_inputs", "query_length", "document_length"}
+_KNOWN = {"max_seq_length", "do_lower_case", "modality_config", "query_expansion"}
+_OPTIONS = ("model_kwargs", "processor_kwargs", "config_kwargs")
+_OLD_OPTIONS = {"model_args": "model_kwargs", "tokenizer_args": "processor_kwargs"}
+_OLD_OPTIONS["config_args"] = "config_kwargs"
+# Options of the encoder's own: dtype, device_map and where files come from
+_OWN = {"dtype", "torch_dtype", "device_map", "revision", "token", "cache_dir", "local_files_only"}
+_OWN |= {"trust_remote_code", "code_revision", "subfolder"}
+_CONFIG = "config_sentence_transformers.json"
+
+
+class WindowPooling(nn.Module):
+    """One vector per window from its token states.
+
+    `how` is a pooling of `pool_tokens`, or "auto" for that of the modules. `modules` are those of
+    sentence-transformers that follow the model; `width` is the vector's, if it is cut.
+    """
+
+    def __init__(self, how: str = "mean", modules: Sequence[Any] = (), width: int | None = None):
+        super().__init__()
+        self.how, self.width = how, width
+        self.steps = nn.ModuleList(modules)
+
+    def with_pooling(self, how: str) -> "WindowPooling":
+        """Give the same with another pooling, "auto" for its own."""
+        if how == "auto" or how == self.how:
+            return self
+        if self.steps and sum(_name(step) == "Pooling" for step in self.steps) != 1:
+            raise ValueError(
+                f"pooling={how!r}: the model has no pooling of its own that could be replaced; use "
+                "pooling='auto'."
+            )
+        other = copy.copy(self)
+        other.how = how
+        return other
+
+    @property
+    def reads_more(self) -> bool:
+        """Whether more than the last states is needed: tokens, or the states of all layers."""
+        return any(_name(step) in ("WeightedLayerPooling", "WordWeights") for step in self.steps)
+
+    def forward(
+        self,
+        states: Tensor,
+        visible: Tensor | None = None,
+        ids: Tensor | None = None,
+        prompt_length: int = 0,
+        layers: tuple[Tensor, ...] | None = None,
+    ) -> Tensor:
+        """Pool (n, k, d) states of tokens, padded on the right where not `visible`, to (n, width).
+
+        `prompt_length` tokens at the beginning are special ones and the prompt's.
+        """
+        if not self.steps:
+            return pool_tokens(states, visible, self.how)
+        mask = torch.ones(states.shape[:2], device=states.device) if visible is None else visible
+        features: dict[str, Any] = {
+            "token_embeddings": states,
+            "attention_mask": mask.long(),
+            "input_ids": ids,
+            "all_layer_embeddings": layers,
+        }
+        if prompt_length:
+            features["prompt_length"] = prompt_length
+        for step in self.steps:
+            if self.how != "auto" and _name(step) == "Pooling":
+                pooled = pool_tokens(features["token_embeddings"], visible, self.how)
+                features["sentence_embedding"] = pooled
+            else:
+                features = step(features)
+        return features["sentence_embedding"][:, : self.width]
+
+
+def _name(step: Any) -> str:
+    return type(step).__name__
+
+
+class SentenceFormat(NamedTuple):
+    """What the files of sentence-transformers say beside the model."""
+
+    # Folder of the model's own files, and options of its from_pretrained functions
+    folder: str
+    options: dict[str, dict[str, Any]]
+    is_static: bool
+    max_length: int | None
+    lowercase: bool
+    # The prompt that stands before every text unless another is asked for
+    prompt: str | None
+    pooling: WindowPooling
+    # What modules.json and config_sentence_transformers.json hold
+    modules: list[dict[str, Any]]
+    settings: dict[str, Any]
+
+
+def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat | None:
+    """Read what sentence-transformers wrote; None where it wrote nothing."""
+    modules = source.setting(spec, place, "modules.json")
+    if not modules:
+        return None
+    source.require("sentence_transformers", "notes", f"model={spec.model!r} has modules, which")
+    from sentence_transformers.util import import_from_string
+
+    hub = {"revision": spec.revision, "local_files_only": spec.local_files_only}
+    settings = source.setting(spec, place, _CONFIG)
+    kind = settings.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        raise _refusal(spec, f"it is a {kind}, whose vectors are not of whole texts")
+    first = modules[0]
+    steps = []
+    for module in modules:
+        reference, path = module["type"], module["path"]
+        name = reference.rpartition(".")[2]
+        allowed = _HONOURED if module is not first else ("Transformer", "StaticEmbedding")
+        if not reference.startswith("sentence_transformers.") or name not in allowed:
+            raise _refusal(spec, f"its module {reference!r} (modules.json) is not known here")
+        if module is not first:
+            made = import_from_string(reference)
+            if name == "Dense":
+                _check_dense(spec, made.load_config(place, subfolder=path, **hub))
+            steps.append(made.load(place, subfolder=path, **hub))
+    names = [_name(step) for step in steps]
+    is_static = first["type"].endswith("StaticEmbedding")
+    if "Pooling" not in names and not is_static:
+        raise _refusal(spec, "its modules have no pooling")
+    read: dict[str, Any] = {}
+    if not is_static:
+        read = import_from_string(first["type"]).load_config(place, subfolder=first["path"], **hub)
+        _check_transformer(spec, read)
+    default = settings.get("default_prompt_name")
+    prompts = settings.get("prompts") or {}
+    if default is not None and default not in prompts:
+        raise _refusal(spec, f"its default prompt {default!r} is not among its prompts")
+    pooling = WindowPooling("auto", steps, settings.get("truncate_dim"))
+    if is_static:
+        pooling = WindowPooling("auto", [_static_pooling(), *steps], pooling.width)
+    return SentenceFormat(
+        folder=first["path"],
+        options={name: _options(spec, read, name) for name in _OPTIONS},
+        is_static=is_static,
+        max_length=read.get("max_seq_length"),
+        lowercase=bool(read.get("do_lower_case")),
+        prompt=prompts.get(default) or None,
+        pooling=pooling.eval().requires_grad_(False),
+        modules=modules,
+        settings=settings,
+    )
+
+
+def _refusal(spec: source.ModelSpec, what: str) -> OSError:
+    return OSError(
+        f"model={spec.model!r} is in the format of sentence-transformers, but {what}: its vectors "
+        "cannot be given as they are meant. Take another model, or a copy of the folder without "
+        "modules.json, whose token states `pooling` pools."
+    )
+
+
+def _check_dense(spec: source.ModelSpec, config: dict[str, Any]) -> None:
+    # sentence-transformers would take tanh, and leave out what it does not know
+    activation = config.get("activation_function") or "torch."
+    unknown = config.keys() - {
+        *("in_features", "out_features", "bias", "activation_function", "use_residual"),
+        *("module_input_name", "module_output_name"),
+    }
+    if not activation.startswith("torch.") or unknown:
+        what = f"settings {sorted(unknown)}" if unknown else f"activation {activation!r}"
+        raise _refusal(spec, f"the {what} of its module Dense are not known here")
+
+
+def _check_transformer(spec: source.ModelSpec, read: dict[str, Any]) -> None:
+    """Refuse settings of the first module that change a text's vector and are not honoured."""
+    text = {"method": "forward", "method_output_name": "last_hidden_state"}
+    modalities = read["modality_config"]
+    if "message" in modalities:
+        raise _refusal(spec, "it puts texts into a chat template")
+    if modalities.get("text") != text or read["module_output_name"] != "token_embeddings":
+        raise _refusal(spec, "it does not pool the last states of the tokens")
+    if read.get("transformer_task", "feature-extraction") != "feature-extraction":
+        raise _refusal(spec, f"it is made for {read['transformer_task']!r}")
+    known = _NO_EFFECT | _KNOWN | {"transformer_task", *_OPTIONS, *_OLD_OPTIONS}
+    for name, value in read.items():
+        if value and (name not in known or name == "query_expansion"):
+            raise _refusal(spec, f"its setting {name!r} is not known here")
+
+
+def _options(spec: source.ModelSpec, read: dict[str, Any], name: str) -> dict[str, Any]:
+    """Options of from_pretrained that are the model's own."""
+    found: dict[str, Any] = dict(read.get(name) or {})
+    for old, new in _OLD_OPTIONS.items():
+        found |= (read.get(old) or {}) if new == name else {}
+    if not spec.trust_remote_code:
+        source.refuse_kernels(f"sentence_bert_config.json of model={spec.model!r}", found)
+    return {key: value for key, value in found.items() if key not in _OWN}
+
+
+def lower(tokenizer: Any) -> None:
+    """Let a tokenizer read lower case only, as sentence-transformers' `do_lower_case` does."""
+    rules = tokenizer.backend_tokenizer
+    own = rules.normalizer
+    steps = list(own) if isinstance(own, normalizers.Sequence) else [own] if own else []
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        rules.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+
+
+def _static_pooling() -> Any:
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    return Pooling(1, "mean")
+
+
+def write_sentence_format(folder: Path, found: SentenceFormat) -> None:
+    """Write what `read_sentence_format` reads, beside a model's files in the same folder."""
+    first, *others = found.modules
+    modules = [first | {"path": ""}, *others]
+    settings = {"max_seq_length": found.max_length}
+    # What is not read back is in the model's own files by now: options, and the lower case
+    for name, content in (
+        ("modules.json", modules),
+        (_CONFIG, found.settings),
+        ("sentence_bert_config.json", settings),
+    ):
+        (folder / name).write_text(json.dumps(content))
+    steps = list(found.pooling.steps)[1 if found.is_static else 0 :]
+    for module, step in zip(others, steps, strict=True):
+        (folder / module["path"]).mkdir(exist_ok=True)
+        step.save(str(folder / module["path"]))
