@@ -238,7 +238,7 @@ class Backbone:
 
 
 class RowInputs:
-    """What a model takes for rows of token ids: their mask, and types if the tokenizer gives any."""
+    """What a model takes for rows of token ids: a mask, and types if the tokenizer gives any."""
 
     def __init__(self, model: Any, special: SpecialTokens):
         self.special = special
@@ -449,6 +449,8 @@ def _reading(spec: source.ModelSpec, unpacked: bool):
     try:
         with no_panic():
             yield
+    except source.RefusedModel:
+        raise
     except OSError as error:
         raise OSError(source.not_found_message(spec)) from error
     except (ImportError, torch.OutOfMemoryError):

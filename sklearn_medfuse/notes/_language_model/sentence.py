@@ -176,8 +176,8 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
     )
 
 
-def _refusal(spec: source.ModelSpec, what: str) -> OSError:
-    return OSError(
+def _refusal(spec: source.ModelSpec, what: str) -> source.RefusedModel:
+    return source.RefusedModel(
         f"model={spec.model!r} is in the format of sentence-transformers, but {what}: its vectors "
         "cannot be given as they are meant. Take another model, or a copy of the folder without "
         "modules.json, whose token states `pooling` pools."

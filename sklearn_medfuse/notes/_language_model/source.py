@@ -33,6 +33,10 @@ _SETTINGS = (_MODULES, "sentence_bert_config.json", "config_sentence_transformer
 _ANY_DEPTH = 1000
 
 
+class RefusedModel(OSError):
+    """Files that can be read, but whose vectors could not be given as they are meant."""
+
+
 class TunedWeights(NamedTuple):
     """What fine-tuning changed: an adapter or all weights, as safetensors bytes."""
 
