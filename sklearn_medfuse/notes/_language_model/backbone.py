@@ -344,6 +344,7 @@ def _read_parts(spec: source.ModelSpec) -> ModelParts:
     seeded = torch_seed(0, torch.device(spec.device))
     with _reading(spec, unpacked), _quiet_loading(), seeded, with_gradients():
         sentence = None if unpacked else read_sentence_format(spec, place)
+        model: Any
         if sentence is not None and sentence.is_static:
             from .static_tokens import read_static
 
@@ -403,7 +404,7 @@ def _read_model(spec, place: str, options: dict, sentence: SentenceFormat | None
     rules = options | {"use_fast": True} | own.get("processor_kwargs", {})
     tokenizer = AutoTokenizer.from_pretrained(place, **rules)
     # Of these a checkpoint may hold the encoder alone
-    encoders = AutoModelForTextEncoding._model_mapping
+    encoders: Any = AutoModelForTextEncoding._model_mapping
     is_text_encoder = type(config) in encoders and _is_encoder(encoders[type(config)])
     model, report = (AutoModelForTextEncoding if is_text_encoder else AutoModel).from_pretrained(
         place,
@@ -506,7 +507,8 @@ def _refuse_incomplete(spec: source.ModelSpec, untrained: frozenset[str], tokeni
 def fingerprint(parts: ModelParts) -> str:
     """Digest of all weights of a model and the modules after it, and of its tokenizer's rules."""
     digest = hashlib.sha256()
-    steps = [(type(step).__name__, step.get_config_dict()) for step in parts.pooling.steps]
+    modules: list[Any] = list(parts.pooling.steps)
+    steps = [(type(step).__name__, step.get_config_dict()) for step in modules]
     digest.update(str((steps, parts.pooling.width)).encode())
     for name, tensor in (*parts.model.state_dict().items(), *parts.pooling.state_dict().items()):
         if name in parts.untrained:

@@ -130,7 +130,7 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
     source.require("sentence_transformers", "notes", f"model={spec.model!r} has modules, which")
     from sentence_transformers.util import import_from_string
 
-    hub = {"revision": spec.revision, "local_files_only": spec.local_files_only}
+    hub: dict[str, Any] = {"revision": spec.revision, "local_files_only": spec.local_files_only}
     settings = source.setting(spec, place, _CONFIG)
     kind = settings.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
@@ -144,7 +144,7 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
         if not reference.startswith("sentence_transformers.") or name not in allowed:
             raise _refusal(spec, f"its module {reference!r} (modules.json) is not known here")
         if module is not first:
-            made = import_from_string(reference)
+            made: Any = import_from_string(reference)
             if name == "Dense":
                 _check_dense(spec, made.load_config(place, subfolder=path, **hub))
             steps.append(made.load(place, subfolder=path, **hub))
@@ -154,7 +154,8 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
         raise _refusal(spec, "its modules have no pooling")
     read: dict[str, Any] = {}
     if not is_static:
-        read = import_from_string(first["type"]).load_config(place, subfolder=first["path"], **hub)
+        transformer: Any = import_from_string(first["type"])
+        read = transformer.load_config(place, subfolder=first["path"], **hub)
         _check_transformer(spec, read)
     default = settings.get("default_prompt_name")
     prompts = settings.get("prompts") or {}
@@ -225,8 +226,9 @@ def _options(spec: source.ModelSpec, read: dict[str, Any], name: str) -> dict[st
 def lower(tokenizer: Any) -> None:
     """Let a tokenizer read lower case only, as sentence-transformers' `do_lower_case` does."""
     rules = tokenizer.backend_tokenizer
-    own = rules.normalizer
-    steps = list(own) if isinstance(own, normalizers.Sequence) else [own] if own else []
+    own: Any = rules.normalizer
+    is_sequence = isinstance(own, normalizers.Sequence)
+    steps = list(own) if is_sequence else [own] if own else []
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         rules.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
@@ -249,7 +251,7 @@ def write_sentence_format(folder: Path, found: SentenceFormat) -> None:
         ("sentence_bert_config.json", settings),
     ):
         (folder / name).write_text(json.dumps(content))
-    steps = list(found.pooling.steps)[1 if found.is_static else 0 :]
+    steps: list[Any] = list(found.pooling.steps)[1 if found.is_static else 0 :]
     for module, step in zip(others, steps, strict=True):
         (folder / module["path"]).mkdir(exist_ok=True)
         step.save(str(folder / module["path"]))

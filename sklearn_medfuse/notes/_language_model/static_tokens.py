@@ -4,6 +4,7 @@ It stands alone because it needs transformers, which nothing imports before a mo
 """
 
 import json
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -21,7 +22,9 @@ class StaticTokens(PreTrainedModel):
     config_class = PretrainedConfig
 
     def __init__(self, weight: Tensor):
-        super().__init__(PretrainedConfig(hidden_size=weight.shape[1]))
+        config = PretrainedConfig()
+        config.hidden_size = weight.shape[1]
+        super().__init__(config)
         self.embedding = nn.Embedding.from_pretrained(weight)
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -39,7 +42,7 @@ def read_static(
     """Read a StaticEmbedding: its tokenizer, without special tokens, and its vectors."""
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-    hub = {"revision": spec.revision, "local_files_only": spec.local_files_only}
+    hub: dict[str, Any] = {"revision": spec.revision, "local_files_only": spec.local_files_only}
     read = StaticEmbedding.load(place, subfolder=found.folder, **hub)
     # It adds no special tokens, whatever the tokenizer's file says
     rules = json.loads(read.tokenizer.to_str()) | {"post_processor": None}

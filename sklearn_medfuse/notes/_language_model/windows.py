@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,7 +100,7 @@ class Windows:
         starts, whole = [], []
         for text, windows in zip(texts, cut, strict=True):
             for window in windows:
-                places = window.places
+                places: Any = window.places
                 # Without places the text of a single window is known still
                 start, stop = (places[0][0], places[-1][1]) if places else (0, len(text))
                 if len(windows) == 1:
@@ -117,10 +117,10 @@ class Windows:
             first, last = self._around
             own = window.places and [*[None] * len(first), *window.places, *[None] * len(last)]
             return Window([*first, *window.ids, *last], window.length, own)
-        first, last = len(self.prompt[0]), len(whole) - len(self.prompt[1])
+        begin, end = len(self.prompt[0]), len(whole) - len(self.prompt[1])
         own = places and [
-            (max(a, first) - first + start, min(b, last) - first + start)
-            if b > first and a < last
+            (max(a, begin) - begin + start, min(b, end) - begin + start)
+            if b > begin and a < end
             else None
             for a, b in places
         ]
