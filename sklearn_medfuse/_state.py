@@ -13,6 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ._training import generators_put_back
 from ._version import __version__
@@ -141,7 +142,7 @@ class NetStateMixin(VersionedStateMixin):
         fits = all(getattr(self, name) <= len(tensors) for name in self._n_parts)
         if fits:
             # Holds shapes and no numbers
-            with torch.device("meta"), generators_put_back():
+            with torch.device("meta"), _ShapesOnly():
                 shapes = {
                     name: each.shape for name, each in self._build_module().state_dict().items()
                 }
@@ -151,3 +152,19 @@ class NetStateMixin(VersionedStateMixin):
                 f"The saved weights do not fit the parameters of {type(self).__name__}: the file "
                 "is damaged or was altered. Get it again from where it was saved."
             )
+
+
+class _ShapesOnly(TorchFunctionMode):
+    """Leave out draws of initial weights and their scaling.
+
+    On the meta device these import torch._dynamo, which takes one to two seconds.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Call `func`, or give what has the shape of its result."""
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if func is torch.Tensor.mul and not isinstance(args[1], torch.Tensor):
+            return args[0]
+        func = torch.empty if func is torch.randn else func
+        return func(*args, **(kwargs or {}))

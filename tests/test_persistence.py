@@ -157,6 +157,24 @@ def test_the_same_bits_in_another_process(cases, in_another_process, name, endin
     np.testing.assert_array_equal(in_another_process[name, ending], getattr(model, method)(X))
 
 
+def test_a_new_process_loads_without_what_only_training_needs(cases, tmp_path):
+    """To import torch._dynamo and transformers takes longer than all the rest of loading."""
+    save_model(cases["pipeline"][0], tmp_path / "model.skops")
+    program = (
+        "import sys; from sklearn_medfuse.persistence import load_model; "
+        "load_model('model.skops'); print({'torch._dynamo', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "set()"
+
+
 def test_new_rows_give_the_same_bits_in_another_process(new_rows, in_another_process):
     """In this process some windows of the new rows are known already, in the other one none is."""
     model, notes, _ = new_rows

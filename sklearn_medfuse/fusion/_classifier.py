@@ -839,7 +839,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
 
     def _restore_module(self) -> FusionWithCritic:
         device = resolve_device_to_load(self.device)
-        self.net_ = self._build_net(self._build_module(), device, 1).initialize()
+        self.net_ = self._build_net(self._build_module(), device, 1).initialize_to_predict()
         return for_inference(self.net_.module_, device)
 
     def __getstate__(self):

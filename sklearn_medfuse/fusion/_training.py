@@ -88,8 +88,20 @@ class FusionNet(NeuralNet):
             *args, iterator_train=TensorBatches, iterator_valid=TensorBatches, **kwargs
         )
 
+    def initialize_to_predict(self):
+        """Do as `initialize`, without optimisers: to make one imports torch._dynamo, 1-2 s."""
+        self._predicts_only = True
+        try:
+            return self.initialize()
+        finally:
+            self._predicts_only = False
+
     def initialize_optimizer(self, triggered_directly=None):
         """Give the fusion and its critic an optimiser each."""
+        if getattr(self, "_predicts_only", False):
+            # What skorch notes of an optimiser, else it refuses the parameters of one
+            self.prefixes_ = [*self.prefixes_, "optimizer", "critic_optimizer"]
+            return self
         self._fusion_parameters = list(self.module_.fusion.parameters())
         for name, half in (("optimizer", "fusion"), ("critic_optimizer", "critic")):
             parameters = list(getattr(self.module_, half).named_parameters())
