@@ -28,14 +28,8 @@ from .._training import (
     torch_seed,
     with_gradients,
 )
-from ._language_model.backbone import (
-    ModelParts,
-    RowInputs,
-    add_adapter,
-    fingerprint,
-    pad_rows,
-    write_weights,
-)
+from ._language_model.adapter import add_adapter, write_weights
+from ._language_model.backbone import ModelParts, RowInputs, fingerprint, pad_rows
 from ._language_model.source import TunedWeights
 from ._language_model.windows import packed_batches, special_tokens
 

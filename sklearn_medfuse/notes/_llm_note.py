@@ -25,7 +25,7 @@ from .._training import (
     with_gradients,
 )
 from ._fine_tuning import TuningData, TuningSettings, fine_tune
-from ._language_model import backbone, source
+from ._language_model import backbone, compiled, source
 from ._language_model.cache import VectorCache
 from ._language_model.embedding import NoteEmbedder
 from ._language_model.gradients import DifferentiableNotes
@@ -481,7 +481,7 @@ class LLMNoteEncoder(
             trust_remote_code=self.trust_remote_code,
             quantization=self.quantization,
             device_map=self.device_map,
-            compile=backbone.resolve_compile(self.compile, device, placed),
+            compile=compiled.resolve_compile(self.compile, device, placed),
             tuned=tuned,
             files=files,
         )

@@ -9,10 +9,11 @@ import torch
 from sklearn.base import clone
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from sklearn_medfuse.notes._language_model import backbone, embedding
-from sklearn_medfuse.notes._language_model.backbone import CompiledForward, resolve_compile
+from sklearn_medfuse.notes._language_model import compiled, embedding
 from sklearn_medfuse.notes._language_model.cache import process_cache
+from sklearn_medfuse.notes._language_model.compiled import CompiledForward, resolve_compile
 
+BACKBONE = "sklearn_medfuse.notes._language_model.backbone"
 # Widths of 8 to 64 tokens, each for several notes
 NOTES = ["x" * (7 * i + j) for i in range(1, 8) for j in range(3)] + [None]
 
@@ -154,7 +155,7 @@ def test_auto_is_for_gpus_alone(compile, device, placed, expected):
 def graphs(monkeypatch):
     """Stand in for inductor; counts the graphs that were compiled."""
     counter = CompileCounterWithBackend("eager")
-    monkeypatch.setattr(backbone.torch, "compile", partial(torch.compile, backend=counter))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     yield counter
     torch.compiler.reset()
 
@@ -204,7 +205,7 @@ def test_nothing_compiled_is_kept(note_encoder, graphs, global_random_state):
 def test_a_compiled_model_finds_what_a_plain_padded_one_put_into_the_cache(
     note_encoder, monkeypatch, graphs
 ):
-    monkeypatch.setattr(backbone, "can_pack", lambda model: False)
+    monkeypatch.setattr(f"{BACKBONE}.can_pack", lambda model: False)
     expected = note_encoder().fit_transform(NOTES)
     np.testing.assert_array_equal(note_encoder(compile=True).fit_transform(NOTES), expected)
     assert graphs.frame_count == 0
@@ -224,7 +225,7 @@ def test_a_compiler_that_is_not_there_costs_one_warning(note_encoder, monkeypatc
     def broken(graph, inputs):
         raise FileNotFoundError("g++")
 
-    monkeypatch.setattr(backbone.torch, "compile", partial(torch.compile, backend=broken))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
     expected = note_encoder().fit_transform(NOTES)
     process_cache.clear()
     encoder = note_encoder(compile=True, batch_tokens=64)
@@ -245,8 +246,8 @@ def test_auto_knows_how_much_is_left(note_encoder, monkeypatch):
             seen.append((n_tokens, tokens_left))
             return super().__call__(n_tokens, tokens_left, **inputs)
 
-    monkeypatch.setattr(backbone, "CompiledForward", Watched)
-    monkeypatch.setattr(backbone, "resolve_compile", lambda *_: "auto")
+    monkeypatch.setattr(compiled, "CompiledForward", Watched)
+    monkeypatch.setattr(compiled, "resolve_compile", lambda *_: "auto")
     monkeypatch.setattr(embedding, "_BLOCK_NOTES", 10)
     # 40 windows of 32 tokens with the special ones, all different
     notes = [chr(97 + i // 26) + chr(97 + i % 26) + "y" * 28 for i in range(40)]

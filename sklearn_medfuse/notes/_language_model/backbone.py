@@ -6,22 +6,19 @@ import hashlib
 import inspect
 import json
 import tempfile
-import threading
-import time
-import warnings
-from collections.abc import Callable
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import safetensors.torch
 import torch
 from packaging.version import Version
 
-from ..._training import generators_put_back, torch_seed, with_gradients
+from ..._training import torch_seed, with_gradients
 from . import source
+from .adapter import apply_weights
+from .compiled import compiled_forward
 from .cpu_layers import PACKABLE, can_pack, prepare_packed, run_packed
 from .sentence import (
     SentenceFormat,
@@ -54,12 +51,6 @@ _NOT_CONFIG = {"_name_or_path", "transformers_version", "architectures", "dtype"
 _NOT_CONFIG |= {"label2id", "use_cache", "quantization_config", "model_type"}
 _PROBE = "The patient denies chest pain."
 _OLD_TORCH = Version(torch.__version__) < Version("2.13")
-# Batches before the clock counts, in which kernels are chosen and memory is taken, and those timed
-_WARM_UP, _TIMED = 2, 3
-# What a trial may cost at most, and the least share of the time that would be worth it
-_TRIAL_SECONDS, _WORTHWHILE = 60.0, 0.1
-# The compiler raises most failures, and those of what it calls, as a kind of RuntimeError
-_FAILURES = (RuntimeError, ImportError, OSError)
 
 
 class ModelParts(NamedTuple):
@@ -319,7 +310,7 @@ def load_parts(spec: source.ModelSpec) -> ModelParts:
             f"The weights or the tokenizer behind model={spec.model!r} are not those that were "
             "fine-tuned; give the folder or revision that was used in fit, or fit again."
         )
-    model = _apply_weights(parts.model, spec.tuned)
+    model = apply_weights(parts.model, spec.tuned)
     return parts._replace(model=torch.nn.Module.to(model, dtype=getattr(torch, spec.dtype)))
 
 
@@ -558,64 +549,6 @@ def _quiet_loading():
             logging.enable_progress_bar()
 
 
-def add_adapter(model: torch.nn.Module, rank: int) -> Any:
-    """Put a LoRA adapter (Hu et al. 2021) that changes nothing yet on every linear layer."""
-    # peft takes longer to import than a frozen model to work
-    from peft import LoraConfig, get_peft_model
-
-    # The states do not pass through the pooler
-    has_pooler = any("pooler" in name for name, _ in model.named_modules())
-    # NOTE[DIFF] (LoRA targets): the paper names none; rank 8 on every layer suits all families
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        exclude_modules=r".*pooler.*" if has_pooler else None,
-    )
-    with warnings.catch_warnings():
-        # peft's own call of a name that transformers is about to drop
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        try:
-            return get_peft_model(model, config)
-        except ValueError as error:
-            kinds = sorted({type(module).__name__ for module in model.modules()})
-            raise ValueError(
-                "fine_tuning='lora' finds no linear layer that peft can adapt in this model, whose "
-                f"modules are {', '.join(kinds)}; use fine_tuning='full' or None."
-            ) from error
-
-
-def write_weights(model: torch.nn.Module, method: str) -> bytes:
-    """The trained weights as safetensors bytes in float32."""
-    if method == "lora":
-        from peft import get_peft_model_state_dict
-
-        # Else peft asks the hub whether the vocabulary was resized
-        tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    else:
-        tensors = model.state_dict()
-    return safetensors.torch.save(
-        {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
-    )
-
-
-def _apply_weights(model: Any, tuned: source.TunedWeights) -> Any:
-    """The model with the trained weights, in its original form."""
-    tensors = safetensors.torch.load(tuned.data)
-    if tuned.method == "lora":
-        from peft import set_peft_model_state_dict
-
-        # Initial weights are drawn, only to be overwritten: not at the cost of the user's draws
-        with generators_put_back():
-            model = add_adapter(model, tuned.rank)
-        set_peft_model_state_dict(model, tensors)
-        model = model.merge_and_unload()
-    else:
-        model.load_state_dict(tensors)
-    return model.eval().requires_grad_(False)
-
-
 def model_files(spec: source.ModelSpec) -> dict[str, bytes]:
     """Name and content of a model's files: safetensors and JSON, in which nothing is code."""
     if spec.quantization is not None:
@@ -644,135 +577,3 @@ def _parts_from_files(spec: source.ModelSpec) -> ModelParts:
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(content)
         return _read_parts(spec._replace(model=name, revision=None, local_files_only=True))
-
-
-# Compiled by torch
-
-
-class CompiledForward:
-    """A model's forward pass, compiled if `when` is True, or for "auto" where it pays.
-
-    Compiling takes a minute or so and saves a share of every batch after it. How much depends on
-    model, GPU and versions, so it is measured: once enough work is left to repay a trial, one batch
-    runs both ways, and the faster way stays. ``clock()`` gives the time when all work so far is
-    done; copies share `told`, so that one of them warns for all.
-    """
-
-    def __init__(
-        self,
-        plain: Callable[..., Any],
-        compile: Callable[[], Callable[..., Any]],
-        when: bool | str,
-        clock: Callable[[], float] = time.perf_counter,
-        told: Any = None,
-    ):
-        self._plain, self._compile, self._when, self._clock = plain, compile, when, clock
-        # The first failure takes it and warns
-        self.told = told or threading.Lock()
-        self._compiled: Callable[..., Any] | None = None
-        # None until it is decided
-        self._use_compiled: bool | None = None if when == "auto" else True
-        self._n_batches = self._tokens = 0
-        self._seconds = 0.0
-        self._deciding = threading.Lock()
-
-    def __call__(self, n_tokens: int, tokens_left: int, **inputs) -> tuple[Any, bool]:
-        """The result of a batch of n_tokens, and whether the compiled model gave it."""
-        if self._use_compiled is None and self._deciding.acquire(blocking=False):
-            try:
-                return self._watch(n_tokens, tokens_left, inputs), False
-            finally:
-                self._deciding.release()
-        if self._use_compiled:
-            try:
-                return self._run_compiled(inputs), True
-            except torch.OutOfMemoryError:
-                # Smaller batches are the remedy
-                raise
-            except _FAILURES as error:
-                self._give_up(error)
-        return self._plain(**inputs), False
-
-    def _watch(self, n_tokens: int, tokens_left: int, inputs: dict) -> Any:
-        """Run a batch uncompiled and take the time; decide once that is enough."""
-        seconds, result = self._timed(lambda: self._plain(**inputs))
-        self._n_batches += 1
-        if self._n_batches > _WARM_UP:
-            self._seconds += seconds
-            self._tokens += n_tokens
-        if self._n_batches >= _WARM_UP + _TIMED:
-            left = self._seconds / self._tokens * tokens_left
-            if left * _WORTHWHILE > _TRIAL_SECONDS:
-                self._decide(inputs)
-        return result
-
-    def _decide(self, inputs: dict) -> None:
-        """Run a batch both ways, twice each, and keep the faster."""
-        self._use_compiled = False
-        try:
-            self._run_compiled(inputs)
-            plain = min(self._timed(lambda: self._plain(**inputs))[0] for _ in range(2))
-            compiled = min(self._timed(lambda: self._run_compiled(inputs))[0] for _ in range(2))
-            self._use_compiled = compiled < plain
-        except torch.OutOfMemoryError:
-            # It takes more memory: larger batches are worth more
-            self._compiled = None
-        except _FAILURES as error:
-            self._give_up(error)
-
-    def _timed(self, run: Callable[[], Any]) -> tuple[float, Any]:
-        start = self._clock()
-        result = run()
-        return self._clock() - start, result
-
-    def _run_compiled(self, inputs: dict) -> Any:
-        if self._compiled is not None:
-            return self._compiled(**inputs)
-        with warnings.catch_warnings():
-            # The compiler's own use of torch, and speed that other settings would bring
-            warnings.filterwarnings("ignore", module=r"torch(\.|$)")
-            compiled = self._compile()
-            result = compiled(**inputs)
-        self._compiled = compiled
-        return result
-
-    def _give_up(self, error: Exception) -> None:
-        """Run uncompiled from now on; warn once for all copies."""
-        self._use_compiled = False
-        self._compiled = None
-        if self.told.acquire(blocking=False):
-            warnings.warn(
-                f"compile={self._when!r}: torch could not compile the model "
-                f"({type(error).__name__}); it runs uncompiled, with the same result. Install a "
-                "C++ compiler (CPU) or triton (GPU), or set compile=False.",
-                UserWarning,
-                stacklevel=2,
-            )
-
-
-def resolve_compile(compile: bool | str, device: torch.device, placed: bool) -> bool | str:
-    """Resolve compile="auto": only on a CUDA GPU, and not with weights placed otherwise."""
-    if compile != "auto":
-        return bool(compile)
-    return "auto" if device.type == "cuda" and not placed else False
-
-
-def compiled_forward(
-    model: torch.nn.Module, device: torch.device, when: bool | str, told: Any = None
-) -> CompiledForward:
-    """Forward pass of a model for batches of any shape, compiled once for all of them."""
-
-    def compile() -> Callable[..., Any]:
-        # Lengths and numbers of rows are symbols, or each would be compiled. Other models' graphs
-        # do not count against this one's, where torch is new enough to tell them apart
-        options: dict[str, Any] = {"dynamic": True}
-        if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
-            options["isolate_recompiles"] = True
-        return torch.compile(model, **options)
-
-    def clock() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    return CompiledForward(model, compile, when, clock, told)
