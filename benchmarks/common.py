@@ -47,9 +47,13 @@ def load_stays(n_stays=None):
 
 def hospital_folds(cohort, n_splits, seed):
     """Folds that hold out whole hospitals, or patients where no hospital is known."""
-    groups = cohort.hospitals if cohort.get("hospitals") is not None else cohort.groups
     splitter = MultilabelStratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
-    return list(splitter.split(cohort.X, cohort.y, groups=groups))
+    return list(splitter.split(cohort.X, cohort.y, groups=hospital_groups(cohort)))
+
+
+def hospital_groups(cohort):
+    """Hospital of each stay, or its patient where no hospital is known."""
+    return np.asarray(cohort.groups if cohort.get("hospitals") is None else cohort.hospitals)
 
 
 # Simple models
@@ -146,6 +150,11 @@ def scores_table(y, scores, groups, reference=None):
                     gain(y, scores[reference], score, groups, metric)
                 )
     return pd.DataFrame(rows).T.fillna("")
+
+
+def one_score(y, score, metric):
+    """Macro score without its interval."""
+    return multilabel_report(y, score, metrics=(metric,), n_bootstraps=0).loc["macro", metric]
 
 
 def gain(y, a, b, groups, metric):

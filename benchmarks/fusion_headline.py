@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from common import boosting, logistic, scores_table, words
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import f1_score
 from sklearn.model_selection import TunedThresholdClassifierCV, train_test_split
 from sklearn.multioutput import MultiOutputClassifier
@@ -23,11 +23,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_medfuse import make_medfuse_pipeline
 
 N_LABELS = 10
-WORDS = "MEDFuse with words"
-BOOSTED = "MEDFuse with words and boosted labs"
-NAIVE_BAYES = "MEDFuse with words and naive Bayes"
 ALL = "MEDFuse with all views"
-TUNED = "notes: TF-IDF + logistic, tuned thresholds"
+TUNED = "notes: TF-IDF + logistic, tuned thresholds and penalty"
 
 
 def read_patients(folder, text):
@@ -59,8 +56,15 @@ def select(columns):
 
 
 def tuned_f1(X, y, train, test):
-    """Macro F1 of TF-IDF and logistic regression with thresholds as well chosen as MEDFuse's."""
-    one = LogisticRegression(C=3, max_iter=1000)
+    """Macro F1 of TF-IDF and logistic regression, penalty and thresholds chosen by inner folds."""
+    one = LogisticRegressionCV(
+        Cs=[1, 3, 10, 30, 100],
+        l1_ratios=[0.0],
+        cv=3,
+        scoring="neg_log_loss",
+        max_iter=1000,
+        use_legacy_attributes=False,
+    )
     tuned = MultiOutputClassifier(TunedThresholdClassifierCV(one, scoring="f1", cv=5))
     model = make_pipeline(select("note"), words(), tuned).fit(X.iloc[train], y.iloc[train])
     return f1_score(y.iloc[test], model.predict(X.iloc[test]), average="macro")
@@ -76,10 +80,10 @@ def make_models(lab_columns, seed):
         "random_state": seed,
     }
     views = {
-        "MEDFuse": {},
-        WORDS: {"words": True},
-        BOOSTED: {"words": True, "boosted": True},
-        NAIVE_BAYES: {"words": True, "naive_bayes": True},
+        "MEDFuse without further views": {},
+        "MEDFuse with words": {"words": True},
+        "MEDFuse with words and boosted labs": {"words": True, "boosted": True},
+        "MEDFuse with words and naive Bayes": {"words": True, "naive_bayes": True},
         ALL: {"words": True, "boosted": True, "naive_bayes": True},
     }
     return {

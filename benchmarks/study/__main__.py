@@ -1,10 +1,11 @@
-"""The study: the paper's tables and every peer on one cohort, resumable, with a rendered report.
+"""The study: MEDFuse, its parts and its peers on one cohort, resumable, with a page of tables.
 
-Each model predicts each fold in a process of its own, so that its memory can be told; what was
-predicted is kept as parquet and not predicted again. Whole hospitals are held out, or patients
-where the source tells no hospital. The report is FOLDER/report.html.
+Each model is chosen among as many candidates by the same search within two thirds of the hospitals
+(patients, where the source tells no hospital) and predicts the last third, in a process of its own,
+so that its memory can be told; what was predicted is kept as parquet and not predicted again. The
+tables are FOLDER/results.rst, or stand between the marks of the page that --page names.
 
-    python benchmarks/study                                     # the bundled ICU stays
+    python benchmarks/study --page docs/results.rst             # the bundled ICU stays
     python benchmarks/study --mimic3 PATH --model ruslanmv/Medical-Llama3-8B --fine-tuning lora
 
 FOLDER is for its owner alone and holds the cohort: with data of patients keep it where they are.
@@ -19,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from models import missing_package, model_names
-from report import write_report
+from report import write_page
 from settings import Settings, open_cohort, prediction_files, read_cohort
 
 
 def parse(arguments=None):
-    """Read the command line into folder, settings, seeds and names of models."""
+    """Read the command line into folder, settings, seeds, names of models and page."""
     parser = argparse.ArgumentParser(prog="benchmarks/study", description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("artifacts/study"))
     parser.add_argument("--mimic3", default=None, help="folder or database with MIMIC-III's tables")
@@ -35,12 +36,14 @@ def parse(arguments=None):
     )
     parser.add_argument("--max-epochs", type=int, default=None, help="epochs of fine-tuning")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 2, 3])
-    parser.add_argument("--n-splits", type=int, default=5)
+    parser.add_argument("--n-splits", type=int, default=3)
+    parser.add_argument("--n-candidates", type=int, default=8, help="of each search; 1: none")
+    parser.add_argument("--page", type=Path, default=None, help="where the tables are put")
     parser.add_argument("--models", nargs="+", default=None, help="parts of names of models")
     parser.add_argument("--quick", action="store_true", help="200 stays, one seed, two folds")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.seeds, options.n_splits = options.seeds[:1], 2
+        options.seeds, options.n_splits, options.n_candidates = options.seeds[:1], 2, 2
     settings = Settings(
         mimic3=options.mimic3,
         index_time=options.index_time,
@@ -48,9 +51,11 @@ def parse(arguments=None):
         fine_tuning=options.fine_tuning,
         max_epochs=options.max_epochs,
         n_splits=options.n_splits,
+        n_candidates=options.n_candidates,
         n_stays=200 if options.quick else None,
     )
-    return options.folder, settings, options.seeds, options.models
+    page = options.page or options.folder / "results.rst"
+    return options.folder, settings, options.seeds, options.models, page
 
 
 def chosen_models(settings, wanted):
@@ -74,8 +79,8 @@ def run(folder, name, seed, n_splits):
 
 
 def main(arguments=None):
-    """Run what is missing, then write the report."""
-    folder, settings, seeds, wanted = parse(arguments)
+    """Run what is missing, then write the tables."""
+    folder, settings, seeds, wanted, page = parse(arguments)
     open_cohort(folder, settings)
     names, lacking = chosen_models(settings, wanted)
     for name, package in lacking.items():
@@ -87,8 +92,8 @@ def main(arguments=None):
             if not run(folder, name, seed, settings.n_splits):
                 failed.append(f"{name}, seed {seed}")
     left_out = [f"{name} ({package} not installed)" for name, package in lacking.items()]
-    report = write_report(folder, read_cohort(folder), settings, seeds, names, left_out + failed)
-    print(f"report: {report}")
+    write_page(page, folder, read_cohort(folder), settings, seeds, names, left_out + failed)
+    print(f"tables: {page}")
     if failed:
         raise SystemExit(f"failed: {'; '.join(failed)}. Run the same command to try again.")
 

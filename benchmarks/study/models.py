@@ -1,68 +1,227 @@
-"""The models of the study by name: peers, note models, MEDFuse, and MEDFuse without a part."""
+"""The models of the study by name, each with the candidates among which its search chooses.
+
+A model is a function from the context and a candidate's parameters to an unfitted estimator with
+`predict_proba`. The first candidate is what is used without a search.
+"""
 
 from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from common import boosting, logistic, words
-from sklearn.base import BaseEstimator, ClassifierMixin
+from blends import Blend, character_terms, labs_regression, note_characters, note_phrases, on
+from common import logistic, words
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import ParameterGrid
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_medfuse import LLMNoteEncoder, make_medfuse_pipeline
+from sklearn_medfuse.persistence import PrivateMemory
 
 LABS = "labs: HistGradientBoosting"
 TFIDF = "notes: TF-IDF + logistic"
-MEAN = "mean of the two"
 FROZEN = "notes: frozen vectors + logistic"
-TUNED = "notes: fine-tuned vectors + logistic"
 SKRUB = "skrub TableVectorizer + HistGradientBoosting"
 CATBOOST = "CatBoost with text features"
 LIGHTGBM = "LightGBM on labs + frozen vectors"
+BLEND_A = "blend A: words, characters, labs"
+BLEND_B = "blend B: A + frozen vectors"
 PAPER = "MEDFuse as in the paper"
-PLAIN = "MEDFuse"
-FULL = "MEDFuse with words and lab text"
-NAIVE_BAYES = "MEDFuse with words, lab text, naive Bayes"
-ALL = "MEDFuse with all views"
-ALL_TUNED = "MEDFuse with all views, fine-tuned"
+DEFAULT = "MEDFuse, default"
+SEARCHED = "MEDFuse, searched"
+NET = "MEDFuse: its net alone, searched"
+REGRESSIONS = "MEDFuse: its regressions alone, searched"
+TUNED = "MEDFuse, fine-tuned"
 
-PEERS = (LABS, TFIDF, MEAN, FROZEN, SKRUB, CATBOOST, LIGHTGBM)
-# What each MEDFuse reads, as views and parameters of its pipeline.
-VIEWS = {
-    PAPER: {"lab_text": True, "linear_weight": 0.0},
-    PLAIN: {},
-    FULL: {"lab_text": True, "words": True},
-}
-VIEWS[NAIVE_BAYES] = VIEWS[FULL] | {"naive_bayes": True}
-VIEWS[ALL] = VIEWS[ALL_TUNED] = VIEWS[NAIVE_BAYES] | {"boosted": True}
-# The ablation table: what is removed from FULL, as parameters.
-WITHOUT = {
-    "without LABTEXT": {"lab_text": False},
-    "without MLTM and LABTEXT": {"lab_text": False, "imputed": True},
-    "without TEXT": {"lab_text": False, "words": False, "fusion": "labs"},
-    "without labs": {"lab_text": False, "words": False, "fusion": "notes"},
-    "without disentangled module: concat": {"fusion": "concat"},
-    "without disentangled module: late": {"fusion": "late"},
-    "without disentangled module: kronecker": {"fusion": "kronecker"},
-    "without MI": {"mi_weight": 0.0},
-    "without words": {"words": False},
-    "without linear part": {"linear_weight": 0.0},
-}
+PEERS = (LABS, TFIDF, FROZEN, SKRUB, CATBOOST, LIGHTGBM, BLEND_A, BLEND_B)
+OURS = (PAPER, DEFAULT, SEARCHED, REGRESSIONS, NET)
 PACKAGES = {SKRUB: "skrub", CATBOOST: "catboost", LIGHTGBM: "lightgbm"}
+# Ranking needs neither, and a search fits a net per candidate and fold.
+_UNDECIDED = {"calibration": None, "threshold": 0.5}
+# A linear weight of 1 is refused, as no net would be left; what is left of it here moves nothing.
+_ALL_LINEAR = {"linear_weight": 1 - 1e-9, "n_estimators": 1, "max_epochs": 1, **_UNDECIDED}
+
+
+class Context(NamedTuple):
+    """What a model is made from; `place` is where vectors and encoded stays are kept."""
+
+    cohort: dict
+    settings: object
+    seed: int
+    place: Path
+
+
+def boosting(context, leaves=4, rate=0.03, trees=100):
+    """One boosted ensemble of scikit-learn per label."""
+    return OneVsRestClassifier(
+        HistGradientBoostingClassifier(
+            max_iter=trees, max_leaf_nodes=leaves, learning_rate=rate, random_state=context.seed
+        )
+    )
+
+
+def boosted_labs(context, **params):
+    """Boosting on labs."""
+    return on(context.cohort.lab_columns, "passthrough", boosting(context, **params))
+
+
+def tfidf(context, analyzer="word", C=3):
+    """Logistic regression on terms of words or characters."""
+    encoder = words()
+    if analyzer == "char_wb":
+        encoder.steps[-1] = "terms", character_terms()
+    return on(context.cohort.note_column, encoder, logistic(C))
+
+
+def frozen(context, C=0.003):
+    """Logistic regression on vectors of the note model."""
+    steps = note_encoder(context), SimpleImputer(keep_empty_features=True), StandardScaler()
+    return on(context.cohort.note_column, *steps, logistic(C))
+
+
+def skrub_boosting(context, **params):
+    """Boosting on skrub's table of everything."""
+    from skrub import TableVectorizer
+
+    return make_pipeline(TableVectorizer(), boosting(context, **params))
+
+
+def catboost(context, depth=2, trees=150):
+    """CatBoost on labs, with the note as a text feature, a model per label."""
+    from catboost import CatBoostClassifier
+
+    note = context.cohort.note_column
+    one = CatBoostClassifier(
+        iterations=trees,
+        learning_rate=0.05,
+        depth=depth,
+        text_features=[note],
+        random_seed=context.seed,
+        thread_count=1,
+        allow_writing_files=False,
+        verbose=False,
+    )
+    fill = FunctionTransformer(lambda X: X.fillna({note: ""}).astype({note: object}))
+    return make_pipeline(fill, OneVsRestClassifier(one))
+
+
+def lightgbm(context, leaves=4, rate=0.05, trees=100):
+    """LightGBM on labs and vectors of the note model."""
+    from lightgbm import LGBMClassifier
+
+    cohort = context.cohort
+    parts = [("labs", "passthrough", cohort.lab_columns)]
+    parts.append(("notes", note_encoder(context), cohort.note_column))
+    one = LGBMClassifier(
+        n_estimators=trees,
+        learning_rate=rate,
+        num_leaves=leaves,
+        colsample_bytree=0.2,
+        n_jobs=1,
+        random_state=context.seed,
+        verbose=-1,
+    )
+    encode = ColumnTransformer(parts).set_output(transform="pandas")
+    return make_pipeline(encode, OneVsRestClassifier(one))
+
+
+def blend(context, vectors=False, C=0.03, characters_C=2, labs=0.5):
+    """Blend A, or B with vectors."""
+    cohort = context.cohort
+    members = [
+        (note_phrases(cohort, C), 1),
+        (note_characters(cohort, characters_C), 1),
+        (labs_regression(cohort), labs),
+        (boosted_labs(context), labs),
+    ]
+    if vectors:
+        members.append((frozen(context), 1))
+    return Blend(members)
+
+
+def medfuse(context, views="full", **params):
+    """MEDFuse; what its encoders give is kept for all models with the same views."""
+    cohort, settings = context.cohort, context.settings
+    tuned = settings.fine_tuning if params.pop("tuned", False) else None
+    encoder = None if views == "paper" else note_encoder(context, tuned)
+    return make_medfuse_pipeline(
+        None if params.get("fusion") == "notes" else cohort.lab_columns,
+        None if params.get("fusion") == "labs" else cohort.note_column,
+        views=views,
+        note_encoder=None if params.get("fusion") == "labs" else encoder,
+        memory=PrivateMemory(context.place / "encoded"),
+        random_state=context.seed,
+        **params,
+    )
+
+
+def without(view):
+    """All views but one."""
+    return {name: name != view for name in ("lab_text", "words", "boosted", "naive_bayes")}
+
+
+def grid(**values):
+    """At most eight candidates, the first of each value first."""
+    return list(ParameterGrid({name: list(of_name) for name, of_name in values.items()}))
+
+
+_TREES = {"leaves": (4, 15), "rate": (0.03, 0.06), "trees": (100, 50)}
+_BLENDS = {"C": (0.03, 0.01), "characters_C": (2, 10), "labs": (0.5, 1)}
+# Name → function and its candidates.
+MODELS = {
+    LABS: (boosted_labs, grid(**_TREES)),
+    TFIDF: (tfidf, grid(analyzer=("word", "char_wb"), C=(3, 0.3, 1, 10))),
+    FROZEN: (frozen, grid(C=(0.003, 0.0003, 0.001, 0.01, 0.03, 0.1, 0.3, 1))),
+    SKRUB: (skrub_boosting, grid(**_TREES)),
+    # A fit takes half a minute; with the eight candidates of the others hours would pass.
+    CATBOOST: (catboost, grid(depth=(2, 3), trees=(150, 75))),
+    LIGHTGBM: (lightgbm, grid(**_TREES)),
+    BLEND_A: (blend, grid(**_BLENDS)),
+    BLEND_B: (blend, grid(vectors=(True,), **_BLENDS)),
+    PAPER: (medfuse, [{"views": "paper"}]),
+    DEFAULT: (medfuse, [{}]),
+    SEARCHED: (
+        medfuse,
+        grid(dropout=(0.3, 0.6), linear_weight=(0.5, 0.75), linear_C=(0.5, 0.2)),
+    ),
+    REGRESSIONS: (
+        medfuse,
+        [_ALL_LINEAR | {"linear_C": C} for C in (0.5, 0.02, 0.05, 0.1, 0.2, 1, 2, 5)],
+    ),
+    NET: (
+        medfuse,
+        [
+            {"linear_weight": 0.0} | own
+            for own in grid(dropout=(0.3, 0.6), max_epochs=(12, 20), weight_decay=(0.05, 0.5))
+        ],
+    ),
+    TUNED: (medfuse, [{"tuned": True}]),
+}
+# The ablation table: what is removed from all views, undecided.
+WITHOUT = {
+    "all views": {},
+    "without lab text": {"views": without("lab_text")},
+    "without words": {"views": without("words")},
+    "without boosted labs": {"views": without("boosted")},
+    "without naive Bayes": {"views": without("naive_bayes")},
+    "without any view": {"views": {}},
+    "without notes": {"fusion": "labs"},
+    "without labs": {"fusion": "notes"},
+    "without attention: kronecker": {"fusion": "kronecker"},
+    "without disentangled module: concat": {"fusion": "concat"},
+    "without mutual information": {"mi_weight": 0.0},
+    "without linear part": {"linear_weight": 0.0},
+    "one net": {"n_estimators": 1},
+}
+MODELS |= {name: (medfuse, [_UNDECIDED | params]) for name, params in WITHOUT.items()}
 
 
 def model_names(settings):
-    """All models in the order of the report; the mean is taken in the report."""
-    peers = [name for name in PEERS if name != MEAN]
-    ours = [PAPER, PLAIN, FULL, NAIVE_BAYES, ALL, *WITHOUT]
-    return [*peers, TUNED, *ours, ALL_TUNED] if tunes(settings) else [*peers, *ours]
-
-
-def tunes(settings):
-    """Whether the note model is fine-tuned too: asked for, or the default model is at hand."""
-    return settings.fine_tuning is not None or settings.model is None
+    """All models in the order of the report."""
+    return [name for name in MODELS if name != TUNED or settings.fine_tuning is not None]
 
 
 def missing_package(name):
@@ -71,117 +230,17 @@ def missing_package(name):
     return package if package and find_spec(package) is None else None
 
 
-def make_model(name, cohort, settings, seed, cache):
+def make_model(name, context, candidate):
     """Unfitted estimator on the cohort's X, with `predict_proba` (n, n_labels)."""
-    labs, note = cohort.lab_columns, cohort.note_column
-    encoder = note_encoder(settings, seed, cache)
-    tuned = note_encoder(settings, seed, cache, tuned=True)
-    vectors = [SimpleImputer(keep_empty_features=True), StandardScaler(), logistic(0.003)]
-    if name == LABS:
-        return on(labs, "passthrough", boosting(seed))
-    if name == TFIDF:
-        return on(note, words(), logistic(3))
-    if name in (FROZEN, TUNED):
-        return on(note, tuned if name == TUNED else encoder, *vectors)
-    if name == SKRUB:
-        from skrub import TableVectorizer
-
-        return make_pipeline(TableVectorizer(), boosting(seed))
-    if name == CATBOOST:
-        return CatBoostPerLabel(note, random_state=seed)
-    if name == LIGHTGBM:
-        embedded = ColumnTransformer([("labs", "passthrough", labs), ("notes", encoder, note)])
-        return make_pipeline(
-            embedded.set_output(transform="pandas"), OneVsRestClassifier(light_boosting(seed))
-        )
-    return medfuse(name, cohort, tuned if name == ALL_TUNED else encoder, seed)
+    return MODELS[name][0](context, **candidate)
 
 
-def medfuse(name, cohort, encoder, seed):
-    """MEDFuse, whole or without a part."""
-    params = VIEWS[FULL] | WITHOUT[name] if name in WITHOUT else dict(VIEWS[name])
-    if params.pop("imputed", False):
-        params["lab_encoder"] = make_pipeline(
-            SimpleImputer(keep_empty_features=True), StandardScaler()
-        )
-    names = ("lab_text", "words", "naive_bayes", "boosted")
-    return make_medfuse_pipeline(
-        cohort.lab_columns,
-        cohort.note_column,
-        views={view: params.pop(view) for view in names if view in params},
-        note_encoder=encoder,
-        random_state=seed,
-        **params,
-    )
-
-
-def note_encoder(settings, seed, cache, tuned=False):
+def note_encoder(context, fine_tuning=None):
     """The note model: frozen, with its vectors kept for all models, or fine-tuned."""
+    settings = context.settings
     params = {} if settings.model is None else {"model": settings.model}
-    if not tuned:
-        return LLMNoteEncoder(**params, cache=cache)
+    if fine_tuning is None:
+        return LLMNoteEncoder(**params, cache=context.place / "embeddings")
     if settings.max_epochs is not None:
         params["max_epochs"] = settings.max_epochs
-    if settings.mimic3 is None:
-        # On the bundled stays the default, 3, takes three times as long and finds no better epoch.
-        params["n_iter_no_change"] = 1
-    return LLMNoteEncoder(**params, fine_tuning=settings.fine_tuning or "lora", random_state=seed)
-
-
-def on(columns, encoder, *steps):
-    """Some columns, encoded, then further steps."""
-    return make_pipeline(ColumnTransformer([("x", encoder, columns)]), *steps)
-
-
-def light_boosting(seed):
-    """LightGBM for a thousand stays."""
-    from lightgbm import LGBMClassifier
-
-    return LGBMClassifier(
-        n_estimators=100, learning_rate=0.05, num_leaves=15, n_jobs=1, random_state=seed, verbose=-1
-    )
-
-
-class CatBoostPerLabel(ClassifierMixin, BaseEstimator):
-    """CatBoost with the note as a text feature, a model per label.
-
-    Parameters
-    ----------
-    note_column : str
-        Column of the note.
-    iterations : int, default=300
-        Trees.
-    random_state : int or None, default=None
-        Seed.
-    """
-
-    def __init__(self, note_column, iterations=300, random_state=None):
-        self.note_column = note_column
-        self.iterations = iterations
-        self.random_state = random_state
-
-    def fit(self, X, y):
-        """Fit a model per label."""
-        from catboost import CatBoostClassifier
-
-        self.models_ = [
-            CatBoostClassifier(
-                iterations=self.iterations,
-                learning_rate=0.05,
-                depth=4,
-                text_features=[self.note_column],
-                random_seed=self.random_state,
-                thread_count=1,
-                allow_writing_files=False,
-                verbose=False,
-            ).fit(self._filled(X), column)
-            for column in np.asarray(y).T
-        ]
-        return self
-
-    def predict_proba(self, X):
-        """Probabilities (n_rows, n_labels)."""
-        return np.stack([m.predict_proba(self._filled(X))[:, 1] for m in self.models_], axis=1)
-
-    def _filled(self, X):
-        return X.assign(**{self.note_column: X[self.note_column].fillna("").astype(object)})
+    return LLMNoteEncoder(**params, fine_tuning=fine_tuning, random_state=context.seed)

@@ -11,33 +11,16 @@ from sklearn_medfuse.datasets import Cohort, load_eicu_demo, load_mimic3
 
 @dataclass(frozen=True)
 class Settings:
-    """Cohort, note model and folds: what results depend on.
+    """Cohort, note model and folds: what results depend on."""
 
-    Parameters
-    ----------
-    mimic3 : str or None
-        MIMIC-III's tables; None takes the bundled stays.
-    index_time : str
-        Time of prediction, for MIMIC-III.
-    model : str or None
-        Note model; None takes the default of `LLMNoteEncoder`.
-    fine_tuning : str or None
-        How a tuned note model is trained; None tunes by LoRA on the bundled stays, not elsewhere.
-    max_epochs : int or None
-        Epochs of fine-tuning; None takes the encoder's default.
-    n_splits : int
-        Folds.
-    n_stays : int or None
-        Only the first stays.
-    """
-
-    mimic3: str | None = None
-    index_time: str = "48h"
-    model: str | None = None
-    fine_tuning: str | None = None
-    max_epochs: int | None = None
-    n_splits: int = 5
-    n_stays: int | None = None
+    mimic3: str | None = None  # MIMIC-III's tables; None takes the bundled stays.
+    index_time: str = "48h"  # For MIMIC-III.
+    model: str | None = None  # None takes the default of `LLMNoteEncoder`.
+    fine_tuning: str | None = None  # How a note model is tuned for one more row.
+    max_epochs: int | None = None  # Of fine-tuning.
+    n_splits: int = 3
+    n_candidates: int = 8  # That each search compares; 1 takes each model's first as it is.
+    n_stays: int | None = None  # Only the first ones.
 
 
 def open_cohort(folder, settings):
@@ -65,8 +48,10 @@ def read_settings(folder):
 
 
 def read_cohort(folder):
-    """Cohort of the study in a folder."""
-    return Cohort.from_parquet(Path(folder) / "cohort")
+    """Cohort of the study in a folder; all models read its labs and notes alone."""
+    cohort = Cohort.from_parquet(Path(folder) / "cohort")
+    cohort["X"] = cohort.X[[*cohort.lab_columns, cohort.note_column]]
+    return cohort
 
 
 def load_cohort(settings):

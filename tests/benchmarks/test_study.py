@@ -15,8 +15,8 @@ from sklearn_medfuse.datasets import Cohort, make_ehr_cohort
 from ..ehr_tables import write_ehr_tables
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-# Parts of names: one peer, and the whole method with the tuned Llama.
-MODELS = ("TF-IDF", "all views, fine-tuned")
+# Parts of names: a searched peer, a blend, and the whole method with the tuned Llama.
+MODELS = ("TF-IDF", "blend A", "MEDFuse, fine-tuned")
 # Of ten labels that are asked for, the made stays have two.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,6 +35,7 @@ def arguments(mimic3, tiny_llama):
     return (
         *("--mimic3", str(mimic3), "--index-time", "24h", "--model", tiny_llama),
         *("--fine-tuning", "lora", "--max-epochs", "1", "--seeds", "0", "--n-splits", "2"),
+        *("--n-candidates", "2"),
     )
 
 
@@ -53,7 +54,12 @@ def run_study():
             return True
 
         patch.setattr(study, "run", predict)
-        yield lambda folder, *arguments: study.main(["--folder", str(folder), *arguments])
+
+        def run(folder, *arguments):
+            study.main(["--folder", str(folder), *arguments])
+
+        run.one_model = one_model
+        yield run
         # Names as short as theirs may be others' too.
         for name in set(sys.modules) - before:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCHMARKS)):
@@ -74,22 +80,68 @@ def test_every_model_predicts_every_stay_once(study):
     for place in places:
         found = pd.concat([pd.read_parquet(file) for file in place.glob("*.parquet")])
         assert sorted(found["row"]) == list(range(len(found)))
-        labels = found.drop(columns=["row", "fit_seconds", "predict_seconds", "peak_bytes"])
+        decided = found.filter(like=" decided")
+        labels = found[decided.columns.str.removesuffix(" decided")]
         assert labels.shape[1] >= 2
         assert labels.to_numpy().min() >= 0
         assert labels.to_numpy().max() <= 1
+        assert decided.dtypes.eq(bool).all()
+        # Higher probabilities are decided as positive within a fold
+        for file in place.glob("*.parquet"):
+            fold = pd.read_parquet(file)
+            for label in labels:
+                positive = fold[f"{label} decided"]
+                assert not fold[label][positive].min() < fold[label][~positive].max()
 
 
-def test_the_report_has_the_tables_and_no_note(study):
-    page = (study / "report.html").read_text(encoding="utf-8")
-    for title in ("MEDFuse and its peers", "Decisions", "Calibration", "Cost", "Subgroups"):
+def test_the_search_sees_no_row_of_the_fold_it_reports_on(run_study, study, monkeypatch):
+    """Neither training rows nor the candidate chosen change with the labels held out."""
+    one_model = run_study.one_model
+    cohort, settings = one_model.read_cohort(study), one_model.read_settings(study)
+    train, test = one_model.hospital_folds(cohort, 2, 0)[0]
+    seen = []
+    fit = one_model.fit
+    monkeypatch.setattr(
+        one_model, "fit", lambda model, known: [seen.append(known), fit(model, known)][1]
+    )
+    name = "notes: TF-IDF + logistic"
+    arguments = (settings, name, 0, train, test, study)
+    found = one_model.predict_fold(cohort, *arguments)
+    # Two candidates on three folds, and the last fit
+    assert len(seen) == 7
+    held_out = set(cohort.groups.iloc[test])
+    assert all(held_out.isdisjoint(known.groups) for known in seen)
+    assert all(len(known.y) < len(train) for known in seen[:-1])
+    changed = cohort.select(range(len(cohort.y)))
+    changed["y"] = cohort.y.copy()
+    changed.y.iloc[test] = 1 - cohort.y.iloc[test]
+    again = one_model.predict_fold(changed, *arguments)
+    drop = ["search_seconds", "fit_seconds", "predict_seconds", "peak_bytes"]
+    pd.testing.assert_frame_equal(found.drop(columns=drop), again.drop(columns=drop))
+
+
+def test_the_tables_stand_between_the_marks_of_a_page(run_study, study, arguments, tmp_path):
+    page = tmp_path / "page.rst"
+    marks = ".. the study's tables begin", ".. the study's tables end"
+    page.write_text(f"before\n\n{marks[0]}\nold\n{marks[1]}\nafter\n", encoding="utf-8")
+    run_study(study, *arguments, "--models", *MODELS, "--page", str(page))
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "MEDFuse, fine-tuned" in text
+
+
+def test_the_page_has_the_tables_and_no_note(study):
+    page = (study / "results.rst").read_text(encoding="utf-8")
+    for title in ("Ranking", "Decisions and probabilities", "What the searches chose", "Cost"):
         assert title in page
     notes = Cohort.from_parquet(study / "cohort").X["note"].dropna()
     sentences = {part for note in notes for part in re.split(r"(?<=\.)\s+", note)}
     assert len(sentences) > 20
     assert [sentence for sentence in sentences if sentence in page] == []
-    table = pd.read_parquet(study / "tables" / "medfuse-and-its-peers.parquet")
-    assert len(table) == len(MODELS)
+    ranking = page.split("Decisions and probabilities")[0]
+    assert all(part in ranking for part in MODELS)
     assert study.stat().st_mode & 0o077 == 0
 
 
@@ -127,5 +179,5 @@ def test_the_command(arguments, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "report:" in done.stdout
-    assert (tmp_path / "study" / "report.html").exists()
+    assert "tables:" in done.stdout
+    assert (tmp_path / "study" / "results.rst").exists()
