@@ -86,5 +86,6 @@ _WITHOUT_SIDEBAR = [
     "faq",
     "reading_the_method",
     "peers",
+    "results",
 ]
 html_sidebars = {page: [] for page in _WITHOUT_SIDEBAR}

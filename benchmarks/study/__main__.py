@@ -14,12 +14,14 @@ FOLDER is for its owner alone and holds the cohort: with data of patients keep i
 import argparse
 import subprocess
 import sys
+from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from models import missing_package, model_names
+from models import PACKAGES, model_names
 from report import write_page
 from settings import Settings, open_cohort, prediction_files, read_cohort
 
@@ -40,20 +42,8 @@ def parse(arguments=None):
     parser.add_argument("--n-candidates", type=int, default=8, help="of each search; 1: none")
     parser.add_argument("--page", type=Path, default=None, help="where the tables are put")
     parser.add_argument("--models", nargs="+", default=None, help="parts of names of models")
-    parser.add_argument("--quick", action="store_true", help="200 stays, one seed, two folds")
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.seeds, options.n_splits, options.n_candidates = options.seeds[:1], 2, 2
-    settings = Settings(
-        mimic3=options.mimic3,
-        index_time=options.index_time,
-        model=options.model,
-        fine_tuning=options.fine_tuning,
-        max_epochs=options.max_epochs,
-        n_splits=options.n_splits,
-        n_candidates=options.n_candidates,
-        n_stays=200 if options.quick else None,
-    )
+    settings = Settings(**{own.name: getattr(options, own.name) for own in fields(Settings)})
     page = options.page or options.folder / "results.rst"
     return options.folder, settings, options.seeds, options.models, page
 
@@ -65,7 +55,8 @@ def chosen_models(settings, wanted):
         if not any(part in name for name in known):
             raise SystemExit(f"No model has a name with {part!r}: {', '.join(known)}.")
     names = [name for name in known if wanted is None or any(part in name for part in wanted)]
-    lacking = {name: package for name in names if (package := missing_package(name))}
+    needed = {name: PACKAGES[name] for name in names if name in PACKAGES}
+    lacking = {name: package for name, package in needed.items() if find_spec(package) is None}
     return [name for name in names if name not in lacking], lacking
 
 

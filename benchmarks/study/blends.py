@@ -25,7 +25,6 @@ from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 _MEASUREMENTS = re.compile(r"^Measurements:.*$", re.MULTILINE)
 _NUMBERS = re.compile(r"\d+(?:[.,/]\d+)*")
 _WORDS = re.compile(r"\b\w\w+\b")
-_MARGIN = 1e-4
 
 
 def without_numbers(notes):
@@ -131,7 +130,7 @@ class Blend(ClassifierMixin, BaseEstimator):
 
 def to_logits(probability):
     """Logits of probabilities that may be 0 or 1."""
-    return logit(np.clip(probability, _MARGIN, 1 - _MARGIN))
+    return logit(np.clip(probability, 1e-4, 1 - 1e-4))
 
 
 def last_step(total, y):

@@ -4,7 +4,6 @@ A model is a function from the context and a candidate's parameters to an unfitt
 `predict_proba`. The first candidate is what is used without a search.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,9 +111,8 @@ def lightgbm(context, leaves=4, rate=0.05, trees=100):
     """LightGBM on labs and vectors of the note model."""
     from lightgbm import LGBMClassifier
 
-    cohort = context.cohort
-    parts = [("labs", "passthrough", cohort.lab_columns)]
-    parts.append(("notes", note_encoder(context), cohort.note_column))
+    labs, note = context.cohort.lab_columns, context.cohort.note_column
+    parts = [("labs", "passthrough", labs), ("notes", note_encoder(context), note)]
     one = LGBMClassifier(
         n_estimators=trees,
         learning_rate=rate,
@@ -142,16 +140,14 @@ def blend(context, vectors=False, C=0.03, characters_C=2, labs=0.5):
     return Blend(members)
 
 
-def medfuse(context, views="full", **params):
+def medfuse(context, views="full", labs=True, notes=True, tuned=False, **params):
     """MEDFuse; what its encoders give is kept for all models with the same views."""
-    cohort, settings = context.cohort, context.settings
-    tuned = settings.fine_tuning if params.pop("tuned", False) else None
-    encoder = None if views == "paper" else note_encoder(context, tuned)
+    encoder = note_encoder(context, context.settings.fine_tuning if tuned else None)
     return make_medfuse_pipeline(
-        None if params.get("fusion") == "notes" else cohort.lab_columns,
-        None if params.get("fusion") == "labs" else cohort.note_column,
+        context.cohort.lab_columns if labs else None,
+        context.cohort.note_column if notes else None,
         views=views,
-        note_encoder=None if params.get("fusion") == "labs" else encoder,
+        note_encoder=encoder if notes and views != "paper" else None,
         memory=PrivateMemory(context.place / "encoded"),
         random_state=context.seed,
         **params,
@@ -164,40 +160,30 @@ def without(view):
 
 
 def grid(**values):
-    """At most eight candidates, the first of each value first."""
+    """Candidates, the first of each value first."""
     return list(ParameterGrid({name: list(of_name) for name, of_name in values.items()}))
 
 
 _TREES = {"leaves": (4, 15), "rate": (0.03, 0.06), "trees": (100, 50)}
 _BLENDS = {"C": (0.03, 0.01), "characters_C": (2, 10), "labs": (0.5, 1)}
+_LINEAR_C = (0.5, 0.02, 0.05, 0.1, 0.2, 1, 2, 5)
+_NETS = grid(dropout=(0.3, 0.6), max_epochs=(12, 20))
 # Name → function and its candidates.
 MODELS = {
     LABS: (boosted_labs, grid(**_TREES)),
     TFIDF: (tfidf, grid(analyzer=("word", "char_wb"), C=(3, 0.3, 1, 10))),
     FROZEN: (frozen, grid(C=(0.003, 0.0003, 0.001, 0.01, 0.03, 0.1, 0.3, 1))),
     SKRUB: (skrub_boosting, grid(**_TREES)),
-    # A fit takes half a minute; with the eight candidates of the others hours would pass.
+    # Four where a fit takes long: here, and for our nets
     CATBOOST: (catboost, grid(depth=(2, 3), trees=(150, 75))),
     LIGHTGBM: (lightgbm, grid(**_TREES)),
     BLEND_A: (blend, grid(**_BLENDS)),
     BLEND_B: (blend, grid(vectors=(True,), **_BLENDS)),
     PAPER: (medfuse, [{"views": "paper"}]),
     DEFAULT: (medfuse, [{}]),
-    SEARCHED: (
-        medfuse,
-        grid(dropout=(0.3, 0.6), linear_weight=(0.5, 0.75), linear_C=(0.5, 0.2)),
-    ),
-    REGRESSIONS: (
-        medfuse,
-        [_ALL_LINEAR | {"linear_C": C} for C in (0.5, 0.02, 0.05, 0.1, 0.2, 1, 2, 5)],
-    ),
-    NET: (
-        medfuse,
-        [
-            {"linear_weight": 0.0} | own
-            for own in grid(dropout=(0.3, 0.6), max_epochs=(12, 20), weight_decay=(0.05, 0.5))
-        ],
-    ),
+    SEARCHED: (medfuse, grid(dropout=(0.3, 0.6), linear_weight=(0.5, 0.75))),
+    REGRESSIONS: (medfuse, [_ALL_LINEAR | {"linear_C": C} for C in _LINEAR_C]),
+    NET: (medfuse, [{"linear_weight": 0.0} | own for own in _NETS]),
     TUNED: (medfuse, [{"tuned": True}]),
 }
 # The ablation table: what is removed from all views, undecided.
@@ -208,8 +194,8 @@ WITHOUT = {
     "without boosted labs": {"views": without("boosted")},
     "without naive Bayes": {"views": without("naive_bayes")},
     "without any view": {"views": {}},
-    "without notes": {"fusion": "labs"},
-    "without labs": {"fusion": "notes"},
+    "without notes": {"notes": False},
+    "without labs": {"labs": False},
     "without attention: kronecker": {"fusion": "kronecker"},
     "without disentangled module: concat": {"fusion": "concat"},
     "without mutual information": {"mi_weight": 0.0},
@@ -222,17 +208,6 @@ MODELS |= {name: (medfuse, [_UNDECIDED | params]) for name, params in WITHOUT.it
 def model_names(settings):
     """All models in the order of the report."""
     return [name for name in MODELS if name != TUNED or settings.fine_tuning is not None]
-
-
-def missing_package(name):
-    """The missing package that a model needs, or None."""
-    package = PACKAGES.get(name)
-    return package if package and find_spec(package) is None else None
-
-
-def make_model(name, context, candidate):
-    """Unfitted estimator on the cohort's X, with `predict_proba` (n, n_labels)."""
-    return MODELS[name][0](context, **candidate)
 
 
 def note_encoder(context, fine_tuning=None):

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import pandas as pd
 from common import hospital_folds, hospital_groups, one_score, peak_gib
-from models import MODELS, Context, make_model
+from models import MODELS, Context
 from settings import prediction_files, read_cohort, read_settings
 from sklearn.metrics import precision_recall_curve
 from sklearn.utils.validation import has_fit_parameter
@@ -43,17 +43,18 @@ def predict_fold(cohort, settings, name, seed, train, test, folder):
     """Probabilities and decisions of the rows held out, and what they cost."""
     start = time.perf_counter()
     known = cohort.select(train)
-    candidates = MODELS[name][1][: settings.n_candidates]
+    make, candidates = MODELS[name]
+    candidates = candidates[: settings.n_candidates]
     context = Context(known, settings, seed, folder)
     best, thresholds = 0, 0.5
     if len(candidates) > 1:
-        held_out = [held_out_probability(name, context, each) for each in candidates]
+        held_out = [held_out_probability(make, context, each) for each in candidates]
         scores = [one_score(known.y, probability, "auprc") for probability in held_out]
         best = int(np.argmax(scores))
         labels = zip(held_out[best].T, known.y.to_numpy().T, strict=True)
         thresholds = np.array([best_threshold(*label) for label in labels])
     searched = time.perf_counter()
-    model = fit(make_model(name, context, candidates[best]), known)
+    model = fit(make(context, **candidates[best]), known)
     fitted = time.perf_counter()
     X = cohort.X.iloc[test]
     probability = model.predict_proba(X)
@@ -72,12 +73,12 @@ def predict_fold(cohort, settings, name, seed, train, test, folder):
     return found
 
 
-def held_out_probability(name, context, candidate):
+def held_out_probability(make, context, candidate):
     """Out-of-fold probabilities of a candidate on the rows of training."""
     known = context.cohort
     held_out = np.zeros(known.y.shape)
     for kept, left in hospital_folds(known, _INNER_FOLDS, context.seed):
-        model = fit(make_model(name, context, candidate), known.select(kept))
+        model = fit(make(context, **candidate), known.select(kept))
         held_out[left] = model.predict_proba(known.X.iloc[left])
     return held_out
 

@@ -24,7 +24,6 @@ from sklearn_medfuse.metrics import (
 )
 
 BEGIN, END = ".. the study's tables begin", ".. the study's tables end"
-REFERENCE = SEARCHED
 PACKAGES = (
     *("torch", "transformers", "scikit-learn", "numpy", "pandas"),
     *("skrub", "catboost", "lightgbm"),
@@ -129,15 +128,12 @@ def chosen(results, names):
     """What the searches chose, and in how many folds."""
     rows = {}
     for name in results.present(names):
-        if len(results.chosen[name]) > 1 or "{}" not in results.chosen[name]:
-            said = [f"{plain(own)} ({n})" for own, n in results.chosen[name].most_common()]
-            rows[name] = {"candidates chosen (folds)": "; ".join(said)}
+        said = []
+        for candidate, n_folds in results.chosen[name].most_common():
+            params = [f"{key} {value}" for key, value in json.loads(candidate).items()]
+            said.append(f"{', '.join(params) or 'as it is'} ({n_folds})")
+        rows[name] = {"candidates chosen (folds)": "; ".join(said)}
     return pd.DataFrame(rows).T
-
-
-def plain(candidate):
-    """A candidate's parameters in a sentence."""
-    return ", ".join(f"{name} {value}" for name, value in json.loads(candidate).items())
 
 
 def findings(results):
@@ -166,7 +162,7 @@ def write_page(page, folder, cohort, settings, seeds, names, left_out):
     results = Results(folder, cohort, settings, seeds, names)
     models = [*PEERS, *OURS, TUNED]
     tables = {
-        "Ranking": ranking(results, models, REFERENCE),
+        "Ranking": ranking(results, models, SEARCHED),
         "Decisions and probabilities": decisions(results, models),
         "What each part gives": ranking(results, WITHOUT, WHOLE),
         "What the searches chose": chosen(results, models),

@@ -20,7 +20,6 @@ class Settings:
     max_epochs: int | None = None  # Of fine-tuning.
     n_splits: int = 3
     n_candidates: int = 8  # That each search compares; 1 takes each model's first as it is.
-    n_stays: int | None = None  # Only the first ones.
 
 
 def open_cohort(folder, settings):
@@ -57,16 +56,9 @@ def read_cohort(folder):
 def load_cohort(settings):
     """Load the stays; sections of notes that state the outcome are left out."""
     if settings.mimic3 is None:
-        cohort = load_eicu_demo()
-    else:
-        cohort = load_mimic3(
-            settings.mimic3, index_time=settings.index_time, drop_note_sections="outcome"
-        )
-    if settings.n_stays is not None:
-        cohort = cohort.select(range(settings.n_stays))
-        kept = cohort.y.columns[cohort.y.sum() >= 10]
-        cohort["y"], cohort["target_names"] = cohort.y[kept], list(kept)
-    return cohort
+        return load_eicu_demo()
+    options = {"index_time": settings.index_time, "drop_note_sections": "outcome"}
+    return load_mimic3(settings.mimic3, **options)
 
 
 def prediction_files(folder, name, seed, n_splits):

@@ -128,7 +128,7 @@ def test_the_tables_stand_between_the_marks_of_a_page(run_study, study, argument
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "old" not in text
+    assert "\nold\n" not in text
     assert "MEDFuse, fine-tuned" in text
 
 
