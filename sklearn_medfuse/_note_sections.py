@@ -101,19 +101,19 @@ def split_sections(
     return [section for section in sections if section.paragraphs], n_repeated
 
 
-def without_sections(text: str, names: Collection[str]) -> tuple[str, int]:
-    """Take the sections of some names out of a note, and count them.
+def without_sections(text: str, names: Collection[str]) -> tuple[str, list[str]]:
+    """Take the sections of some names out of a note, and give the name of each.
 
     Examples
     --------
     >>> note = "Alert.\\n\\nDischarge diagnosis:\\nCOPD.\\n\\nPlan: home."
     >>> without_sections(note, {"discharge diagnosis"})
-    ('Alert.\\n\\nPlan: home.', 1)
+    ('Alert.\\n\\nPlan: home.', ['discharge diagnosis'])
     """
     lines = [line.strip() for line in text.splitlines()]
     sections, _ = split_sections(lines, named=names)
     kept = [section for section in sections if section.name not in names]
     if len(kept) == len(sections):
-        return text, 0
+        return text, []
     paragraphs = [paragraph for section in kept for paragraph in section.paragraphs]
-    return "\n\n".join(paragraphs), len(sections) - len(kept)
+    return "\n\n".join(paragraphs), [name for name, _ in sections if name and name in names]

@@ -26,6 +26,8 @@ _OUTCOME_SECTIONS = (
     ),
 )
 
+# Names that an error lists.
+_MOST_LISTED = 20
 _DISCHARGE = re.compile(r"discharge(?:\s*\+\s*(?P<delay>.+))?")
 _OUTCOME = re.compile(r"mortality|(readmission|length_of_stay)_(\d+)d")
 
@@ -307,3 +309,9 @@ def nearest(unknown: Sequence[str], known: Mapping[str, str], cutoff: float = 0.
     """A sentence that suggests what the `known` names nearest to the unknown ones stand for."""
     found = [close[0] for name in unknown if (close := get_close_matches(name, known, 1, cutoff))]
     return f" Did you mean {', '.join(known[name] for name in found)}?" if found else ""
+
+
+def listed(known: Sequence[str]) -> str:
+    """The first names of what there is, for an error: "a, b and 30 others"."""
+    more = f" and {len(known) - _MOST_LISTED} others" if len(known) > _MOST_LISTED else ""
+    return ", ".join(map(str, known[:_MOST_LISTED])) + more

@@ -18,6 +18,17 @@ CHF = "CHF, congestive heart failure"
 FAMILY = "notes/Progress Notes/Social History / Family History"
 
 
+# Tables that are made to have every defect lose more rows than a loader keeps silent about.
+NOT_DEFECT = ("test_demo.py", "test_losses.py")
+
+
+def pytest_collection_modifyitems(items):
+    silent = pytest.mark.filterwarnings("ignore:Much of the input is not used")
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.name not in NOT_DEFECT:
+            item.add_marker(silent)
+
+
 def _table(columns, *rows):
     return pd.DataFrame(rows, columns=columns.split())
 

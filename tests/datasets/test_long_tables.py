@@ -170,13 +170,12 @@ def test_labels_are_those_of_the_codes(tables):
 
 
 def test_own_code_lists(tables):
-    lists = {"heart failure": ["428", "I50"], "diabetes": {10: ["E11"]}, "none": ["Z99"]}
+    lists = {"heart failure": ["428", "I50"], "diabetes": {10: ["E11"]}}
     y = load(tables, phenotypes=lists).y
     groups = load(tables, **ALL).y
-    assert list(y.columns) == ["heart failure", "diabetes", "none"]
+    assert list(y.columns) == ["heart failure", "diabetes"]
     np.testing.assert_array_equal(y["heart failure"], groups["congestive_heart_failure"])
     np.testing.assert_array_equal(y["diabetes"], groups["diabetes_uncomplicated"])
-    assert y["none"].sum() == 0
     with pytest.raises(ValueError, match="cannot be inferred"):
         load(tables, phenotypes={"x": ["banana"]})
     with pytest.raises(ValueError, match="must be a list"):
@@ -660,9 +659,9 @@ def test_codes_that_are_not_of_a_finished_stay_change_no_history():
 def test_history_of_stays_without_codes_is_their_number():
     tables = one_patient()
     codes = tables["diagnoses"].query("stay_id != 'A'")
-    found = load({**tables, "diagnoses": codes}, history=True, phenotypes=GROUPS).X.loc["B"]
+    found = load({**tables, "diagnoses": codes}, history=True, n_labels=2).X.loc["B"]
     assert found["earlier stays"] == 1
-    assert np.isnan(found["earlier heart"])
+    assert np.isnan(found["earlier congestive_heart_failure"])
     assert load(tables).history_columns == []
 
 

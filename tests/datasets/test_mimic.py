@@ -52,7 +52,7 @@ def tables():
         {"index_time": "48h", "aggregate": ["mean", "slope", "count"], "outcomes": OUTCOMES},
         {"index_time": "discharge", "require": "labs", "first_stay": True},
         {"note_types": ["radiology"], "note_order": "newest_first", "max_note_chars": 40},
-        {"without_stored_time": "drop", "phenotypes": {"renal": ["585"]}},
+        {"without_stored_time": "drop", "phenotypes": {"heart": ["428", "I50"]}},
     ],
 )
 def test_cohort_is_that_of_the_same_long_tables(name, options, write):

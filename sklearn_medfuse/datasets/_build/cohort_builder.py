@@ -1,6 +1,7 @@
 """The one path from tables to a `Cohort`, whatever the format."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
@@ -11,7 +12,7 @@ import pandas as pd
 
 from .. import phenotypes
 from .._cohort import Cohort
-from .._options import CohortOptions, check_require, nearest, parse_outcome
+from .._options import CohortOptions, check_require, listed, nearest, parse_outcome
 from .._tables.columns import literal
 from .._tables.source import Source
 from .events import Condition, EventTable, Layout, classify, count_rows, register_stays
@@ -19,6 +20,28 @@ from .labs import Labs, build_labs
 from .notes import build_notes
 
 NOTE_COLUMN = "note"
+_NO_VERSION = "codes of no version of ICD-CM"
+# A table that loses more than this share for one reason is worth a warning, unless it is a handful.
+_LARGE_SHARE = 0.1
+_HANDFUL = 10
+# An error lists beginnings of codes that as many stays have.
+_FEWEST_STAYS = 5
+# Reasons that belong to the design of a cohort: rows of other stays and other hours, and what a
+# later row replaces. Units have a warning of their own.
+_EXPECTED = frozenset(
+    (
+        *("of stays not used", "before the window", "after the index time"),
+        *("entered after the index time", "repeated, or revised later"),
+        *("clerical, or superseded by a later examination", "ended before the index time"),
+        *("of another kind", "in a unit that cannot be converted"),
+    )
+)
+# Reasons that are there because the user asked for them.
+_ASKED_FOR = (
+    *("of labs that lab_names lacks", "of other types", "without a stored time"),
+    *("in sections to drop", "younger than .* years", "not the patient's first"),
+    *(".* decided at the index time", ".* not known", "without (labs|notes)"),
+)
 _DAY = pd.Timedelta(days=1)
 # De-identified sources give everyone older than 89 years a date of birth centuries ago.
 OLDEST = 89
@@ -41,6 +64,7 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     if options.phenotypes is not None:
         timed = options.labels == "after_index"
         codes = _read_codes(source, layout, options, counts, timed=timed)
+        _refuse_phenotypes_without_code(codes, options.phenotypes)
         stays, codes, outcomes = _with_codes(stays, codes, outcomes, counts)
         register_stays(source, stays)
     # Features are made without a look at the labels.
@@ -50,6 +74,7 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_y(codes, outcomes, kept, len(stays), options)
     y = _with_known_label(y, labs, notes, counts)
+    _warn_of_silent_losses(layout, labs.table.loc[y.index], notes[y.index], counts)
     persons = stays[_choose_demographics(everyone, layout, options)]
     history = pd.DataFrame(index=stays.index)
     if options.history:
@@ -214,6 +239,44 @@ def _with_known_label(y: pd.DataFrame, labs: Labs, notes: pd.Series, counts) -> 
     return y.astype({name: float if n else int for name, n in missing.items()})
 
 
+def _warn_of_silent_losses(layout: Layout, labs: pd.DataFrame, notes: pd.Series, counts) -> None:
+    """Warn once of modalities without any input, and of tables that lose many rows for one reason."""
+    losses = []
+    if layout.labs is not None and labs.isna().all(axis=None):
+        losses.append("no stay has a lab that is a column of X (see min_coverage and lookback)")
+    if (layout.notes or layout.make_notes) and notes.isna().all():
+        losses.append("no stay has a note")
+    declared = (layout.labs, layout.diagnoses, *layout.notes)
+    expected = _EXPECTED | layout.expected
+    expected |= {reason for table in declared if table is not None for reason in table.drop}
+    in_question: dict[str, int] = {}
+    lost: dict[tuple[str, str], int] = {}
+    for what, n in counts.items():
+        table, _, reason = what.partition(" dropped: ")
+        if not reason:
+            table = what.removesuffix(" read")
+            in_question[table] = in_question.get(table, 0) + n * what.endswith(" read")
+        elif reason in expected or any(re.fullmatch(asked, reason) for asked in _ASKED_FOR):
+            in_question[table] = in_question.get(table, 0) - n
+        else:
+            lost[table, reason] = n
+    if n := counts.get(_NO_VERSION, 0):
+        assert layout.diagnoses is not None
+        lost[f"{layout.diagnoses.table} rows", _NO_VERSION.removeprefix("codes ")] = n
+    losses += [
+        f"{n} of {in_question[table]} {table} dropped: {reason}"
+        for (table, reason), n in lost.items()
+        if n >= _HANDFUL and n > _LARGE_SHARE * in_question.get(table, np.inf)
+    ]
+    if losses:
+        warnings.warn(
+            f"Much of the input is not used: {'; '.join(losses)}. Cohort.report() has all counts; "
+            "check the columns and formats of these tables.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
 def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False) -> pd.DataFrame:
     """The codes of the registered stays, each once: `stay`, `code`, `version` (9, 10, or 0).
 
@@ -265,7 +328,7 @@ def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False)
     )
     source.execute("DROP TABLE all_codes", table.table)
     codes["version"] = _versions(codes, layout.versions)
-    counts["codes of no version of ICD-CM"] = int(codes.loc[codes["version"] == 0, "n"].sum())
+    counts[_NO_VERSION] = int(codes.loc[codes["version"] == 0, "n"].sum())
     if timed:
         if n := int(codes.loc[codes["late"].isna(), "n"].sum()):
             counts[f"{table.table} codes at an unknown time"] = n
@@ -316,16 +379,33 @@ def _label_new_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -
     return labels
 
 
+def _refuse_phenotypes_without_code(codes: pd.DataFrame, wanted: str | Mapping) -> None:
+    """Refuse phenotypes of the user's of which no stay has a code."""
+    if isinstance(wanted, str):
+        return
+    matched = _flags(codes[["code", "version"]].drop_duplicates(), wanted).any()
+    if not matched.all():
+        beginnings = codes["code"].str.replace(".", "", regex=False).str[:3]
+        stays = codes.groupby(beginnings)["stay"].nunique()
+        common = stays[stays >= _FEWEST_STAYS].sort_values(ascending=False, kind="stable").index
+        raise ValueError(
+            f"phenotypes: no stay has a code of {list(matched.index[~matched])}. The codes begin "
+            f"with {listed(list(common)) or 'too few of a kind to list'}."
+        )
+
+
+def _flags(pairs: pd.DataFrame, wanted: str | Mapping) -> pd.DataFrame:
+    """Which pairs of a code and its version belong to which phenotypes."""
+    if isinstance(wanted, str):
+        return phenotypes.map_codes(pairs["code"], pairs["version"].to_numpy())
+    columns = {name: _matches(pairs, name, prefixes) for name, prefixes in wanted.items()}
+    return pd.DataFrame(columns, index=pairs.index)
+
+
 def _label_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:
     """Phenotypes of the stays, (n_stays, n_phenotypes) of 0 and 1."""
     pairs = codes[["code", "version"]].drop_duplicates().reset_index(drop=True)
-    if isinstance(wanted, str):
-        flags = phenotypes.map_codes(pairs["code"], pairs["version"].to_numpy())
-    else:
-        flags = pd.DataFrame(
-            {name: _matches(pairs, name, prefixes) for name, prefixes in wanted.items()},
-            index=pairs.index,
-        )
+    flags = _flags(pairs, wanted)
     place = codes.merge(pairs.reset_index(), on=["code", "version"], how="left")["index"].to_numpy()
     labels = np.zeros((n_stays, flags.shape[1]), dtype=int)
     stays = codes["stay"].to_numpy()

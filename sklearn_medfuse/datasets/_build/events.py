@@ -14,6 +14,8 @@ from .._tables.columns import TIMES, interval
 from .._tables.source import Columns, Source
 
 _MINUTES_PER_DAY = 24 * 60
+# `Layout.expected` of sources that hold outpatients too, and results in words among the numbers.
+OUTSIDE_STAYS = frozenset({"without a stay", "without a number"})
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,9 @@ class Layout:
     clock: tuple[str, str, tuple[str, ...]] = ("INTERVAL 0 SECOND", "false", ())
     # Lab values of the first hours, beside the results.
     days: DayTable | None = None
+    # Reasons for which many rows or stays of this format are not used without anything being wrong,
+    # as `Cohort.report` has them.
+    expected: frozenset[str] = frozenset()
     # Whether times are dates; False if all stays begin at `ORIGIN`.
     dated: bool = True
     # Makes the texts of the registered stays in place of `build_notes`, with its parameters.

@@ -7,7 +7,7 @@ merged, and put in columns. Values that sum up the first hours of a stay fill in
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..._written_results import read_result
-from .._options import CohortOptions, parse_hours
+from .._options import CohortOptions, listed, nearest, parse_hours
 from .._tables.columns import TEXT_DTYPE, interval, literal
 from .._tables.source import Source
 from .events import Condition, DayTable, EventTable, Layout, classify, count_rows
@@ -100,7 +100,7 @@ def build_labs(source: Source, layout: Layout, options: CohortOptions, n_stays, 
         with source.progress_bar(layout.days.table):
             days = _read_days(source, layout.days, options, n_stays, counts)
         days = _in_units(days, layout.days, units, counts)
-    names, with_results = _choose_labs(source, options, days)
+    names, with_results = _choose_labs(source, layout, options, days)
     _warn_of_lost(layout.labs.table, lost, names)
     return _columns(source, units, names, with_results, options.aggregates, days)
 
@@ -308,7 +308,10 @@ def _choose_units(
         name: wanted.pop(name, "") or unit for name, unit in of_days.items() if name not in units
     }
     if wanted:
-        raise ValueError(f"units names labs that no result has: {sorted(wanted)}.")
+        raise ValueError(
+            f"units names labs that no result has: {sorted(wanted)}."
+            f"{_labs_there(source, layout, list(wanted))}"
+        )
     lost = _report_units(table, rows, counts)
     known = [
         (row.lab, row.unit, row.unsure, row.factor[0] * row.scale, row.factor[1])
@@ -448,7 +451,7 @@ def _in_units(values: pd.DataFrame, days: DayTable, units: pd.Series, counts) ->
     return pd.DataFrame(converted, index=values.index)
 
 
-def _choose_labs(source, options, days) -> tuple[list[str], set[str]]:
+def _choose_labs(source, layout: Layout, options, days) -> tuple[list[str], set[str]]:
     """Labs to make columns of, and those that have results.
 
     The order is that of `lab_names`. By default, labs with values of the first hours come first, in
@@ -465,8 +468,32 @@ def _choose_labs(source, options, days) -> tuple[list[str], set[str]]:
         return [*with_days, *sorted(set(enough).difference(days))], with_results
     unknown = [name for name in options.lab_names if name not in with_results.union(with_days)]
     if unknown:
-        raise ValueError(f"lab_names has {unknown}, of which there is no result in the stays.")
+        raise ValueError(
+            f"lab_names has {unknown}, of which there is no result in the stays."
+            f"{_labs_there(source, layout, unknown)}"
+        )
     return list(options.lab_names), with_results
+
+
+def _labs_there(source, layout: Layout, unknown: list[str]) -> str:
+    """Sentences for an error: the labs of the table, the most frequent first, nearest ones too."""
+    assert layout.labs is not None
+    rows = source.select(
+        layout.labs.table, {"item": layout.labs.columns["item"]}, layout.labs.optional
+    )
+    found = source.query(
+        f"SELECT item FROM {rows} WHERE item IS NOT NULL GROUP BY item ORDER BY count(*) DESC, item",
+        layout.labs.table,
+    )["item"]
+    names: Mapping = layout.labs.names
+    if layout.items is not None:
+        items = layout.items(source)
+        names = dict(zip(items["item"], items["name"], strict=True))
+        found = found[found.isin(items["item"])]
+    of_days = [] if layout.days is None else list(layout.days.units)
+    there = list(dict.fromkeys([*of_days, *(str(names.get(item, item)) for item in found)]))
+    meant = nearest(unknown, {name: name for name in there})
+    return f"{meant} The table has results of {listed(there) or 'no lab'}."
 
 
 def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:

@@ -1,7 +1,8 @@
 """Notes of the stays as one text per stay."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 
@@ -9,15 +10,13 @@ import pandas as pd
 import pyarrow as pa
 
 from ..._note_sections import without_sections
-from .._options import CohortOptions
+from .._options import CohortOptions, listed
 from .._tables.columns import TEXT_DTYPE, is_empty, literal
 from .._tables.source import Source
 from .events import Condition, EventTable, Layout, classify, count_rows
 
 BETWEEN_NOTES = "\n\n"
 _STAYS_IN_BLOCK = 5000
-# Types of notes, the most frequent first, that an error lists.
-_MOST_LISTED = 20
 
 
 def build_notes(
@@ -88,14 +87,23 @@ def _check_types(source: Source, tables: Sequence[EventTable], wanted: Sequence[
 
 
 def refuse_unknown_types(wanted: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse types of notes that are not known; the error lists the first of those that are."""
+    """Refuse types of notes that are not known; the error lists the most frequent that are."""
     lower = {name.lower() for name in known}
     unknown = [name for name in wanted if name.strip().lower() not in lower]
     if unknown:
-        more = f" and {len(known) - _MOST_LISTED} others" if len(known) > _MOST_LISTED else ""
-        types = ", ".join(known[:_MOST_LISTED]) + more
-        there = f"types are {types}" if known else "notes have no type"
+        there = f"types are {listed(known)}" if known else "notes have no type"
         raise ValueError(f"note_types has {unknown}, of which there is no note: the {there}.")
+
+
+def refuse_unknown_sections(options: CohortOptions, found: Collection[str]) -> None:
+    """Refuse sections to drop that the user names and no note has: a misspelt one would stay."""
+    if options.drop_note_sections != "outcome" and (
+        unknown := sorted(options.dropped_sections - set(found))
+    ):
+        raise ValueError(
+            f"drop_note_sections names {unknown}, but no note that is used has such a heading. "
+            "Check the spelling, or leave it out."
+        )
 
 
 def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Series:
@@ -117,14 +125,15 @@ def as_series(texts: Iterator[tuple[int, str | None]], n_stays: int) -> pd.Serie
 def _compose(source, options: CohortOptions, counts) -> Iterator[tuple[int, str | None]]:
     """The notes of each stay within the budget, in order, without the sections to drop."""
     rows = source.batches("SELECT * FROM note_events ORDER BY stay", "notes")
-    n_used = n_dropped = 0
+    n_used = 0
+    dropped: Counter[str] = Counter()
     # The rows come stay by stay: each text is joined once, and its notes are let go.
     for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
         notes = []
         for _, happened, kind, text in group:
             if options.dropped_sections:
-                text, n = without_sections(text, options.dropped_sections)
-                n_dropped += n
+                text, names = without_sections(text, options.dropped_sections)
+                dropped.update(names)
                 if not text.strip():
                     continue
             # The text is the last key, so that the order of rows in a file cannot change anything.
@@ -139,6 +148,7 @@ def _compose(source, options: CohortOptions, counts) -> Iterator[tuple[int, str 
             used.sort(key=lambda note: -note[0])
         yield stay, BETWEEN_NOTES.join(text for _, text in used) or None
     if options.dropped_sections:
-        counts["note sections dropped"] = n_dropped
+        counts["note sections dropped"] = dropped.total()
+        refuse_unknown_sections(options, dropped)
     if options.max_note_chars is not None:
         counts["notes used within max_note_chars"] = n_used

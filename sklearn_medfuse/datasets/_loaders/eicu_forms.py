@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..._note_sections import section_name
 from .._build.events import Condition, EventTable, classify, count_rows
-from .._build.notes import as_series, refuse_unknown_types
+from .._build.notes import as_series, refuse_unknown_sections, refuse_unknown_types
 from .._options import CohortOptions
 from .._tables.source import Columns, Source
 
@@ -76,9 +76,11 @@ def build_form_notes(
         "notes",
     )
     refuse_unknown_types(options.note_types or (), [form.table for form in FORMS])
+    titles = {section_name(SECTIONS[0])} if admission_diagnosis else set()
     for form in FORMS:
         with source.progress_bar(form.table):
-            _collect(source, form, options, counts)
+            titles |= _collect(source, form, options, counts)
+    refuse_unknown_sections(options, titles)
     if admission_diagnosis and section_name(SECTIONS[0]) not in options.dropped_sections:
         patients = source.select(
             "patient", {"stay": ("patientunitstayid", "id"), "value": ("apacheadmissiondx", "text")}
@@ -93,8 +95,8 @@ def build_form_notes(
     return texts
 
 
-def _collect(source: Source, form: EventTable, options: CohortOptions, counts) -> None:
-    """Put the usable entries of one table, in words, into `entries`."""
+def _collect(source: Source, form: EventTable, options: CohortOptions, counts) -> set[str]:
+    """Put the usable entries of a table, in words, into `entries`; give the names of its parts."""
     wanted = options.note_types
     reasons = {}
     if wanted is not None and form.table.lower() not in {name.strip().lower() for name in wanted}:
@@ -108,31 +110,35 @@ def _collect(source: Source, form: EventTable, options: CohortOptions, counts) -
         form.table,
     )
     count_rows(source, events, "read_entries", counts)
-    _put_in_words(source, form, options)
+    titles = _put_in_words(source, form, options)
     _use_latest(source, form, counts)
     source.execute("DROP TABLE read_entries", form.table)
+    return titles
 
 
-def _put_in_words(source: Source, form: EventTable, options: CohortOptions) -> None:
-    """The table `words`: each entry of a form that has a meaning, in words."""
+def _put_in_words(source: Source, form: EventTable, options: CohortOptions) -> set[str]:
+    """The table `words`, each entry of a form that has a meaning; gives the names of the parts."""
     # Forms are lists to pick from: each distinct entry is put in words once.
     picked = source.query(
         "SELECT DISTINCT path, choice, typed FROM read_entries WHERE reason = 0", form.table
     )
     # All paths begin with the menu "notes", which names no part of them.
     dropped, words = options.dropped_sections, []
+    seen: set[str] = set()
     for path, choice, typed in picked.itertuples(index=False, name=None):
         phrase = read_measurement(path, choice) if typed else read_finding(path, choice)
         if phrase is None:
             continue
         section = "Measurements" if typed else _SECTION_OF[form.table]
-        titles = {section, *names_of(path, choice)[1:]}
-        unwanted = any(section_name(title) in dropped for title in titles)
+        titles = set(map(section_name, (section, *names_of(path, choice)[1:])))
+        seen |= titles
+        unwanted = not titles.isdisjoint(dropped)
         place = SECTIONS.index(section)
         words.append((path, choice, typed, menu_of(path, choice), place, *phrase, unwanted))
     # of texts in every version of pandas, without rows too
     kinds = dict.fromkeys(_WORDS, "string") | {"typed": bool, "section": int, "unwanted": bool}
     source.register("words", pd.DataFrame(words, columns=_WORDS).astype(kinds))
+    return seen
 
 
 def _use_latest(source: Source, form: EventTable, counts) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from .._build.cohort_builder import build_cohort, unique_names
-from .._build.events import EventTable, Layout
+from .._build.events import OUTSIDE_STAYS, EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options, parse_hours
 from .._tables.columns import TEXT_DTYPE, literal, quoted
@@ -147,6 +147,7 @@ def load_meds(
         layout = Layout(
             describe=DESCR,
             stays=lambda source: stays,
+            expected=OUTSIDE_STAYS,
             diagnoses=_DIAGNOSES,
             labs=_LABS,
             notes=(_NOTES,),

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from .._build.cohort_builder import OLDEST, age_at, build_cohort, left_join, unique_names
-from .._build.events import EventTable, Layout
+from .._build.events import OUTSIDE_STAYS, EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options
 from .._tables.source import Columns, Source
@@ -112,6 +112,7 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
     layout = Layout(
         describe=DESCR,
         stays=_read_stays,
+        expected=OUTSIDE_STAYS,
         diagnoses=_DIAGNOSES,
         labs=_LABS,
         notes=(_NOTES,),

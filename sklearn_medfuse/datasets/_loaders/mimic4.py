@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from .._build.cohort_builder import build_cohort, left_join
-from .._build.events import EventTable, Layout
+from .._build.events import OUTSIDE_STAYS, EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options
 from .._tables.source import Columns, Source, is_database_url
@@ -122,6 +122,7 @@ def load_mimic4(
         layout = Layout(
             describe=DESCR,
             stays=_read_stays,
+            expected=OUTSIDE_STAYS,
             diagnoses=_DIAGNOSES,
             labs=_LABS,
             notes=notes,

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from .._build.cohort_builder import build_cohort, left_join, unique_names
-from .._build.events import EventTable, Layout
+from .._build.events import OUTSIDE_STAYS, EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options
 from .._tables.source import Columns, Source
@@ -135,6 +135,7 @@ def load_omop(
         layout = Layout(
             describe=DESCR,
             stays=lambda source: _read_stays(source, visit_concepts),
+            expected=OUTSIDE_STAYS,
             diagnoses=_DIAGNOSES,
             labs=_LABS,
             notes=(_NOTES,) if source.has("note") else (),
