@@ -77,9 +77,10 @@ def make_tables(folder, share, suffix):
 
 
 def load(folder):
-    """The cohort as the package makes it."""
+    """Labs and notes as the package finds them."""
     groups = json.loads((folder / "groups.json").read_text())
-    return load_mimic3(folder, n_labels=groups, min_coverage=0.01, n_jobs=os.cpu_count())
+    cohort = load_mimic3(folder, n_labels=groups, min_coverage=0.01, n_jobs=os.cpu_count())
+    return cohort.X[[*cohort.lab_columns, cohort.note_column]]
 
 
 def read_plainly(folder):
@@ -150,7 +151,7 @@ def covered(X):
 
 
 WAYS = {
-    "package": lambda folder: load(folder).X,
+    "package": load,
     "joined": load_joined,
     "stay by stay": load_stay_by_stay,
 }
