@@ -137,7 +137,9 @@ def test_overlapping_admissions_by_the_stay_that_events_name(column, tmp_path):
     assert cohort.report()["labs of data rows dropped: without a stay"] == 1
     # By time alone, the move is a stay of its own.
     assert cohort.report()["stays read"] == 3
-    assert load_meds(folder, stay="none", **options).report()["stays read"] == 4
+    assert load_meds(folder, stay=None, **options).report()["stays read"] == 4
+    with pytest.raises(ValueError, match="stay='encounter' is no column of the data"):
+        load_meds(folder, stay="encounter")
 
 
 def test_a_death_at_midnight_counts_from_the_end_of_its_day(tmp_path):

@@ -55,6 +55,19 @@ def test_tables_of_a_database_without_regard_to_case(tables, tmp_path):
     assert_same(load_omop(file, **ALL), from_long(expected_of_omop(tables)))
 
 
+def test_a_column_of_a_database_without_any_value(tables, tmp_path):
+    """DuckDB gives a column of nothing, as pandas has it, the type "NULL"."""
+    frames = as_omop(tables)
+    frames["death"] = frames["death"].iloc[:0].astype({"death_date": object})
+    file = tmp_path / "omop.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        for name, frame in frames.items():
+            connection.register("frame", frame)
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM frame")
+    cohort = load_omop(file, outcomes=["mortality"], **ALL)
+    assert set(cohort.y["mortality"]) == {0}
+
+
 def test_other_kinds_of_visit_are_counted(tables, write):
     frames = as_omop(tables)
     frames["visit_occurrence"].loc[:4, "visit_concept_id"] = 9202

@@ -57,6 +57,7 @@ _DIAGNOSES = EventTable(
 
 _STEP, _DAY = pd.Timedelta(microseconds=1), pd.Timedelta(days=1)
 _DEATHS = "DIED|EXPIRED|DECEASED"
+_STAY = "hadm_id"
 # Item and unit, from what follows the prefix of a code; an unknown unit is UNK.
 _ITEM = "array_to_string(CASE WHEN len(parts) > 1 THEN parts[:-2] ELSE parts END, '//')"
 _UNIT = "CASE WHEN len(parts) > 1 THEN nullif(parts[-1], 'UNK') END"
@@ -71,7 +72,7 @@ def load_meds(
     lab: str = "auto",
     note: str = "NOTE",
     diagnosis: str = "DIAGNOSIS//ICD",
-    stay: str = "hadm_id",
+    stay: str | None = _STAY,
     **options: Any,
 ) -> Cohort:
     """Load the hospital stays of a MEDS 0.4 data set.
@@ -92,9 +93,9 @@ def load_meds(
         Beginning of the codes of notes; the type follows, and the text is in `text_value`.
     diagnosis : str, default="DIAGNOSIS//ICD"
         Beginning of the codes of diagnoses; the version of ICD and the code follow.
-    stay : str, default="hadm_id"
-        Column of the data that names the stay of an event, as mimic-iv-meds writes it; it may be
-        absent or empty.
+    stay : str or None, default="hadm_id"
+        Column of the data that names the stay of an event. "hadm_id", as mimic-iv-meds writes it,
+        may be absent; cells may be empty. None goes by the times alone.
     **options : dict
         The choices of :class:`CohortOptions`.
 
@@ -140,7 +141,12 @@ def load_meds(
     chosen = make_options(load_meds, options)
     with Source(_files(path), DATASET, URL, chosen) as source:
         before = pd.Timedelta(minutes=parse_hours(chosen.lookback, "lookback"))
-        name = source.columns("data").get(stay.lower(), ("",))[0]
+        present = source.columns("data")
+        if stay not in (None, _STAY) and stay.lower() not in present:
+            raise ValueError(
+                f"stay={stay!r} is no column of the data. Known are: {', '.join(present)}."
+            )
+        name = present.get((stay or "").lower(), ("",))[0]
         stays = _find_stays(source, admission, discharge, name, before)
         lab = _lab_prefix(source, lab)
         _define_events(source, lab, note, diagnosis, name if stays["visit"].notna().any() else "")

@@ -182,8 +182,12 @@ class Source:
         with self._place.streams(sql, empty=True):
             frame = self._guarded(table, lambda: self._connection.execute(sql).df())
         pairs = zip(frame["column_name"], frame["column_type"], strict=True)
-        # The byte-order mark of some exports would be part of the first name.
-        return {name.lstrip("\ufeff").strip().lower(): (name, str(kind)) for name, kind in pairs}
+        # The byte-order mark of some exports would be part of the first name. The type of a column
+        # without any value is "NULL", with quotation marks.
+        return {
+            name.lstrip("\ufeff").strip().lower(): (name, str(kind).strip('"'))
+            for name, kind in pairs
+        }
 
     def _check_columns(self, table: str, names: Sequence[str], present: TableColumns) -> None:
         missing = [name for name in dict.fromkeys(names) if name.lower() not in present]
