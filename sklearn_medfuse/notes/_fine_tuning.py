@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, ShuffleSplit
 from torch import Tensor, distributed, nn
 
 from .._checkpoint import Checkpoint, load_optimizer
@@ -39,10 +39,12 @@ _RUN_TOKENS = 1024
 _MASKED_SHARE = 0.15
 # Tokens of a window up to which its scores of attention are few enough to be kept
 _LONGEST_EAGER = 512
-# Inverse strengths of the penalty on weights of standardised vectors; notes held out choose
+# Inverse strengths of the penalty on weights of standardised vectors, and folds that choose one
 _STRENGTHS = (0.001, 0.003, 0.01, 0.1, 1.0)
-# A new head learns faster than a model that knows its language
-_HEAD_FACTOR = 10.0
+_STRENGTH_FOLDS = 4
+# A new head of words learns faster than a model that knows its language; that of labels begins
+# fitted
+_HEAD_FACTOR = {"supervised": 1.0, "language": 10.0}
 _LARGEST_GRADIENT = 1.0
 _WEIGHT_DECAY = 0.01
 
@@ -127,7 +129,8 @@ class Training:
             "lower max_length or max_chunks, set gradient_checkpointing=True or fine_tuning='lora'",
         )
         body = [p for p in task.model.parameters() if p.requires_grad]
-        head = {"params": list(task.head.parameters()), "lr": settings.learning_rate * _HEAD_FACTOR}
+        factor = _HEAD_FACTOR[settings.objective]
+        head = {"params": list(task.head.parameters()), "lr": settings.learning_rate * factor}
         self.optimizer = torch.optim.AdamW(
             [{"params": body, "lr": settings.learning_rate}, head], weight_decay=_WEIGHT_DECAY
         )
@@ -226,13 +229,13 @@ class Training:
     def _start_head(self) -> None:
         """Fit the head to the vectors of the model before training."""
         self.task.eval()
-        assert self.data.y is not None
-        found = []
-        for rows in (self.train, self.held_out):
-            rng = np.random.default_rng(self.settings.seed)
-            parts = [self._vectors(notes) for notes, _ in self._batches(rows, rng)]
-            found.append((torch.cat(parts).float().cpu().numpy(), self.data.y[rows]))
-        self.task.head.start(*found[0], found[1], self.settings.class_weight)
+        y, groups = self.data.y, self.data.groups
+        assert y is not None
+        rng = np.random.default_rng(self.settings.seed)
+        parts = [self._vectors(notes) for notes, _ in self._batches(self.train, rng)]
+        vectors = torch.cat(parts).float().cpu().numpy()
+        groups = self.train if groups is None else groups[self.train]
+        self.task.head.start(vectors, y[self.train], groups, self.settings.class_weight)
 
     def _vectors(self, notes: list[list[list[int]]]) -> Tensor:
         vectors = self._in_parts(len(notes), lambda rows: self.task.note_vectors(notes[rows]))
@@ -470,20 +473,25 @@ class LogisticHead(nn.Module):
         self.register_buffer("scale", torch.ones(width))
         self.register_buffer("strength", torch.zeros(()))
 
-    def start(self, vectors: np.ndarray, y: np.ndarray, held_out: tuple, class_weight) -> None:
-        """Fit to vectors and labels before training; those held out choose the penalty."""
+    def start(self, vectors: np.ndarray, y: np.ndarray, groups: np.ndarray, class_weight) -> None:
+        """Fit to vectors and labels before training; folds of groups choose the penalty."""
         center, scale = vectors.mean(axis=0), vectors.std(axis=0)
         scale[scale < 1e-6] = 1.0
-        standard, others = (vectors - center) / scale, (held_out[0] - center) / scale
-        best = np.inf
-        for strength in _STRENGTHS:
-            coef, intercept = _fit_labels(standard, y, strength, class_weight)
-            logits = others @ coef.T + intercept
-            # Mean binary cross-entropy
-            loss = float(np.mean(np.logaddexp(0, logits) - held_out[1] * logits))
-            if loss < best:
-                best, chosen = loss, (coef, intercept, strength)
-        coef, intercept, strength = chosen
+        standard = (vectors - center) / scale
+        strength = _STRENGTHS[0]
+        n_folds = min(_STRENGTH_FOLDS, len(np.unique(groups)))
+        if n_folds > 1:
+            losses = np.zeros(len(_STRENGTHS))
+            for fitted, other in GroupKFold(n_folds).split(standard, groups=groups):
+                for i, candidate in enumerate(_STRENGTHS):
+                    coef, intercept = _fit_labels(
+                        standard[fitted], y[fitted], candidate, class_weight
+                    )
+                    logits = standard[other] @ coef.T + intercept
+                    # Binary cross-entropy
+                    losses[i] += np.sum(np.logaddexp(0, logits) - y[other] * logits)
+            strength = _STRENGTHS[int(losses.argmin())]
+        coef, intercept = _fit_labels(standard, y, strength, class_weight)
         with torch.no_grad():
             self.center.copy_(torch.tensor(center))
             self.scale.copy_(torch.tensor(scale))
