@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,11 +94,12 @@ class TuningData(NamedTuple):
 
 def fine_tune(
     parts: ModelParts, data: TuningData, settings: TuningSettings
-) -> tuple[TunedWeights, list[float]]:
+) -> tuple[TunedWeights, list[float], list[Checkpoint]]:
     """Train on a part of the notes until those held out get no better.
 
     `parts` are a freshly loaded model in float32, which is changed. Gives the weights of the best
-    epoch, and the validation loss before and after each epoch.
+    epoch, the validation loss before and after each epoch, and the checkpoints, which the caller
+    removes when all is done.
     """
     base = fingerprint(parts)
     processes = Processes()
@@ -108,11 +110,31 @@ def fine_tune(
     )
     processes.refuse_other_notes(data, base)
     with torch_seed(settings.seed, settings.device), with_gradients():
-        task = TuningTask(parts, data, settings).to(settings.device)
-        training = Training(task, data, processes)
-        losses = training.run(_checkpoint(data, settings, base, processes))
-    changed = write_weights(task.model, settings.fine_tuning)
-    return TunedWeights(settings.fine_tuning, settings.lora_rank, changed, base), losses
+        if settings.fine_tuning == "lora":
+            model = add_adapter(parts.model, settings.lora_rank)
+        else:
+            model = parts.model.requires_grad_(True)
+        before, checkpoints = None, []
+        both = settings.objective == "both"
+        for objective in ("language", "supervised") if both else (settings.objective,):
+            stage = settings._replace(objective=objective)
+            own = data if objective == "supervised" else data._replace(y=None)
+            task = TuningTask(parts, model, own, stage).to(settings.device)
+            checkpoint = _checkpoint(own, stage, base, processes)
+            checkpoints += [] if checkpoint is None else [checkpoint]
+            # Draws of the second stage do not depend on whether the first was resumed
+            torch.manual_seed(settings.seed)
+            first = _trained(model)
+            losses = Training(task, own, processes).run(checkpoint, before)
+            before = first
+    changed = write_weights(model, settings.fine_tuning)
+    tuned = TunedWeights(settings.fine_tuning, settings.lora_rank, changed, base)
+    return tuned, losses, checkpoints
+
+
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of the parameters that training changes, by name."""
+    return {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
 
 
 class Training:
@@ -142,26 +164,28 @@ class Training:
             self.optimizer, _linear(n_steps, settings.warmup)
         )
 
-    def run(self, checkpoint: Checkpoint | None) -> list[float]:
-        """Train, leave the best weights in the task, and give the losses on the notes held out."""
+    def run(self, checkpoint: Checkpoint | None, before: dict[str, Tensor] | None) -> list[float]:
+        """Train, leave the best weights in the task, and give the losses on the notes held out.
+
+        `before` are weights of the model from before an earlier stage, which counts as epoch 1.
+        """
         settings = self.settings
+        n_first = 1 if before is None else 2
         total = self.n_batches * settings.max_epochs
         with progress_bar(total, "fine-tuning", "batch", settings.verbose) as bar:
-            if settings.objective == "supervised":
-                self._start_head()
-            self.processes.copy_from_main(self.task)
-            losses, best = self._begin_or_resume(checkpoint)
-            bar.update(self.n_batches * (len(losses) - 1))
+            losses, best = self._begin_or_resume(checkpoint, before)
+            bar.update(self.n_batches * (len(losses) - n_first))
             self.announcement = Announcement(bar)
             lengths = [len(window) for note in self.data.windows for window in note]
             work = f"Fine-tuning on {len(lengths):,} windows of notes, {sum(lengths):,} tokens"
             self.announcement.begin(f"{work}, at most {settings.max_epochs} epochs")
             self.n_before = bar.n
-            while len(losses) <= settings.max_epochs and not self._has_settled(losses):
-                self.run_epoch(len(losses) - 1, bar)
+            last = n_first + settings.max_epochs
+            while len(losses) < last and not self._has_settled(losses, n_first):
+                self.run_epoch(len(losses) - n_first, bar)
                 losses.append(self._validate())
                 bar.set_postfix(validation_loss=f"{losses[-1]:.4f}")
-                weights = self._copy_weights()
+                weights = _trained(self.task)
                 if losses[-1] < min(losses[:-1]):
                     best = weights
                 if checkpoint is not None:
@@ -170,8 +194,6 @@ class Training:
                         state[name] = getattr(self, name).state_dict()
                     checkpoint.save(state)
         self._load_weights(best)
-        if checkpoint is not None:
-            checkpoint.remove()
         return losses
 
     def run_epoch(self, epoch: int, bar) -> None:
@@ -198,12 +220,21 @@ class Training:
                 # Gradients of all weights take as much memory as these, which validation may need
                 self.optimizer.zero_grad()
 
-    def _begin_or_resume(self, checkpoint: Checkpoint | None) -> tuple[list[float], dict]:
+    def _begin_or_resume(
+        self, checkpoint: Checkpoint | None, before: dict[str, Tensor] | None
+    ) -> tuple[list[float], dict]:
         """Losses so far and the best weights; the model before training counts as epoch 0."""
+        first, own = [], _trained(self.task.model)
+        for weights in (own,) if before is None else (before, own):
+            self.task.model.load_state_dict(weights, strict=False)
+            if self.settings.objective == "supervised":
+                self._start_head()
+            self.processes.copy_from_main(self.task)
+            first.append((self._validate(), _trained(self.task)))
         # The main process loads alone: the others may not see its disk
         found = self.processes.from_main(None if checkpoint is None else checkpoint.load())
         if found is None:
-            return [self._validate()], self._copy_weights()
+            return [loss for loss, _ in first], min(first, key=itemgetter(0))[1]
         with nullcontext() if checkpoint is None else checkpoint.restoring():
             # Numbers, and one at least
             losses = [float(found["losses"][0]), *map(float, found["losses"][1:])]
@@ -214,16 +245,14 @@ class Training:
             load_optimizer(self.optimizer, self.schedule, found)
         return losses, best
 
-    def _copy_weights(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self.task.trained().items()}
-
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         if weights.keys() != self.task.trained().keys():
             raise ValueError("other weights than those that are trained")
         self.task.load_state_dict(weights, strict=False)
 
-    def _has_settled(self, losses: list[float]) -> bool:
-        return len(losses) - 1 - int(np.argmin(losses)) >= self.settings.n_iter_no_change
+    def _has_settled(self, losses: list[float], n_first: int) -> bool:
+        best = max(n_first - 1, int(np.argmin(losses)))
+        return len(losses) - 1 - best >= self.settings.n_iter_no_change
 
     @torch.no_grad()
     def _start_head(self) -> None:
@@ -336,7 +365,7 @@ class TuningTask(nn.Module):
     head: Any
     rate: Tensor
 
-    def __init__(self, parts: ModelParts, data: TuningData, settings: TuningSettings):
+    def __init__(self, parts: ModelParts, model: Any, data: TuningData, settings: TuningSettings):
         super().__init__()
         self.settings = settings
         # Not among the task's own modules: what follows the model stays as it is
@@ -345,11 +374,7 @@ class TuningTask(nn.Module):
         self.prompt_length = data.prompt_length
         self.pad = parts.tokenizer.pad_token_id
         self.mask_token = parts.tokenizer.mask_token_id
-        model: Any = parts.model
-        if settings.fine_tuning == "lora":
-            self.model = add_adapter(model, settings.lora_rank)
-        else:
-            self.model = model.requires_grad_(True)
+        self.model = model
         longest = max(len(row) for note in data.windows for row in note)
         if settings.device.type == "cpu" and longest <= _LONGEST_EAGER:
             # On a CPU torch's fused attention takes a third of the time of all, in its gradient
@@ -425,7 +450,7 @@ class TuningTask(nn.Module):
             # Both classes of a label weigh one half, as in scikit-learn's "balanced"
             weight = torch.where(y > 0, 0.5 / self.rate, 0.5 / (1 - self.rate))
         loss = F.binary_cross_entropy_with_logits(logits, y, weight)
-        return (loss + self.head.penalty() if self.training else loss) * share
+        return loss * share
 
     def _hide(self, ids: Tensor, visible: Tensor, generator) -> tuple[Tensor, Tensor, Tensor]:
         """Token ids as shown and as they are, and where they are to be guessed."""
@@ -456,22 +481,21 @@ class TuningTask(nn.Module):
 
 
 class LogisticHead(nn.Module):
-    """A penalised logistic regression on standardised vectors, which begins at its optimum.
+    """Logistic regressions on standardised vectors, which begin at their penalised optimum.
 
     The first gradients of a head that begins at zero distort what the model knew (Kumar et al.
-    2022), and it learns the training notes by heart meanwhile.
+    2022), and it learns the training notes by heart meanwhile. Later on early stopping is the
+    penalty: one that suits the frozen vectors would hide what these did not tell.
     """
 
     center: Tensor
     scale: Tensor
-    strength: Tensor
 
     def __init__(self, width: int, n_labels: int):
         super().__init__()
         self.linear = nn.Linear(width, n_labels)
         self.register_buffer("center", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("strength", torch.zeros(()))
 
     def start(self, vectors: np.ndarray, y: np.ndarray, groups: np.ndarray, class_weight) -> None:
         """Fit to vectors and labels before training; folds of groups choose the penalty."""
@@ -497,16 +521,10 @@ class LogisticHead(nn.Module):
             self.scale.copy_(torch.tensor(scale))
             self.linear.weight.copy_(torch.tensor(coef))
             self.linear.bias.copy_(torch.tensor(intercept))
-            # Of the mean over notes and labels, as the loss is
-            self.strength.fill_(1 / (2 * strength * y.size))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Logits (n_notes, n_labels) of vectors (n_notes, width)."""
         return self.linear((vectors - self.center) / self.scale)
-
-    def penalty(self) -> Tensor:
-        """Give the penalty on the weights."""
-        return self.strength * self.linear.weight.square().sum()
 
 
 def _fit_labels(X, y, strength: float, class_weight) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,13 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.model_selection import GroupKFold, KFold, check_cv
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._checkpoint import Checkpoint
 from .._input_data import no_values_in_errors, to_pandas
 from .._nn.chunk_pooling import ChunkAttention, pool_chunks
 from .._state import VersionedStateMixin
@@ -33,7 +35,7 @@ from ._language_model.windows import Windows
 from ._texts import NoteColumnsMixin, check_length, label_matrix
 
 # Highest learning rates of fine-tuning
-_LEARNING_RATES = {"lora": 1e-3, "full": 3e-5}
+_LEARNING_RATES = {"lora": 1e-4, "full": 3e-5}
 # Attributes that another fit may not set again
 _FORGOTTEN = {
     "tuned_method_",
@@ -96,16 +98,23 @@ class LLMNoteEncoder(
         takes the default prompt of a sentence-transformers model, "" takes none.
     fine_tuning : {"lora", "full"} or None, default=None
         What `fit` trains: a low-rank adapter on each linear layer (Hu et al. 2021), or all weights.
-    objective : {"auto", "supervised", "language"}, default="auto"
-        Goal of fine-tuning: predict y by a penalised logistic regression on the vectors, which is
-        first fitted to the frozen ones (Kumar et al. 2022), or predict masked words (encoder) or
-        next words (decoder) of the notes. "auto" is supervised if y is given.
+    objective : {"auto", "supervised", "language", "both"}, default="auto"
+        Goal of fine-tuning: predict y by logistic regressions on the vectors, which begin fitted to
+        the frozen ones (Kumar et al. 2022), or predict masked words (encoder) or
+        next words (decoder) of the notes. "both" does the latter first, then the former (Gururangan
+        et al. 2020), each for up to `max_epochs`. "auto" is supervised if y is given.
+    cv : int, splitter or None, default=3
+        Folds of `fit_transform` after fine-tuning by y: a note's vector comes from a model tuned
+        without its fold, in three times the time, so that what follows learns from vectors like
+        those of new notes. `groups` are kept together. None gives vectors by the model that has
+        seen the labels, and so does a model that labels have not changed.
     lora_rank : int, default=8
         Rank of the adapter.
     max_epochs : int, default=10
         Maximum number of passes over the notes.
     learning_rate : float or None, default=None
-        Peak rate of AdamW, tenfold for the new head; None takes 1e-3 ("lora") or 3e-5 ("full").
+        Peak rate of AdamW, tenfold for a new head of words; None takes 1e-4 ("lora") or 3e-5
+        ("full").
     batch_size : int, default=16
         Notes per batch, which is computed in parts, with a warning, if memory is short.
     gradient_accumulation : int, default=1
@@ -179,7 +188,8 @@ class LLMNoteEncoder(
         tokenizer knows none of their characters) and "in_several_windows"; "most_windows" of a
         note; "windows" and "tokens" in all; "compiled_windows" that a compiled model embedded.
     validation_loss_ : list of float
-        Loss on the notes held out, before fine-tuning and after each epoch.
+        Loss on the notes held out, before fine-tuning and after each epoch; with "both", that
+        for y, where language modelling counts as one epoch.
     attention_ : dict of str to ndarray
         Weights of the learned pooling of windows.
     best_epoch_ : int
@@ -230,7 +240,8 @@ class LLMNoteEncoder(
         "chunk_pooling": [StrOptions({"mean", "weighted", "max", "attention"})],
         "prompt": [str, None],
         "fine_tuning": [StrOptions({"lora", "full"}), None],
-        "objective": [StrOptions({"auto", "supervised", "language"})],
+        "objective": [StrOptions({"auto", "supervised", "language", "both"})],
+        "cv": ["cv_object"],
         "lora_rank": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
@@ -274,6 +285,7 @@ class LLMNoteEncoder(
         prompt=None,
         fine_tuning=None,
         objective="auto",
+        cv=3,
         lora_rank=8,
         max_epochs=10,
         learning_rate=None,
@@ -312,6 +324,7 @@ class LLMNoteEncoder(
         self.prompt = prompt
         self.fine_tuning = fine_tuning
         self.objective = objective
+        self.cv = cv
         self.lora_rank = lora_rank
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
@@ -357,12 +370,14 @@ class LLMNoteEncoder(
         LLMNoteEncoder
             The fitted encoder.
         """
-        texts, embedder = self._prepare_fit(X, y, groups)
+        texts, embedder, checkpoints = self._prepare_fit(X, y, groups)
         self._report(texts, *embedder.count(texts), embedder.n_compiled)
+        for checkpoint in checkpoints:
+            checkpoint.remove()
         return self
 
     def fit_transform(self, X, y=None, *, groups=None):
-        """Fit and embed the same notes, which are tokenised once.
+        """Fit and embed the same notes: with fine-tuning by y, each by a model tuned without it.
 
         Parameters
         ----------
@@ -378,10 +393,41 @@ class LLMNoteEncoder(
         float32 ndarray of shape (n_notes, hidden_size)
             One vector per row; NaN or zeros, by `absent`, without a note.
         """
-        texts, embedder = self._prepare_fit(X, y, groups)
+        texts, embedder, checkpoints = self._prepare_fit(X, y, groups)
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
         self._report(texts, n_chunks, n_tokens, embedder.n_compiled)
+        by_labels = self.fine_tuning and self.objective != "language" and y is not None
+        if by_labels and self.best_epoch_ > 0 and self.cv is not None:
+            checkpoints += self._cross_fit(embedding, texts, y, groups)
+        for checkpoint in checkpoints:
+            checkpoint.remove()
         return embedding
+
+    def _cross_fit(self, embedding: np.ndarray, texts, y, groups) -> list[Checkpoint]:
+        """Replace each note's vector by that of a model tuned on the notes of other folds."""
+        rows = np.flatnonzero([text is not None for text in texts])
+        labels, notes = label_matrix(y, len(texts))[rows], np.array(texts, dtype=object)[rows]
+        groups = None if groups is None else column_or_1d(to_pandas(groups))[rows]
+        cv, seed = self.cv, draw_seed(check_random_state(self.random_state))
+        if isinstance(cv, Integral):
+            n_groups = len(rows) if groups is None else len(np.unique(groups))
+            if n_groups < 3:
+                raise ValueError(
+                    f"cv={cv} needs notes of at least 3 groups, got {n_groups} with text; use "
+                    "cv=None."
+                )
+            n, options = min(cv, n_groups), {"shuffle": True, "random_state": seed}
+            cv = KFold(n, **options) if groups is None else GroupKFold(n, **options)
+        checkpoints = []
+        for others, fold in check_cv(cv).split(notes, labels, groups):
+            # With an integer the adapters begin with the same numbers, those of the whole
+            own_seed = self.random_state if isinstance(self.random_state, Integral) else seed
+            model = clone(self).set_params(random_state=own_seed, weights="reference")
+            own = None if groups is None else groups[others]
+            _, embedder, found = model._prepare_fit(notes[others], labels[others], own)
+            embedding[rows[fold]] = model._embed(embedder, list(notes[fold]))[0]
+            checkpoints += found
+        return checkpoints
 
     def transform(self, X):
         """Embed notes.
@@ -420,8 +466,11 @@ class LLMNoteEncoder(
         """
         return VectorCache(self.cache, self.cache_max_bytes).info()
 
-    def _prepare_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder]:
-        """Check the input, train what is to be trained, and load the model."""
+    def _prepare_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder, list[Checkpoint]]:
+        """Check the input, train what is to be trained, and load the model.
+
+        The checkpoints are to be removed when all is done.
+        """
         self._validate_params()
         self._refuse_contradictions(y)
         device = resolve_device(self.device)
@@ -430,8 +479,9 @@ class LLMNoteEncoder(
             delattr(self, name)
         self.dtype_ = backbone.choose_dtype(self.dtype, device)
         self._arithmetic = backbone.arithmetic_of(self.dtype_, device)
+        checkpoints = []
         if self.fine_tuning is not None:
-            self._fine_tune(texts, y, groups, device)
+            checkpoints = self._fine_tune(texts, y, groups, device)
         if self.weights == "full":
             self.model_files_ = backbone.model_files(self._spec())
         spec = self._spec()
@@ -443,7 +493,7 @@ class LLMNoteEncoder(
         embedder = self._embedder(spec)
         if self.chunk_pooling == "attention":
             self.attention_ = self._fit_attention(embedder, texts, y)
-        return texts, embedder
+        return texts, embedder, checkpoints
 
     def _refuse_contradictions(self, y) -> None:
         if self.weights == "adapter" and self.fine_tuning != "lora":
@@ -456,8 +506,11 @@ class LLMNoteEncoder(
                 f"fine_tuning={self.fine_tuning!r} with quantization={self.quantization!r} is not "
                 "supported; use quantization=None."
             )
-        if self.fine_tuning is not None and self.objective == "supervised" and y is None:
-            raise ValueError("objective='supervised' needs y; give y or use objective='language'.")
+        needs_labels = self.fine_tuning is not None and self.objective in ("supervised", "both")
+        if needs_labels and y is None:
+            raise ValueError(
+                f"objective={self.objective!r} needs y; give y or use objective='language'."
+            )
         if self.chunk_pooling == "attention" and y is None:
             raise ValueError("chunk_pooling='attention' needs y; give y or use 'mean'.")
 
@@ -531,7 +584,9 @@ class LLMNoteEncoder(
                 stacklevel=3,
             )
 
-    def _fine_tune(self, texts: list[str | None], y, groups, device: torch.device) -> None:
+    def _fine_tune(
+        self, texts: list[str | None], y, groups, device: torch.device
+    ) -> list[Checkpoint]:
         """Train the model; keep what was trained in the attributes of `TunedWeights`."""
         objective = self.objective
         if objective == "auto":
@@ -546,14 +601,15 @@ class LLMNoteEncoder(
         settings = TuningSettings(**{name: resolved[name] for name in TuningSettings._fields})
         parts = backbone.load_parts(self._spec()._replace(dtype="float32"))
         data = self._tuning_data(parts, texts, y, groups, objective)
-        tuned, self.validation_loss_ = fine_tune(parts, data, settings)
+        tuned, self.validation_loss_, checkpoints = fine_tune(parts, data, settings)
         self.best_epoch_ = int(np.argmin(self.validation_loss_))
         self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = tuned
+        return checkpoints
 
     def _tuning_data(self, parts, texts, y, groups, objective: str) -> TuningData:
         """Windows, labels and groups of the notes that have tokens."""
         windows = self._windows(parts)
-        targets = label_matrix(y, len(texts)) if objective == "supervised" else None
+        targets = None if objective == "language" else label_matrix(y, len(texts))
         if groups is not None:
             with no_values_in_errors():
                 groups = column_or_1d(to_pandas(groups))

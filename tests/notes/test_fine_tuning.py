@@ -15,7 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch.utils import to_numpy
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
@@ -41,7 +45,7 @@ def stays():
 def tuned_encoder(tiny_bert):
     def make(**params):
         defaults = {"model": tiny_bert, "dtype": "float32", "device": "cpu"}
-        defaults |= {"fine_tuning": "lora", "max_epochs": 2, "random_state": 0}
+        defaults |= {"fine_tuning": "lora", "max_epochs": 2, "random_state": 0, "cv": None}
         return LLMNoteEncoder(**defaults | params)
 
     return make
@@ -91,28 +95,38 @@ def test_the_model_learns_what_a_head_on_frozen_vectors_cannot_tell(tuned_encode
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_the_head_begins_where_its_loss_with_the_penalty_is_lowest(class_weight):
+def test_the_head_begins_at_the_regressions_of_the_best_penalty(class_weight):
+    """Folds of the notes to train on choose it, and no group is in two of them."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(3, [1, 5, 0.1], (80, 3)).astype(np.float32)
-    y = (vectors[:, :2] + rng.normal(size=(80, 2)) > 3).astype(np.float32)
+    y = (vectors[:, :2] + 6 * rng.normal(size=(80, 2)) > 3).astype(np.float32)
     head = LogisticHead(3, 2)
-    head.start(vectors[:60], y[:60], (vectors[60:], y[60:]), class_weight)
-    targets, rate = torch.tensor(y[:60]), torch.tensor(y[:60].mean(axis=0))
-    weight = None
-    if class_weight is not None:
-        weight = torch.where(targets > 0, 0.5 / rate, 0.5 / (1 - rate))
-    logits = head(torch.tensor(vectors[:60]))
-    loss = F.binary_cross_entropy_with_logits(logits, targets, weight) + head.penalty()
-    loss.backward()
-    assert head.linear.weight.grad.abs().max() < 1e-4
-    assert head.linear.weight.abs().max() > 0.01
+    groups = np.repeat(np.arange(20), 4)
+    head.start(vectors, y, groups, class_weight)
+    models = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=C, class_weight=class_weight))
+        for C in (0.001, 0.003, 0.01, 0.1, 1.0)
+    ]
+    losses = [
+        sum(
+            log_loss(label, cross_val_predict(model, vectors, label, **folds)[:, 1])
+            for label in y.T
+        )
+        for folds in [{"cv": GroupKFold(4), "groups": groups, "method": "predict_proba"}]
+        for model in models
+    ]
+    best = models[int(np.argmin(losses))]
+    expected = [best.fit(vectors, label).decision_function(vectors) for label in y.T]
+    logits = head(torch.tensor(vectors)).detach().numpy()
+    np.testing.assert_allclose(logits, np.transpose(expected), atol=1e-3)
+    assert int(np.argmin(losses)) not in (0, 4)
 
 
 def test_a_label_that_all_notes_have_is_left_to_its_rate():
     vectors = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     y = np.ones((20, 1), dtype=np.float32)
     head = LogisticHead(3, 1)
-    head.start(vectors, y, (vectors, y), None)
+    head.start(vectors, y, np.arange(20), None)
     assert (head.linear.weight == 0).all()
     assert torch.sigmoid(head.linear.bias).item() == pytest.approx(0.999)
 
@@ -180,7 +194,7 @@ def test_without_the_base_the_error_says_what_is_missing(tuned_encoder, save_ber
 
 def test_the_default_models_adapter_is_small_and_says_what_it_lacks(minilm, stays, monkeypatch):
     encoder = LLMNoteEncoder(
-        fine_tuning="lora", max_epochs=1, weights="adapter", random_state=0, device="cpu"
+        fine_tuning="lora", max_epochs=1, weights="adapter", cv=None, random_state=0, device="cpu"
     )
     notes = stays[0][:8]
     expected = encoder.fit_transform(notes, stays[1][:8])
@@ -220,7 +234,9 @@ def test_same_seed_same_result_and_the_global_state_as_found(
     assert not np.array_equal(tuned_encoder(random_state=1).fit_transform(notes, y), first)
 
 
-@pytest.mark.parametrize("more", [{}, {"gradient_accumulation": 2, "class_weight": "balanced"}])
+@pytest.mark.parametrize(
+    "more", [{}, {"gradient_accumulation": 2, "class_weight": "balanced"}, {"objective": "both"}]
+)
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
     tuned_encoder, stays, tmp_path, monkeypatch, more
 ):
@@ -248,7 +264,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
         lambda self, epoch, bar: epochs.append(epoch) or run_epoch(self, epoch, bar),
     )
     interrupted.fit(notes, y, groups=groups)
-    assert epochs == [2, 3]
+    assert epochs == ([2, 3, 0, 1, 2, 3] if "objective" in more else [2, 3])
     assert interrupted.validation_loss_ == expected.validation_loss_
     assert interrupted.tuned_data_ == expected.tuned_data_
     assert list((tmp_path / "run").iterdir()) == []
@@ -304,6 +320,7 @@ def test_accumulated_batches_make_the_step_of_a_large_one(
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(config))
     params = {"model": str(folder), "max_epochs": 1, "validation_fraction": 0.2}
+    params["learning_rate"] = 1e-3
     large = tuned_encoder(batch_size=48, **params).fit(notes, y).validation_loss_
     small = tuned_encoder(batch_size=12, gradient_accumulation=4, **params).fit(notes, y)
     # Logits are near 5, of which float32 holds half a millionth each, and the small losses are
@@ -378,9 +395,9 @@ def test_fitting_again_without_tuning_forgets_the_adapter(tuned_encoder, stays):
 
 def test_the_model_as_it_came_stays_where_no_epoch_makes_it_better(tuned_encoder, stays):
     notes, y, _ = stays
-    # Labels that no note tells
+    # Labels that no note tells, and steps that are too long
     y = np.random.default_rng(3).permutation(y)
-    params = {"max_epochs": 6, "learning_rate": 3e-2, "n_iter_no_change": 2}
+    params = {"max_epochs": 6, "learning_rate": 1.0, "n_iter_no_change": 2}
     encoder = tuned_encoder(**params).fit(notes, y)
     assert encoder.best_epoch_ == 0
     assert len(encoder.validation_loss_) == 3
@@ -421,3 +438,49 @@ def test_lora_adds_a_product_of_low_rank_and_trains_nothing_else():
     b = to_numpy(before["encoder.layer.0.attention.self.query.bias"])
     # alpha over the rank is 2
     np.testing.assert_allclose(to_numpy(layer(x)), to_numpy(x) @ (W + 2 * B @ A).T + b)
+
+
+@pytest.mark.parametrize("with_groups", [False, True])
+def test_vectors_of_the_notes_of_fit_come_from_models_that_saw_no_label_of_theirs(
+    tuned_encoder, stays, with_groups
+):
+    notes, y, groups = stays
+    notes, groups = [*notes[:50], None, *notes[51:]], groups if with_groups else None
+    text = np.array([i for i in range(60) if i != 50])
+    split = {"groups": None if groups is None else groups[text]}
+    params = {"max_epochs": 2, "learning_rate": 1e-2}
+    folds = GroupKFold(2) if with_groups else KFold(2, shuffle=True, random_state=5)
+    encoder = tuned_encoder(**params, cv=folds)
+    vectors = encoder.fit_transform(notes, y, groups=groups)
+    assert encoder.best_epoch_ > 0
+    assert np.isnan(vectors[50]).all()
+    for others, fold in folds.split(text, **split):
+        rows = [notes[i] for i in text[others]]
+        own = None if groups is None else groups[text[others]]
+        apart = tuned_encoder(**params).fit(rows, y[text[others]], groups=own)
+        expected = apart.transform([notes[i] for i in text[fold]])
+        np.testing.assert_allclose(vectors[text[fold]], expected, atol=1e-5)
+    whole = tuned_encoder(**params).fit(notes, y, groups=groups)
+    # Others than those of the model that new notes meet, which has seen all
+    np.testing.assert_allclose(encoder.transform(notes), whole.transform(notes), atol=1e-5)
+    assert np.nanmax(abs(vectors - whole.transform(notes))) > 1e-3
+
+
+def test_cross_fitting_needs_three_groups(tuned_encoder, stays):
+    with pytest.raises(ValueError, match=r"cv=3 needs notes of at least 3 groups.*cv=None"):
+        tuned_encoder(cv=3, learning_rate=1e-2).fit_transform(*stays[:2], groups=np.arange(60) % 2)
+
+
+def test_words_first_then_labels(tuned_encoder, save_bert, tmp_path, stays):
+    """Losses are those for y: of the model as it came, after the words, and after each epoch."""
+    model = str(save_bert(tmp_path, model_class=BertForMaskedLM))
+    params = {"model": model, "learning_rate": 1e-2, "max_epochs": 2, "n_iter_no_change": 9}
+    both = tuned_encoder(objective="both", **params).fit(*stays[:2])
+    labels = tuned_encoder(objective="supervised", **params).fit(*stays[:2])
+    words = tuned_encoder(objective="language", **params).fit(*stays[:2])
+    assert len(both.validation_loss_) == 4
+    assert both.validation_loss_[0] == pytest.approx(labels.validation_loss_[0], abs=1e-6)
+    assert words.best_epoch_ > 0
+    assert both.validation_loss_[1] != pytest.approx(both.validation_loss_[0], abs=1e-6)
+    with pytest.raises(ValueError, match="objective='both' needs y"):
+        tuned_encoder(objective="both", **params).fit(stays[0])
