@@ -100,7 +100,7 @@ class FusionNet(NeuralNet):
         """Give the fusion and its critic an optimiser each."""
         if getattr(self, "_predicts_only", False):
             # What skorch notes of an optimiser, else it refuses the parameters of one
-            self.prefixes_ = [*self.prefixes_, "optimizer", "critic_optimizer"]
+            self.prefixes_: list[str] = [*self.prefixes_, "optimizer", "critic_optimizer"]
             return self
         self._fusion_parameters = list(self.module_.fusion.parameters())
         for name, half in (("optimizer", "fusion"), ("critic_optimizer", "critic")):

@@ -390,7 +390,7 @@ class TuningTask(nn.Module):
             rate = torch.tensor(data.y.mean(axis=0)).clamp(1e-3, 1 - 1e-3)
             self.register_buffer("rate", rate)
             with torch.no_grad():
-                width = self.note_vectors([data.windows[0][:1]]).shape[1]
+                width = self._window_vectors(data.windows[0][:1]).shape[1]
             self.head = LogisticHead(width, data.y.shape[1])
             return
         width = model.get_input_embeddings().weight.shape[1]
@@ -422,6 +422,12 @@ class TuningTask(nn.Module):
     def _states(self, ids: Tensor, visible: Tensor) -> Tensor:
         return self.model(**self.inputs(ids, visible)).last_hidden_state
 
+    def _window_vectors(self, rows: list[list[int]]) -> Tensor:
+        ids, visible = self._padded(rows)
+        output = self.model(**self.inputs(ids, visible))
+        states, layers = output.last_hidden_state.float(), output.get("hidden_states")
+        return self._pool[0](states, visible, ids, self.prompt_length, layers)
+
     def note_vectors(self, notes: list[list[list[int]]]) -> Tensor:
         """Vectors of notes, pooled over their windows."""
         rows = [row for note in notes for row in note]
@@ -430,10 +436,7 @@ class TuningTask(nn.Module):
         parts = packed_batches(lengths, _RUN_TOKENS)
         pooled = []
         for part in parts:
-            ids, visible = self._padded([rows[i] for i in part])
-            output = self.model(**self.inputs(ids, visible))
-            states, layers = output.last_hidden_state.float(), output.get("hidden_states")
-            pooled.append(self._pool[0](states, visible, ids, self.prompt_length, layers))
+            pooled.append(self._window_vectors([rows[i] for i in part]))
         # Back to the order of the rows
         vectors = torch.cat(pooled)[np.argsort(np.concatenate(parts))]
         note_of = torch.repeat_interleave(torch.tensor([len(note) for note in notes]))

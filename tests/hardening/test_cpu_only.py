@@ -46,7 +46,9 @@ def test_a_pipeline_of_a_gpu_predicts_on_the_cpu(pipeline, table, round_trip):
 @no_gpu
 def test_a_fine_tuned_encoder_of_a_gpu_embeds_on_the_cpu(note_encoder, table, y):
     notes = table["note"]
-    encoder = note_encoder(fine_tuning="lora", max_epochs=1, weights="full", random_state=0)
+    encoder = note_encoder(
+        fine_tuning="lora", max_epochs=1, weights="full", cv=None, random_state=0
+    )
     expected = encoder.fit_transform(notes, y)
     encoder.device = "cuda"
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).transform(notes), expected)
