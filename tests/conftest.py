@@ -45,10 +45,11 @@ def own_workers():
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered():
-    """No test sees models or vectors of another one."""
+def forget():
+    """No test sees models or vectors of another one; called in a test, it forgets the vectors."""
     load_backbone.cache_clear()
     process_cache.clear()
+    return process_cache.clear
 
 
 def _byte_tokenizer(special_tokens: bool) -> PreTrainedTokenizerFast:

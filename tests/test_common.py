@@ -18,7 +18,6 @@ from sklearn_medfuse import (
     MEDFuseClassifier,
     TableEncoder,
 )
-from sklearn_medfuse.notes._language_model.cache import process_cache
 
 LABS = MaskedLabEncoder(max_epochs=3, d_model=16, n_layers=1, n_components=4)
 # whole batches in float64 without dropout: then weights equal repeated rows to the last digits
@@ -101,11 +100,11 @@ def test_permuting_notes_permutes_their_embeddings(note_encoder, notes):
     np.testing.assert_array_equal(permuted, encoder.transform(notes)[order])
 
 
-def test_embedding_does_not_depend_on_the_other_notes(note_encoder, notes):
+def test_embedding_does_not_depend_on_the_other_notes(note_encoder, notes, forget):
     encoder = note_encoder().fit(notes)
     together = encoder.transform(notes)
     for i, note in enumerate(notes):
-        process_cache.clear()
+        forget()
         np.testing.assert_array_equal(encoder.transform([note])[0], together[i])
 
 

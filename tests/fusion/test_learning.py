@@ -9,7 +9,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse._nn.fusion import drop_modalities
 from sklearn_medfuse._nn.losses import LOSSES, asymmetric_loss, focal_loss, log_loss
-from sklearn_medfuse.fusion._rows import cell_weights
 from sklearn_medfuse.metrics import get_scorer
 
 FUSIONS = ["disentangled", "concat", "late", "kronecker", "labs", "notes"]
@@ -146,30 +145,32 @@ def test_weights_of_zero_or_less_are_refused(X, y):
         make().fit(X, y, sample_weight=np.r_[-1, np.ones(59)])
 
 
-def weigh(y, class_weight, observed=None):
-    """Weights of labels, without any of rows."""
-    labels = "multilabel-indicator"
-    return cell_weights(labels, np.arange(2), y, observed, np.ones(len(y)), class_weight)
+def balance(column):
+    """Weights of 0 and 1 that make both count alike, as a dict for class_weight."""
+    known = column[~np.isnan(column)]
+    return {value: len(known) / (2 * (known == value).sum()) for value in (0, 1)}
 
 
-def test_balanced_labels_weigh_their_positives_and_negatives_alike():
-    rng = np.random.default_rng(0)
-    y = (rng.random((200, 2)) < [0.1, 0.4]).astype(int)
-    weight = weigh(y, "balanced")
-    for label in range(2):
-        positive = y[:, label] == 1
-        assert weight[positive, label].sum() == pytest.approx(weight[~positive, label].sum())
-    assert weight.mean() == pytest.approx(1)
+@pytest.mark.parametrize("holes", [False, True])
+def test_balanced_labels_weigh_their_positives_and_negatives_alike(X, y, holes):
+    y = np.c_[y[:, 0], X[:, 4] > 1].astype(float)
+    if holes:
+        y[::3, 0] = np.nan
+    by_hand = make(class_weight=[balance(column) for column in y.T]).fit(X, y)
+    found = make(class_weight="balanced").fit(X, y)
+    np.testing.assert_allclose(found.predict_proba(X), by_hand.predict_proba(X), rtol=1e-6)
+    assert not np.allclose(found.predict_proba(X), make().fit(X, y).predict_proba(X))
 
 
-def test_class_weights_by_label_and_for_all():
-    y = np.array([[0, 1], [1, 0], [1, 1], [0, 0]])
-    by_label = weigh(y, [{0: 1, 1: 3}, {0: 1, 1: 1}])
-    np.testing.assert_allclose(by_label[1, 0] / by_label[0, 0], 3)
-    np.testing.assert_allclose(by_label[0, 1], by_label[1, 1])
-    np.testing.assert_allclose(weigh(y, {0: 1, 1: 3}), weigh(y, [{0: 1, 1: 3}] * 2))
+def test_class_weights_by_label_and_for_all(X, y):
+    one, three = {0: 1, 1: 1}, {0: 1, 1: 3}
+    fit = [make(class_weight=each).fit(X, y) for each in (None, three, [three] * 2, [three, one])]
+    plain, of_all, of_each, of_first = (model.predict_proba(X) for model in fit)
+    np.testing.assert_array_equal(of_all, of_each)
+    # The other label is not raised, but loses some of its share in the loss
+    assert (of_first - plain)[:, 0].mean() > 0.05 > abs(of_first - plain)[:, 1].mean()
     with pytest.raises(ValueError, match="list of 1 dicts"):
-        weigh(y, [{0: 1, 1: 3}])
+        make(class_weight=[three]).fit(X, y)
 
 
 def test_balanced_weights_raise_the_probability_of_a_rare_label(X):
@@ -192,16 +193,6 @@ def test_a_missing_label_counts_neither_as_0_nor_as_1(X, y, form):
     model = make(max_epochs=40).fit(X, holes)
     # The truth of the rows with a hole is predicted as well as that of others
     assert roc_auc_score(y[::3, 0], model.predict_proba(X[::3])[:, 0]) > 0.9
-
-
-@pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_what_stands_under_a_missing_label_does_not_matter(y, class_weight):
-    observed = np.ones(y.shape, dtype=bool)
-    observed[::3, 0] = False
-    filled = (np.where(observed, y, value) for value in (0.0, 1.0))
-    weights = [weigh(each, class_weight, observed) for each in filled]
-    np.testing.assert_allclose(*weights)
-    np.testing.assert_array_equal(weights[0] > 0, observed)
 
 
 def test_a_label_that_nobody_has_is_refused(X, y):

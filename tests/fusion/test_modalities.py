@@ -8,7 +8,6 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse.fusion._model import BlockScaler
 from sklearn_medfuse.fusion._rows import check_named_output
 
 TINY = {"d_model": 4, "n_heads": 2, "n_estimators": 1, "max_epochs": 1, "linear_weight": 0.0}
@@ -165,23 +164,29 @@ def test_impossible_numbers_of_tokens_are_refused(tokens):
 
 # Absence and scaling
 
-COLUMNS = {"labs": np.array([0, 1]), "notes": np.array([2])}
-VECTORS = {"labs": 0, "notes": 0}
+SIZES = {"labs": 2, "notes": 3}
 
 
-def fit_scaler(X, weight=None, scaling="column"):
-    weight = np.ones(len(X)) if weight is None else weight
-    return BlockScaler.fit(COLUMNS, VECTORS, X, weight, scaling)
+def predict(X, **params):
+    params = {"modalities": SIZES, "linear_weight": 0.5, "precision": "float64"} | params
+    return fit(X, **params).predict_proba(X)
 
 
-def test_a_block_of_nan_is_absent():
-    X = np.array([[1, 2, 3], [np.nan, np.nan, 3], [1, 2, np.nan], [np.nan] * 3])
-    assert fit_scaler(X).transform(X).present.tolist() == [
-        [True, True],
-        [False, True],
-        [True, False],
-        [False, False],
-    ]
+@pytest.fixture
+def gaps(X):
+    """Rows without labs, without notes and without either."""
+    X[3:6, :2], X[5:9, 2:] = np.nan, np.nan
+    return X
+
+
+def test_a_block_of_nan_is_absent(gaps):
+    """Absence adds the same to every row that lacks the modality alone."""
+    model = fit(gaps, modalities=SIZES, fusion="late", linear_weight=0.5)
+    said = model.contributions(gaps)
+    for part, missing in ((0, slice(3, 5)), (1, slice(6, 9))):
+        spread = np.ptp(said[:, part], axis=0)
+        assert (spread > 1e-4).all()
+        assert (np.ptp(said[missing, part], axis=0) < 1e-9).all()
 
 
 def test_a_block_that_is_nan_in_part_is_refused_without_showing_values(X):
@@ -194,46 +199,65 @@ def test_a_block_that_is_nan_in_part_is_refused_without_showing_values(X):
     assert "31337" not in message
 
 
-def test_scaling_uses_the_rows_that_have_the_modality():
-    X = np.random.default_rng(0).normal(50, 10, size=(100, 3))
-    X[::2, :2] = np.nan
-    blocks, present = fit_scaler(X).transform(X)
-    labs = blocks[0][present[:, 0]]
-    np.testing.assert_allclose(labs.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(labs.std(axis=0), 1)
+@pytest.mark.parametrize("scaling", ["column", "block", {"labs": "block"}])
+def test_units_of_the_columns_do_not_matter(gaps, scaling):
+    """Those of a block scaled as one may change together only."""
+    expected = predict(gaps, input_scaling=scaling)
+    together = gaps * [3.0, 3.0, 50.0, 50.0, 50.0] + [7.0, -1.0, 0.0, 5.0, 1e4]
+    np.testing.assert_allclose(predict(together, input_scaling=scaling), expected, atol=1e-6)
+    for column, name in ((0, "labs"), (4, "notes")):
+        alone = gaps.copy()
+        alone[:, column] *= 10
+        found = predict(alone, input_scaling=scaling)
+        by_block = scaling == "block" or (isinstance(scaling, dict) and name in scaling)
+        assert np.allclose(found, expected, atol=1e-6) == (not by_block)
+
+
+def test_weights_of_scaling_are_repeated_rows(gaps):
+    weight = np.arange(20) % 4
+    options = {"modalities": SIZES, "fusion": "late", "batch_size": 1000, "dropout": 0.0}
+    model = MEDFuseClassifier(**TINY | options, precision="float64", device="cpu", random_state=0)
+    expected = model.fit(gaps.repeat(weight, axis=0), Y.repeat(weight)).transform(gaps)
+    found = model.fit(gaps, Y, sample_weight=weight).transform(gaps)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, 0.1])
-def test_constant_columns_are_centred_only(value):
-    X = np.full((5, 3), value)
-    np.testing.assert_allclose(fit_scaler(X).transform(X).blocks[0], 0, atol=1e-12)
+def test_constant_columns_say_nothing(X, value):
+    zero, constant = X.copy(), X.copy()
+    zero[:, :2], constant[:, :2] = 0.0, value
+    np.testing.assert_allclose(predict(constant), predict(zero), atol=1e-6)
 
 
-def test_a_modality_that_is_always_absent_has_no_statistics():
-    scaler = fit_scaler(np.array([[np.nan, np.nan, 3.0], [np.nan, np.nan, 4.0]]))
-    assert np.isfinite(scaler.mean).all()
-    assert (scaler.scale > 0).all()
-
-
-def test_weights_of_scaling_are_repeated_rows():
-    X = np.random.default_rng(0).normal(size=(20, 3))
-    X[3, :2] = np.nan
-    weight = np.arange(1, 21) % 4 + 1
-    weighted, repeated = fit_scaler(X, weight), fit_scaler(X.repeat(weight, axis=0))
-    np.testing.assert_allclose(weighted.mean, repeated.mean)
-    np.testing.assert_allclose(weighted.scale, repeated.scale)
+def test_a_modality_that_is_always_absent_may_come_later(X):
+    present = X.copy()
+    X[:, :2] = np.nan
+    model = fit(X, modalities=SIZES, linear_weight=0.5)
+    assert np.isfinite(model.predict_proba(present)).all()
 
 
 def test_tokens_are_scaled_alike_wherever_they_stand():
     X = token_frame(n=50).to_numpy(copy=True)
     X[1:, 5:] = np.nan  # The last token is there once
-    columns, tokens = {"labs": np.array([0]), "notes": np.arange(1, 7)}, {"labs": 0, "notes": 3}
-    scaler = BlockScaler.fit(columns, tokens, X, np.ones(50))
-    assert len(np.unique(scaler.mean[[1, 3, 5]])) == 1
-    blocks, present = scaler.transform(X)
-    assert blocks[1].shape == (50, 3, 2)
-    assert present.all()
-    assert np.nanmean(blocks[1]) == pytest.approx(0, abs=1e-12)
+    options = {"modalities": {"labs": 1, "notes": 6}, "input_tokens": {"notes": 3}}
+    tokens = np.tile([10.0, 0.1], 3)
+    moved = X * [1.0, *tokens] + [0.0, *tokens]
+    Y_50 = np.arange(50) % 2
+    found, expected = (
+        MEDFuseClassifier(**TINY | options, precision="float64", device="cpu", random_state=0)
+        .fit(each, Y_50)
+        .predict_proba(each)
+        for each in (moved, X)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    # A value means the same at each place: a shift of one place alone is seen
+    moved[:, 1] += 5
+    other = (
+        MEDFuseClassifier(**TINY | options, precision="float64", device="cpu", random_state=0)
+        .fit(moved, Y_50)
+        .predict_proba(moved)
+    )
+    assert not np.allclose(other, expected, atol=1e-6)
 
 
 def test_a_token_may_be_absent_but_not_in_part():
@@ -244,16 +268,6 @@ def test_a_token_may_be_absent_but_not_in_part():
     X[2, 3] = np.nan
     with pytest.raises(ValueError, match="in a token"):
         fit(X, **options)
-
-
-def test_one_scale_for_a_block_keeps_the_sizes_of_its_columns():
-    X = np.random.default_rng(0).normal(3, [1, 10, 5], size=(500, 3))
-    labs, notes = fit_scaler(X, scaling={"labs": "block"}).transform(X).blocks
-    spread = labs.std(axis=0)
-    np.testing.assert_allclose(spread[1] / spread[0], X[:, 1].std() / X[:, 0].std())
-    np.testing.assert_allclose((spread**2).mean(), 1)
-    np.testing.assert_allclose(labs.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(notes.std(axis=0), 1)
 
 
 @pytest.mark.parametrize("wrong", [{"letters": "block"}, {"labs": "none"}])

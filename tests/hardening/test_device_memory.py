@@ -21,7 +21,6 @@ from sklearn_medfuse.fusion._training import FusionNet
 from sklearn_medfuse.notes._fine_tuning import TuningTask
 from sklearn_medfuse.notes._language_model import backbone, embedding
 from sklearn_medfuse.notes._language_model.backbone import Backbone
-from sklearn_medfuse.notes._language_model.cache import process_cache
 
 
 @pytest.fixture
@@ -49,14 +48,20 @@ def limit_memory(monkeypatch):
     return limit
 
 
-def anew(encoder, notes):
-    process_cache.clear()
-    return encoder.transform(notes)
+@pytest.fixture
+def anew(forget):
+    """Return a function that embeds notes without the vectors of an earlier call."""
+
+    def embed(encoder, notes):
+        forget()
+        return encoder.transform(notes)
+
+    return embed
 
 
 @pytest.mark.parametrize("model", ["bert", "llama"])
 def test_smaller_batches_give_the_same_bits(
-    note_encoder, tiny_bert, tiny_llama, many_notes, limit_memory, model
+    note_encoder, tiny_bert, tiny_llama, many_notes, limit_memory, model, anew
 ):
     folder = tiny_bert if model == "bert" else tiny_llama
     encoder = note_encoder(model=folder, batch_tokens=1000).fit(many_notes)
@@ -73,7 +78,7 @@ def test_smaller_batches_give_the_same_bits(
     assert sum(taken) == 2 * n_tokens
 
 
-def test_every_chunk_is_embedded_once(note_encoder, many_notes, limit_memory):
+def test_every_chunk_is_embedded_once(note_encoder, many_notes, limit_memory, anew):
     """Batches that were done before one did not fit are not repeated."""
     encoder = note_encoder(batch_tokens=120).fit(many_notes)
     taken = limit_memory(10**6)
@@ -86,10 +91,12 @@ def test_every_chunk_is_embedded_once(note_encoder, many_notes, limit_memory):
     assert sum(taken) == total
 
 
-def test_fit_transform_and_a_padded_model_too(note_encoder, many_notes, limit_memory, monkeypatch):
+def test_fit_transform_and_a_padded_model_too(
+    note_encoder, many_notes, limit_memory, monkeypatch, forget
+):
     monkeypatch.setattr(backbone, "can_pack", lambda model: False)
     expected = note_encoder(batch_tokens=1000).fit_transform(many_notes)
-    process_cache.clear()
+    forget()
     limit_memory(200)
     with pytest.warns(UserWarning, match="batch_tokens=1000") as caught:
         found = note_encoder(batch_tokens=1000).fit_transform(many_notes)
@@ -97,7 +104,7 @@ def test_fit_transform_and_a_padded_model_too(note_encoder, many_notes, limit_me
     np.testing.assert_array_equal(found, expected)
 
 
-def test_several_devices_too(note_encoder, tiny_llama, many_notes, limit_memory, monkeypatch):
+def test_several_devices_too(note_encoder, tiny_llama, many_notes, limit_memory, monkeypatch, anew):
     """Two names of the CPU stand in for two GPUs."""
     devices = [torch.device("cpu"), torch.device("cpu", 0)]
     monkeypatch.setattr(backbone, "can_pack", lambda model: False)
@@ -113,7 +120,7 @@ def test_several_devices_too(note_encoder, tiny_llama, many_notes, limit_memory,
     np.testing.assert_allclose(found, expected, rtol=0, atol=0 if exact else 1e-6)
 
 
-def test_a_window_that_does_not_fit_alone_is_an_error(note_encoder, many_notes, limit_memory):
+def test_a_window_that_does_not_fit_alone_is_an_error(note_encoder, many_notes, limit_memory, anew):
     encoder = note_encoder().fit(many_notes)
     limit_memory(3)
     with pytest.raises(torch.OutOfMemoryError, match="lower max_length"):

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from sklearn_medfuse.labs._lab_model import MaskedTrainer
-from sklearn_medfuse.notes._language_model.cache import FolderCache, process_cache
+from sklearn_medfuse.notes._language_model.cache import FolderCache
 from sklearn_medfuse.persistence import PrivateMemory
 
 LAB_NAMES = ["a", "b", "c"]
@@ -58,17 +58,17 @@ def test_the_state_before_stays_when_the_next_one_does_not_fit(
     np.testing.assert_array_equal(encoder.fit(labs).transform(labs), expected)
 
 
-def test_notes_are_embedded_without_their_cache(note_encoder, table, small_disk, fill):
+def test_notes_are_embedded_without_their_cache(note_encoder, table, small_disk, fill, forget):
     notes = table["note"]
     expected = note_encoder().fit_transform(notes)
     encoder = note_encoder(cache=small_disk / "cache", batch_tokens=64).fit(notes[:2])
     ballast = fill(small_disk)
-    process_cache.clear()
+    forget()
     with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:
         np.testing.assert_array_equal(encoder.transform(notes), expected)
     assert len(caught) == 1
     ballast.unlink()
-    process_cache.clear()
+    forget()
     # What was kept before is whole, and nothing is half-written.
     with sqlite3.connect(small_disk / "cache" / "vectors.sqlite") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -76,9 +76,11 @@ def test_notes_are_embedded_without_their_cache(note_encoder, table, small_disk,
     np.testing.assert_array_equal(encoder.transform(notes), expected)
 
 
-def test_a_cache_that_could_not_begin_is_done_without(note_encoder, notes, small_disk, fill):
+def test_a_cache_that_could_not_begin_is_done_without(
+    note_encoder, notes, small_disk, fill, forget
+):
     expected = note_encoder().fit_transform(notes)
-    process_cache.clear()
+    forget()
     fill(small_disk)
     with pytest.warns(UserWarning, match="embedding cache could not be used"):
         found = note_encoder(cache=small_disk / "cache").fit_transform(notes)

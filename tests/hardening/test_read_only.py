@@ -8,7 +8,6 @@ from sklearn_medfuse.notes._language_model.backbone import Backbone
 from sklearn_medfuse.notes._language_model.cache import (
     FolderCache,
     open_folder_cache,
-    process_cache,
 )
 
 LAB_NAMES = ["a", "b", "c"]
@@ -33,14 +32,14 @@ def test_a_checkpoint_folder_that_is_a_file_is_refused(make_lab_encoder, table, 
 
 
 def test_what_an_embedding_cache_holds_is_used(
-    note_encoder, table, place, make_read_only, monkeypatch
+    note_encoder, table, place, make_read_only, monkeypatch, forget
 ):
     notes = table["note"]
     folder = place / "cache"
     expected = note_encoder(cache=folder).fit_transform(notes)
     # Another process, after this one has ended.
     open_folder_cache(folder, 2**30)._close()
-    process_cache.clear()
+    forget()
     make_read_only(folder)
     files = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     cache = FolderCache(folder, 2**30)
@@ -62,9 +61,11 @@ def test_what_an_embedding_cache_holds_is_used(
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == files
 
 
-def test_an_empty_read_only_cache_is_done_without(note_encoder, notes, place, make_read_only):
+def test_an_empty_read_only_cache_is_done_without(
+    note_encoder, notes, place, make_read_only, forget
+):
     expected = note_encoder().fit_transform(notes)
-    process_cache.clear()
+    forget()
     make_read_only(place / "cache")
     encoder = note_encoder(cache=place / "cache")
     with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:

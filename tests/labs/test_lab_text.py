@@ -16,7 +16,6 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_medfuse import LabTextSerializer
-from sklearn_medfuse.labs._lab_text import _format_number
 
 RANGES = {"creatinine": (0.6, 1.2), "sodium": (135, 145)}
 UNITS = {"creatinine": "mg/dL", "sodium": "mmol/L"}
@@ -150,12 +149,15 @@ def test_empty_units_leave_no_gap():
     ],
 )
 def test_numbers(value, text):
-    assert _format_number(value, 4) == text
+    serializer = LabTextSerializer(abnormal_only=False)
+    assert texts(serializer, [[value]]) == [f"lab 0 {text}"]
 
 
 @given(st.floats(-1e307, 1e307), st.integers(1, 15))
 def test_numbers_are_right_to_their_digits(value, digits):
-    text = _format_number(value, digits)
+    serializer = LabTextSerializer(abnormal_only=False, significant_digits=digits)
+    (text,) = texts(serializer, [[value]])
+    text = text.removeprefix("lab 0 ")
     assert float(text) == pytest.approx(value, rel=0.5001 * 10 ** (1 - digits), abs=1e-320)
     assert len(text) <= digits + 12
 

@@ -20,7 +20,6 @@ from sklearn_medfuse.notes._language_model.cache import (
     VectorCache,
     keyed_hash,
     open_folder_cache,
-    process_cache,
 )
 
 CANARY = "Zebulon Quixote"
@@ -178,11 +177,13 @@ def embedded(monkeypatch):
     return chunks
 
 
-def test_a_later_process_finds_the_vectors_in_the_folder(note_encoder, notes, embedded, tmp_path):
+def test_a_later_process_finds_the_vectors_in_the_folder(
+    note_encoder, notes, embedded, tmp_path, forget
+):
     first = note_encoder(cache=tmp_path).fit_transform(notes)
     assert embedded
     embedded.clear()
-    process_cache.clear()  # as in another process
+    forget()  # as in another process
     encoder = note_encoder(cache=str(tmp_path))
     np.testing.assert_array_equal(encoder.fit_transform(notes), first)
     assert embedded == []
@@ -204,17 +205,17 @@ def test_workers_that_write_together_give_what_one_gives(note_encoder, tmp_path,
     connection.close()
 
 
-def test_damaged_entries_are_embedded_again(note_encoder, notes, embedded, tmp_path):
+def test_damaged_entries_are_embedded_again(note_encoder, notes, embedded, tmp_path, forget):
     encoder = note_encoder(cache=tmp_path)
     first = encoder.fit_transform(notes)
     n_embedded = len(embedded)
     with sqlite3.connect(tmp_path / "vectors.sqlite") as connection:
         connection.execute("UPDATE entries SET value = substr(value, 1, 20)")
     connection.close()
-    process_cache.clear()
+    forget()
     np.testing.assert_array_equal(encoder.transform(notes), first)
     assert len(embedded) == 2 * n_embedded
-    process_cache.clear()
+    forget()
     np.testing.assert_array_equal(encoder.transform(notes), first)
     assert len(embedded) == 2 * n_embedded
 

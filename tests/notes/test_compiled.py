@@ -10,7 +10,6 @@ from sklearn.base import clone
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from sklearn_medfuse.notes._language_model import compiled, embedding
-from sklearn_medfuse.notes._language_model.cache import process_cache
 from sklearn_medfuse.notes._language_model.compiled import CompiledForward, resolve_compile
 
 BACKBONE = "sklearn_medfuse.notes._language_model.backbone"
@@ -160,16 +159,24 @@ def graphs(monkeypatch):
     torch.compiler.reset()
 
 
-def anew(encoder, notes):
-    process_cache.clear()
-    return encoder.transform(notes)
+@pytest.fixture
+def anew(forget):
+    """Return a function that embeds notes without the vectors of an earlier call."""
+
+    def embed(encoder, notes):
+        forget()
+        return encoder.transform(notes)
+
+    return embed
 
 
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_llama"])
-def test_compiled_vectors_are_those_of_the_plain_model(note_encoder, request, graphs, model):
+def test_compiled_vectors_are_those_of_the_plain_model(
+    note_encoder, request, graphs, model, forget
+):
     params = {"model": request.getfixturevalue(model), "batch_tokens": 256}
     expected = note_encoder(**params).fit_transform(NOTES)
-    process_cache.clear()
+    forget()
     encoder = note_encoder(compile=True, **params)
     found = encoder.fit_transform(NOTES)
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -188,7 +195,7 @@ def test_a_cpu_compiles_only_where_it_is_told_to(note_encoder, graphs):
     assert encoder.report_["compiled_windows"] == 0
 
 
-def test_nothing_compiled_is_kept(note_encoder, graphs, global_random_state):
+def test_nothing_compiled_is_kept(note_encoder, graphs, global_random_state, anew):
     plain = note_encoder().fit(NOTES)
     encoder = note_encoder(compile=True).fit(NOTES)
     before, generators = pickle.dumps(encoder), global_random_state()
@@ -211,7 +218,7 @@ def test_a_compiled_model_finds_what_a_plain_padded_one_put_into_the_cache(
     assert graphs.frame_count == 0
 
 
-def test_fine_tuned_weights_are_compiled_too(note_encoder, graphs):
+def test_fine_tuned_weights_are_compiled_too(note_encoder, graphs, anew):
     y = np.arange(len(NOTES)) % 2
     options = {"fine_tuning": "lora", "max_epochs": 1, "learning_rate": 0.01, "random_state": 0}
     encoder = note_encoder(**options).fit(NOTES, y)
@@ -221,13 +228,13 @@ def test_fine_tuned_weights_are_compiled_too(note_encoder, graphs):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_compiler_that_is_not_there_costs_one_warning(note_encoder, monkeypatch):
+def test_a_compiler_that_is_not_there_costs_one_warning(note_encoder, monkeypatch, forget):
     def broken(graph, inputs):
         raise FileNotFoundError("g++")
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
     expected = note_encoder().fit_transform(NOTES)
-    process_cache.clear()
+    forget()
     encoder = note_encoder(compile=True, batch_tokens=64)
     with pytest.warns(UserWarning, match="compile=True: torch could not compile") as caught:
         found = encoder.fit_transform(NOTES)

@@ -11,7 +11,6 @@ import torch
 
 from sklearn_medfuse.notes._language_model import backbone, embedding
 from sklearn_medfuse.notes._language_model.backbone import Backbone
-from sklearn_medfuse.notes._language_model.cache import process_cache
 
 
 @pytest.fixture
@@ -19,13 +18,21 @@ def many_notes():
     return [f"Note {i}: " + "denies pain. " * (i % 7) for i in range(40)] + [None, " "]
 
 
-def anew(encoder, notes):
-    process_cache.clear()
-    return encoder.transform(notes)
+@pytest.fixture
+def anew(forget):
+    """Return a function that embeds notes without the vectors of an earlier call."""
+
+    def embed(encoder, notes):
+        forget()
+        return encoder.transform(notes)
+
+    return embed
 
 
 @pytest.mark.slow
-def test_processes_give_the_same_bits_in_the_same_order(note_encoder, many_notes, own_workers):
+def test_processes_give_the_same_bits_in_the_same_order(
+    note_encoder, many_notes, own_workers, anew
+):
     """Fine-tuned weights are taken along."""
     y = np.arange(len(many_notes)) % 2
     options = {"fine_tuning": "lora", "max_epochs": 1, "random_state": 0, "batch_tokens": 128}
@@ -37,7 +44,7 @@ def test_processes_give_the_same_bits_in_the_same_order(note_encoder, many_notes
     assert encoder.cache_info().entries > 0
 
 
-def test_a_parallel_config_is_followed(note_encoder, many_notes, monkeypatch):
+def test_a_parallel_config_is_followed(note_encoder, many_notes, monkeypatch, anew):
     asked = []
 
     class Watched(joblib.Parallel):
@@ -59,7 +66,7 @@ def test_one_batch_starts_no_process(note_encoder, monkeypatch):
 
 
 def test_a_task_of_a_dask_cluster_asks_for_no_tasks_of_its_own(
-    note_encoder, many_notes, monkeypatch
+    note_encoder, many_notes, monkeypatch, anew
 ):
     encoder = note_encoder(batch_tokens=128, n_jobs=2).fit(many_notes)
     expected = anew(encoder.set_params(n_jobs=None), many_notes)
@@ -68,7 +75,9 @@ def test_a_task_of_a_dask_cluster_asks_for_no_tasks_of_its_own(
     np.testing.assert_array_equal(anew(encoder.set_params(n_jobs=2), many_notes), expected)
 
 
-def test_each_device_has_one_copy_and_all_work(note_encoder, many_notes, monkeypatch, tiny_llama):
+def test_each_device_has_one_copy_and_all_work(
+    note_encoder, many_notes, monkeypatch, tiny_llama, anew
+):
     """Two names of the CPU stand for two GPUs."""
     devices = [torch.device("cpu"), torch.device("cpu", 0)]
     monkeypatch.setattr(backbone, "can_pack", lambda model: False)
