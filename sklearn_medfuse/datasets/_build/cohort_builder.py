@@ -21,6 +21,7 @@ from .notes import build_notes
 
 NOTE_COLUMN = "note"
 _NO_VERSION = "codes of no version of ICD-CM"
+_NO_TIME = "codes at an unknown time"
 # A table that loses more than this share for one reason is worth a warning, unless it is a handful.
 _LARGE_SHARE = 0.1
 _HANDFUL = 10
@@ -41,6 +42,7 @@ _ASKED_FOR = (
     *("of labs that lab_names lacks", "of other types", "without a stored time"),
     *("in sections to drop", "younger than .* years", "not the patient's first"),
     *(".* decided at the index time", ".* not known", "without (labs|notes)"),
+    "without a known label",
 )
 _DAY = pd.Timedelta(days=1)
 # De-identified sources give everyone older than 89 years a date of birth centuries ago.
@@ -260,9 +262,10 @@ def _warn_of_silent_losses(layout: Layout, labs: pd.DataFrame, notes: pd.Series,
             in_question[table] = in_question.get(table, 0) - n
         else:
             lost[table, reason] = n
-    if n := counts.get(_NO_VERSION, 0):
-        assert layout.diagnoses is not None
-        lost[f"{layout.diagnoses.table} rows", _NO_VERSION.removeprefix("codes ")] = n
+    for unused in (_NO_VERSION, _NO_TIME):
+        if n := counts.get(unused, 0):
+            assert layout.diagnoses is not None
+            lost[f"{layout.diagnoses.table} rows", unused.removeprefix("codes ")] = n
     losses += [
         f"{n} of {in_question[table]} {table} dropped: {reason}"
         for (table, reason), n in lost.items()
@@ -331,7 +334,7 @@ def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False)
     counts[_NO_VERSION] = int(codes.loc[codes["version"] == 0, "n"].sum())
     if timed:
         if n := int(codes.loc[codes["late"].isna(), "n"].sum()):
-            counts[f"{table.table} codes at an unknown time"] = n
+            counts[_NO_TIME] = n
         if codes["in_stay"].notna().any() and not codes["in_stay"].eq(True).any():
             raise ValueError(
                 "labels='after_index' needs diagnoses recorded during the stays, but in "

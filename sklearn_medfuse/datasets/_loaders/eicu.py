@@ -133,8 +133,8 @@ ICU stays of 208 hospitals in the United States, 2014-2015 (full 2.0), or of 186
 X           Labs and vital signs as floats, NaN where not measured, and the text `note`. Physiology
             of the first 24 hours as recorded for the APACHE score (the worst value of the day), or
             the last result before the index time where there is no such value.
-y           Elixhauser groups (Quan et al. 2005) of all ICD codes given during the stay, unless
-            other labels were asked for.
+y           Elixhauser groups (Quan et al. 2005) of the diagnoses that clinicians documented during
+            the stay (not billing), unless other labels were asked for.
 groups      Patients. `hospitals` are the hospitals; `subgroups` has sex, age in years ("> 89" is
             90), ethnicity and hospital.
 note        Choices from pick-lists, in words: past history, notes, physical examination. They are
@@ -209,13 +209,13 @@ def load_eicu(
     as "Physical exam".
 
     **Labels.** `diagnosis` is what clinicians documented during the stay, not billing; most of it
-    was entered on the first day. All codes of the stay count, whenever entered.
-    "mortality" is death in the unit,
-    "length_of_stay_7d" the time in it. "readmission_30d" is the patient's next stay in a unit. It
-    is known within one hospital stay, and for patients without another hospital stay that may have
-    been later: the source gives only the year of hospital stays. `first_stay` goes by that year,
-    the patient's age and the order within the hospital stay; of hospital stays in the same year,
-    the one with the lowest id counts as first.
+    was entered on the first day. All codes of the stay count, whenever entered, or with
+    ``labels="after_index"`` those first entered after the index time. "mortality" is death in the
+    unit, "length_of_stay_7d" the time in it. "readmission_30d" is the patient's next stay in a
+    unit, known within one hospital stay, and for patients without another hospital stay that may
+    have been later, as the source gives only the year of these. `first_stay` goes by that year, the
+    patient's age and the order within the hospital stay; of hospital stays in one year, the one
+    with the lowest id counts as first.
 
     References
     ----------
