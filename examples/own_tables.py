@@ -1,8 +1,9 @@
 """
-From csv tables to a fitted model
-=================================
+From your own tables to a fitted model
+======================================
 
-This script reads four csv files of any hospital, reports on held-out patients and saves a model.
+This script reads four tables of any hospital, csv or parquet, reports on held-out patients, saves the
+model, loads it as a colleague would, and predicts and explains one patient whom it has not seen.
 Pass column names that differ from those of :func:`~sklearn_medfuse.datasets.load_tables` in
 `columns`.
 
@@ -14,32 +15,44 @@ from pathlib import Path
 
 from sklearn_medfuse import make_medfuse_pipeline
 from sklearn_medfuse.datasets import load_tables
+from sklearn_medfuse.inspection import lab_attributions, note_attributions
 from sklearn_medfuse.metrics import multilabel_report
-from sklearn_medfuse.persistence import save_model
+from sklearn_medfuse.persistence import load_model, save_model
 
 folder = Path(sys.argv[1])
-stay = {"stay": "encounter_id"}
+names = {"stays": "encounters", "labs": "lab_results", "notes": "notes", "diagnoses": "diagnoses"}
 cohort = load_tables(
-    labs=folder / "lab_results.csv",
-    notes=folder / "notes.csv",
-    diagnoses=folder / "diagnoses.csv",
-    stays=folder / "encounters.csv",
-    columns={
-        "stays": {"stay_id": "encounter_id"},
-        "labs": stay,
-        "notes": stay,
-        "diagnoses": stay,
-    },
+    # .csv, .csv.gz or .parquet
+    **{table: next(folder.glob(f"{name}.*"), name) for table, name in names.items()},
+    columns={table: {"stay": "encounter_id"} for table in names if table != "stays"}
+    | {"stays": {"stay_id": "encounter_id"}},
     index_time="24h",  # Nothing that happened later reaches the model
     n_labels=5,  # The most prevalent diseases
 )
 print(cohort)
 
+# Probabilities are calibrated and thresholds tuned on patients held out inside fit
 train, test = cohort.train_test_split(by="patient", random_state=0)
-pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, random_state=0)
+pipe = make_medfuse_pipeline(cohort.lab_columns, cohort.note_column, random_state=0, verbose=1)
 pipe.fit(train.X, train.y, groups=train.groups)
 
-predicted = pipe.predict_proba(test.X)
-report = multilabel_report(test.y, predicted, groups=test.groups, random_state=0)
-print(report[["prevalence", "auroc", "auroc_low", "auroc_high", "auprc"]].round(3))
+report = multilabel_report(
+    test.y,
+    pipe.predict_proba(test.X),
+    metrics=["auroc", "auprc", "ece", "sensitivity", "ppv"],
+    threshold=pipe,
+    groups=test.groups,
+    random_state=0,
+)
+print(report[["auroc", "auroc_low", "auroc_high", "auprc", "ece", "sensitivity", "ppv"]].round(3))
 save_model(pipe, folder / "medfuse.skops")
+
+loaded, patient = load_model(folder / "medfuse.skops"), test.X.iloc[:1]
+risk = loaded.predict_proba(patient)[0]
+label = test.y.columns[risk.argmax()]
+print(f"\nThe most probable disease of the first new patient is {label}: {risk.max():.0%}")
+for found in (
+    lab_attributions(loaded, patient, cohort.lab_columns, labels=label, random_state=0),
+    note_attributions(loaded, patient, cohort.note_column, labels=label),
+):
+    print(found.to_frame().sort_values(label, key=abs, ascending=False).head(5).round(2))
