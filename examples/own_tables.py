@@ -2,8 +2,8 @@
 From your own tables to a fitted model
 ======================================
 
-This script reads four tables of any hospital, csv or parquet, reports on held-out patients, saves the
-model, loads it as a colleague would, and predicts and explains one patient whom it has not seen.
+This script reads four tables of any hospital, csv or parquet, reports on held-out patients, saves
+the model, loads it as a colleague would, and predicts and explains a patient whom it has not seen.
 Pass column names that differ from those of :func:`~sklearn_medfuse.datasets.load_tables` in
 `columns`.
 
@@ -44,15 +44,14 @@ report = multilabel_report(
     groups=test.groups,
     random_state=0,
 )
-print(report[["auroc", "auroc_low", "auroc_high", "auprc", "ece", "sensitivity", "ppv"]].round(3))
+print(report.drop(columns=report.filter(regex="_low|_high")).round(3).to_string())
 save_model(pipe, folder / "medfuse.skops")
 
 loaded, patient = load_model(folder / "medfuse.skops"), test.X.iloc[:1]
 risk = loaded.predict_proba(patient)[0]
 label = test.y.columns[risk.argmax()]
 print(f"\nThe most probable disease of the first new patient is {label}: {risk.max():.0%}")
-for found in (
-    lab_attributions(loaded, patient, cohort.lab_columns, labels=label, random_state=0),
-    note_attributions(loaded, patient, cohort.note_column, labels=label),
-):
-    print(found.to_frame().sort_values(label, key=abs, ascending=False).head(5).round(2))
+labs = lab_attributions(loaded, patient, cohort.lab_columns, labels=label, random_state=0)
+note = note_attributions(loaded, patient, cohort.note_column, labels=label)
+for why in labs.to_frame(), note.to_frame(note=patient[cohort.note_column].iloc[0]):
+    print(why.sort_values(label, key=abs, ascending=False).head(5).round(2).to_string())

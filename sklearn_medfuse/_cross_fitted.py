@@ -1,6 +1,8 @@
 """Cross-fitting: embed rows by logits of classifiers that have not seen them."""
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -20,7 +22,7 @@ from sklearn.utils.validation import (
 )
 
 from ._input_data import no_values_in_errors, to_pandas
-from ._training import draw_seed
+from ._training import Announcement, draw_seed, progress_bar
 
 # Minimum distance of a probability from 0 and 1: leaves of few rows are too certain.
 _MARGIN = 1e-4
@@ -29,9 +31,9 @@ _MARGIN = 1e-4
 class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Embed rows by the logits of one classifier per label, or of one for all classes.
 
-    A subclass has the parameters `cv`, `absent` and `random_state`, reads X in `_read`, and gives
-    its classifier by `_classifier` or fits it in `_fit_classifier`. Rows are an array or a CSR
-    matrix.
+    A subclass has the parameters `cv`, `absent`, `random_state` and `verbose`, reads X in `_read`,
+    and gives its classifier by `_classifier` or fits it in `_fit_classifier`. Rows are an array or
+    a CSR matrix.
     """
 
     # Asked for by default under metadata routing, as by scikit-learn's group splitters.
@@ -40,11 +42,13 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     cv: Any
     absent: str
     random_state: Any
+    verbose: int
 
     _parameter_constraints: dict = {
         "cv": ["cv_object"],
         "absent": [StrOptions({"nan", "zero"})],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     _one_vs_rest = False  # Whether each of several classes is a label.
@@ -69,7 +73,9 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         object
             The fitted encoder.
         """
-        self._fit_all(X, y, sample_weight)
+        rows, _, y, weight, seed = self._begin(X, y, sample_weight)
+        with self._progress(1, y) as told:
+            self._fitted = self._fit_columns(rows, y, weight, seed, told)
         return self
 
     def fit_transform(self, X, y, sample_weight=None, groups=None):
@@ -97,13 +103,16 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         ValueError
             If `cv` does not hold out each row exactly once.
         """
-        rows, absent, y, weight, seed = self._fit_all(X, y, sample_weight)
+        rows, absent, y, weight, seed = self._begin(X, y, sample_weight)
         if groups is not None:
             check_consistent_length(rows, groups)
-        logits = np.zeros((len(absent), self._n_features_out))
-        for kept, left in self._folds(rows, y, groups, seed):
-            fitted = self._fit_columns(rows[kept], y[kept], weight[kept], seed)
-            logits[left] = self._predict(rows[left], fitted)
+        folds = list(self._folds(rows, y, groups, seed))
+        with self._progress(1 + len(folds), y) as told:
+            self._fitted = self._fit_columns(rows, y, weight, seed, told)
+            logits = np.zeros((len(absent), self._n_features_out))
+            for kept, left in folds:
+                fitted = self._fit_columns(rows[kept], y[kept], weight[kept], seed, told)
+                logits[left] = self._predict(rows[left], fitted)
         return self._without_absent(logits, absent)
 
     def transform(self, X):
@@ -125,8 +134,8 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     # Steps of fit, in the order in which they are called
 
-    def _fit_all(self, X, y, sample_weight):
-        """Fit on all rows; return them, which are absent, encoded y, weights and a seed."""
+    def _begin(self, X, y, sample_weight):
+        """Check X and y; return rows, which are absent, encoded y, weights and a seed."""
         self._validate_params()
         rows, absent = self._read(X, first=True)
         y = self._encode(y)
@@ -137,9 +146,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             weight = np.where(absent, 0.0, weight)
         _refuse_no_weight(weight)
         rows = self._choose(rows, weight)
-        seed = draw_seed(check_random_state(self.random_state))
-        self._fitted = self._fit_columns(rows, y, weight, seed)
-        return rows, absent, y, weight, seed
+        return rows, absent, y, weight, draw_seed(check_random_state(self.random_state))
 
     @abstractmethod
     def _read(self, X, first: bool) -> tuple[Any, np.ndarray]:
@@ -199,14 +206,34 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             return StratifiedKFold(n_splits, **options).split(rows, y)
         return KFold(min(n_splits, n_rows), **options).split(rows)
 
-    def _fit_columns(self, rows, y, weight, seed) -> list[tuple[Any, np.ndarray]]:
-        """Fit a classifier per column of targets, each with the logits that hold without it."""
-        _refuse_no_weight(weight)
+    @contextmanager
+    def _progress(self, n_fits: int, y) -> Iterator[Callable[[], None]]:
+        """Yield what each classifier that is fitted calls; it moves a bar, as `verbose` says."""
+        n_classifiers = n_fits * len(self._targets(y)[0])
+        name = type(self).__name__
+        with progress_bar(n_classifiers, name, "classifier", self.verbose) as bar:
+            announcement = Announcement(bar)
+            announcement.begin(f"{name}: {n_classifiers} classifiers on up to {len(y):,} rows")
+
+            def told() -> None:
+                bar.update()
+                announcement.update(bar.n / n_classifiers)
+
+            yield told
+
+    def _targets(self, y) -> tuple[np.ndarray, int]:
+        """Targets (n_classifiers, n_rows), and how many classes each has."""
         n_classes = max(2, len(self.classes_))
         if y.ndim == 1 and self._one_vs_rest and n_classes > 2:
-            y, n_classes = (y[:, None] == np.arange(n_classes)).astype(float), 2
+            return (np.arange(n_classes)[:, None] == y).astype(float), 2
+        return y.reshape(len(y), -1).T, n_classes
+
+    def _fit_columns(self, rows, y, weight, seed, told) -> list[tuple[Any, np.ndarray]]:
+        """Fit a classifier per target, each with the logits that hold without it."""
+        _refuse_no_weight(weight)
+        targets, n_classes = self._targets(y)
         fitted = []
-        for target in y.reshape(len(y), -1).T:
+        for target in targets:
             known = (weight > 0) & ~np.isnan(target)
             target, counted = target[known].astype(int), weight[known]
             if n_classes > 2:
@@ -219,6 +246,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if len(np.unique(target)) > 1:
                 classifier = self._fit_classifier(rows[known], target, counted, seed)
             fitted.append((classifier, usual))
+            told()
         return fitted
 
     def _fit_classifier(self, rows, target, weight, seed) -> Any:

@@ -1,7 +1,8 @@
-"""The newcomer's script, from csv tables to a saved model, on made tables and simulated ones."""
+"""The newcomer's script: from tables to a model, one new patient predicted and explained."""
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ SIMULATED = SHARED / "hospital_sim"
 # Kidney, heart, lung, weight, thyroid
 CODES = ("N18.3", "I50.9", "J44.9", "E66.9", "E03.9")
 TABLES = ("encounters", "lab_results", "notes", "diagnoses")
+ENDINGS = (".parquet", ".csv.gz", ".csv", ".parquet")
 
 
 def made_tables(n_stays=60):
@@ -79,8 +81,12 @@ def test_the_script_has_fewer_than_forty_lines_of_code():
 
 @pytest.mark.parametrize("make", [made_tables, simulated_tables])
 def test_a_newcomer_gets_a_report_and_a_model(make, tmp_path, minilm):
-    for name, table in make().items():
-        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    """Two of the tables are csv files, one of them compressed, and two parquet."""
+    tables = make()
+    files = {name: tmp_path / f"{name}{ending}" for name, ending in zip(TABLES, ENDINGS)}
+    for name, file in files.items():
+        write = tables[name].to_parquet if file.suffix == ".parquet" else tables[name].to_csv
+        write(file, index=False)
     done = subprocess.run(
         [sys.executable, "-W", "error", str(SCRIPT), str(tmp_path)],
         env={"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
@@ -93,12 +99,23 @@ def test_a_newcomer_gets_a_report_and_a_model(make, tmp_path, minilm):
     macro = next(line.split() for line in done.stdout.splitlines() if line.startswith("macro"))
     assert 0 < float(macro[2]) <= 1
     assert "nan" not in macro
+    # The first patient held out is predicted and explained, by labs and by sentences
+    told = done.stdout.partition("The most probable disease of the first new patient is ")[2]
+    assert re.match(r"\w+: \d+%\n", told)
+    explained = told.splitlines()[1:]
+    assert make is simulated_tables or {"Creatinine", "BNP"} <= {
+        line.split()[0] for line in explained
+    }
+    assert any("text" in line.split() for line in explained)
+    # Views and fusion show that they work
+    for step in ("labs", "notes", "NoteWordEncoder", "BoostedLabEncoder", "fusion"):
+        assert f"{step}: 100%" in done.stderr
 
     stay = {"stay": "encounter_id"}
-    files = (tmp_path / f"{name}.csv" for name in ("lab_results", "notes", "diagnoses"))
     columns = dict.fromkeys(("labs", "notes", "diagnoses"), stay)
     columns["stays"] = {"stay_id": "encounter_id"}
-    cohort = load_tables(*files, tmp_path / "encounters.csv", columns=columns, n_labels=5)
+    stays, labs, notes, diagnoses = files.values()
+    cohort = load_tables(labs, notes, diagnoses, stays, columns=columns, n_labels=5)
     file = tmp_path / "medfuse.skops"
     pipe = load_model(file)
     assert pipe.predict_proba(cohort.X[:3]).shape == (3, cohort.y.shape[1])

@@ -37,6 +37,8 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
         Results of qualitative labs from low to high by column, as of `MaskedLabEncoder`.
     random_state : int, RandomState instance or None, default=None
         Seeds the folds, and the classifiers where `estimator` has no seed of its own.
+    verbose : int, default=0
+        1 shows a progress bar, and before long work a line with the estimated time.
 
     Attributes
     ----------
@@ -92,12 +94,15 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
         "levels": [dict, None],
     }
 
-    def __init__(self, estimator=None, *, cv=5, absent="nan", levels=None, random_state=None):
+    def __init__(
+        self, estimator=None, *, cv=5, absent="nan", levels=None, random_state=None, verbose=0
+    ):
         self.estimator = estimator
         self.cv = cv
         self.absent = absent
         self.levels = levels
         self.random_state = random_state
+        self.verbose = verbose
 
     # The reference shows the methods that a class has itself.
     fit = CrossFittedEncoder.fit

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._cross_fitted import CrossFittedEncoder
 from .._state import VersionedStateMixin
+from .._training import Announcement, progress_bar
 from ._texts import NoteColumnsMixin
 
 _N_HASHES = 2**20
@@ -70,6 +71,8 @@ class NoteWordEncoder(
         Output for a row without a note: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
     random_state : int, RandomState instance or None, default=None
         Seeds the decomposition.
+    verbose : int, default=0
+        1 shows a progress bar, and before long work a line with the estimated time.
 
     Attributes
     ----------
@@ -107,6 +110,7 @@ class NoteWordEncoder(
         **_TERM_CONSTRAINTS,
         "absent": [StrOptions({"nan", "zero"})],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -121,6 +125,7 @@ class NoteWordEncoder(
         max_terms=20_000,
         absent="nan",
         random_state=None,
+        verbose=0,
     ):
         self.n_components = n_components
         self.ngram_range = ngram_range
@@ -131,6 +136,7 @@ class NoteWordEncoder(
         self.max_terms = max_terms
         self.absent = absent
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X, y=None):
         """Learn terms, their weights and the decomposition.
@@ -239,6 +245,8 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         Output for a row without a note: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
     random_state : int, RandomState instance or None, default=None
         Seeds the folds.
+    verbose : int, default=0
+        1 shows progress bars, and before long work a line with the estimated time.
 
     Attributes
     ----------
@@ -315,6 +323,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         cv=5,
         absent="nan",
         random_state=None,
+        verbose=0,
     ):
         self.C = C
         self.alpha = alpha
@@ -327,6 +336,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
         self.cv = cv
         self.absent = absent
         self.random_state = random_state
+        self.verbose = verbose
 
     # The reference shows the methods that a class has itself
     fit = CrossFittedEncoder.fit
@@ -394,7 +404,17 @@ def _count_terms(texts: list[str], encoder) -> sparse.csr_array:
     vectorizer = HashingVectorizer(
         n_features=_N_HASHES, analyzer=terms, norm=None, alternate_sign=False
     )
-    return sparse.csr_array(vectorizer.transform(texts))
+    with progress_bar(len(texts), type(encoder).__name__, "note", encoder.verbose) as bar:
+        announcement = Announcement(bar)
+        announcement.begin(f"{type(encoder).__name__}: counting the terms of {len(texts):,} notes")
+
+        def counted() -> Iterator[str]:
+            for text in texts:
+                yield text
+                bar.update()
+                announcement.update(bar.n / len(texts))
+
+        return sparse.csr_array(vectorizer.transform(counted()))
 
 
 def _analyzer(kind: str, bounds: tuple, parameter: str, unit: str) -> Callable:
