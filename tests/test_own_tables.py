@@ -83,7 +83,9 @@ def test_the_script_has_fewer_than_forty_lines_of_code():
 def test_a_newcomer_gets_a_report_and_a_model(make, tmp_path, minilm):
     """Two of the tables are csv files, one of them compressed, and two parquet."""
     tables = make()
-    files = {name: tmp_path / f"{name}{ending}" for name, ending in zip(TABLES, ENDINGS)}
+    files = {
+        name: tmp_path / f"{name}{ending}" for name, ending in zip(TABLES, ENDINGS, strict=True)
+    }
     for name, file in files.items():
         write = tables[name].to_parquet if file.suffix == ".parquet" else tables[name].to_csv
         write(file, index=False)
