@@ -11,8 +11,7 @@ import os
 import tempfile
 import warnings
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -51,8 +50,7 @@ def optuna_search():
         scoring="average_precision",
         n_trials=2,
     )
-    search.fit(X, Y, groups=GROUPS)
-    assert search.predict_proba(X).shape == Y.shape
+    assert search.fit(X, Y, groups=GROUPS).predict_proba(X).shape == Y.shape
 
 
 def mlflow_log_model():
@@ -113,8 +111,9 @@ def skrub_apply_to_cols():
     notes = skrub.ApplyToCols(LLMNoteEncoder(absent="zero"), cols=[COHORT.note_column])
     # Each column by itself, as ApplyToCols does
     labs = skrub.ApplyToCols(MaskedLabEncoder(4, max_epochs=1, absent="zero"), cols=LABS[:2])
-    rest = skrub.DropCols([*LABS[2:], "age", "sex"])
-    model = make_pipeline(rest, notes, labs, LogisticRegression(max_iter=1000))
+    model = make_pipeline(
+        skrub.DropCols([*LABS[2:], "age", "sex"]), notes, labs, LogisticRegression()
+    )
     assert model.fit(X, Y.iloc[:, 0]).predict_proba(X).shape == (len(X), 2)
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from functools import wraps
 
 import numpy as np
 import pandas as pd
@@ -837,13 +838,14 @@ def test_the_classifier_learns_from_logits_of_rows_held_out(make, cohort):
 
 def test_a_search_fits_the_boosted_labs_once_a_fold(make, cohort, tmp_path, monkeypatch):
     fits = []
-    fit_all = BoostedLabEncoder._fit_all
+    fit_transform = BoostedLabEncoder.fit_transform
 
-    def count(self, *args):
+    @wraps(fit_transform)
+    def count(self, *args, **params):
         fits.append(1)
-        return fit_all(self, *args)
+        return fit_transform(self, *args, **params)
 
-    monkeypatch.setattr(BoostedLabEncoder, "_fit_all", count)
+    monkeypatch.setattr(BoostedLabEncoder, "fit_transform", count)
     pipe = make(views={"boosted": STUMPS}, memory=PrivateMemory(tmp_path))
     search = GridSearchCV(
         pipe,
