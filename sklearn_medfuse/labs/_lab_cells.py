@@ -206,9 +206,21 @@ class LabScale(NamedTuple):
         return np.nan_to_num((variation / middle).clip(1 / 3, 3), nan=1.0)
 
     def in_units(self, standard: np.ndarray, lab: np.ndarray) -> np.ndarray:
-        """Undo the standardisation of values of the labs `lab`; 0 for a lab never measured."""
-        value = self.center[lab] + expand(standard) * self.scale[lab]
-        return np.where(self.known[lab], value, 0.0)
+        """Undo the standardisation of values of the labs `lab`; NaN for a lab never measured."""
+        return self.center[lab] + expand(standard) * self.scale[lab]
+
+    def possible(self, standard: np.ndarray, lab: np.ndarray) -> np.ndarray:
+        """Predicted standardised values of the labs `lab`, in their units, within what fit saw.
+
+        No enzyme is negative. The lower end is that of the lab's curve, a mean of several rows. At
+        the upper end the curve goes on by one more step: of a skewed lab, the mean of the largest
+        values lies far below the largest (and imputed values below it would cost 2 % more error).
+        """
+        curve = expand(self.knots[:, :, 0])
+        low, high = curve[:, 0], curve[:, -1]
+        before = np.where(curve < high[:, None], curve, low[:, None]).max(axis=1)
+        value = np.clip(expand(standard), low[lab], (2 * high - before)[lab])
+        return self.center[lab] + value * self.scale[lab]
 
     def spread_in_units(self, standard, spread, lab) -> np.ndarray:
         """Standard deviations in the labs' units, along the curve at standardised values."""

@@ -644,7 +644,7 @@ class LabImputer:
 
         def predict(encoded, labs):
             value, _ = self._module.forward_decoder(encoded, labs)
-            return self._scale.in_units(value[None].cpu().numpy(), labs.cpu().numpy())
+            return self._scale.possible(value[None].cpu().numpy(), labs.cpu().numpy())
 
         return self._fill(self._values[None], predict)[0]
 
@@ -654,7 +654,7 @@ class LabImputer:
 
         def draw(encoded, labs):
             drawn = self._module.draw(encoded, labs, n_draws, generator).cpu().numpy()
-            return self._scale.in_units(drawn, labs.cpu().numpy())
+            return self._scale.possible(drawn, labs.cpu().numpy())
 
         copies = np.repeat(self._values[None], n_draws, axis=0)
         return self._fill(copies, draw, "with other draws of the same distribution")

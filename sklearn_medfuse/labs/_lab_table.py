@@ -392,7 +392,8 @@ def _refuse_free_text(cells_of_key: Counter[str], where: str) -> None:
 def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
     """Return the filled numbers in the type of X, with its measured cells as X has them.
 
-    `values` is what `validate_labs` read in X, and `filled` the same without NaN.
+    `values` is what `validate_labs` read in X, and `filled` the same without NaN but in labs of
+    which nothing is known.
     """
     if isinstance(X, pd.DataFrame):
         return fill_in(X, values, filled, levels)
@@ -410,7 +411,7 @@ def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
 def fill_in(table: pd.DataFrame, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
     """Copy a table with its missing cells filled as by `fill_like`, each in its own notation."""
     copy = table.copy()
-    missing = np.isnan(values)
+    missing = np.isnan(values) & ~np.isnan(filled)
     for position in np.flatnonzero(missing.any(axis=0)).tolist():
         column, known = table.iloc[:, position], levels[position]
         new = filled[missing[:, position], position]

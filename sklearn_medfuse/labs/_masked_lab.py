@@ -453,7 +453,7 @@ class MaskedLabEncoder(
         return embed_labs(self._module, cells, self.d_model, absent)
 
     def impute(self, X, return_std=False, n_imputations=None):
-        """Fill what was not measured with what the model expects.
+        """Fill what was not measured with what the model expects, of the labs that it has learned.
 
         Parameters
         ----------
@@ -470,14 +470,14 @@ class MaskedLabEncoder(
         -------
         imputed : ndarray or DataFrame of shape (n_rows, n_labs), or a list of them
             A copy of X: a pandas DataFrame when X is a table, a dense array when it is sparse.
-            Observed cells
-            are unchanged, to the bit or the letter; a result that could not be read is replaced.
-            A qualitative lab is filled with the nearest of its levels, a column of numbers as
-            texts with texts of six digits, integers with gaps as floats, and a lab that fewer
-            than five rows of fit have measured with 0.
+            Observed cells are unchanged, to the bit or the letter; a result that could not be read
+            is replaced. What is filled in lies within what fit saw of the lab. A qualitative lab is
+            filled with the nearest of its levels, a column of numbers as texts with texts of six
+            digits, integers with gaps as floats. A lab that fewer than five rows of fit have
+            measured stays missing.
         std : ndarray of shape (n_rows, n_labs)
             Only with `return_std`: standard deviation of each filled cell in the lab's unit, or
-            in positions in its levels; 0 where measured.
+            in positions in its levels; 0 where measured, NaN where it stays missing.
         """
         check_is_fitted(self)
         X = to_pandas(X)
@@ -535,7 +535,7 @@ class MaskedLabEncoder(
             {
                 "lab": self._lab_names()[hidden.lab],
                 "true": scale.in_units(hidden.true, hidden.lab),
-                "predicted": scale.in_units(hidden.predicted, hidden.lab),
+                "predicted": scale.possible(hidden.predicted, hidden.lab),
                 "std": scale.spread_in_units(hidden.predicted, hidden.spread, hidden.lab),
             }
         )
@@ -712,7 +712,7 @@ class MaskedLabEncoder(
             warnings.warn(
                 f"{len(rare)} of {len(scale.known)} lab columns have fewer than {FEWEST_ROWS} "
                 f"measured values in fit, first at position {rare[0]}; nothing is learned from "
-                "them: transform ignores them and impute fills them with 0.",
+                "them: transform ignores them and impute leaves them missing.",
                 UserWarning,
                 stacklevel=4,
             )

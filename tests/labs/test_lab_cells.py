@@ -150,7 +150,21 @@ def test_never_measured_columns_have_no_center_and_no_cells():
     assert np.isnan(scale.center[0])
     assert scale.scale[0] == 1.0
     assert cells_of(scale, [[5.0, 6.0]]).lab.tolist() == [1]
-    assert scale.in_units(np.array([0.3]), np.array([0])) == 0.0
+    assert np.isnan(scale.in_units(np.array([0.3]), np.array([0])))
+    assert np.isnan(scale.possible(np.array([0.3]), np.array([0])))
+
+
+def test_predictions_are_kept_within_what_was_seen():
+    """By hand: the ends are means of the five lowest and the five highest of fifteen values."""
+    X = np.r_[[1.0, 2, 3, 4, 5], [48, 49, 50, 51, 52], [101, 102, 103, 104, 105]][:, None]
+    scale = fit(X)
+    lab = np.zeros(3, dtype=int)
+    assert scale.knots[0, :, 0].max() > scale.knots[0, :, 0].min()
+    found = scale.possible(np.array([-9.0, 0.0, 9.0]), lab)
+    # Above, one more step of the curve: 103 + (103 - 50).
+    np.testing.assert_allclose(found, [3.0, scale.center[0], 156.0])
+    one = fit(np.arange(5.0)[:, None])
+    np.testing.assert_allclose(one.possible(np.array([-9.0, 9.0]), lab[:2]), [2.0, 2.0])
 
 
 @pytest.mark.parametrize("column", [[1e300, -1e300, 0.0], [1e300, 1e300], [1.0, 1.1, 1e300]])

@@ -348,9 +348,17 @@ def test_rows_and_columns_without_a_value(seed, form):
     with pytest.warns(UserWarning, match="1 of 4 lab columns"):
         encoder = make().fit(given_as)
     assert np.isnan(encoder.transform(given_as)[9]).all()
-    imputed = np.asarray(encoder.impute(given_as)).astype(float)
-    assert np.isfinite(imputed).all()
-    assert (imputed[:, 2] == 0).all()
+    imputed = pd.DataFrame(encoder.impute(given_as)).astype(object).to_numpy()
+    imputed = np.where(pd.isna(imputed), np.nan, imputed).astype(float)
+    assert np.isfinite(np.delete(imputed, 2, axis=1)).all()
+    assert np.isnan(imputed[:, 2]).all()
+
+
+def test_a_level_too_rare_to_learn_stays_missing():
+    X = pd.DataFrame({"lab": ["NEG", "POS", None, "NEG"] + [None] * 16, "sodium": np.arange(20.0)})
+    with pytest.warns(UserWarning, match="1 of 2 lab columns"):
+        imputed = make().fit(X).impute(X)
+    pd.testing.assert_frame_equal(imputed, X)
 
 
 # Results that are no plain numbers

@@ -97,7 +97,7 @@ def test_nothing_but_missing_values():
     with pytest.warns(UserWarning, match="3 of 3 lab columns"):
         encoder = make().fit(X)
     assert np.isnan(encoder.transform(X)).all()
-    np.testing.assert_array_equal(encoder.impute(X), np.zeros((4, 3)))
+    np.testing.assert_array_equal(encoder.impute(X), X)
     assert np.isnan(encoder.score(X))
     assert encoder.n_iter_ == 0
 
@@ -126,7 +126,10 @@ def test_a_lab_that_was_never_measured_is_ignored_and_warned_of_once(labs):
     measured = labs.copy()
     measured[:, 2] = np.arange(60)
     np.testing.assert_array_equal(encoder.transform(measured), encoder.transform(labs))
-    assert (encoder.impute(labs)[:, 2] == 0).all()
+    imputed, std = encoder.impute(labs, return_std=True)
+    assert np.isnan(imputed[:, 2]).all()
+    assert np.isnan(std[:, 2]).all()
+    assert np.isfinite(np.delete(imputed, 2, axis=1)).all()
     np.testing.assert_array_equal(encoder.impute(measured)[:, 2], np.arange(60))
 
 
@@ -427,7 +430,25 @@ def test_they_are_ignored_and_the_warning_counts_them(labs):
     np.testing.assert_array_equal(encoder.transform(X), encoder.transform(with_rare_lab(labs, [])))
     imputed = encoder.impute(X)
     assert imputed[7, 2] == 4.0
-    assert (np.delete(imputed[:, 2], 7) == 0).all()
+    assert np.isnan(np.delete(imputed[:, 2], 7)).all()
+
+
+def test_no_imputed_lab_is_negative_that_never_was():
+    """Log-normal enzymes, one row in forty a hundred times as high, and a lab that goes below 0."""
+    rng = np.random.default_rng(0)
+    cause = rng.normal(size=(200, 1))
+    X = np.exp(cause + 0.5 * rng.normal(size=(200, 4))) * 20
+    X[::40] *= 100
+    X[:, 3] = cause[:, 0]
+    X[rng.random(X.shape) < 0.5] = np.nan
+    hidden = np.isnan(X)
+    encoder = make(max_epochs=5).fit(X)
+    for imputed in (encoder.impute(X), *encoder.impute(X, n_imputations=3)):
+        low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
+        assert (imputed >= low - 1e-9)[hidden].all()
+        assert (imputed <= 2 * high)[hidden].all()
+        assert imputed[hidden[:, 3], 3].min() < 0
+    assert (encoder.reconstruct(X)["predicted"][encoder.reconstruct(X)["lab"] != 3] > 0).all()
 
 
 def test_of_five_rows_a_lab_is_learned(labs):
