@@ -21,7 +21,7 @@ from ._texts import NoteColumnsMixin
 
 _N_HASHES = 2**20
 _NUMBERS = re.compile(r"\d+(?:[.,/:]\d+)*")
-_PHRASE_ENDS = re.compile(r"[.;:\n]")
+_PHRASE_ENDS = re.compile(r"[.;:\r\n\u3002\uff1b\uff1a]")
 
 _TERM_CONSTRAINTS: dict = {
     "ngram_range": [tuple],
@@ -155,6 +155,8 @@ class NoteWordEncoder(
         """
         self._validate_params()
         texts = [text for text in self._read_texts(X, first=True) if text]
+        if not texts:
+            raise ValueError("X has no note to learn words from; fit needs one row with text.")
         counts = _count_terms(texts, self)
         self.terms_, n_notes = _choose_terms(counts, self.min_df, self.max_terms)
         self.idf_ = np.log((1 + len(texts)) / (1 + n_notes)) + 1

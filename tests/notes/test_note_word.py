@@ -166,6 +166,11 @@ def test_impossible_parameters(notes, params, message):
         NoteWordEncoder(**params).fit(notes)
 
 
+def test_no_note_at_all_is_refused():
+    with pytest.raises(ValueError, match="X has no note"):
+        NoteWordEncoder().fit([None, " "])
+
+
 def test_notes_that_are_no_texts_are_refused_without_their_values(notes):
     with pytest.raises(TypeError, match="row 1") as caught:
         NoteWordEncoder(5).fit([notes.iloc[0], 987654])
