@@ -43,7 +43,6 @@ def scores(n_stays, seed):
 
 
 def main():
-    """Print the table and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stays", type=int, nargs="+", default=[500, 1000, 2000, 8000, 30000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -52,7 +51,10 @@ def main():
     rows = [{"stays": n, **scores(n, s)} for s in options.seeds for n in options.stays]
     print((table := pd.DataFrame(rows).groupby("stays").mean().round(4)).to_string())
     if options.figure:
-        table.plot(marker="o", logx=True, ylabel="macro AUROC").figure.savefig(options.figure)
+        table.index = table.index.map("{:,}".format).rename("stays")
+        table.plot(marker="o", ylabel="macro AUROC", ylim=(0.5, 0.85)).figure.savefig(
+            options.figure
+        )
 
 
 if __name__ == "__main__":
