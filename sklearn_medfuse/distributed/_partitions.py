@@ -124,7 +124,8 @@ def _output_names(estimator: Any) -> Sequence[Any]:
     if hasattr(last, "named_steps"):
         last = last.steps[-1][1]
     names = getattr(last, "target_names_", None)
-    if names is None:
+    # A single label comes as two classes
+    if names is None or len(names) == 1:
         names = estimator.classes_
     if isinstance(names, list):
         raise TypeError(

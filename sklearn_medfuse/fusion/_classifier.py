@@ -164,7 +164,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     classes_ : ndarray of shape (n_classes,) or (n_labels,)
         Class labels; for multi-label targets the label numbers, as in MLPClassifier.
     target_names_ : ndarray of shape (n_labels,)
-        Column names of y; only when y was a data frame.
+        Column names of y, or the name of one label; only when y was a data frame or a named Series.
     modalities_ : dict of str to int64 ndarray
         Columns of each modality that the classifier reads.
     n_input_tokens_ : dict of str to int
@@ -602,6 +602,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         """Validate X and y, find the modalities, encode the targets and weigh them."""
         y = read_targets(y)
         names = np.asarray(y.columns) if isinstance(y, pd.DataFrame) else None
+        name = y.name if isinstance(y, pd.Series) else None
         y, observed = take_out_missing(y)
         with no_values_in_errors():
             X, y = validate_data(
@@ -618,6 +619,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             self.__dict__.pop(name, None)
         self.classes_, self._target_kind = classes, kind
         self._decisions = Decisions(kind, classes, constant)
+        if name is not None and kind == "binary" and np.isin(classes, (0, 1)).all():
+            names = np.array([name], dtype=object)
         if names is not None:
             self.target_names_ = names
         warn_of_constant_labels(kind, constant, names)

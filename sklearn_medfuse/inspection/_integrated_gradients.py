@@ -104,8 +104,11 @@ class _Path:
             raise ValueError(
                 "method='integrated_gradients' needs a pipeline of a ColumnTransformer, in which "
                 f"one LLMNoteEncoder alone reads {' and '.join(map(repr, note_columns))}, and a "
-                "MEDFuseClassifier; use method='leave_out'."
+                "MEDFuseClassifier. The views 'words', 'naive_bayes' and 'lab_text' of "
+                "make_medfuse_pipeline read notes too: fit one with views={'boosted': True}, or "
+                "use method='leave_out'."
             )
+        self.n_labels = len(model.label_names)
         self.cells = model.X[self.columns]
         self.attributed = {self.columns.index(column) for column in note_columns}
         self.notes = encoder._differentiable()
@@ -140,7 +143,7 @@ class _Path:
     def _log_odds(self, X: torch.Tensor) -> torch.Tensor:
         logits = differentiable_logits(self.classifier, X)
         kind = self.classifier._target_kind
-        if kind == "binary":
+        if kind == "binary" and self.n_labels == 2:
             return torch.cat([-logits, logits], dim=1)
         if kind == "multiclass":
             log_p = logits.log_softmax(dim=1)

@@ -412,3 +412,29 @@ def test_the_first_named_tokens_matter_more_than_random_ones(language_pipe, stay
     )
     gap = curve["random"] - curve["attributed"]
     assert gap.loc[20] > 3 * curve["random_std"].loc[20]
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_one_label_keeps_its_name_and_its_sign(language_pipe, stays, cohort, as_frame):
+    """The predictions that gradients start from are those of the label, not of its absence."""
+    pytest.importorskip("captum")
+    y = cohort.y[["disease 1"]] if as_frame else cohort.y["disease 1"]
+    pipe = clone(language_pipe).fit(cohort.X[:120], y[:120])
+    found = note_attributions(pipe, stays[2:4], "note", n_steps=1, **GRADIENTS)
+    assert found.label_names == ["disease 1"]
+    p = pipe.predict_proba(stays[2:4])[:, 1:]
+    np.testing.assert_allclose(found.predicted, np.log(p / (1 - p)), atol=1e-4)
+
+
+def test_gradients_name_the_views_that_they_cannot_follow(cohort, language_pipe):
+    pipe = make_medfuse_pipeline(
+        cohort.lab_columns,
+        cohort.note_column,
+        views={"words": True},
+        lab_encoder=MaskedLabEncoder(4, max_epochs=1),
+        note_encoder=language_pipe[0].named_transformers_["notes"],
+        n_estimators=1,
+        max_epochs=1,
+    ).fit(cohort.X[:60], cohort.y[:60])
+    with pytest.raises(ValueError, match="fit one with views="):
+        note_attributions(pipe, cohort.X[:1], "note", **GRADIENTS)
