@@ -602,7 +602,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         """Validate X and y, find the modalities, encode the targets and weigh them."""
         y = read_targets(y)
         names = np.asarray(y.columns) if isinstance(y, pd.DataFrame) else None
-        name = y.name if isinstance(y, pd.Series) else None
+        label = y.name if isinstance(y, pd.Series) else None
         y, observed = take_out_missing(y)
         with no_values_in_errors():
             X, y = validate_data(
@@ -619,8 +619,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             self.__dict__.pop(name, None)
         self.classes_, self._target_kind = classes, kind
         self._decisions = Decisions(kind, classes, constant)
-        if name is not None and kind == "binary" and np.isin(classes, (0, 1)).all():
-            names = np.array([name], dtype=object)
+        if label is not None and kind == "binary" and np.isin(classes, (0, 1)).all():
+            names = np.array([label], dtype=object)
         if names is not None:
             self.target_names_ = names
         warn_of_constant_labels(kind, constant, names)

@@ -161,6 +161,8 @@ def read_targets(y):
     if not all(issubclass(kind, Number | np.bool_) for kind in set(map(type, values[~missing]))):
         return y
     values = np.array(np.where(missing, np.nan, values).tolist())
+    if isinstance(y, pd.Series):
+        return pd.Series(values, y.index, name=y.name)
     return pd.DataFrame(values, y.index, y.columns) if isinstance(y, pd.DataFrame) else values
 
 

@@ -414,6 +414,8 @@ def test_the_first_named_tokens_matter_more_than_random_ones(language_pipe, stay
     assert gap.loc[20] > 3 * curve["random_std"].loc[20]
 
 
+# Scikit-learn's own advice for y of one column
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
 @pytest.mark.parametrize("as_frame", [False, True])
 def test_one_label_keeps_its_name_and_its_sign(language_pipe, stays, cohort, as_frame):
     """The predictions that gradients start from are those of the label, not of its absence."""
