@@ -66,6 +66,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/check_docstrings.py
+	$(BIN)/python tools/check_comments.py
 
 # What pip-audit may not ask about counts as not audited: it says "No known vulnerabilities" where
 # an index has packages but no advisories, as mirrors do, and writes no report without a network.

@@ -23,7 +23,7 @@ from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
 from tests.ehr_tables import write_ehr_tables
 
 N_STAYS, N_LAB_ROWS, N_NOTES, NOTE_CHARS = 58_976, 27_854_055, 2_083_180, 1_700
-# MIMIC-III has 726 items with results; a made cohort has 24 labs, so that each comes ten times.
+# MIMIC-III has 726 items with results; a made cohort has 24 labs, so that each comes ten times
 N_COPIES, NOTES_OF_FIRST_DAY = 10, 5
 DAY = pd.Timedelta(days=1)
 PLAIN_SHARE = 0.05
@@ -202,7 +202,7 @@ def draw(table, file):
         ax.set(xscale="log", yscale="log", xlabel="lab results in LABEVENTS", ylabel=title)
         ax.grid(alpha=0.3, which="both")
         ax.yaxis.set_major_formatter("{x:g}")
-        # Less than a decade has at most one tick at its powers of ten.
+        # Less than a decade has at most one tick at its powers of ten
         few = table[column].max() < 20 * table[column].min()
         ax.yaxis.set_minor_formatter("{x:g}" if few else NullFormatter())
     axes[0].legend()

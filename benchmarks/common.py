@@ -29,7 +29,7 @@ from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 METRICS = ("auroc", "auprc")
 HIDDEN_SHARE = 0.2
 LARGEST_ERROR = 10.0
-# In NHANES the person and the diseases come before and after the labs.
+# In NHANES the person and the diseases come before and after the labs
 NHANES_LABS = slice(3, 37)
 _FEWEST_VALUES = 8
 

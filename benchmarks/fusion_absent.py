@@ -32,7 +32,7 @@ def scores_of_seed(cohort, models, n_splits, seed):
     """Out-of-fold probabilities by (model, modality removed, share)."""
     scores = {}
     for train, test in hospital_folds(cohort, n_splits, seed):
-        # The encoders are the same for all models: encode once.
+        # The encoders are the same for all models: encode once
         pipe = make_medfuse_pipeline(
             cohort.lab_columns, cohort.note_column, views={}, random_state=seed
         )

@@ -114,7 +114,7 @@ def main():
     n_rows, n_epochs = (256, 2) if options.quick else (1280, 5)
     X = rng.normal(size=(n_rows, sum(WIDTHS)))
     y = rng.integers(0, 2, size=(n_rows, 10))
-    # In turns, so that other load on the machine falls on both.
+    # In turns, so that other load on the machine falls on both
     ratios = [
         statistics.median(our_epochs(X, y, n_epochs))
         / statistics.median(bare_epochs(X, y, n_epochs))

@@ -108,7 +108,7 @@ def main():
         if options.quick:
             X, y = X[:150].assign(note=X["note"][:150].str[:500]), y.iloc[:150, :4]
             options.seeds = options.seeds[:1]
-        # A lab that hardly any patient has tells nothing.
+        # A lab that hardly any patient has tells nothing
         X = X.dropna(axis=1, thresh=30)
         for seed in options.seeds:
             train, test = train_test_split(np.arange(len(X)), test_size=0.25, random_state=seed)

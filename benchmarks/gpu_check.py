@@ -73,7 +73,7 @@ from sklearn_medfuse import (
     make_medfuse_pipeline,
 )
 
-# All that this script knows of the package's inside: the vectors kept in memory, to forget them.
+# All that this script knows of the package's inside: the vectors kept in memory, to forget them
 from sklearn_medfuse.notes._language_model.cache import process_cache
 
 MINUTES = 9
@@ -213,12 +213,12 @@ def random_llama(size, folder, device):
     folder = folder / "large"
     config.save_pretrained(folder)
     save_tokenizer(folder)
-    # As many names as layers: a folder is refused whose net is larger than its weights.
+    # As many names as layers: a folder is refused whose net is larger than its weights
     names = {f"layer {i}": torch.zeros(1) for i in range(config.num_hidden_layers)}
     save_file(names, folder / "model.safetensors", {"format": "pt"})
 
     def draw(source, *, config, dtype, output_loading_info=False, **options):
-        # Drawn in bfloat16 always, so that the weights are the same in every dtype.
+        # Drawn in bfloat16 always, so that the weights are the same in every dtype
         torch.manual_seed(0)
         with torch.device(device):
             model = AutoModel.from_config(config, dtype=torch.bfloat16).to(dtype)
@@ -362,7 +362,7 @@ def lora(size, device, folder):
             seconds, _ = timed(lambda: encoder.fit(notes, np.arange(len(notes)) % 2))
     finally:
         hook.remove()
-    # Steps that follow each other at once: between epochs the notes held out are predicted.
+    # Steps that follow each other at once: between epochs the notes held out are predicted
     gaps = np.diff(moments)
     yield "step", f"{statistics.median(gaps):.3f} s" if len(gaps) else "one step only"
     yield "steps", len(moments)
@@ -464,7 +464,7 @@ def out_of_memory(size, device, folder):
     expected = fits.fit_transform(notes)
     process_cache.clear()
     torch.cuda.empty_cache()
-    # Two GiB more than what is taken now.
+    # Two GiB more than what is taken now
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(
         min(1.0, (torch.cuda.memory_allocated() + 2 * GIB) / total)
@@ -521,7 +521,7 @@ def four_bits(size, device, folder):
     check(cosine > 0.8, f"cosine {cosine}")
 
 
-# Name → function and its limit in seconds; the most wanted first, should time run out.
+# Name → function and its limit in seconds; the most wanted first, should time run out
 SECTIONS = {
     "machine": (machine, 45),
     "MiniLM": (note_encoder, 120),
@@ -564,7 +564,7 @@ def run_apart(name, options, limit):
         command = [sys.executable, __file__, str(answer), "--section", name]
         command += ["--device", options.device, *(["--tiny"] if options.tiny else [])]
         start = time.perf_counter()
-        # A session of its own: what a compiler has started ends with it.
+        # A session of its own: what a compiler has started ends with it
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -603,7 +603,7 @@ def write_page(results, tiny):
             lines += ["| what | measured |", "|---|---|"]
             lines += [f"| {what} | {value} |" for what, value in result["rows"]]
         if result["error"]:
-            # Escape sequences of a terminal are of no use on a page.
+            # Escape sequences of a terminal are of no use on a page
             lines += ["", "```", re.sub(r"\x1b\[[0-9;]*m", "", result["error"]).strip(), "```"]
     return "\n".join(lines) + "\n"
 
@@ -644,7 +644,7 @@ def main(arguments=None):
         else:
             results[name] = run_apart(name, options, min(SECTIONS[name][1], left))
         print(f"{name}: {results[name]['outcome']}, {results[name]['seconds']:.0f} s", flush=True)
-        # After each section, so that a machine that is taken back leaves a page.
+        # After each section, so that a machine that is taken back leaves a page
         options.page.write_text(write_page(results, options.tiny), encoding="utf-8")
     return int(any(result["outcome"].startswith("FAILED") for result in results.values()))
 

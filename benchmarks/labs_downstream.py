@@ -32,7 +32,7 @@ _N_AXES = 5
 def load_tables(folder):
     """Name → labs, labels and groups."""
     people = nhanes(folder)
-    # Not everyone was asked about prediabetes.
+    # Not everyone was asked about prediabetes
     diseases = people.filter(like="dx_").drop(columns="dx_prediabetes_told")
     known = diseases.notna().all(axis=1)
     cohort = load_stays()
@@ -89,7 +89,7 @@ def compare(labs, labels, folds, seed, **params):
     for train, test in folds:
         encoder = MaskedLabEncoder(random_state=seed, **params).fit(labs.iloc[train])
         embedding = encoder.transform(labs)
-        # A person without any lab has no embedding.
+        # A person without any lab has no embedding
         embedding = np.nan_to_num(embedding)
         axes = PCA(_N_AXES, random_state=seed).fit(embedding[train]).transform(embedding)
         complete = make_normal(seed).fit(labs.iloc[train]).transform(labs)

@@ -28,7 +28,7 @@ def make_panel_data(n_rows, seed=0):
     rng = np.random.default_rng(seed)
     loadings = np.random.default_rng(1).normal(size=(N_LABS, N_FACTORS)) / np.sqrt(N_FACTORS)
     n_panels = N_LABS // PANEL
-    # Some panels are ordered for everyone, most for few.
+    # Some panels are ordered for everyone, most for few
     share = np.random.default_rng(2).dirichlet(np.full(n_panels, 0.3)) * n_panels * DENSITY
     share = np.clip(share, 0.001, 0.9)
     ordered = rng.random((n_rows, n_panels)) < share * DENSITY / share.mean()
@@ -44,7 +44,7 @@ def seconds_of_fit(X, max_epochs):
     """Processor seconds of a fit on one thread, which other work on the machine leaves alone."""
     start = time.process_time()
     with warnings.catch_warnings():
-        # In the smallest table no row has the last labs.
+        # In the smallest table no row has the last labs
         warnings.simplefilter("ignore", UserWarning)
         MaskedLabEncoder(max_epochs=max_epochs, random_state=0).fit(X)
     return time.process_time() - start

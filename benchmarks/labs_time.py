@@ -66,7 +66,7 @@ def main():
     for name in ("forward", "predict"):
         setattr(LabPrior, name, in_float32(getattr(LabPrior, name)))
     shown, true, hidden = hide(load_lab_tables(args.folder)[args.table], args.seed)
-    # The first products of a process set threads and buffers up.
+    # The first products of a process set threads and buffers up
     MaskedLabEncoder(max_epochs=1, random_state=0).fit(shown[:256])
     remasker.impute(shown[:128], 0, 1)
     rows = {

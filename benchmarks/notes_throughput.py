@@ -30,7 +30,7 @@ from sklearn_medfuse.notes._language_model.windows import tokenize
 
 OURS, EXACT = "ours, bfloat16", "ours, float32"
 SKRUB = "skrub TextEncoder"
-# Operators by what they do; each counts once, by the first word that its name contains.
+# Operators by what they do; each counts once, by the first word that its name contains
 PARTS = {
     "matrix products": ("linear", "addmm", "mm", "mkldnn"),
     "attention": ("attention",),

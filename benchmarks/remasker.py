@@ -42,12 +42,12 @@ class ReMasker(nn.Module):
 
     def forward(self, x, shown):
         """Guess all cells from those shown."""
-        # Shown cells first, as many as the fullest row has.
+        # Shown cells first, as many as the fullest row has
         order = (~shown).int().argsort(dim=1, stable=True)[:, : max(1, int(shown.sum(1).max()))]
         index = order[:, :, None].expand(-1, -1, WIDTH)
         tokens = self.value(x[:, :, None]) + self.position
         padding = ~shown.gather(1, order)
-        # A row of nothing but padding would give NaN.
+        # A row of nothing but padding would give NaN
         padding[:, 0] = False
         encoded = self.encoder(tokens.gather(1, index), src_key_padding_mask=padding)
         filled = self.mask_token.expand(len(x), x.shape[1], -1)

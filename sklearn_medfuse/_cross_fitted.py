@@ -24,7 +24,7 @@ from sklearn.utils.validation import (
 from ._input_data import no_values_in_errors, to_pandas
 from ._training import Announcement, draw_seed, progress_bar
 
-# Minimum distance of a probability from 0 and 1: leaves of few rows are too certain.
+# Minimum distance of a probability from 0 and 1: leaves of few rows are too certain
 _MARGIN = 1e-4
 
 
@@ -36,7 +36,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     a CSR matrix.
     """
 
-    # Asked for by default under metadata routing, as by scikit-learn's group splitters.
+    # Asked for by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     cv: Any
@@ -51,8 +51,8 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         "verbose": ["verbose"],
     }
 
-    _one_vs_rest = False  # Whether each of several classes is a label.
-    _learns_absent = True  # Whether a row without the modality teaches how frequent a label is.
+    _one_vs_rest = False  # Whether each of several classes is a label
+    _learns_absent = True  # Whether a row without the modality teaches how frequent a label is
 
     def fit(self, X, y, sample_weight=None, groups=None):
         """Fit the classifiers on all rows.
@@ -170,7 +170,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             labels = np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
             are_labels = bool(np.isin(labels[~np.isnan(labels)], (0, 1)).all())
         except (TypeError, ValueError):
-            # The error quotes values of y; ours is raised outside its context.
+            # The error quotes values of y; ours is raised outside its context
             are_labels = False
         if not are_labels:
             raise ValueError("y has several columns, which must hold only 0, 1 or NaN.")
@@ -241,7 +241,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 usual = np.log(share / share.sum())
             else:
                 usual = logit([(counted @ target + 1) / (counted.sum() + 2)])
-            # No classifier learns from a label that has only one value.
+            # No classifier learns from a label that has only one value
             classifier = None
             if len(np.unique(target)) > 1:
                 classifier = self._fit_classifier(rows[known], target, counted, seed)
@@ -281,7 +281,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _fill_logits(self, logits, classifier, rows) -> None:
         found = classifier.predict_proba(rows)
         if logits.shape[1] > 1:
-            # A class that the fold lacks keeps its usual share.
+            # A class that the fold lacks keeps its usual share
             logits[:, classifier.classes_] = np.log(found.clip(_MARGIN, 1))
         else:
             logits[:, 0] = logit(found[:, 1].clip(_MARGIN, 1 - _MARGIN))

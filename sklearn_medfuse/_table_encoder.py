@@ -83,7 +83,7 @@ class TableEncoder(VersionedStateMixin, TransformerMixin, BaseEstimator):
            [ 0.  ,  0.  ,  0.  ,  1.  ]])
     """
 
-    # Asked for by default under metadata routing, as by scikit-learn's group splitters.
+    # Asked for by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     categories_: list[list[str] | None]

@@ -7,14 +7,14 @@ import re
 import unicodedata
 from typing import Literal, NamedTuple
 
-# Of a censored result the limit counts: "<0.01", ">= 500", "LESS THAN 5".
+# Of a censored result the limit counts: "<0.01", ">= 500", "LESS THAN 5"
 _THAN = r"\s+than(?:\s+or\s+equal(?:\s+to)?)?"
 _LIMIT = (
     r"(?:[<>]\s*[=/]?|[≤≥≦≧⩽⩾]|=\s*[<>]?|&(?:lt|gt|le|ge);\s*=?|"
     rf"(?:less|lower|smaller|fewer|greater|more|higher|larger)(?:{_THAN}|\s+or\s+equal\s+to)|"
     r"(?:below|under|above|over|at\s+least|at\s+most|up\s+to|lt|gt|lte|gte|le|ge)\b\.?)"
 )
-# "1,200" has its comma between thousands, or is 1.2: of other numbers the form tells.
+# "1,200" has its comma between thousands, or is 1.2: of other numbers the form tells
 _THOUSANDS_OR_NOT = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 _FORMS = {
     "point": r"[0-9]*\.[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+|[0-9]{1,3}(?:,[0-9]{3}){2,}",
@@ -22,7 +22,7 @@ _FORMS = {
     "": r"[0-9]+",
 }
 _DECIMALS = {form: re.compile(pattern) for form, pattern in _FORMS.items()}
-# Marks that a laboratory sets behind a result that is out of range or was repeated.
+# Marks that a laboratory sets behind a result that is out of range or was repeated
 _FLAG = r"\*+|[(\[]?\b(?:hh?|ll?|hi|lo|high|low|abn|abnormal|critical)\b[)\]]?"
 _RESULT = re.compile(
     rf"(?P<limit>{_LIMIT})?\s*"
@@ -33,17 +33,17 @@ _RESULT = re.compile(
 )
 
 # What the number's own form says of its decimal sign: nothing, a point, a comma, or either of the
-# two, where the number could be a thousand times as large.
+# two, where the number could be a thousand times as large
 Decimal = Literal["", "point", "comma", "point?", "comma?"]
 
 
 class WrittenResult(NamedTuple):
     """A result read from a text."""
 
-    # With "point?" the point is taken as decimal, with "comma?" the comma as one of thousands.
+    # With "point?" the point is taken as decimal, with "comma?" the comma as one of thousands
     value: float
     decimal: Decimal
-    # As written after the number; "" if there is none.
+    # As written after the number; "" if there is none
     unit: str
 
 

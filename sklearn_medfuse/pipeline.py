@@ -116,7 +116,7 @@ class MEDFusePipeline(Pipeline):
     def _fit(self, X, y=None, *args, **params):
         output = super()._fit(X, y, *args, **params)
         encode, last = ([None, *(step for _, step in self.steps)])[-2:]
-        # Without names the classifier would take several modalities for one.
+        # Without names the classifier would take several modalities for one
         if isinstance(encode, ColumnTransformer) and getattr(last, "modalities", None) == "auto":
             check_named_output(encode, output)
         return output
@@ -312,7 +312,7 @@ def make_medfuse_pipeline(
     encode = ColumnTransformer(
         [(name, *part) for name, part in parts.items()], verbose=bool(verbose)
     )
-    # The classifier tells the modalities apart by the prefixes of a DataFrame's columns.
+    # The classifier tells the modalities apart by the prefixes of a DataFrame's columns
     encode.set_output(transform="pandas")
     return MEDFusePipeline([("encode", encode), ("medfuse", medfuse)], memory=memory)
 
@@ -449,7 +449,7 @@ def _with_lab_text(note_encoder, notes, lab_text, labs):
     """Put the text of the labs beside the note: (notes' pipeline, the columns it reads)."""
     note_columns = _as_list(notes)
     texts = ColumnTransformer(
-        # The name of its column stands above the text; the note's stands above the note.
+        # The name of its column stands above the text; the note's stands above the note
         [("note", "passthrough", note_columns), ("lab_text", clone(lab_text), labs)],
         verbose_feature_names_out=False,
     )

@@ -31,7 +31,7 @@ FUSE = MEDFuseClassifier(
     batch_size=500,
     precision="float64",
 )
-# One whose parts exchange information, one whose parts do not, and one of a single modality.
+# One whose parts exchange information, one whose parts do not, and one of a single modality
 FUSIONS = ["disentangled", "late", "labs"]
 CANARY = "Zebulon Quixote"
 

@@ -35,7 +35,7 @@ ABSENT = 7
 PRESENT = np.arange(N_ROWS) != ABSENT
 
 # These want fit_transform(X, y) to equal fit(X, y).transform(X), which cross-fitting forbids
-# unless the classifier predicts the same for all rows.
+# unless the classifier predicts the same for all rows
 SAME_TWICE = {"check_transformer_general", "check_transformer_data_not_an_array"}
 SAME_OF_ALL = DummyClassifier(strategy="uniform")
 
@@ -51,7 +51,7 @@ def make_labs():
     y = np.stack([np.abs(X[:, 0]) < 0.5, X[:, 1] > 1], axis=1).astype(float)
     X[rng.random(X.shape) < 0.1] = np.nan
     X[ABSENT] = np.nan
-    # Rows of one patient are alike, and ill by chance.
+    # Rows of one patient are alike, and ill by chance
     patients = np.repeat(rng.normal(size=(20, 2)), 5, axis=0) + rng.normal(size=(100, 2)) * 1e-3
     return SimpleNamespace(
         make=make_boosted,
@@ -164,7 +164,7 @@ def test_a_label_of_one_value_gives_one_logit(case):
     y = np.column_stack([case.y[:, 0], np.zeros(N_ROWS)])
     encoder = case.make()
     found = encoder.fit(case.X, y).transform(case.X)[PRESENT, 1]
-    # A row without a note is not learned from, one without labs is.
+    # A row without a note is not learned from, one without labs is
     n_learned = N_ROWS - isinstance(encoder, NaiveBayesNoteEncoder)
     np.testing.assert_allclose(found, logit(1 / (n_learned + 2)))
     assert np.isfinite(encoder.fit_transform(case.X, y)[PRESENT]).all()
@@ -201,7 +201,7 @@ def test_seeds_of_folds(case):
     first = one.fit_transform(case.X, case.y)
     np.testing.assert_array_equal(first, same.fit_transform(case.X, case.y))
     assert not np.array_equal(first, other.fit_transform(case.X, case.y), equal_nan=True)
-    # Only the folds are drawn.
+    # Only the folds are drawn
     np.testing.assert_array_equal(one.transform(case.X), other.transform(case.X))
 
 
@@ -355,7 +355,7 @@ def test_the_word_of_a_label_is_found_in_rows_held_out(notes):
     encoder = NaiveBayesNoteEncoder(ngram_range=(1, 1), random_state=0)
     found = encoder.fit_transform(notes.X, notes.y)
     assert roc_auc_score(notes.y[PRESENT], found[PRESENT]) > 0.99
-    # Alone in a note, no word tells more.
+    # Alone in a note, no word tells more
     tells = encoder.transform(WORDS)
     assert WORDS[tells.argmax(axis=0)].tolist() == ["fever", "rash"]
 
@@ -365,7 +365,7 @@ def test_logits_are_those_of_the_papers_equations(notes):
     present = CountVectorizer(ngram_range=(1, 2), min_df=3, binary=True).fit_transform(texts)
 
     def expected(kept, left):
-        # Terms are chosen once, so a fold counts them as the whole does.
+        # Terms are chosen once, so a fold counts them as the whole does
         p = 0.5 + present[kept][y[kept] == 1].toarray().sum(axis=0)
         q = 0.5 + present[kept][y[kept] == 0].toarray().sum(axis=0)
         scaled = present.toarray() * np.log((p / p.sum()) / (q / q.sum()))
@@ -383,7 +383,7 @@ def test_logits_are_those_of_the_papers_equations(notes):
 def test_two_classes_are_one_label_and_several_a_label_each(notes):
     X, y = notes.X, notes.y
     encoder = NaiveBayesNoteEncoder(random_state=0)
-    # "well" comes after "ill".
+    # "well" comes after "ill"
     as_label = clone(encoder).fit(X, 1 - y[:, 0])
     as_class = clone(encoder).fit(X, np.array(["well", "ill"])[y[:, 0].astype(int)])
     assert as_class.classes_.tolist() == ["ill", "well"]

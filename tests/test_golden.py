@@ -17,7 +17,7 @@ from sklearn_medfuse import __version__
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = sorted(path for path in GOLDEN.iterdir() if path.is_dir())
-# What a processor without AVX-512 and bfloat16 has, for torch, oneDNN, MKL and numpy.
+# What a processor without AVX-512 and bfloat16 has, for torch, oneDNN, MKL and numpy
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",

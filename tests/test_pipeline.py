@@ -63,7 +63,7 @@ def cohort():
     diseases = cohort.y.iloc[:150].sum().nlargest(3).index
     cohort.lab_columns = labs
     cohort.X = cohort.X[[*labs, cohort.note_column]].iloc[:150]
-    # The tiny model has a token per character and 64 positions.
+    # The tiny model has a token per character and 64 positions
     cohort.X[cohort.note_column] = cohort.X[cohort.note_column].str[:200]
     cohort.y = cohort.y[diseases].iloc[:150]
     cohort.groups = np.asarray(cohort.groups)[:150]

@@ -35,9 +35,9 @@ def audit(tmp_path):
         answer = tmp_path / "answer.json"
         answer.write_text(json.dumps({"dependencies": entries or [], "fixes": []}))
         status = int(any(entry.get("vulns") for entry in entries or []))
-        # Its last argument is where the report goes; without a network it writes none.
+        # Its last argument is where the report goes; without a network it writes none
         write("pip-audit", "exit 1" if entries is None else f"cp {answer} {report}; exit {status}")
-        # What make finds newer than its sources is not installed anew.
+        # What make finds newer than its sources is not installed anew
         (tmp_path / "venv" / ".installed-dev").touch()
         done = subprocess.run(
             ["make", "audit", f"VENV={tmp_path / 'venv'}", f"REPORTS={tmp_path}", *more],
@@ -56,7 +56,7 @@ def test_an_audit_without_advisories_is_clean(audit, tmp_path):
     status, told = audit([NUMPY | {"vulns": []}], "REQUIRE=1")
     assert status == 0
     assert not any(line.startswith("NOT AUDITED") for line in told.splitlines())
-    # The index knows no local part of a version.
+    # The index knows no local part of a version
     assert (tmp_path / "audited.txt").read_text() == "numpy==2.0\n"
 
 

@@ -10,6 +10,9 @@ import pytest
 import sklearn_medfuse
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, MEDFuseClassifier
 from sklearn_medfuse import make_medfuse_pipeline as make_pipeline
+from sklearn_medfuse.datasets import load_mimic3, make_ehr_cohort
+
+from .ehr_tables import write_ehr_tables
 
 PACKAGE = Path(sklearn_medfuse.__file__).parent
 LABS = {"max_epochs": 2, "n_components": 4, "d_model": 8, "n_heads": 2, "n_layers": 1}
@@ -74,6 +77,13 @@ def test_the_way_through_the_pipeline(stays, tiny_bert):
     )
     way = files_of(lambda: pipe.fit(X, y))
     assert len(way) <= 25, "\n".join(way)
+
+
+def test_the_way_through_a_loader(tmp_path):
+    cohort = make_ehr_cohort(60, random_state=0)
+    write_ehr_tables(cohort, tmp_path, "mimic3", suffix=".csv")
+    way = files_of(lambda: load_mimic3(tmp_path))
+    assert len(way) <= 10, "\n".join(way)
 
 
 def test_a_file_that_is_run_through_is_found(stays):

@@ -39,7 +39,7 @@ def write_compact(frame: pd.DataFrame, columns: dict[str, str], file: Path) -> N
     types = {**dict.fromkeys(WHOLE, pa.int32()), **dict.fromkeys(NUMBER, pa.float64())}
     schema = pa.schema([(name, types.get(kind, pa.string())) for name, kind in columns.items()])
     frame = frame.sort_values(list(columns), kind="stable", ignore_index=True)
-    # Without pandas' own metadata the bytes depend on the data and on pyarrow alone.
+    # Without pandas' own metadata the bytes depend on the data and on pyarrow alone
     table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
     pq.write_table(table, file, compression="zstd", compression_level=19)

@@ -38,9 +38,9 @@ TUNED = "MEDFuse, fine-tuned"
 PEERS = (LABS, TFIDF, FROZEN, SKRUB, CATBOOST, LIGHTGBM, BLEND_A, BLEND_B)
 OURS = (PAPER, DEFAULT, SEARCHED, REGRESSIONS, NET)
 PACKAGES = {SKRUB: "skrub", CATBOOST: "catboost", LIGHTGBM: "lightgbm"}
-# Ranking needs neither, and a search fits a net per candidate and fold.
+# Ranking needs neither, and a search fits a net per candidate and fold
 _UNDECIDED = {"calibration": None, "threshold": 0.5}
-# A linear weight of 1 is refused, as no net would be left; what is left of it here moves nothing.
+# A linear weight of 1 is refused, as no net would be left; what is left of it here moves nothing
 _ALL_LINEAR = {"linear_weight": 1 - 1e-9, "n_estimators": 1, "max_epochs": 1, **_UNDECIDED}
 
 
@@ -168,7 +168,7 @@ _TREES = {"leaves": (4, 15), "rate": (0.03, 0.06), "trees": (100, 50)}
 _BLENDS = {"C": (0.03, 0.01), "characters_C": (2, 10), "labs": (0.5, 1)}
 _LINEAR_C = (0.5, 0.02, 0.05, 0.1, 0.2, 1, 2, 5)
 _NETS = grid(dropout=(0.3, 0.6), max_epochs=(12, 20))
-# Name → function and its candidates.
+# Name → function and its candidates
 MODELS = {
     LABS: (boosted_labs, grid(**_TREES)),
     TFIDF: (tfidf, grid(analyzer=("word", "char_wb"), C=(3, 0.3, 1, 10))),
@@ -186,7 +186,7 @@ MODELS = {
     NET: (medfuse, [{"linear_weight": 0.0} | own for own in _NETS]),
     TUNED: (medfuse, [{"tuned": True}]),
 }
-# The ablation table: what is removed from all views, undecided.
+# The ablation table: what is removed from all views, undecided
 WITHOUT = {
     "all views": {},
     "without lab text": {"views": without("lab_text")},

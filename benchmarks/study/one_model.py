@@ -58,7 +58,7 @@ def predict_fold(cohort, settings, name, seed, train, test, folder):
     fitted = time.perf_counter()
     X = cohort.X.iloc[test]
     probability = model.predict_proba(X)
-    # With its own thresholds MEDFuse decides by itself.
+    # With its own thresholds MEDFuse decides by itself
     tuned = getattr(last_step(model), "threshold", None) == "tune"
     decided = model.predict(X) if tuned else probability >= thresholds
     found = pd.DataFrame(probability, columns=cohort.target_names)

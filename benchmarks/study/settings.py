@@ -13,13 +13,13 @@ from sklearn_medfuse.datasets import Cohort, load_eicu_demo, load_mimic3
 class Settings:
     """Cohort, note model and folds: what results depend on."""
 
-    mimic3: str | None = None  # MIMIC-III's tables; None takes the bundled stays.
-    index_time: str = "48h"  # For MIMIC-III.
-    model: str | None = None  # None takes the default of `LLMNoteEncoder`.
-    fine_tuning: str | None = None  # How a note model is tuned for one more row.
-    max_epochs: int | None = None  # Of fine-tuning.
+    mimic3: str | None = None  # MIMIC-III's tables; None takes the bundled stays
+    index_time: str = "48h"  # For MIMIC-III
+    model: str | None = None  # None takes the default of `LLMNoteEncoder`
+    fine_tuning: str | None = None  # How a note model is tuned for one more row
+    max_epochs: int | None = None  # Of fine-tuning
     n_splits: int = 3
-    n_candidates: int = 8  # That each search compares; 1 takes each model's first as it is.
+    n_candidates: int = 8  # That each search compares; 1 takes each model's first as it is
 
 
 def open_cohort(folder, settings):
@@ -34,7 +34,7 @@ def open_cohort(folder, settings):
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     load_cohort(settings).to_parquet(folder / "cohort")
-    # Last: without it, a killed run begins anew.
+    # Last: without it, a killed run begins anew
     unfinished = file.with_suffix(".part")
     unfinished.write_text(json.dumps(asdict(settings), indent=2), encoding="utf-8")
     os.replace(unfinished, file)

@@ -21,12 +21,12 @@ from .._version import __version__
 from ._flow import draw_flow
 
 _FORMAT = "sklearn-medfuse Cohort"
-# Made cohorts alone have factors.
+# Made cohorts alone have factors
 _TABLES = ("X", "y", "subgroups", "factors")
 _COLUMNS = ("groups", "hospitals", "index_times")
 _META = "cohort.json"
 _REMEDY = "Write the cohort again by Cohort.to_parquet."
-# In table 1, values of fewer stays are not listed one by one.
+# In table 1, values of fewer stays are not listed one by one
 _FEWEST = 5
 
 
@@ -218,7 +218,7 @@ class Cohort(Bunch):
         if folder.exists() and not (folder / _META).is_file() and any(folder.iterdir()):
             raise ValueError(f"'{folder}' holds other files than a cohort's; name a new folder.")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The folders of mkdtemp have mode 0700.
+        # The folders of mkdtemp have mode 0700
         beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
             self._write(beside)
@@ -245,7 +245,7 @@ class Cohort(Bunch):
         sealed = seal(plain, folder, sorted(file.name for file in folder.iterdir()))
         (folder / _META).write_text(json.dumps(sealed, indent=1), encoding="utf-8")
         for file in folder.iterdir():
-            # Nobody else could open the folder until here.
+            # Nobody else could open the folder until here
             file.chmod(0o600)
 
     @classmethod
@@ -275,7 +275,7 @@ class Cohort(Bunch):
                 f"'{folder}' holds no {_META}; name a folder written by Cohort.to_parquet."
             )
         meta = read_sealed(folder, _META, _REMEDY)
-        # Messages of pyarrow may quote the content: ours is raised outside of the handler.
+        # Messages of pyarrow may quote the content: ours is raised outside of the handler
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError):
             return cls(**_read_fields(folder, meta))
         raise ValueError(f"'{folder}' is damaged: its parts do not fit together. {_REMEDY}")
@@ -313,7 +313,7 @@ class Cohort(Bunch):
             raise ValueError(f"by={by!r} is neither a label nor one of the subgroups.")
         columns = [name for name in table if name != by]
         with warnings.catch_warnings():
-            # tableone 0.9 uses features that pandas 4 removes.
+            # tableone 0.9 uses features that pandas 4 removes
             warnings.simplefilter("ignore", DeprecationWarning)
             made = TableOne(
                 table,
@@ -334,7 +334,7 @@ class Cohort(Bunch):
         words = notes.str.split().str.len().astype(float)
         parts.append(pd.DataFrame({"words of notes": words}))
         parts.append(X[fields["lab_columns"]])
-        # Whole numbers, also beside labels that are not known.
+        # Whole numbers, also beside labels that are not known
         parts.append(fields["y"].astype("Int64").astype(object))
         table = pd.concat(parts, axis=1).reset_index(drop=True)
         table = table.loc[:, ~table.columns.duplicated()]
@@ -384,7 +384,7 @@ class Cohort(Bunch):
         return f"<pre>{escape(repr(self))}</pre>"
 
     def __reduce__(self):
-        # Bunch's own pickling ignores the state of subclasses: build from the plain dict instead.
+        # Bunch's own pickling ignores the state of subclasses: build from the plain dict instead
         return (_cohort_from_dict, (type(self), dict(self)))
 
 

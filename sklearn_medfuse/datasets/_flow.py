@@ -5,7 +5,7 @@ from textwrap import TextWrapper
 
 _READ, _KEPT, _DROPPED = "stays read", "stays kept", "stays dropped: "
 # The units of the drawing are inches: heights of lines in the main boxes and beside them, the space
-# within a box and between boxes, and where boxes begin and end.
+# within a box and between boxes, and where boxes begin and end
 _LINE, _LINE_BESIDE = 0.2, 0.15
 _PADDING, _GAP = 0.1, 0.3
 _MAIN, _BESIDE = (0.1, 2.6), (3.1, 6.9)

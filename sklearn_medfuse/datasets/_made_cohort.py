@@ -38,7 +38,7 @@ _LABS = (
     ("troponin T", "ng/mL", 0.02, 1.0, True, (0.0, 0.01)),
 )
 _PANELS = (8, 5, 5, 2, 2, 1, 1)
-# Logit of the probability that a panel is ordered for a patient of average severity.
+# Logit of the probability that a panel is ordered for a patient of average severity
 _ORDERED = (3.0, 2.7, 0.2, 0.6, -0.6, -0.9, -0.8)
 FINDINGS = (
     ("shortness of breath", "crackles at both bases", "swelling of the legs"),
@@ -182,7 +182,7 @@ def make_ehr_cohort(
 
 def _make_labs(rng, factors, hospital, n_hospitals) -> np.ndarray:
     """Values (n, n_labs), NaN where not ordered."""
-    # The loadings do not depend on the seed: labs mean the same in all hospitals.
+    # The loadings do not depend on the seed: labs mean the same in all hospitals
     loadings = np.random.default_rng(7).normal(size=(factors.shape[1], len(_LABS)))
     loadings /= np.linalg.norm(loadings, axis=0)
     shift = 0.2 * rng.normal(size=(n_hospitals, len(_LABS)))
@@ -205,7 +205,7 @@ def _make_labs(rng, factors, hospital, n_hospitals) -> np.ndarray:
 def _make_notes(rng, factors) -> np.ndarray:
     """Texts (n,) in which factors show as findings, named or negated."""
     n = len(factors)
-    # The findings of the last factors occur in notes alone.
+    # The findings of the last factors occur in notes alone
     findings = (*FINDINGS[:_N_FACTORS], *FINDINGS[2 : 2 + factors.shape[1] - _N_FACTORS])
     sentences = np.empty((n, 3 * len(findings) + 3), dtype=object)
     column = 0

@@ -14,7 +14,7 @@ from .._note_sections import section_name
 
 Aggregate = Literal["last", "first", "mean", "min", "max", "slope", "count"]
 
-# Headings under which discharge summaries, above all those of MIMIC, sum up the stay.
+# Headings under which discharge summaries, above all those of MIMIC, sum up the stay
 _OUTCOME_SECTIONS = (
     "Discharge condition",
     "Discharge disposition",
@@ -26,7 +26,7 @@ _OUTCOME_SECTIONS = (
     ),
 )
 
-# Names that an error lists.
+# Names that an error lists
 _MOST_LISTED = 20
 _DISCHARGE = re.compile(r"discharge(?:\s*\+\s*(?P<delay>.+))?")
 _OUTCOME = re.compile(r"mortality|(readmission|length_of_stay)_(\d+)d")
@@ -271,7 +271,7 @@ def check_require(require: str | Sequence[str]) -> list[str]:
     return wanted
 
 
-# The entry in a loader's docstring that `lists_choices` replaces.
+# The entry in a loader's docstring that `lists_choices` replaces
 _ENTRY = """**options : dict
     The choices of :class:`CohortOptions`.
 """
@@ -285,7 +285,7 @@ def lists_choices(loader: _Loader) -> _Loader:
     assert options.kind is options.VAR_KEYWORD
     choices = inspect.signature(CohortOptions).parameters.values()
     vars(loader)["__signature__"] = of_loader.replace(parameters=[*own, *choices])
-    # There are no docstrings under python -OO.
+    # There are no docstrings under python -OO
     if (doc := inspect.getdoc(loader)) and (of_choices := inspect.getdoc(CohortOptions)):
         entries = of_choices.partition("Parameters\n----------\n")[2].partition("\n\nRaises\n")[0]
         assert _ENTRY in doc

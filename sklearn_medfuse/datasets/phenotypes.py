@@ -146,7 +146,7 @@ ELIXHAUSER: Mapping[str, Mapping[int, tuple[str, ...]]] = MappingProxyType(
 # ICD-9-CM: 31.1 is a tracheostomy, and must not become 311, a depressive disorder.
 _CATEGORY = {9: re.compile(r"\d{3}|V\d{2}|E\d{3}"), 10: re.compile(r"[A-Z]\d[0-9A-Z]")}
 
-# E and four digits that ICD-10-CM has: E87.9 and a fifth sign at E87.1 are not among them.
+# E and four digits that ICD-10-CM has: E87.9 and a fifth sign at E87.1 are not among them
 _E_OF_ICD10 = (
     r"E8(02[019]|3(0[019]|1[019]|3[01239]|4[0129]|5[0129]|8[19])|41[19]|58[129]|7(2[0129]|7[019])"
     r"|8(0[129]|4[0129]|8[129])|98[19])"
@@ -260,7 +260,7 @@ def map_codes(codes: Iterable[Any], icd_version: Any = "auto") -> pd.DataFrame:
     index = codes.index if isinstance(codes, pd.Series) else None
     uniques, inverse = _unique_codes(codes)
     versions = _check_versions(icd_version, uniques, inverse)
-    # A code may occur under both versions, so the unit of work is the pair (code, version).
+    # A code may occur under both versions, so the unit of work is the pair (code, version)
     pairs, rows = np.unique(inverse * 100 + versions, return_inverse=True)
     flags = np.zeros((len(pairs), len(ELIXHAUSER)), dtype=bool)
     for row, pair in enumerate(pairs):
@@ -334,7 +334,7 @@ def _check_versions(icd_version: Any, uniques: list[str], inverse: np.ndarray) -
     """The ICD version of every code."""
     if isinstance(icd_version, str) and icd_version == "auto":
         return np.array([_guess(code) for code in uniques], dtype=int)[inverse]
-    # A lenient reading of labels ("ICD-9", "9", "icd9cm") would map mistaken ones silently.
+    # A lenient reading of labels ("ICD-9", "9", "icd9cm") would map mistaken ones silently
     versions = np.asarray(icd_version, dtype=object)
     if versions.ndim == 0:
         if icd_version not in (0, 9, 10):

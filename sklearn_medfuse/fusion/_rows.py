@@ -259,7 +259,7 @@ class TrainingRows(NamedTuple):
                 check_consistent_length(X, groups)
             weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         rows = weight > 0
-        # Scikit-learn before 1.9 accepts this.
+        # Scikit-learn before 1.9 accepts this
         if not rows.any():
             raise ValueError("sample_weight is zero in every row; give some row a weight.")
         unit = float(weight[rows].mean())
@@ -339,7 +339,7 @@ def _class_weights(class_weight, values: np.ndarray, weight: np.ndarray) -> np.n
     counted = weight > 0
     classes, codes = np.unique(values[counted], return_inverse=True)
     if class_weight == "balanced":
-        # As in scikit-learn from 1.7 on; before it did not count the weights of rows.
+        # As in scikit-learn from 1.7 on; before it did not count the weights of rows
         total = np.bincount(codes, weight[counted])
         of_class = total.sum() / (len(classes) * total)
     else:

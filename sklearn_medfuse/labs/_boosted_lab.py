@@ -104,7 +104,7 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    # The reference shows the methods that a class has itself.
+    # The reference shows the methods that a class has itself
     fit = CrossFittedEncoder.fit
     fit_transform = CrossFittedEncoder.fit_transform
     transform = CrossFittedEncoder.transform

@@ -12,9 +12,9 @@ from .._state import VersionedStateMixin
 from ._lab_cells import FEWEST_ROWS
 from ._lab_table import Levels, refuse_unknown_labs, validate_dense_labs
 
-# Outside these magnitudes a number is written with an exponent.
+# Outside these magnitudes a number is written with an exponent
 _SMALLEST, _LARGEST = 1e-5, 1e9
-# Of fewer results the five lowest are not a tail.
+# Of fewer results the five lowest are not a tail
 _FEWEST_FOR_LIMITS = 20
 _MARKS = {-1: " (low)", 0: "", 1: " (high)"}
 
@@ -260,7 +260,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
 
     def _flags(self, X: np.ndarray) -> np.ndarray:
         """-1 for low, 1 for high, 0 for normal, not measured or without limits."""
-        # In single precision, where 0.1 is not above a limit of 0.1 however it was stored.
+        # In single precision, where 0.1 is not above a limit of 0.1 however it was stored
         with np.errstate(over="ignore"):
             X, low, high = (a.astype(np.float32) for a in (X, self.low_, self.high_))
         return np.greater(X, high).astype(np.int8) - np.less(X, low)
@@ -282,7 +282,7 @@ def _training_limits(
     """Quantiles of the measured values, those of numbers as means of five patients' results."""
     measured = np.sort(values[~np.isnan(values)].astype(np.float64))
     if levels is not None and len(measured):
-        # Positions in levels, which several rows share.
+        # Positions in levels, which several rows share
         return tuple(np.quantile(measured, quantiles))
     if len(measured) < _FEWEST_FOR_LIMITS:
         return np.nan, np.nan
@@ -297,7 +297,7 @@ def _format_number(value: float, digits: int) -> str:
     value = float(value)
     if value and not _SMALLEST <= abs(value) < _LARGEST:
         return f"{value:.{digits}g}"
-    # Adding 0 makes -0 a 0.
+    # Adding 0 makes -0 a 0
     return np.format_float_positional(
         value + 0.0, precision=digits, unique=False, fractional=False, trim="-"
     )

@@ -66,10 +66,10 @@ _GRADES = (
     ("amber",),
     ("brown",),
 )
-# Numbers stand among the words, "NEG" < "TRACE" < "30" < "300" < "LARGE", but 0 below all.
+# Numbers stand among the words, "NEG" < "TRACE" < "30" < "300" < "LARGE", but 0 below all
 _NUMBERS_BEFORE = "moderate"
 # Words that set a level below or above the one that they stand before: "weakly positive",
-# "very low", "light yellow".
+# "very low", "light yellow"
 _DEGREES = (
     (-0.75, ("borderline",)),
     (-0.6, ("presumptive", "probable", "possible", "suspected")),
@@ -102,7 +102,7 @@ _DEGREE_OF = {word: (shift, words[0]) for shift, words in _DEGREES for word in w
 _ABBREVIATED = {"ll": "very low", "hh": "very high", "slhazy": "sl hazy", "slcldy": "sl cloudy"}
 _DEGREE = re.compile(rf"({'|'.join(sorted(_DEGREE_OF, key=len, reverse=True))})\.?[\s\-_]+(.+)")
 # What may stand behind a level without changing it: what was looked for, a unit, a flag, and the
-# number that a dipstick gives beside the grade, as in "1+ (30 mg/dL)".
+# number that a dipstick gives beside the grade, as in "1+ (30 mg/dL)"
 _BEHIND = re.compile(
     r"(.+?)(?:\s+(?:seen|observed|found|noted|present|detected|growth|amounts?|numbers?)|"
     r"\s+[a-z.0-9]*/[a-z.0-9]+|\s*[(\[](?:a|h|l|abn|[<>=~]*\s*[0-9.]+[^:)\]]*)[)\]]|\s*[.*!]+)"
@@ -150,7 +150,7 @@ def level_order(key: str) -> tuple[float, float, float, float, str]:
     if not found:
         return _rank_of_phrase(key), 0.0, 0.0, 0.0, key
     (limit, first), (_, last) = found[0], found[-1]
-    # "<1:40" comes before "1:40", ">50" after "50".
+    # "<1:40" comes before "1:40", ">50" after "50"
     side = 0.0 if not limit else -1.0 if limit[0] in "<≤lbu" else 1.0
     return _NUMBERS, float(first), side, float(last), key
 

@@ -21,7 +21,7 @@ from ._lab_cells import LabScale
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _FORMAT = "sklearn-medfuse MaskedLabEncoder"
-# Parameters of no use elsewhere.
+# Parameters of no use elsewhere
 _NOT_KEPT = ("initial", "checkpoint_dir", "verbose")
 _REMEDY = "Copy again the folder that MaskedLabEncoder.save_pretrained wrote."
 
@@ -48,7 +48,7 @@ def read_folder(folder) -> tuple[dict, dict[str, np.ndarray]]:
     config = read_sealed(folder, CONFIG_FILE, _REMEDY)
     arrays = None
     if config.get("format") == _FORMAT and WEIGHTS_FILE in config["files"]:
-        # An error would quote the file; the one below does not.
+        # An error would quote the file; the one below does not
         with suppress(KeyError, TypeError, ValueError, MemoryError, safetensors.SafetensorError):
             arrays = safetensors.numpy.load((folder / WEIGHTS_FILE).read_bytes())
     if arrays is None:
@@ -64,11 +64,11 @@ def refuse_what_does_not_fit(folder, config: dict) -> Iterator[None]:
     """Raise one ValueError for whatever an encoder cannot take from a folder."""
     try:
         yield
-    except Exception:  # What a foreign file holds can fail in any way.
+    except Exception:  # What a foreign file holds can fail in any way
         fits = False
     else:
         fits = True
-    # Outside the handler, whose error may quote the file.
+    # Outside the handler, whose error may quote the file
     if not fits:
         raise ValueError(
             f"{folder} does not hold what this version of MaskedLabEncoder writes: {CONFIG_FILE} "
@@ -90,7 +90,7 @@ def _plain(value):
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        # Keys of a json object are texts, but positions are numbers.
+        # Keys of a json object are texts, but positions are numbers
         return {"pairs": [[_plain(key), each] for key, each in value.items()]}
     return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
 
@@ -161,7 +161,7 @@ class LabStart:
         with torch.no_grad():
             for name, new in module.state_dict().items():
                 if name.startswith("prior."):
-                    continue  # The linear part is fitted anew, see `factor_model`.
+                    continue  # The linear part is fitted anew, see `factor_model`
                 old = learned[name].to(new)
                 owner = module.get_submodule(name.rpartition(".")[0])
                 if isinstance(owner, nn.Embedding) or name == "spread_scale":

@@ -13,7 +13,7 @@ from ._inputs import (
     check_sample_weight,
 )
 
-# Draws are made in blocks of about this many row weights, which keeps memory near 100 MB.
+# Draws are made in blocks of about this many row weights, which keeps memory near 100 MB
 _BLOCK_SIZE = 2_000_000
 
 
@@ -61,7 +61,7 @@ class Bootstrap:
             drawn = rng.randint(self.n_groups, size=(n_draws, self.n_groups))
             cell = drawn + self.n_groups * np.arange(n_draws)[:, None]
             times = np.bincount(cell.ravel(), minlength=n_draws * self.n_groups)
-            # Whole numbers, as floats for the matrix products that follow.
+            # Whole numbers, as floats for the matrix products that follow
             times = times.reshape(n_draws, self.n_groups).T.astype(float)
             yield times[self.group_of_row]
 

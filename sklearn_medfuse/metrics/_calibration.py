@@ -32,9 +32,9 @@ from ._scores import (
 
 _MAX_ITERATIONS = 50
 _TOLERANCE = 1e-9
-# A Newton step of the logistic likelihood that is shorter needs no check.
+# A Newton step of the logistic likelihood that is shorter needs no check
 _SAFE_STEP = 0.5
-# Draws are fitted in parts whose arrays stay in the processor's cache.
+# Draws are fitted in parts whose arrays stay in the processor's cache
 _PART_SIZE = 200_000
 _EPSILON = np.finfo(float).eps
 
@@ -308,7 +308,7 @@ def calibration_report(
     )
 
     def calibration_error(y_true, y_prob, weights):
-        # All pairs in one column have n_labels rows each.
+        # All pairs in one column have n_labels rows each
         bin_weights = np.repeat(bootstrap.weights, len(y_true) // len(labels))
         return weighted_calibration_error(
             y_true, y_prob, weights, bin_weights=bin_weights, n_bins=n_bins, strategy=strategy
@@ -351,7 +351,7 @@ def _recalibrate(fit_label, y_true, y_prob, weights):
 def _fit_intercept(y, logits, weights):
     """Solve sum w (y - expit(a + logit p)) = 0 for a, by Newton's steps within a bracket."""
     observed, total = weights.T @ y, weights.sum(axis=0)
-    # The answers if all logits were the greatest, and if all were the least.
+    # The answers if all logits were the greatest, and if all were the least
     low, high = (logit(observed / total) - end for end in (logits.max(), logits.min()))
     intercept = np.clip(np.zeros(len(total)), low, high)
     for _ in range(_MAX_ITERATIONS):
@@ -399,7 +399,7 @@ def _newton_step(a, b, y, z, weights):
     aa, ab, bb = spread.sum(axis=0), z @ spread, z**2 @ spread
     gradient_a, gradient_b = residual.sum(axis=0), z @ residual
     determinant = aa * bb - ab**2
-    # No step where the curvature is lost to rounding.
+    # No step where the curvature is lost to rounding
     inverse = np.divide(1, determinant, out=np.zeros_like(a), where=determinant > 0)
     step_a = (bb * gradient_a - ab * gradient_b) * inverse
     return step_a, (aa * gradient_b - ab * gradient_a) * inverse

@@ -136,7 +136,7 @@ def _score_both(function, labels, scores, weights, averages):
     (a, n_positive, pooled_a), (b, _, pooled_b) = (
         score_with_pairs(function, labels, model, weights, averages) for model in scores
     )
-    # Otherwise the averages of the two would be over different labels.
+    # Otherwise the averages of the two would be over different labels
     undefined = np.isnan(a) | np.isnan(b)
     a, b = np.where(undefined, np.nan, a), np.where(undefined, np.nan, b)
     parts = ((a, pooled_a), (b, pooled_b), (a - b, pooled_a - pooled_b))
@@ -317,5 +317,5 @@ def _clustered_variance(positive, negative, group_of_positive, group_of_negative
         + n_with_negative / (n_with_negative - 1) * (sums[1] @ sums[1]) / n**2
         + 2 * n_with_any / (n_with_any - 1) * (sums[0] @ sums[1]) / (m * n)
     )
-    # The estimate of few groups can be below 0, by rounding or by its cross term.
+    # The estimate of few groups can be below 0, by rounding or by its cross term
     return max(variance, 0.0)

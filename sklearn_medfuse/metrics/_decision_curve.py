@@ -146,7 +146,7 @@ def _net_benefits(y_true, y_prob, weights, *, thresholds):
     for label in range(n_labels):
         known = ~np.isnan(y_true[:, label])
         y, times = y_true[known, label, None], weights[known]
-        # How many thresholds each row reaches.
+        # How many thresholds each row reaches
         reached = np.searchsorted(thresholds, y_prob[known, label], side="right")
         positive, negative = (
             _count_reached(reached, of_class * times, n_thresholds) for of_class in (y, 1 - y)

@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from .._input_data import to_pandas
 
-# What users pass: labels may be sparse, scores may be a list with one array per label.
+# What users pass: labels may be sparse, scores may be a list with one array per label
 Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatrix
 Scores: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | Sequence[npt.ArrayLike]
 Threshold: TypeAlias = npt.ArrayLike | BaseEstimator
@@ -108,7 +108,7 @@ def _read_labels(y_true):
     if hasattr(y_true, "toarray"):
         y_true = y_true.toarray()
     if isinstance(y_true, pd.DataFrame | pd.Series):
-        # The missing value of pandas' nullable columns is unknown to numpy.
+        # The missing value of pandas' nullable columns is unknown to numpy
         values = y_true.to_numpy(dtype=object)
         y_true = np.where(pd.isna(values), np.nan, values)
     return _as_floats(y_true, _NO_LABELS.format(""))
@@ -117,7 +117,7 @@ def _read_labels(y_true):
 def _as_floats(values, problem):
     with suppress(TypeError, ValueError, OverflowError):
         return np.asarray(values, dtype=float)
-    # Raised out here, as numpy's own message, which shows the value, would become its context.
+    # Raised out here, as numpy's own message, which shows the value, would become its context
     raise ValueError(problem)
 
 
@@ -222,7 +222,7 @@ def check_groups(groups, n_samples):
     """
     if groups is None:
         return np.arange(n_samples)
-    # A list is read as objects, so that a NaN among names does not become the name "nan".
+    # A list is read as objects, so that a NaN among names does not become the name "nan"
     groups = np.asarray(groups, dtype=None if hasattr(groups, "dtype") else object)
     if groups.shape != (n_samples,):
         raise ValueError(f"`groups` has shape {groups.shape}; pass ({n_samples},), one per row.")

@@ -33,7 +33,7 @@ from ._scores import (
 _REFERENCES = ("rest", "largest")
 _ALL = "all"
 _AGE_BANDS = {"age": (45, 65, 80)}
-# A column with more different numbers than this needs bins.
+# A column with more different numbers than this needs bins
 _MOST_VALUES = 10
 
 
@@ -408,13 +408,13 @@ def _name_values(name, column):
             f"bins={{{name!r}: (edge, …)}}, or the column as text if each is a group."
         )
     texts = column.map(_as_text, na_action="ignore").astype(object)
-    # By falling count, then by name.
+    # By falling count, then by name
     counts = texts.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     return texts.astype(pd.CategoricalDtype(list(counts.index)))
 
 
 def _as_text(value):
-    # 66.0 is hospital 66: a missing value turns a column of whole numbers into floats.
+    # 66.0 is hospital 66: a missing value turns a column of whole numbers into floats
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)

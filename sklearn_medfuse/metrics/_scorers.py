@@ -182,7 +182,7 @@ class MultilabelScorer:
         return self._request
 
     def _accept_sample_weight(self) -> bool:
-        # Scikit-learn's searches over several scorers ask this where routing is off.
+        # Scikit-learn's searches over several scorers ask this where routing is off
         return True
 
 

@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from ._inputs import check_probabilities, check_scores
 
 _EPSILON = float(np.finfo(float).eps)
-# Of the report's "ece"; the calibration functions take the number from the user.
+# Of the report's "ece"; the calibration functions take the number from the user
 _N_BINS = 10
 
 
@@ -27,13 +27,13 @@ class Score:
     """A score of a report: one of the score functions, and how to read it."""
 
     function: Callable[..., np.ndarray]
-    # The function expects the thresholds to be subtracted from the scores.
+    # The function expects the thresholds to be subtracted from the scores
     of_decisions: bool = False
-    # Scores must lie in [0, 1].
+    # Scores must lie in [0, 1]
     of_probabilities: bool = False
-    # Resampling makes it greater, so that percentiles of draws would be too high.
+    # Resampling makes it greater, so that percentiles of draws would be too high
     grows_with_noise: bool = False
-    # Of a share of rows: from `_Counts` to the rows that count and the rows that they are among.
+    # Of a share of rows: from `_Counts` to the rows that count and the rows that they are among
     share: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
 
     def interval(self, bootstrap, estimate, draws, lowest=0.0):
@@ -229,12 +229,12 @@ def _label_auroc(block_positives, positives, rows_before, rows, n_positive, n_ro
 
 
 def _label_auprc(block_positives, positives, rows_before, rows, n_positive, n_rows):
-    # A draw may skip the highest scores: 0 positives of 0 rows add nothing.
+    # A draw may skip the highest scores: 0 positives of 0 rows add nothing
     precision = divide(positives, rows, undefined=0.0)
     return divide((block_positives * precision).sum(axis=0), n_positive)
 
 
-# Decisions: a row is predicted where `y_score` is at least 0, as thresholds are subtracted before.
+# Decisions: a row is predicted where `y_score` is at least 0, as thresholds are subtracted before
 
 
 def _score_share(y_true, y_score, weights, *, share):
@@ -318,7 +318,7 @@ def put_into_bins(y_true, y_prob, weights, n_bins, strategy):
     for label in range(y_prob.shape[1]):
         counted = ~np.isnan(y_true[:, label]) & (weights > 0)
         if strategy == "quantile" and n_bins > 1 and counted.any():
-            # The one definition of a quantile for which a weight of 2 is a row that occurs twice.
+            # The one definition of a quantile for which a weight of 2 is a row that occurs twice
             edges = np.quantile(
                 y_prob[counted, label], shares, weights=weights[counted], method="inverted_cdf"
             )

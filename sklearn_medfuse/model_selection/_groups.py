@@ -22,7 +22,7 @@ def encode_groups(groups, name="groups"):
             f"`{name}` is None. Pass one value per row, e.g. groups=cohort.groups (in a search: "
             "search.fit(X, y, groups=...)), or use np.arange(n_samples) if rows are independent."
         )
-    # A list is read as objects, so that a NaN among names does not become the name "nan".
+    # A list is read as objects, so that a NaN among names does not become the name "nan"
     groups = np.asarray(groups, dtype=None if hasattr(groups, "dtype") else object)
     if groups.ndim != 1:
         raise ValueError(

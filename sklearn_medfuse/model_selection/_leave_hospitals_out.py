@@ -97,7 +97,7 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
     def _count_splits(self, n_groups):
         wanted = self.n_hospitals
         if isinstance(wanted, float):
-            # A share that is a whole number but for its last digit is that number.
+            # A share that is a whole number but for its last digit is that number
             wanted = max(1, math.ceil(wanted * n_groups - 1e-9))
         if wanted >= n_groups:
             raise ValueError(

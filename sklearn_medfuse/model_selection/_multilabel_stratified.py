@@ -194,7 +194,7 @@ class MultilabelStratifiedKFold(_MultilabelStratified):
                 f"`groups` is given but {type(self).__name__} does not keep groups whole; use "
                 "MultilabelStratifiedGroupKFold.",
                 UserWarning,
-                # Past scikit-learn's two `split` and ours.
+                # Past scikit-learn's two `split` and ours
                 stacklevel=5,
             )
         remember_groups(X, None)
@@ -213,7 +213,7 @@ def _as_indicator(y):
             raise ValueError(
                 f"`y` has {missing.sum()} missing values; give each row its class, or drop it."
             )
-        # The positives are spread; a label that is not known is none of them.
+        # The positives are spread; a label that is not known is none of them
         y = np.where(missing, 0, y).astype(float)
     kind = type_of_target(y, input_name="y")
     if kind in ("binary", "multiclass"):
@@ -267,7 +267,7 @@ def _iterative_stratification(counts, n_folds, largest_first):
         if largest_first:
             members = members[np.lexsort((-counts[members, -1], -counts[members, rarest]))]
         for group in members:
-            # Lexsort's last key is the first criterion.
+            # Lexsort's last key is the first criterion
             fold[group] = np.lexsort((-wanted[:, -1], -wanted[:, rarest]))[0]
             wanted[fold[group]] -= counts[group]
             remaining -= counts[group]

@@ -170,7 +170,7 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
     def _read_gap(self, are_dates):
         if self.gap is None:
             return 0
-        # Numpy's durations count as whole numbers.
+        # Numpy's durations count as whole numbers
         is_number = isinstance(self.gap, numbers.Real) and not isinstance(self.gap, np.timedelta64)
         if is_number != are_dates:
             with suppress(ValueError):

@@ -30,7 +30,7 @@ _OURS = ("sklearn_medfuse", "sklearn_medfuse.model_selection")
 _TREE = f"{TreePredictor.__module__}.TreePredictor"
 # Types beyond skops's own list. skops rebuilds each from its state, which holds no code: functions
 # and methods in it are types by themselves. scipy's distributions are missing because they run
-# their state as code, and caches because they unpickle what lies in a folder that the file names.
+# their state as code, and caches because they unpickle what lies in a folder that the file names
 _HARMLESS = {
     _TREE,  # After `_unsound_trees`
     "sklearn.calibration._CalibratedClassifier",

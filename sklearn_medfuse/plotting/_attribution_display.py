@@ -205,7 +205,7 @@ class AttributionDisplay:
             hatch=None if raises else "////",
             lw=1,
         )
-        # Beside the bar's outer end.
+        # Beside the bar's outer end
         ax.annotate(
             f"{size:+.2f}",
             (start + size, row),
@@ -347,7 +347,7 @@ class LabelAttributionDisplay:
         size = self.labs.abs().max(axis=1).sort_values(ascending=False, kind="stable")
         labs = self.labs.loc[size.index[:n_labs]]
         kept = self.note.abs().max(axis=1).to_numpy().argsort(kind="stable")[::-1][:n_parts]
-        # Parts of the note stand in its order.
+        # Parts of the note stand in its order
         note = self.note.iloc[np.sort(kept)]
         table = pd.concat([labs, note])
         if not len(table):
@@ -365,7 +365,7 @@ class LabelAttributionDisplay:
             assert ax is not None
         self.ax_, self.figure_ = ax, ax.figure
         image = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
-        # Numbers tell the sign of large attributions where colours are lost.
+        # Numbers tell the sign of large attributions where colours are lost
         for row, column in zip(*np.nonzero(np.abs(values) > limit / 4), strict=True):
             value = values[row, column]
             ax.text(

@@ -107,7 +107,7 @@ class CounterfactualDisplay(PanelsDisplay):
 
     def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:
         found, color = self.counterfactual, MARKS[0][0]
-        # Values may be given in any order.
+        # Values may be given in any order
         order = np.argsort(found.grid)
         values = np.asarray(found.grid)[order]
         curves = found.curves[:, order, label]

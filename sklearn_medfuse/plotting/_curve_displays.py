@@ -126,7 +126,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
         else:
             ax.axhline(self.prevalence[label], **REFERENCE)
         for model, (name, curves) in enumerate(self.curves.items()):
-            # Average precision is the area under steps.
+            # Average precision is the area under steps
             steps = "default" if self.kind == "roc" else "steps-post"
             _draw_curve(ax, model, name, *curves[label].to_numpy().T, drawstyle=steps)
         ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
@@ -266,9 +266,9 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
             ax.vlines(along, low, high, color=color, lw=0.8, zorder=2)
             style = {"marker": marker, "markersize": 3.5, "lw": 1.0, "clip_on": False}
             _draw_curve(ax, model, name, along, up, **style)
-        # Rare labels use a corner of the unit square: both axes end alike, where the curves end.
+        # Rare labels use a corner of the unit square: both axes end alike, where the curves end
         limit = min(1.0, 1.05 * max(ends))
-        # A mark at 0 is drawn whole.
+        # A mark at 0 is drawn whole
         start = -0.03 * limit
         ax.set(xlim=(start, limit), ylim=(start, limit), aspect="equal")
         ax.locator_params(nbins=4)
@@ -383,7 +383,7 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
                 ax.fill_between(threshold, *band, color=color, alpha=0.2, lw=0)
             _draw_curve(ax, model, name, threshold, curve["net_benefit"])
             highest = max(highest, curve["net_benefit"].max(), curve["treat_all"].max())
-        # Far below 0 nobody would act, however far it is.
+        # Far below 0 nobody would act, however far it is
         ax.set_ylim(-0.25 * highest, 1.1 * highest)
         ax.locator_params(nbins=4)
         if not own:

@@ -27,12 +27,12 @@ MARKS = (
     ("#000000", "X"),  # Black
 )
 
-# Line styles beside the colours, so that curves stay apart in grey print.
+# Line styles beside the colours, so that curves stay apart in grey print
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))
 
 REFERENCE: dict[str, Any] = {"color": "0.35", "lw": 1, "ls": (0, (4, 3)), "zorder": 1}
 
-# Inches that a letter and a line of text take in matplotlib's font sizes.
+# Inches that a letter and a line of text take in matplotlib's font sizes
 LETTER = {"medium": 0.078, "small": 0.065}
 LINE = {"medium": 0.17, "small": 0.14}
 _LEGEND_LETTERS = 12  # Letters of a legend per inch, marks and gaps included
@@ -56,7 +56,7 @@ def import_pyplot() -> Any:
 
 def fit_name(name: object, width: int = 36) -> str:
     """Wrap a name to at most three lines, the rest cut off."""
-    # A dollar sign would start mathematics.
+    # A dollar sign would start mathematics
     text = str(name).replace("_", " ").replace("$", r"\$")
     return "\n".join(wrap(text, width, max_lines=3, placeholder=" …", break_on_hyphens=False))
 
@@ -98,7 +98,7 @@ def draw_intervals(
 ) -> None:
     """Draw dots at some heights, with their intervals."""
     color, marker = MARKS[mark % len(MARKS)]
-    # A mark that repeats in a long list of models comes back hollow.
+    # A mark that repeats in a long list of models comes back hollow
     face = color if mark < len(MARKS) else "white"
     ax.hlines(height, low, high, color=color, lw=1.5, zorder=2)
     style: dict[str, Any] = {"ls": "none", "marker": marker, "markersize": 5.5, "color": color}
@@ -178,7 +178,7 @@ class PanelsDisplay:
     def _make_panels(self, titles: Sequence[str]) -> np.ndarray:
         n_columns = min(len(titles), _PANELS_PER_ROW)
         n_rows = math.ceil(len(titles) / n_columns)
-        # One or two panels are the whole figure.
+        # One or two panels are the whole figure
         width, height = (2.4, 2.4) if len(titles) > 2 else (3.2, 3.3)
         height += size_of(titles, "small")[1] + _number_height(self._n_numbers(), own=True)
         figsize = (0.4 + width * n_columns, 0.5 + height * n_rows)
@@ -227,7 +227,7 @@ def write_numbers(ax: Axes, what: str, numbers: dict[str, str], *, own: bool) ->
         handletextpad=0.4,
         columnspacing=0.8,
     )
-    # Both axes end at the same value; the numbers stand above it.
+    # Both axes end at the same value; the numbers stand above it
     low, high = ax.get_xlim()
     box = ax.get_window_extent()
     inches = min(box.width, box.height) / ax.figure.dpi

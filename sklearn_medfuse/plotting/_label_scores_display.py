@@ -90,7 +90,7 @@ class _LabelDots(PredictionSources):
         finish_rows(ax, position, names)
         if rows[-1] == "macro":
             ax.get_yticklabels()[-1].set_fontweight("bold")
-        # A narrow axes of the user's takes shorter lines.
+        # A narrow axes of the user's takes shorter lines
         letters = int(11 * ax.get_window_extent().width / ax.figure.dpi)
         ax.set_xlabel(fill(self._axis_title(), max(letters, 20)))
         self._finish(ax)
@@ -132,7 +132,7 @@ class _LabelDots(PredictionSources):
             return title
         if self.confidence_level is None:
             return f"{title}, with intervals"
-        # The line may not be broken before the sign.
+        # The line may not be broken before the sign
         return f"{title}, with {100 * self.confidence_level:g}\N{NO-BREAK SPACE}% intervals"
 
     def _drawn(self) -> np.ndarray:
@@ -143,7 +143,7 @@ class _LabelDots(PredictionSources):
         """Write a remark below the last row, where no interval runs."""
         bottom, top = ax.get_ylim()
         figure: Any = ax.figure
-        # Of a figure of our own an inch is left to title, legend and ticks.
+        # Of a figure of our own an inch is left to title, legend and ticks
         inches = min(ax.get_window_extent().height / figure.dpi, figure.get_figheight() - 1.0)
         ax.set_ylim(bottom + 0.18 * (bottom - top) / max(inches, 0.3), top)
         ax.annotate(
@@ -287,7 +287,7 @@ class LabelScoresDisplay(_LabelDots):
         return METRICS[self.metric]
 
     def _finish(self, ax: Axes) -> None:
-        # All intervals, chance for AUROC, and nothing beyond what the score can reach.
+        # All intervals, chance for AUROC, and nothing beyond what the score can reach
         drawn, has_chance = self._drawn(), self.metric == "auroc"
         lowest = min(drawn.min(initial=1.0), _CHANCE_AUROC if has_chance else 0.0)
         low = max(0.0, lowest - 0.02)
@@ -295,7 +295,7 @@ class LabelScoresDisplay(_LabelDots):
         ax.set_xlim(low, high)
         if has_chance:
             ax.axvline(_CHANCE_AUROC, **REFERENCE)
-            # There are fewer marks on the left, if there is room at all.
+            # There are fewer marks on the left, if there is room at all
             side = "right" if _CHANCE_AUROC - low > 0.15 * (high - low) else "left"
             self._note(ax, "chance", _CHANCE_AUROC, coords=("data", "axes fraction"), side=side)
         if self.estimate.shape[1] == 1:
@@ -494,7 +494,7 @@ class ModelDifferenceDisplay(_LabelDots):
     def _finish(self, ax: Axes) -> None:
         drawn = self._drawn()
         low, high = drawn.min(initial=0.0), drawn.max(initial=0.0)
-        # Equal models, too, get an axis whose ticks can be read.
+        # Equal models, too, get an axis whose ticks can be read
         margin = max(0.04 * (high - low), 0.01)
         ax.set_xlim(low - margin, high + margin)
         ax.axvline(0.0, **REFERENCE)

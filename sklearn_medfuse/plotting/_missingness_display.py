@@ -85,7 +85,7 @@ class MissingnessDisplay:
         observed = X.notna()
         share = observed.mean().sort_values(ascending=False, kind="stable").head(most_labs)
         table = observed[share.index].to_numpy()
-        # By number of labs first, then by which they are.
+        # By number of labs first, then by which they are
         order = np.lexsort([*table.T[::-1], table.sum(axis=1)])[::-1]
         bands = np.array_split(table[order], min(len(table), _MOST_BANDS))
         measured = np.column_stack([band.mean(axis=0) for band in bands])

@@ -223,7 +223,7 @@ class NoteAttributionDisplay:
         """Write the runs of characters that have one depth, each on its colour."""
         cuts = [0, *(np.flatnonzero(np.diff(depth)) + 1), len(depth)]
         for start, stop in pairwise(cuts):
-            # A dollar sign would start mathematics, and a tab has no width.
+            # A dollar sign would start mathematics, and a tab has no width
             run = text[start:stop].replace("$", r"\$").replace("\t", " ")
             ax.text(start, row, run, ha="left", va="center", **font)
             value = depth[start] if stop > start else 0.0
@@ -243,7 +243,7 @@ class NoteAttributionDisplay:
 
 def _lines(note: str) -> list[tuple[int, int]]:
     """Where each line of the picture begins and ends in the note."""
-    # As many characters as a line takes up to the end of a word, or so many of a longer word.
+    # As many characters as a line takes up to the end of a word, or so many of a longer word
     line = re.compile(
         rf"\S(?:.{{0,{_CHARACTERS - 2}}}\S)?(?=\s|$)|\S{{{_CHARACTERS}}}", flags=re.DOTALL
     )

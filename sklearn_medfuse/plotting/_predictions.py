@@ -105,7 +105,7 @@ def predict_labels(estimator: Any, X: Any) -> Any:
 class PredictionSources:
     """Class methods of a display that has `from_predictions(y_true, values_by_model, ...)`."""
 
-    # A class method of the display.
+    # A class method of the display
     from_predictions: Any
 
     @classmethod

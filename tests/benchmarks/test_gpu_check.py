@@ -29,7 +29,7 @@ def outcomes(page):
 
 
 def test_every_section_runs_or_says_what_it_needs(gpu_check, tmp_path, monkeypatch):
-    # Traced, and not translated for the processor, which takes minutes.
+    # Traced, and not translated for the processor, which takes minutes
     trace = partial(torch.compile, backend="eager")
     monkeypatch.setattr(torch, "compile", trace)
     page = tmp_path / "page.md"

@@ -15,9 +15,9 @@ from sklearn_medfuse.datasets import Cohort, make_ehr_cohort
 from ..ehr_tables import write_ehr_tables
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-# Parts of names: a searched peer, a blend, and the whole method with the tuned Llama.
+# Parts of names: a searched peer, a blend, and the whole method with the tuned Llama
 MODELS = ("TF-IDF", "blend A", "MEDFuse, fine-tuned")
-# Of ten labels that are asked for, the made stays have two.
+# Of ten labels that are asked for, the made stays have two
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -60,7 +60,7 @@ def run_study():
 
         run.one_model = one_model
         yield run
-        # Names as short as theirs may be others' too.
+        # Names as short as theirs may be others' too
         for name in set(sys.modules) - before:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCHMARKS)):
                 del sys.modules[name]

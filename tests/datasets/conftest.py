@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sklearn_medfuse.datasets._loaders.eicu import DAY_1
+from .formats import DAY_1
 
 SHARED = Path(os.environ.get("MEDFUSE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 HISTORY = "notes/Progress Notes/Past History"
@@ -18,7 +18,7 @@ CHF = "CHF, congestive heart failure"
 FAMILY = "notes/Progress Notes/Social History / Family History"
 
 
-# Tables that are made to have every defect lose more rows than a loader keeps silent about.
+# Tables that are made to have every defect lose more rows than a loader keeps silent about
 NOT_DEFECT = ("test_demo.py", "test_losses.py")
 
 

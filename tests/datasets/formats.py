@@ -3,11 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from sklearn_medfuse.datasets._loaders.eicu import DAY_1
-
 from .long_tables import make_tables
 
 ICD9 = {"I50.9": "4280", "E11.9": "25000", "I10": "4019", "N18.3": "5853", "J44.9": "496"}
+# The results of apacheApsVar
+DAY_1 = (
+    *("wbc", "temperature", "respiratoryrate", "sodium", "heartrate", "meanbp", "ph"),
+    *("hematocrit", "creatinine", "albumin", "pao2", "pco2", "bun", "glucose", "bilirubin"),
+    *("fio2", "urine"),
+)
 ITEMS = {"Sodium": 50983, "Glucose": 50931, "pH": 50820, "Lactate": 50813}
 
 
@@ -19,12 +23,12 @@ def long_tables(seed=0, **sizes):
         rng.integers(0, 20_000, len(stays)), unit="D"
     )
     stays["birth_date"] = pd.Series(birth).groupby(stays["patient_id"].to_numpy()).transform("min")
-    # Nobody dies twice, nor comes back.
+    # Nobody dies twice, nor comes back
     last = stays.sort_values("start").groupby("patient_id")["stay_id"].last()
     stays["died"] = (stays["stay_id"].isin(last) & stays["died"].eq(1)).astype(int)
     stays["sex"] = stays.groupby("patient_id")["sex"].transform("first")
     tables["stays"] = stays.drop(columns=["age", "hospital_id"])
-    # Without its point this would be a code of ICD-9.
+    # Without its point this would be a code of ICD-9
     tables["diagnoses"]["code"] = tables["diagnoses"]["code"].replace({"31.1": "311"})
     notes = tables["notes"]
     notes["text"] = notes["text"] + ', "quoted"\nand broken '
@@ -161,7 +165,7 @@ def expected_of_mimic3(tables):
 
 def expected_of_mimic4(tables):
     notes, stays = tables["notes"], tables["stays"]
-    # MIMIC-IV tells the year of birth alone.
+    # MIMIC-IV tells the year of birth alone
     age = (stays["start"].dt.year - stays["birth_date"].dt.year).astype(float)
     return {
         **tables,
@@ -328,7 +332,7 @@ def as_omop(tables):
     stays, labs, notes, codes = (tables[n] for n in ("stays", "labs", "notes", "diagnoses"))
     listed = sorted(codes["code"].dropna().unique())
     places = {code: 45000000 + n for n, code in enumerate(listed)}
-    # Every second code has no concept, and its form tells the version.
+    # Every second code has no concept, and its form tells the version
     known = np.arange(len(codes)) % 2 == 0
     dead = stays[stays["died"].eq(1)]
     return {
@@ -486,7 +490,7 @@ def as_meds_of_patients(tables):
     data = of_stays["data"]
     patients = tables["stays"].set_index("stay_id")["patient_id"]
     data = data.assign(hadm_id=data["subject_id"], subject_id=data["subject_id"].map(patients))
-    # Of a person there is one birth, and a sex without a time.
+    # Of a person there is one birth, and a sex without a time
     once = data["code"].str.startswith(("MEDS_BIRTH", "GENDER"))
     again = data[once].duplicated(["subject_id", "code"])
     data = data.drop(index=again.index[again])

@@ -13,7 +13,7 @@ import pytest
 
 SUPERUSER, PASSWORD = "keeper", "s3cret-pass"
 # Types that differ from what a data frame would suggest, as the scripts of mimic-code, eicu-code
-# and OHDSI declare them.
+# and OHDSI declare them
 TYPES = {
     "iserror": "char(1)",
     "icd9_code": "varchar(10)",
@@ -52,7 +52,7 @@ class Server:
 
     def __init__(self):
         programs = server_programs()
-        # The server refuses to be root.
+        # The server refuses to be root
         self._as = []
         if os.getuid() == 0:
             known = any(user.pw_name == "postgres" for user in pwd.getpwall())
@@ -60,7 +60,7 @@ class Server:
                 pytest.skip("no setpriv or no user postgres, as whom root starts the server")
             self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
         self._control = str(programs / "pg_ctl")
-        # Not pytest's own folder, which other users may not enter.
+        # Not pytest's own folder, which other users may not enter
         self.folder = Path(tempfile.mkdtemp(prefix="medfuse-postgres-"))
         secret = self.folder / "password"
         secret.write_text(PASSWORD)
@@ -81,7 +81,7 @@ class Server:
             *(self._control, "start", "-w", "-D", self.folder / "data", "-l", self.log),
             *("-o", f"-p {self.port} {options} -c log_statement=all"),
         )
-        # One for all tests, as each costs three hundred files.
+        # One for all tests, as each costs three hundred files
         self.execute("CREATE DATABASE made", database="postgres")
 
     def _run(self, *command):

@@ -30,11 +30,11 @@ from .formats import (
     write_meds,
 )
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 HEART, DIABETES = "congestive_heart_failure", "diabetes_uncomplicated"
-# All stays begin at 10:00 on 1 May, so that the index time is 10:00 on 2 May.
+# All stays begin at 10:00 on 1 May, so that the index time is 10:00 on 2 May
 START = pd.Timestamp("2130-05-01 10:00")
 CODES = [
     # stay, code, when it was recorded
@@ -50,10 +50,10 @@ CODES = [
     (6, "I50.9", "2130-05-01 12:00"),
     (6, "E11.9", "2130-05-01 12:00"),
 ]
-# Stay -> heart failure and diabetes, by hand; of stay 6 neither is left.
+# Stay -> heart failure and diabetes, by hand; of stay 6 neither is left
 NEW = {1: (np.nan, 1), 2: (1, np.nan), 3: (0, np.nan), 4: (1, 0), 5: (np.nan, 0)}
 THERE = {1: (1, 1), 2: (1, 1), 3: (0, 1), 4: (1, 0), 5: (1, 0), 6: (1, 1)}
-# Dates alone count from the end of their day: 2 May ends after the index time, 1 May before.
+# Dates alone count from the end of their day: 2 May ends after the index time, 1 May before
 DATES = [(7, "I50.9", "2130-05-02"), (7, "E11.9", "2130-05-01"), (7, "I10", "2130-05-03")]
 NEW_OF_DATES = {7: (1, np.nan)}
 
@@ -89,7 +89,7 @@ def from_omop(folder, tables, **options):
 
 
 def from_meds(folder, tables, **options):
-    # Codes without a time fall into no stay: they name it.
+    # Codes without a time fall into no stay: they name it
     frames = as_meds_of_patients(full_tables(tables))
     cohort = load_meds(write_meds(folder, frames), **options)
     cohort["y"] = cohort.y.set_axis(cohort.y.index.str[:-2].astype(int))
@@ -118,7 +118,7 @@ def test_both_tasks_of_every_format_whose_codes_have_times(name, tmp_path):
     new = LOADERS[name](tmp_path / "new", tables, labels="after_index", **options)
     np.testing.assert_equal(labels_of(new), NEW)
     assert new.report()["stays dropped: without a known label"] == 1
-    # Every cell of eICU holds the code in both versions.
+    # Every cell of eICU holds the code in both versions
     assert new.report()["codes at an unknown time"] == (2 if name == "eicu" else 1)
     assert new.report()[f"labels not known: {HEART}"] == 2
     pd.testing.assert_frame_equal(new.X, there.X.loc[new.X.index], check_exact=True)
@@ -148,7 +148,7 @@ def test_own_groups_and_the_number_of_labels():
     cohort = from_tables(None, tables, labels="after_index", phenotypes=own)
     assert cohort.target_names == ["heart", "sugar"]
     np.testing.assert_equal(labels_of(cohort), NEW)
-    # Most new cases: heart failure has two, diabetes and hypertension have one.
+    # Most new cases: heart failure has two, diabetes and hypertension have one
     two = from_tables(None, tables, labels="after_index", n_labels=2)
     assert two.target_names == [HEART, "hypertension_uncomplicated"]
 
@@ -181,7 +181,7 @@ def test_nothing_new_a_missing_time_and_a_wrong_name_are_refused(tmp_path):
         from_tables(None, tables, labels="after_index")
     with pytest.raises(ValueError, match="labels must be one of during_stay, after_index"):
         from_tables(None, tables, labels="new")
-    # What the default task does not need may be of any form.
+    # What the default task does not need may be of any form
     tables["diagnoses"]["time"] = 3
     assert labels_of(from_tables(None, tables, n_labels=[HEART, DIABETES])) == {6: (1, 1)}
 
@@ -189,7 +189,7 @@ def test_nothing_new_a_missing_time_and_a_wrong_name_are_refused(tmp_path):
 def test_the_bundled_stays_hold_both_tasks():
     there, new = load_eicu_demo(n_labels=None), load_eicu_demo(n_labels=None, labels="after_index")
     diagnosis = there.y.loc[new.y.index]
-    # A new diagnosis is one of the stay, one without is no diagnosis, and the rest came before.
+    # A new diagnosis is one of the stay, one without is no diagnosis, and the rest came before
     assert diagnosis.to_numpy()[new.y.eq(1)].all()
     assert not diagnosis.to_numpy()[new.y.eq(0)].any()
     assert diagnosis.to_numpy()[new.y.isna()].all()
@@ -213,13 +213,13 @@ def test_the_outcome_of_a_stay_without_an_end_is_unknown(name, tmp_path):
     load, lay_out = FORMATS[name]
     tables = meds_tables() if name == "meds" else long_tables()
     stays = tables["stays"]
-    # Every third stay of those who live.
+    # Every third stay of those who live
     running = stays["died"].eq(0) & (np.arange(len(stays)) % 3 == 0)
     stays["end"] = stays["end"].mask(running)
     if name == "meds":
         frames = as_meds(tables)
         data = frames["data"]
-        # Its codes stand at the discharge, which there is none of.
+        # Its codes stand at the discharge, which there is none of
         start = data["subject_id"].map(stays.set_index("stay_id")["start"])
         of_code = data["code"].str.startswith("DIAGNOSIS")
         data["time"] = data["time"].mask(of_code & data["time"].isna(), start)

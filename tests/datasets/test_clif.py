@@ -7,7 +7,7 @@ from sklearn_medfuse.datasets import load_clif, load_tables, phenotypes
 from .formats import as_clif, expected_of_clif, long_tables
 from .test_long_tables import assert_same
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -70,7 +70,7 @@ def test_the_demo_is_what_plain_pandas_makes_of_it(shared_data):
     assert cohort.stay_ids.tolist() == last.index.tolist()
     assert cohort.lab_columns == last.columns.tolist()
     np.testing.assert_array_equal(cohort.X[cohort.lab_columns], last)
-    # Of whole stays, all that have labs.
+    # Of whole stays, all that have labs
     whole = load_clif(folder, index_time="discharge", lookback="3650 days", **EVERY)
     assert len(whole.stay_ids) == labs["hospitalization_id"].nunique() == 278
     version = codes["diagnosis_code_format"].map({"ICD9CM": 9, "ICD10CM": 10})

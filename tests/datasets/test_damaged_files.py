@@ -31,7 +31,7 @@ from .formats import (
     write_meds,
 )
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 CANARY = "Canary4711"
@@ -78,7 +78,7 @@ def refused(load, folder, error, *words):
     for word in words:
         assert word in message
     assert CANARY not in message
-    # A chained error would be logged with it, and the engine quotes cells.
+    # A chained error would be logged with it, and the engine quotes cells
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
@@ -215,7 +215,7 @@ def test_duplicate_key(name, frames, tmp_path):
     refused(load, folder, ValueError, "2 rows more than stays")
 
 
-# Loader -> dictionary of its lab items, column with their names, and the table of results.
+# Loader -> dictionary of its lab items, column with their names, and the table of results
 DICTIONARIES = {
     "mimic3": ("d_labitems", "label", "labevents"),
     "mimic4": ("d_labitems", "label", "labevents"),
@@ -264,7 +264,7 @@ def test_units_and_conditions_without_a_concept_go_by_what_the_source_wrote(fram
         write_tables(tmp_path / "nameless", nameless), phenotypes=None, outcomes=["mortality"]
     ).report()
     assert not any("converted" in what for what in report)
-    # Codes that cannot be read leave every label unknown, and none negative.
+    # Codes that cannot be read leave every label unknown, and none negative
     with pytest.raises(
         ValueError, match=r"No stay is left.*'codes of no version of ICD-CM': [1-9]"
     ):
@@ -314,7 +314,7 @@ def test_damaged_tables_of_meds(tmp_path):
     shard = zoned / "data" / "train" / "0.parquet"
     frame = pd.read_parquet(shard)
     frame.assign(time=frame["time"].dt.tz_localize("UTC")).to_parquet(shard, index=False)
-    # One shard with a zone makes one column with it: all times are read in UTC.
+    # One shard with a zone makes one column with it: all times are read in UTC
     expected = load_meds(write_meds(tmp_path / "good", good))
     pd.testing.assert_frame_equal(load_meds(zoned).X, expected.X)
 

@@ -35,7 +35,7 @@ from .formats import (
 )
 from .test_long_tables import assert_same
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -60,7 +60,7 @@ def with_day_1(frames):
     return {name.lower(): frame for name, frame in {**frames, "apacheApsVar": days}.items()}
 
 
-# Format -> loader, schemas with their tables.
+# Format -> loader, schemas with their tables
 FORMATS = {
     "mimic3": (load_mimic3, lambda: {"mimiciii": as_mimic3(with_icd9(long_tables()))}),
     "mimic4": (load_mimic4, lambda: in_two_schemas(as_mimic4(long_tables()))),
@@ -93,7 +93,7 @@ def places(server, tmp_path_factory):
             write_tables(folder / "files", frames, suffix=".parquet")
         file = write_duckdb(folder / "tables.duckdb", schemas)
         made[name] = (folder / "files", file, server.fill(schemas))
-    # Other schemas have tables of these names too.
+    # Other schemas have tables of these names too
     made["omop"] = (*made["omop"][:2], server.url(schema="cdm"))
     return made
 
@@ -269,7 +269,7 @@ def test_server_log_holds_no_id_of_a_stay(server, places):
     before = len(server.log.read_text())
     cohort = load_mimic3(places["mimic3"][2], **ALL)
     logged = server.log.read_text()[before:]
-    # Without the times and process numbers before them, which may look like ids.
+    # Without the times and process numbers before them, which may look like ids
     said = re.findall(r"(?:statement|execute [^:]*): (.*?)(?=^\d{4}-|\Z)", logged, re.M | re.S)
     assert any("labevents" in statement for statement in said)
     numbers = {int(number) for text in said for number in re.findall(r"\b\d{1,9}\b", text)}

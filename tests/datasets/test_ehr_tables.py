@@ -17,10 +17,10 @@ from sklearn_medfuse.datasets import (
 from ..ehr_tables import write_ehr_tables
 
 LOADERS = {"mimic3": load_mimic3, "mimic4": load_mimic4, "eicu": load_eicu}
-# Several pieces, the last of them smaller.
+# Several pieces, the last of them smaller
 SIZES = {"n_lab_rows": 10_000, "n_notes": 1_000, "note_chars": 300, "stays_at_once": 50}
 SUFFIXES = {"mimic3": ".csv", "mimic4": ".csv.gz", "eicu": ".parquet"}
-# Name of the table of results, column of its stays.
+# Name of the table of results, column of its stays
 LABS = {
     "mimic3": ("LABEVENTS", "HADM_ID"),
     "mimic4": ("hosp/labevents", "hadm_id"),
@@ -49,7 +49,7 @@ def test_the_loader_finds_the_cohort(form, cohort, tmp_path):
     assert found.groups.astype(int).tolist() == cohort.groups.tolist()
     assert found.subgroups["sex"].str[0].tolist() == cohort.subgroups["sex"].str[0].tolist()
     if form == "eicu":
-        # Each sentence is an entry of a form, in alphabetical order.
+        # Each sentence is an entry of a form, in alphabetical order
         said = found.X["note"].dropna().str.removeprefix("Notes: Comments: ").str.removesuffix(".")
         told = cohort.X["note"].dropna().str.replace("Copied forward: ", "")
         copied = said.str.split("; ").map(lambda parts: {p.split("forward: ")[-1] for p in parts})

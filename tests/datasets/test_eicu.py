@@ -54,7 +54,7 @@ def test_features_of_the_miniature(cohort):
 
 
 def test_labels_of_the_miniature(cohort):
-    # 401.9 and I10 were entered long after the index time: labels are of the whole stay.
+    # 401.9 and I10 were entered long after the index time: labels are of the whole stay
     assert cohort.y.to_numpy().tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
     assert cohort.target_names == LABELS
     assert {dtype.kind for dtype in cohort.y.dtypes} == {"i"}
@@ -163,7 +163,7 @@ def test_nothing_after_the_index_time_reaches_a_feature(tables, write, hours):
     after = load_eicu(write(_late_rows(tables, hours * 60)), **options)
     pd.testing.assert_frame_equal(after.X, before.X, check_exact=True)
 
-    # Late rows moved further, altered or gone: nothing changes either.
+    # Late rows moved further, altered or gone: nothing changes either
     times = {
         "lab": ["labresultoffset", "labresultrevisedoffset"],
         "pastHistory": ["pasthistoryoffset", "pasthistoryenteredoffset"],

@@ -20,7 +20,7 @@ from .formats import as_eicu, expected_of_eicu, long_tables
 from .long_tables import known_in_time
 from .test_long_tables import assert_same
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -65,7 +65,7 @@ def test_cohort_is_that_of_the_same_long_tables(options, tables, folder):
     order = ("labs", "notes", "diagnoses", "stays")
     expected = load_tables(*(long[name] for name in order), **ALL | options)
     assert sorted(cohort.lab_columns) == sorted(expected.lab_columns)
-    # DuckDB before 2.0 sums in another order, so a slope can differ in its last digits.
+    # DuckDB before 2.0 sums in another order, so a slope can differ in its last digits
     exact = {"rtol": 1e-13} if duckdb.__version__.startswith("1.") else {"check_exact": True}
     pd.testing.assert_frame_equal(
         cohort.X[expected.lab_columns], expected.X[expected.lab_columns], **exact
@@ -154,7 +154,7 @@ def test_a_budget_is_kept_and_spent_on_the_newest(budget, tables, folder, whole)
     entries = words(tables)
     for stay, of_stay in entries[entries["stay_id"].isin(whole.stay_ids)].groupby("stay_id"):
         there = of_stay.assign(used=[w in str(notes[stay]) for w in of_stay["words"]])
-        # Equal words of two sections or inside others cannot be told apart by a look at the text.
+        # Equal words of two sections or inside others cannot be told apart by a look at the text
         if there["words"].is_unique and not there["used"].all() and there["used"].any():
             left_out, used = there[~there["used"]]["time"], there[there["used"]]["time"]
             assert used.max() >= left_out.max()
@@ -179,7 +179,7 @@ def test_budget_and_order_of_random_entries(seed):
         used = within_budget(entries, budget)
         assert used == sorted(by_age[: len(used)])
         assert len(compose(used)) <= budget
-        # One more would have been too much.
+        # One more would have been too much
         assert len(compose(sorted(by_age[: len(used) + 1]))) > budget
     newest = newest_first(entries)
     assert sorted(newest) == entries
@@ -222,7 +222,7 @@ def test_day_1_values_stand_for_the_last_result_and_fill_in_for_others(write):
         "last": 1.2, "first": 3.0, "mean": 4.0, "min": 3.0, "max": 5.0, "count": 2, "slope": 4.0
     }  # fmt: skip
     assert X.loc[6, [f"heartrate: {name}" for name in aggregates[:5]]].tolist() == [120.0] * 5
-    # There is nothing to count of what is in no result.
+    # There is nothing to count of what is in no result
     assert "heartrate: count" not in X
     assert "heartrate: slope" not in X
     early = load_eicu(write(mini), aggregate=aggregates, index_time="23h", n_labels=None).X
@@ -337,7 +337,7 @@ def test_order_of_stays_and_what_is_known_of_the_next_one():
     assert ((stays["end"] - stays["start"]).dt.total_seconds() / 60)[1] == 3000
     assert stays["died"].to_dict() == {6: 0, 1: 0, 2: 0, 3: 0, 4: 0, 5: 1}
     # Stay 2 is five days after 1 in the same hospital stay; of 3, in the later year, none is known
-    # to follow, and of 4 the time of 3 is not told.
+    # to follow, and of 4 the time of 3 is not told
     to_next = stays["days_to_next"].to_dict()
     assert np.isnan(to_next.pop(4))
     assert to_next == {6: np.inf, 1: 5.0, 2: np.inf, 3: np.inf, 5: np.inf}

@@ -32,7 +32,7 @@ from .formats import (
     write_meds,
 )
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 HOURS = 36
@@ -61,7 +61,7 @@ def as_is(tables):
     return tables
 
 
-# Format -> loader, layout, how it is written, and which events have a time of entry.
+# Format -> loader, layout, how it is written, and which events have a time of entry
 FORMATS = {
     "tables": (from_tables, as_is, write_files, ["labs", "notes"]),
     "mimic3": (load_mimic3, lambda t: as_mimic3(with_icd9(t)), write_files, ["notes"]),
@@ -71,7 +71,7 @@ FORMATS = {
     "eicu": (load_eicu, as_eicu, write_files, ["labs", "notes"]),
     "meds": (load_meds, as_meds_of_patients, write_meds, []),
 }
-# Of the others, codes are for billing.
+# Of the others, codes are for billing
 WITH_TIMES_OF_CODES = ("tables", "omop", "eicu", "meds")
 
 
@@ -121,14 +121,14 @@ def poisoned(tables, limits, asked):
         times = [column for column in ("time", "stored_time") if column in events]
         late = events[times].gt(known["limit"], axis=0).any(axis=1)
         if name == "diagnoses":
-            # Codes are known at the end of a stay: of the one asked about, and of later ones.
+            # Codes are known at the end of a stay: of the one asked about, and of later ones
             late = known["open"].eq(True)
         n_changed[name] = int(late.sum())
         for column in times:
             moved = late & events[column].gt(known["limit"])
             further = pd.to_timedelta(np.where(known["later"].eq(True), 10, 3), unit="D")
             events[column] = events[column].where(~moved, events[column] + further)
-        # Names and units of other stays count for the columns of all.
+        # Names and units of other stays count for the columns of all
         own = late & (known["asked"].eq(True) | (name == "diagnoses"))
         for column in contents:
             events.loc[own, column] = np.roll(events.loc[own, column].to_numpy(), 1)
@@ -192,7 +192,7 @@ def test_the_future_changes_no_feature(source, labels, turn):
         rows.append((X[np.isin(ids, list(asked))], cohort.y, cohort.units))
     (before, y, units), (after, other_y, other_units) = rows
     both = before.index.intersection(after.index)
-    # Labels that another future leaves unknown, and outcomes that it decides, drop a stay.
+    # Labels that another future leaves unknown, and outcomes that it decides, drop a stay
     assert len(both) > (15 if labels == "after_index" else 0.9 * len(before))
     assert before.loc[both].notna().mean().mean() > 0.2
     pd.testing.assert_frame_equal(after.loc[both], before.loc[both], check_exact=True)

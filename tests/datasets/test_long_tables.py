@@ -14,7 +14,7 @@ from sklearn_medfuse.datasets._tables.source import Source
 from .conftest import write_csv
 from .long_tables import expected_labs, expected_last, known_in_time, make_tables
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -33,7 +33,7 @@ def tables():
 def coded(tables, hours=24):
     """Stays with a code that had not ended at the index time."""
     stays, codes = tables["stays"], tables["diagnoses"].dropna()
-    # 31.1 is of no version: a stay of which no code could be read has unknown labels.
+    # 31.1 is of no version: a stay of which no code could be read has unknown labels
     codes = codes[codes["code"] != "31.1"]
     going_on = stays["end"] >= stays["start"] + pd.Timedelta(hours=hours)
     return stays[stays["stay_id"].isin(codes["stay_id"]) & going_on]
@@ -125,7 +125,7 @@ def test_types_that_no_note_has_are_refused(tables):
     ):
         with pytest.raises(ValueError, match=there):
             load({**tables, "notes": notes}, note_types=["nursing"], **ALL)
-    # A type of which no note was written before the index time is a type all the same.
+    # A type of which no note was written before the index time is a type all the same
     late = tables["notes"].assign(time=pd.Timestamp("2200-01-01"), type="Late", stored_time=pd.NaT)
     both = {**tables, "notes": pd.concat([tables["notes"], late])}
     assert load(both, note_types=["late"], **ALL).X["note"].isna().all()
@@ -183,7 +183,7 @@ def test_own_code_lists(tables):
 
 
 def test_version_column_decides(tables):
-    # E8710 is a low sodium in ICD-10 and an accident in ICD-9.
+    # E8710 is a low sodium in ICD-10 and an accident in ICD-9
     stay = tables["stays"]["stay_id"].iloc[:2].tolist()
     tables["diagnoses"] = pd.DataFrame(
         {"stay_id": stay, "code": ["E8710", "E8710"], "version": ["nine", "ten"]}
@@ -220,13 +220,13 @@ def test_outcomes():
         cohort = load_tables(labs, None, None, stays, outcomes=[name], **options, **more)
         return cohort.y[name].to_dict(), cohort.report()
 
-    # Of 6 the end is not known: it may still end in death.
+    # Of 6 the end is not known: it may still end in death
     assert y("mortality")[0] == {1: 0, 2: 0, 3: 0, 4: 1}
     assert y("mortality")[1]["stays dropped: ended before the index time"] == 1
     assert y("mortality", finished_stays="keep")[1][decided] == 1
     assert y("length_of_stay_7d")[0] == {1: 0, 2: 1, 3: 0, 4: 1}
     assert y("length_of_stay_7d")[1]["stays dropped: length_of_stay_7d not known"] == 1
-    # 4 and 5 died; of 6 the end is not known.
+    # 4 and 5 died; of 6 the end is not known
     assert y("readmission_30d")[0] == {1: 1, 2: 0, 3: 0}
     assert y("readmission_60d")[0] == {1: 1, 2: 1, 3: 0}
     both = load_tables(
@@ -322,7 +322,7 @@ def test_every_source_gives_the_same_cohort(tables, tmp_path, suffix):
         else:
             write_csv(frame, files[name])
     other = load(files, **ALL)
-    # A csv says nothing of types: ids are texts there.
+    # A csv says nothing of types: ids are texts there
     if suffix != ".parquet":
         assert other.stay_ids.tolist() == [str(stay) for stay in expected.stay_ids]
         other.X.index = other.y.index = other.groups.index = expected.X.index
@@ -637,7 +637,7 @@ def test_history_is_of_stays_that_ended_before_the_index_time():
     }
     expected = pd.DataFrame(expected, index=names).T
     np.testing.assert_allclose(found, expected.loc[found.index].astype(float))
-    # At C's index time five days later, B is over.
+    # At C's index time five days later, B is over
     later = load(one_patient(), history=True, phenotypes=GROUPS, index_time="72h").X
     assert later.loc["C", names].tolist() == [2, 1, 1, 1, 0, 0, 0]
 
@@ -647,7 +647,7 @@ def test_codes_that_are_not_of_a_finished_stay_change_no_history():
     options = {"history": True, "n_labels": None, "index_time": "24h"}
     before = load(tables, **options).X
     codes = tables["diagnoses"]
-    # No stay follows E; D is past for E, and B for D and E.
+    # No stay follows E; D is past for E, and B for D and E
     other = codes.assign(code=codes["code"].mask(codes["stay_id"].isin(["E", "F"]), "B20"))
     pd.testing.assert_frame_equal(load({**tables, "diagnoses": other}, **options).X, before)
     other = codes.assign(code=codes["code"].mask(codes["stay_id"].eq("B"), "B20"))

@@ -7,7 +7,7 @@ from sklearn_medfuse.datasets import load_meds, load_tables
 from .formats import as_meds, meds_tables, write_meds
 from .test_long_tables import assert_same
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -18,7 +18,7 @@ def from_long(tables, **options):
     labs = tables["labs"].drop(columns=["ref_low", "ref_high"])
     tables = {**tables, "labs": labs[labs["name"].notna()]}
     cohort = load_tables(*(tables[name] for name in order), **ALL | options)
-    # A MEDS data set numbers the stays of each subject.
+    # A MEDS data set numbers the stays of each subject
     index = pd.Index([f"{stay}-1" for stay in cohort.stay_ids], name="stay_id")
     for name in ("X", "y", "groups", "subgroups"):
         cohort[name] = cohort[name].set_axis(index)
@@ -116,7 +116,7 @@ def test_overlapping_admissions_by_the_stay_that_events_name(column, tmp_path):
         (1, "2100-05-14 08:00", f"{DISCHARGE}//DIED", 101),
         (1, "2100-05-14 08:00", "DIAGNOSIS//ICD//10//E119", 101),
         (1, "2100-05-10 09:00", POTASSIUM, 102),  # of an admission that is not here
-        # The stay of another subject, which happens to have a number of the first.
+        # The stay of another subject, which happens to have a number of the first
         (2, "2100-05-01 10:00", ADMISSION, 100),
         (2, "2100-05-01 11:00", POTASSIUM, 100),
         (2, "2100-05-03 10:00", DISCHARGE, None),  # by its time
@@ -135,7 +135,7 @@ def test_overlapping_admissions_by_the_stay_that_events_name(column, tmp_path):
         "2-1": ["hypertension_uncomplicated"],
     }
     assert cohort.report()["labs of data rows dropped: without a stay"] == 1
-    # By time alone, the move is a stay of its own.
+    # By time alone, the move is a stay of its own
     assert cohort.report()["stays read"] == 3
     assert load_meds(folder, stay=None, **options).report()["stays read"] == 4
     with pytest.raises(ValueError, match="stay='encounter' is no column of the data"):

@@ -20,7 +20,7 @@ from .formats import (
 )
 from .test_long_tables import assert_same
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -34,7 +34,7 @@ LOADERS = {
 def from_long(tables, **options):
     order = ("labs", "notes", "diagnoses", "stays")
     cohort = load_tables(*(tables[name] for name in order), **options)
-    # Here patients are texts, in MIMIC they are numbers.
+    # Here patients are texts, in MIMIC they are numbers
     cohort["groups"] = cohort.groups.astype(int)
     return cohort
 
@@ -160,7 +160,7 @@ def test_note_with_a_date_alone_counts_from_the_end_of_that_day(tables, write):
     cohort = load_mimic3(write(frames), index_time="48h", **ALL)
     long = expected_of_mimic3(tables)
     day = long["notes"]["time"].dt.normalize()
-    # At the end of its day at the latest, and no later than it was stored.
+    # At the end of its day at the latest, and no later than it was stored
     ended = day + pd.Timedelta(days=1)
     stored = long["notes"]["stored_time"].fillna(ended)
     dated = long["notes"].assign(time=np.minimum(ended, np.maximum(stored, day)))
@@ -233,7 +233,7 @@ def test_years_of_two_digits(tables, write):
     pd.testing.assert_frame_equal(cohort.subgroups, expected.subgroups)
 
 
-# Birth, type of admission, and age on 23 October 2164 by hand.
+# Birth, type of admission, and age on 23 October 2164 by hand
 BIRTHS = [
     ("10/23/64 0:00", "NEWBORN", 0),
     ("10/24/64 0:00", "NEWBORN", None),  # born after the admission
@@ -268,7 +268,7 @@ def test_births_with_years_of_two_digits(typed, write):
     )
     if not typed:
         admissions = admissions.drop(columns="admission_type")
-        # Whether someone is a newborn or hidden for old age is not told.
+        # Whether someone is a newborn or hidden for old age is not told
         age = [0 if years == 90 else years for years in age]
     patients = pd.DataFrame({"subject_id": range(n), "gender": "F", "dob": birth})
     labs = pd.DataFrame(

@@ -7,7 +7,7 @@ from sklearn_medfuse.datasets import load_omop, load_tables
 from .formats import as_omop, expected_of_omop, long_tables
 from .test_long_tables import assert_same
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 ALL = {"min_coverage": 0.0, "n_labels": None}
@@ -88,7 +88,7 @@ def test_a_date_without_a_time_counts_from_the_end_of_that_day(tables, write):
     long = expected_of_omop(tables)
     for name in ("labs", "notes"):
         time, other = long[name]["time"], long[name]["stay_id"].eq(7).fillna(False)
-        # Times of no stay stay as they are: a column of midnights alone would be one of dates.
+        # Times of no stay stay as they are: a column of midnights alone would be one of dates
         later = (time.dt.normalize() + pd.Timedelta(days=1)).mask(other, time)
         long[name] = long[name].assign(time=later)
     assert_same(cohort, from_long(long, index_time="48h"))
@@ -106,7 +106,7 @@ def test_results_without_a_number_are_read_from_their_source(tables, write):
     length = visits["visit_end_datetime"] - visits["visit_start_datetime"]
     visit = visits.loc[length.idxmax()]
     concept, stay = 3050813, visit["visit_occurrence_id"]
-    # Result, answer and text: the number counts, then the answer, then the text.
+    # Result, answer and text: the number counts, then the answer, then the text
     rows = [
         (1.0, 0, "7"),
         (None, 0, "<0.5"),

@@ -15,10 +15,10 @@ from sklearn_medfuse.datasets.phenotypes import (
 
 CODES = pd.read_csv(Path(__file__).parent / "data" / "icd_codes.csv", dtype={"code": str})
 
-# Where pycomorb departs from the paper, and why ours does not follow.
+# Where pycomorb departs from the paper, and why ours does not follow
 PEER_EXCEPTIONS = {
     # A procedure code (temporary tracheostomy) among eICU's diagnosis codes. pycomorb removes the
-    # point and reads 311, depressive disorder.
+    # point and reads 311, depressive disorder
     "31.1": "depression",
 }
 
@@ -26,7 +26,7 @@ PEER_EXCEPTIONS = {
 def peer_map(codes, version):
     """What pycomorb says of each code, under our names."""
     # icd_version is passed for all codes at once: as a column, pycomorb takes every label but
-    # exactly "ICD-9" for ICD-10.
+    # exactly "ICD-9" for ICD-10
     frame = pd.DataFrame({"id": np.arange(len(codes)), "code": list(codes)})
     result = pycomorb.comorbidity(
         "elixhauser",

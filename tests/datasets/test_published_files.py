@@ -90,7 +90,7 @@ def test_mimic3_demo_with_made_events(shared_data, tmp_path):
     codes = pd.read_csv(folder / "DIAGNOSES_ICD.csv", dtype={"ICD9_CODE": str})
     labels = phenotypes.label_stays(codes["HADM_ID"], codes["ICD9_CODE"], cohort.stay_ids, 9)
     np.testing.assert_array_equal(cohort.y, labels)
-    # Patients born in the 19th century of the shifted calendar are those older than 89.
+    # Patients born in the 19th century of the shifted calendar are those older than 89
     born = pd.read_csv(folder / "PATIENTS.csv").set_index("SUBJECT_ID")["DOB"].str.startswith("18")
     old = cohort.subgroups["age"].eq(90)
     assert (cohort.groups.map(born) <= old).all()

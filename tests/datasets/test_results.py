@@ -56,7 +56,7 @@ def test_a_censored_result_counts_as_its_limit(text, value):
     rows = [(1, 0.7, None, HOUR.format(9)), (1, None, text, HOUR.format(19))]
     cohort = load([(*row, "ng/mL") for row in rows], ["value", "text_value", "time", "unit"])
     assert cohort.X.loc[1, "Lab"] == value
-    # In the column of numbers too.
+    # In the column of numbers too
     written = load([(1, text, HOUR.format(19), "ng/mL")], ["value", "time", "unit"])
     assert written.X.loc[1, "Lab"] == value
 
@@ -100,7 +100,7 @@ def test_revised_and_repeated_results_count_once():
         (1, 1.1, HOUR.format(13), HOUR.format(14)),
     ]
     cohort = load(rows, ["value", "time", "stored_time"], aggregate=["mean", "min", "max", "count"])
-    # 7.3 took the place of 7.2, and 1.1 was sent twice: (7.3 + 1.1) / 2.
+    # 7.3 took the place of 7.2, and 1.1 was sent twice: (7.3 + 1.1) / 2
     assert cohort.X.loc[1, ["Lab: mean", "Lab: min", "Lab: max", "Lab: count"]].tolist() == [
         pytest.approx(4.2),
         1.1,
@@ -123,7 +123,7 @@ def test_a_text_of_eicu_is_in_the_unit_of_its_interface(tables, write):
         labmeasurenameinterface="mmol/L",
     )
     X = load_eicu(write(tables), n_labels=None, min_coverage=0.0, aggregate=["first", "last"]).X
-    # 0.5 mmol/L of calcium are 0.5 * 40.078 / 10 mg/dL.
+    # 0.5 mmol/L of calcium are 0.5 * 40.078 / 10 mg/dL
     calcium = X.loc[1, ["ionized calcium: first", "ionized calcium: last"]]
     assert calcium.tolist() == pytest.approx([4.4, 2.0039])
 
@@ -132,7 +132,7 @@ def test_results_without_a_unit_are_in_the_usual_one():
     rows = [(1, 1.0, "mg/dL"), (1, 1.0, "mg/dL"), (2, 1.2, None)]
     rows = [(*row, HOUR.format(9 + i), "serum_creatinine") for i, row in enumerate(rows)]
     cohort = load(rows, ["value", "unit", "time", "name"], units={"serum_creatinine": "umol/L"})
-    # 1 mg/dL is 10 / 113.12 mmol/L, 88.4017 umol/L; 1.2 mg/dL is 106.082 umol/L.
+    # 1 mg/dL is 10 / 113.12 mmol/L, 88.4017 umol/L; 1.2 mg/dL is 106.082 umol/L
     assert cohort.X["serum_creatinine"].tolist() == pytest.approx([88.4017, 106.082], rel=1e-5)
 
 
@@ -172,7 +172,7 @@ def test_spellings_of_one_unit(line):
     ("lab", "unit", "target", "factor"),
     [
         # Grams per mole, by hand: creatinine 113.12, glucose 180.156, calcium 40.078, two nitrogens
-        # of urea 28.014; mmol/L times g/mol is mg/L, a tenth of it mg/dL.
+        # of urea 28.014; mmol/L times g/mol is mg/L, a tenth of it mg/dL
         *(
             (name, "umol/L", "mg/dL", 0.011312)
             for name in ("serum_creatinine", "Kreatinin", "2160-0", "Cr", "SerumCreatinine")

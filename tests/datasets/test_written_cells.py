@@ -8,7 +8,7 @@ from sklearn_medfuse.datasets import load_clif, load_mimic3, load_mimic4, load_o
 from .conftest import write_tables
 from .formats import as_clif, as_mimic3, as_mimic4, as_omop, long_tables, with_icd9
 
-# A tenth of the random tables' results of sodium are in furlongs.
+# A tenth of the random tables' results of sodium are in furlongs
 pytestmark = pytest.mark.filterwarnings("ignore:.* unit cannot be converted:UserWarning")
 
 EMPTY = ["", "NA", " NA ", "<NA>", "N/A", "#N/A", "NULL", "null", "NaN", "nan", "NaT", "\\N"]
@@ -63,7 +63,7 @@ def own_tables(folder, *, stay="1", code="I509", version="10", died="0", empty="
             "stay_id,code,version",
             f"{stay},{code},{version}",
             f"{stay},{empty},{version}",
-            # In no group.
+            # In no group
             f"{stay},R079,{version if version.strip() in EMPTY else 10}",
             "2,I10,10",
         ],
@@ -131,7 +131,7 @@ def test_versions_of_icd_in_published_tables(version, write):
         found = load(write({**frames, table: frames[table].assign(**{column: version})}))
         pd.testing.assert_frame_equal(found.y, expected.y)
         name = "congestive_heart_failure"
-        # I50.9 is I509 there, 4280 the same in ICD-9.
+        # I50.9 is I509 there, 4280 the same in ICD-9
         assert expected.y.get(name, pd.Series(0)).sum() > 0
 
 

@@ -97,7 +97,7 @@ def _open(file: Path, schema: pa.Schema, opened: ExitStack):
     stream = opened.enter_context(pa.OSFile(str(file), "wb"))
     if file.suffix == ".gz":
         # Level 1 is several times as fast as gzip's own choice; without a time, the same tables
-        # make the same bytes.
+        # make the same bytes
         packed = gzip.GzipFile("", "wb", compresslevel=1, fileobj=stream, mtime=0)
         stream = opened.enter_context(packed)
     return opened.enter_context(pacsv.CSVWriter(stream, schema))

@@ -14,7 +14,7 @@ _NOTE_MENU = "notes/Progress Notes/Comments"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _NOT_MEASURED = -1
 # Column of apacheApsVar → name of the same analyte in `lab`, None for what is measured at the
-# bedside.
+# bedside
 _DAY_1 = {
     "urine": None,
     "wbc": "WBC x 1000",
@@ -121,7 +121,7 @@ class Eicu(Layout):
         )
 
     def _lab(self, events: Events) -> pa.Table:
-        # What is measured at the bedside is in no row of `lab`.
+        # What is measured at the bedside is in no row of `lab`
         names = [_DAY_1.get(name, name) for name in self.stays.lab_names]
         keep = np.array([name is not None for name in names], dtype=bool)[events.lab_column]
         column = pa.array(events.lab_column[keep])

@@ -10,7 +10,7 @@ import pyarrow as pa
 _POOL = 4096
 _DAY = 24 * 60
 # Shares of the further results that are taken before the last one of the first day, and that belong
-# to no admission, both about as in MIMIC.
+# to no admission, both about as in MIMIC
 _SHARE_EARLIER = 0.25
 _SHARE_OUTPATIENT = 0.2
 
@@ -117,7 +117,7 @@ def draw_events(
     pool = _note_pool(stays, note_chars, rng) if more_notes else None
     for first in range(0, n, stays_at_once):
         last = min(first + stays_at_once, n)
-        # Cut so that the pieces sum to the whole.
+        # Cut so that the pieces sum to the whole
         n_labs = more_labs * last // n - more_labs * first // n
         n_of_notes = more_notes * last // n - more_notes * first // n
         part = slice(first, last)
@@ -139,7 +139,7 @@ def _lab_rows(stays: Stays, part: slice, n_more: int, rng: np.random.Generator):
     minute = np.where(earlier, (rng.random(n_more) * last[copied]).astype(int), late_minute)
     minute = np.concatenate([last, minute.astype(int)])
     stored = minute + rng.integers(0, 90, len(minute))
-    # What is known at the index time was entered by then.
+    # What is known at the index time was entered by then
     stored = np.where(minute <= index, np.minimum(stored, index), stored)
     own = labs[stay, column]
     other = np.abs(own[copied] * (1 + 0.05 * rng.normal(size=n_more))).round(2)
@@ -176,7 +176,7 @@ def _note_pool(stays: Stays, note_chars: int, rng: np.random.Generator) -> pa.Ar
     }
     sentences = np.array(sorted(found) or ["Stable."], dtype=object)
     mean = np.mean([len(sentence) + 1 for sentence in sentences])
-    # Log-normal with the mean asked for: most notes are short, a few are very long.
+    # Log-normal with the mean asked for: most notes are short, a few are very long
     spread = 0.8
     lengths = note_chars * np.exp(spread * rng.normal(size=_POOL) - spread**2 / 2)
     counts = np.maximum(1, (lengths / mean).round().astype(int))

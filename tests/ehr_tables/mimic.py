@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from .events import Events, Stays
 
-# What a stay without any label is coded with: chest pain, which is in no Elixhauser group.
+# What a stay without any label is coded with: chest pain, which is in no Elixhauser group
 NO_GROUP = {9: "78650", 10: "R079"}
 _FIRST_ITEM = 50800
 
@@ -118,7 +118,7 @@ class Mimic3(Layout):
     def _patients(self) -> pa.Table:
         first = self._first_stays().sort_values("patient")
         age = first["age"].to_numpy()
-        # Everyone older than 89 years was born 300 years before the first stay.
+        # Everyone older than 89 years was born 300 years before the first stay
         days = np.where(age > 89, 300 * 365.25, age * 365.2425 + 180)
         known = np.isfinite(days)
         born = first["start"].to_numpy().astype("datetime64[D]")
@@ -196,7 +196,7 @@ class Mimic3(Layout):
         summary = events.first_late_note()
         charted = _times(stays.start[stay], events.note_minute)
         stored = _times(stays.start[stay], events.note_stored(stays.index_minute))
-        # A discharge summary has a date alone.
+        # A discharge summary has a date alone
         date = np.where(summary, stays.end[stay], charted).astype("datetime64[D]")
         no_time = np.datetime64("NaT", "s")
         return make_table(

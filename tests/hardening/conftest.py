@@ -109,7 +109,7 @@ def _mount(*command):
 
 
 def _unmount(folder):
-    # Lazily: this process still has open files there.
+    # Lazily: this process still has open files there
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
@@ -153,7 +153,7 @@ def make_read_only(place):
     changed, mounted = [], []
 
     def change(folder):
-        # Elsewhere, nothing could clean it up if this run is killed.
+        # Elsewhere, nothing could clean it up if this run is killed
         assert folder.is_relative_to(place)
         folder.mkdir(mode=0o700, exist_ok=True)
         if not hasattr(os, "geteuid") or os.geteuid():

@@ -19,11 +19,11 @@ import torch
 from .mutations import mutate
 from .targets import CANARY_TEXT, forget
 
-# After which a case counts as hanging.
+# After which a case counts as hanging
 SECONDS = 60
-# Beyond what the process holds at its start.
+# Beyond what the process holds at its start
 MEMORY = 2**31
-# How a case may end; the others are failures.
+# How a case may end; the others are failures
 FINE = ("refused", "equal", "another model", "refused in use")
 BAD = ("silent change", "wrong error", "nameless error", "tells data", "crash", "hang", "ran code")
 
@@ -101,7 +101,7 @@ class Bench:
         message = str(error)
         if CANARY_TEXT in message:
             return "tells data", type(error).__name__
-        # The folder or a file of it; of a model in memory, what it is.
+        # The folder or a file of it; of a model in memory, what it is
         if str(self.folder) not in message and "the model" not in message.lower():
             return "nameless error", f"{type(error).__name__}: {message[:200]}"
         return "refused", message.replace(str(self.folder), "")[:60]
@@ -121,7 +121,7 @@ def fuzz(targets, n_cases, seed, folder):
             _run_in_child(cases[len(results) : len(results) + 500], seed, file)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
-            # The case that was begun last is what the process died of; the next ones go on.
+            # The case that was begun last is what the process died of; the next ones go on
             number = os.WTERMSIG(status)
             line = json.loads(file.read_text().splitlines()[-1])
             line |= {"end": "hang" if number == signal.SIGALRM else "crash", "detail": str(number)}
@@ -140,7 +140,7 @@ def _run_in_child(cases, seed, file):
             most = pages * resource.getpagesize() + MEMORY
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            # What a library says on its way is not of interest.
+            # What a library says on its way is not of interest
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             for case, bench in cases:
                 how, forged = bench.damage(np.random.default_rng([seed, case]))

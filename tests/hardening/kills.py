@@ -103,7 +103,7 @@ def is_torn_database(file):
     if file.suffix != ".sqlite":
         return False
     with tempfile.TemporaryDirectory() as folder:
-        # A copy is read: looking into the file must not mend it.
+        # A copy is read: looking into the file must not mend it
         for each in file.parent.glob(f"{file.name}*"):
             (Path(folder) / each.name).write_bytes(each.read_bytes())
         connection = sqlite3.connect(Path(folder) / file.name)
@@ -227,7 +227,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", nargs="+", default=["labs", "notes", "cache"])
     options = parser.parse_args()
-    # A process that has started threads must not be forked.
+    # A process that has started threads must not be forked
     torch.set_num_threads(1)
     rng = np.random.default_rng(options.seed)
     rows = []
@@ -235,7 +235,7 @@ def main():
         jobs = make_jobs(options.model, Path(name))
         for job_name in options.jobs:
             job, folder = jobs[job_name], Path(name) / job_name
-            # Imports what is imported late.
+            # Imports what is imported late
             job.run(folder / "warm")
             rows.append(shoot(job, folder, options.times, rng))
     table = pd.DataFrame(rows)

@@ -10,7 +10,7 @@ import zipfile
 
 HUGE = 2**62
 DEEP = 100_000
-# What a JSON value is replaced by.
+# What a JSON value is replaced by
 STRANGE = [None, True, -1, 0, 3, 1e308, HUGE, "", "x" * 1000, "../../../etc/passwd", "/etc/passwd"]
 STRANGE += ["\x00", "nan", [], {}, [[]] * 50, {"../x": "/dev/zero"}]
 
@@ -96,7 +96,7 @@ def strange_json(data, rng, canary):
             holder[key] = STRANGE[int(rng.integers(len(STRANGE)))]
         elif kind < 0.8:
             other, name = places[int(rng.integers(len(places)))]
-            # A copy: a reference could make the JSON circular.
+            # A copy: a reference could make the JSON circular
             holder[key] = json.loads(json.dumps(other[name]))
         elif isinstance(holder, dict):
             holder.pop(key, None)
@@ -140,7 +140,7 @@ def strange_zip(data, rng, canary):
 def strange_gguf(data, rng, canary):
     """Put an extreme number, or a piece of another name, into the head of a GGUF file."""
     data = bytearray(data)
-    # The last tensor's name, which its shape, type and offset follow.
+    # The last tensor's name, which its shape, type and offset follow
     end = data.rfind(b".weight") + 40
     for _ in range(int(rng.integers(1, 4))):
         if rng.random() < 0.3:

@@ -5,7 +5,7 @@ import pandas as pd
 import scipy.sparse
 from hypothesis import strategies as st
 
-# Searched for in messages; no column or class has this name.
+# Searched for in messages; no column or class has this name
 NAME = "Zebulon"
 VALUE = 31337.421875
 LABS = ["a", "b", "c"]
@@ -120,7 +120,7 @@ def note_column(draw, n):
         return pd.Series([None] * n, dtype=object)
     if kind == "text":
         return pd.Series(texts, dtype=object)
-    # Arrow rejects lone surrogates.
+    # Arrow rejects lone surrogates
     sound = [text.replace("\ud800", "") for text in texts]
     return pd.Series(sound, dtype="category" if kind == "category" else "string[pyarrow]")
 

@@ -29,7 +29,7 @@ from sklearn_medfuse.persistence import PrivateMemory, load_model, save_model
 CANARY_TEXT = "Zebulon Quixote"
 LABS = {"d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 2, "device": "cpu"}
 FUSE = {"d_model": 8, "n_heads": 2, "n_estimators": 2, "max_epochs": 1, "device": "cpu"}
-# An older transformers is refused, whatever the file.
+# An older transformers is refused, whatever the file
 READS_GGUF = Version(transformers.__version__) >= Version("5.23")
 NOTES = [f"Patient {CANARY_TEXT}.", "Known COPD.\n\nNo fever.", None, "Denies pain. " * 5]
 TUNED_NOTES = [f"{note} {i}" for i, note in enumerate(NOTES * 2)]
@@ -73,7 +73,7 @@ def make_targets(save_bert, save_gguf) -> dict[str, Target]:
         Write a tiny model to a folder, or to a file.
     """
     cohort = load_eicu_demo(n_labels=2).select(np.arange(40))
-    # One stay has a text to look for in messages.
+    # One stay has a text to look for in messages
     cohort.X.iloc[0, cohort.X.columns.get_loc(cohort.note_column)] = f"Patient {CANARY_TEXT}."
     labs = cohort.X[cohort.lab_columns].iloc[:, :4]
 
@@ -199,7 +199,7 @@ def make_targets(save_bert, save_gguf) -> dict[str, Target]:
         Target("PrivateMemory store", double_from_memory, double_from_memory),
     ]
     if READS_GGUF:
-        # A new one holds no digest: other numbers are another model, as in a folder.
+        # A new one holds no digest: other numbers are another model, as in a folder
         targets += [
             Target(
                 "GGUF file, fitted",

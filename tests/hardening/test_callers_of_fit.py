@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-# torch.inference_mode switches off all that no_grad does, and more.
+# torch.inference_mode switches off all that no_grad does, and more
 SWITCHED_OFF = pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
 LAB_NAMES = ["a", "b", "c"]
 

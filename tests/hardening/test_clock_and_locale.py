@@ -12,7 +12,7 @@ from sklearn_medfuse.notes._language_model import cache as _folder_cache
 from sklearn_medfuse.notes._language_model.cache import FolderCache
 
 YEAR = 365 * 24 * 3600
-# Fits and predicts on tables that a locale could spoil.
+# Fits and predicts on tables that a locale could spoil
 PROGRAM = """
 import joblib
 from sklearn_medfuse import LabTextSerializer, MaskedLabEncoder
@@ -81,7 +81,7 @@ def test_results_do_not_depend_on_the_locale(case, german, in_another_process, t
     exec(PROGRAM, here)
     expected = here["run"](*case)
     assert "Ödeme" in "".join(expected[3]["note"])
-    # Python itself would use UTF-8 under C, which some launchers forbid.
+    # Python itself would use UTF-8 under C, which some launchers forbid
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for name, environment, point in (("C", plain, "."), ("de", german, ",")):
         arguments = *case, tmp_path / name
@@ -108,7 +108,7 @@ def test_a_clock_that_is_set_back_costs_no_entry(tmp_path, monkeypatch):
         clock[0] += 3600
         cache.put_many({b"%d" % i: b"x" * 1500})
         cache.get_many([b"used again"])
-    # The used entry is kept; the other does not stay for fifty years.
+    # The used entry is kept; the other does not stay for fifty years
     assert cache.get_many([b"used again"])
     assert not cache.get_many([b"from the future"])
     assert cache.info().n_bytes <= 200_000

@@ -27,7 +27,7 @@ def test_eight_threads_get_the_same_answers(pipeline, table):
         barrier.wait()
         some = []
         for _ in range(2):
-            # The vector is the same whichever thread computes it first.
+            # The vector is the same whichever thread computes it first
             process_cache.clear()
             some.append(pipeline.predict_proba(table.iloc[i:]))
         return some
@@ -88,7 +88,7 @@ def test_four_forked_processes_get_the_same_answers(make_pipeline, table, y, tmp
     for child in children:
         child.join(timeout=60)
     assert [child.exitcode for child in children] == [0] * 4
-    # The parent goes on.
+    # The parent goes on
     process_cache.clear()
     np.testing.assert_array_equal(pipe.predict_proba(table), expected)
 
@@ -109,7 +109,7 @@ def test_a_fork_while_another_thread_holds_the_cache(pipeline, table):
 
 @pytest.mark.slow
 def test_four_spawned_processes_get_the_same_answers(pipeline, table, monkeypatch):
-    # Sums over several threads round differently; the tests run on one thread.
+    # Sums over several threads round differently; the tests run on one thread
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     expected = pipeline.predict_proba(table)
     with multiprocessing.get_context("spawn").Pool(4) as pool:
@@ -123,7 +123,7 @@ def test_four_spawned_processes_get_the_same_answers(pipeline, table, monkeypatc
 @pytest.mark.slow
 def test_workers_share_the_cores(make_pipeline, note_encoder, table, y, own_workers, monkeypatch):
     """Whatever the number of threads here, two workers together use no more than the cores."""
-    # The tests' own settings must not be what limits the workers.
+    # The tests' own settings must not be what limits the workers
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -137,7 +137,7 @@ def test_workers_share_the_cores(make_pipeline, note_encoder, table, y, own_work
     torch.set_num_threads(8)
     try:
         note_encoder(batch_tokens=64, n_jobs=2).fit_transform(table["note"])
-        # In the workers that have embedded notes.
+        # In the workers that have embedded notes
         found = joblib.Parallel(2)(joblib.delayed(count_threads)() for _ in range(4))
         search = GridSearchCV(
             make_pipeline(),

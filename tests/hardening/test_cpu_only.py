@@ -73,7 +73,7 @@ def test_the_gpu_of_fit_is_kept_where_it_is(monkeypatch):
 
 def test_a_checkpoint_of_a_gpu_is_read_on_the_cpu(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path, "test", [b"data"])
-    # The file says that its tensors were on a GPU.
+    # The file says that its tensors were on a GPU
     monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
     checkpoint.save({"weight": torch.ones(2)})
     monkeypatch.undo()

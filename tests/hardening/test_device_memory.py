@@ -73,7 +73,7 @@ def test_smaller_batches_give_the_same_bits(
     assert len(caught) == 1
     np.testing.assert_array_equal(found, expected)
     n_tokens = sum(taken)
-    # The size that fits is known by now; a warning would be an error.
+    # The size that fits is known by now; a warning would be an error
     np.testing.assert_array_equal(anew(encoder, many_notes), expected)
     assert sum(taken) == 2 * n_tokens
 
@@ -115,7 +115,7 @@ def test_several_devices_too(note_encoder, tiny_llama, many_notes, limit_memory,
     with pytest.warns(UserWarning, match="batch_tokens=400") as caught:
         found = anew(encoder.set_params(n_jobs=2), many_notes)
     assert len(caught) == 1
-    # Before torch 2.13 the last digit depends on the number of rows.
+    # Before torch 2.13 the last digit depends on the number of rows
     exact = Version(torch.__version__) >= Version("2.13")
     np.testing.assert_allclose(found, expected, rtol=0, atol=0 if exact else 1e-6)
 
@@ -195,7 +195,7 @@ def limit_rows(monkeypatch):
 
         def limited(self, *args):
             result = whole(self, *args)
-            # At the end, when layers have drawn and a critic has made its step.
+            # At the end, when layers have drawn and a critic has made its step
             if count(*args) > n_rows:
                 raise OUT_OF_MEMORY
             taken.append(count(*args))
@@ -227,7 +227,7 @@ def test_a_failed_attempt_leaves_no_trace():
     torch.set_rng_state(before)
     torch.testing.assert_close(found, torch.rand(3), rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), after)
-    # Warned of once, though even fewer rows of the next fit.
+    # Warned of once, though even fewer rows of the next fit
     rows.run(10, lambda size: attempt(4 if size > 1 else 1))
     assert tried == [12, 6, 3, 4, 1]
     with pytest.raises(torch.OutOfMemoryError, match=r"single row .* buy more"):

@@ -69,7 +69,7 @@ def test_notes_are_embedded_without_their_cache(note_encoder, table, small_disk,
     assert len(caught) == 1
     ballast.unlink()
     forget()
-    # What was kept before is whole, and nothing is half-written.
+    # What was kept before is whole, and nothing is half-written
     with sqlite3.connect(small_disk / "cache" / "vectors.sqlite") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()

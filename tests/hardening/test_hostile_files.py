@@ -458,7 +458,7 @@ def test_one_byte_of_a_model_after_fit(model_folder, name):
     encoder = note_encoder(model_folder).fit(NOTES)
     file = model_folder / name
     content = bytearray(file.read_bytes())
-    # The lowest bit of a number, which no sample of values shows.
+    # The lowest bit of a number, which no sample of values shows
     at = -2 if name == "model.safetensors" else content.rindex(b"0")
     content[at] ^= 1
     file.write_bytes(content)

@@ -43,12 +43,12 @@ def predict(pipeline, table, full_cache):
 
 
 def test_python_keeps_nothing(predict):
-    # The first calls fill what torch and the tokenizer keep for reuse.
+    # The first calls fill what torch and the tokenizer keep for reuse
     sizes = [predict(0, 200)]
-    # What other threads of the tests keep meanwhile does not come each time, a leak does.
+    # What other threads of the tests keep meanwhile does not come each time, a leak does
     while len(sizes) < 4 and (len(sizes) < 2 or sizes[-1] - sizes[-2] > 50_000):
         sizes.append(predict(100 * len(sizes) + 100, 100))
-    # 100 calls that each left one object of 500 bytes would show.
+    # 100 calls that each left one object of 500 bytes would show
     assert sizes[-1] - sizes[-2] < 50_000
 
 
@@ -57,7 +57,7 @@ def test_python_keeps_nothing(predict):
 def test_the_process_keeps_nothing(predict):
     n_calls = 200 * SCALE
     held, resident_before = predict(0, 200), resident()
-    # What other threads of the tests keep meanwhile does not come each time, a leak does.
+    # What other threads of the tests keep meanwhile does not come each time, a leak does
     for attempt in range(3):
         now = predict(200 + attempt * n_calls, n_calls)
         grown, held = (now - held) / MEGABYTE, now

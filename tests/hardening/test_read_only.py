@@ -37,7 +37,7 @@ def test_what_an_embedding_cache_holds_is_used(
     notes = table["note"]
     folder = place / "cache"
     expected = note_encoder(cache=folder).fit_transform(notes)
-    # Another process, after this one has ended.
+    # Another process, after this one has ended
     open_folder_cache(folder, 2**30)._close()
     forget()
     make_read_only(folder)
@@ -55,7 +55,7 @@ def test_what_an_embedding_cache_holds_is_used(
     with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:
         np.testing.assert_array_equal(encoder.fit_transform(notes), expected)
     assert embedded == []
-    # New notes are computed without another warning.
+    # New notes are computed without another warning
     assert np.isfinite(encoder.transform(["Neu."])).all()
     assert len(caught) == len(embedded) == 1
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == files

@@ -18,7 +18,7 @@ from .strategies import LABS, NAME, NOTE, VALUE, lab_matrix, stays
 
 LAB_NET = {"d_model": 8, "n_heads": 2, "n_layers": 1, "max_epochs": 1, "device": "cpu"}
 FUSE = {"d_model": 8, "n_heads": 2, "n_estimators": 1, "max_epochs": 1, "device": "cpu"}
-# Scikit-learn looks at tables through narwhals.
+# Scikit-learn looks at tables through narwhals
 OURS = ("/sklearn_medfuse/", "/sklearn/", "/narwhals/")
 
 
@@ -65,7 +65,7 @@ def end_of(function, *args):
     """How a call ended: (kind, detail); kinds in capitals are failures."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # As errors they show their place.
+        # As errors they show their place
         warnings.simplefilter("error", RuntimeWarning)
         try:
             problem = function(*args)
@@ -87,7 +87,7 @@ def _end_of_error(error):
     while each is not None:
         if _tells(str(each)):
             return "ERROR TELLS DATA", _where(each)
-        # What Python prints, and reports of errors send on.
+        # What Python prints, and reports of errors send on
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     last = traceback.extract_tb(error.__traceback__)[-1].filename
     if any(place in last for place in OURS):
@@ -127,7 +127,7 @@ def storm(strategy, function, n_examples):
     print(dict(ends))
     failures = [end for end in ends if isinstance(end, tuple)]
     assert failures == []
-    # A storm in which all is refused would show little.
+    # A storm in which all is refused would show little
     assert ends["result"] > n_examples / 6
 
 

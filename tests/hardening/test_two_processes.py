@@ -67,7 +67,7 @@ def test_one_that_hangs_in_the_middle_of_writing_holds_up_no_other(tmp_path, mon
     for i in range(100):
         cache.put_many({b"%d" % i: b"3"})
         assert cache.get_many([b"a"]) == {b"a": b"1"}
-    # It waits in vain once, not a hundred times.
+    # It waits in vain once, not a hundred times
     assert time.monotonic() - begin < 10
     hanging.execute("ROLLBACK")
     hanging.close()

@@ -9,7 +9,7 @@ from sklearn_medfuse.metrics import _bootstrap, multilabel_report, paired_differ
 
 def compare_by(differences, **options):
     """Compare two models whose scores differ by the given values, resample by resample."""
-    # Sample and resamples are scored in turn, each for the first model, then for the second.
+    # Sample and resamples are scored in turn, each for the first model, then for the second
     n_draws = len(differences)
     scores = iter([0.0, 0.0, *differences, *np.zeros(n_draws)])
     y_true = np.tile([0, 1], 30)

@@ -219,7 +219,7 @@ def test_the_interval_of_the_error_covers():
 @pytest.mark.parametrize("strategy", ["uniform", "quantile"])
 def test_bins_are_those_of_scikit_learn(labels, scores, strategy):
     # Quantiles of scikit-learn interpolate, ours are values that occur: same bins where the
-    # number of rows is a multiple of that of bins and no rows are equal.
+    # number of rows is a multiple of that of bins and no rows are equal
     bins = calibration_bins(labels, scores, n_bins=5, strategy=strategy, n_bootstraps=0)
     for label in range(6):
         ours = bins[bins["label"] == f"label_{label}"]

@@ -130,7 +130,7 @@ def test_every_metric_and_average_equals_scikit_learn(labels, scores, weighted, 
 def test_averages_of_each_draw_are_those_of_the_resampled_rows(labels, scores, patients):
     """One resample, by hand: both ends of its interval are its score."""
     found, codes = np.unique(patients, return_inverse=True)
-    # Whole patients, as many as there are.
+    # Whole patients, as many as there are
     drawn = np.random.RandomState(0).randint(len(found), size=len(found))
     rows = np.repeat(np.arange(len(labels)), np.bincount(drawn, minlength=len(found))[codes])
     options = {"averages": ["macro", "micro", "weighted"], "metrics": METRICS}
@@ -272,7 +272,7 @@ def test_intervals_contain_the_estimate_and_grow_with_confidence(labels, scores,
 
 
 def test_interval_covers_the_true_auroc_about_as_often_as_it_says():
-    # Two unit-variance normals one apart: AUROC is Phi(1 / sqrt 2) = 0.7602.
+    # Two unit-variance normals one apart: AUROC is Phi(1 / sqrt 2) = 0.7602
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(200):
@@ -285,7 +285,7 @@ def test_interval_covers_the_true_auroc_about_as_often_as_it_says():
 
 
 def test_copies_of_a_patient_do_not_narrow_the_interval(labels, scores):
-    # Every row five times over: rows as units pretend to five times the data, groups do not.
+    # Every row five times over: rows as units pretend to five times the data, groups do not
     rows = np.repeat(np.arange(len(labels)), 5)
 
     def width(report):

@@ -288,7 +288,7 @@ def test_another_process_reads_the_results(stays, memory, tmp_path):
     steps = [("encode", ColumnTransformer(columns)), ("classify", LogisticRegression())]
     pipe = Pipeline(steps, memory=memory)
     joblib.dump((pipe, X, y["CHF"]), tmp_path / "pipe.joblib")
-    # Both processes read the same file: with pandas 2 a table that was read hashes differently.
+    # Both processes read the same file: with pandas 2 a table that was read hashes differently
     pipe, X, chf = joblib.load(tmp_path / "pipe.joblib")
     expected = pipe.fit(X, chf).predict_proba(X)
     program = (

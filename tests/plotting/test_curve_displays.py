@@ -148,7 +148,7 @@ def test_estimators_and_folds_give_what_their_predictions_give(predicted):
     expected = LabelCurvesDisplay.from_predictions(y, {"logistic": pooled})
     assert titles(display) == titles(expected)
     np.testing.assert_allclose(display.areas["logistic"], expected.areas["logistic"])
-    # One cross-validation needs no name.
+    # One cross-validation needs no name
     display = CalibrationDisplay.from_cv_results(results, X, y, n_bootstraps=0)
     expected = CalibrationDisplay.from_predictions(y, {"model": pooled}, n_bootstraps=0)
     np.testing.assert_allclose(display.errors["out of fold"], expected.errors["model"])
@@ -236,7 +236,7 @@ def test_perfect_probabilities_lie_on_the_diagonal_and_others_do_not():
         for name, values in models.items():
             expected = expected_calibration_error(column, values[:, [label]])
             assert display.errors[name][label] == pytest.approx(expected)
-        # Above the limit of both axes there are the numbers alone.
+        # Above the limit of both axes there are the numbers alone
         limit = ax.get_xlim()[1]
         assert limit <= 1
         assert ax.spines["left"].get_bounds() == ax.get_xlim()

@@ -28,7 +28,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 CALLS = calls_of_estimators.CALLS | calls_of_reports.CALLS | calls_of_data.CALLS
 FIGURES = ("svg", "pdf", "png")
-# Name, or its beginning → what it may hold or draw, and why.
+# Name, or its beginning → what it may hold or draw, and why
 PROMISED = {
     "datasets.Cohort.from_parquet": (
         {"note", "stay", "patient", "hospital", "level", "value"},
@@ -55,7 +55,7 @@ def promised(name: str) -> set[str]:
     }
 
 
-# Name → kinds of wrong input that are not tried, and why.
+# Name → kinds of wrong input that are not tried, and why
 NOT_TRIED = {
     "make_medfuse_pipeline": (
         lambda kind: kind not in FRAMES,

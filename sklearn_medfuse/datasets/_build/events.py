@@ -14,7 +14,7 @@ from .._tables.columns import TIMES, interval
 from .._tables.source import Columns, Source
 
 _MINUTES_PER_DAY = 24 * 60
-# `Layout.expected` of sources that hold outpatients too, and results in words among the numbers.
+# `Layout.expected` of sources that hold outpatients too, and results in words among the numbers
 OUTSIDE_STAYS = frozenset({"without a stay", "without a number"})
 
 
@@ -29,14 +29,14 @@ class EventTable:
     # time), `known`, `type`, `text`. Diagnoses: `code`, `version`, and `time` or `date` of the record.
     # `known` is when the event was entered. Others may serve in `drop`.
     columns: Columns
-    # Roles whose columns may be absent.
+    # Roles whose columns may be absent
     optional: tuple[str, ...] = ()
-    # Reason -> SQL condition on the roles `e`, for rows that are not used.
+    # Reason -> SQL condition on the roles `e`, for rows that are not used
     drop: Mapping[str, str] = field(default_factory=dict)
-    # Of labs: SQL of a result's value, on the roles `e`; and item -> lab, where the names differ.
+    # Of labs: SQL of a result's value, on the roles `e`; and item -> lab, where the names differ
     number: str = "e.value"
     names: Mapping[str, str] = field(default_factory=dict)
-    # Of diagnoses: what stands between the codes of one cell; None if a cell has one.
+    # Of diagnoses: what stands between the codes of one cell; None if a cell has one
     separator: str | None = None
 
     @property
@@ -50,13 +50,13 @@ class DayTable:
     """A table with one row per stay and one column per lab, whose values sum up the first hours."""
 
     table: str
-    # Column of the stay's id.
+    # Column of the stay's id
     stay: str
-    # Column, which is also the lab's name -> unit, "" if it has none.
+    # Column, which is also the lab's name -> unit, "" if it has none
     units: Mapping[str, str]
-    # Stands where there is no value.
+    # Stands where there is no value
     not_measured: float
-    # Length of what is summed up, from the start of the stay.
+    # Length of what is summed up, from the start of the stay
     minutes: float
 
 
@@ -64,7 +64,7 @@ class DayTable:
 class Layout:
     """One format of electronic health records."""
 
-    # The cohort's `DESCR`.
+    # The cohort's `DESCR`
     describe: str
     # Gives the stays of a source: `stay_id`, `patient`, `start`, `end` (times), and where known `age`
     # (years, or a text such as "> 89"), `birth` (time, used where there is no age), `sex`, `died`
@@ -82,24 +82,24 @@ class Layout:
     # Content of `version` -> 9 or 10; or one version for all codes; or "auto", by the form of each
     # code. In a mapping, the key None with the value "auto" does that for codes without a version.
     versions: Mapping[Any, Any] | int | str = "auto"
-    # Columns of the stays to break results down by.
+    # Columns of the stays to break results down by
     subgroups: tuple[str, ...] = ("sex", "age")
-    # Columns of the stays that `CohortOptions.demographics` may name.
+    # Columns of the stays that `CohortOptions.demographics` may name
     demographics: tuple[str, ...] = ()
-    # Columns of labs that are vital signs and settings at the bedside, not laboratory tests.
+    # Columns of labs that are vital signs and settings at the bedside, not laboratory tests
     vitals: frozenset[str] = frozenset()
     # If stays have clocks of their own: SQL on two stays of a patient, `e` and `s`, of how far the
     # start of e's clock lies behind that of s, NULL if unknown; of whether e is certainly earlier
-    # where it is; and the columns of the stays that these need.
+    # where it is; and the columns of the stays that these need
     clock: tuple[str, str, tuple[str, ...]] = ("INTERVAL 0 SECOND", "false", ())
-    # Lab values of the first hours, beside the results.
+    # Lab values of the first hours, beside the results
     days: DayTable | None = None
     # Reasons for which many rows or stays of this format are not used without anything being wrong,
-    # as `Cohort.report` has them.
+    # as `Cohort.report` has them
     expected: frozenset[str] = frozenset()
-    # Whether times are dates; False if all stays begin at `ORIGIN`.
+    # Whether times are dates; False if all stays begin at `ORIGIN`
     dated: bool = True
-    # Makes the texts of the registered stays in place of `build_notes`, with its parameters.
+    # Makes the texts of the registered stays in place of `build_notes`, with its parameters
     make_notes: Callable[..., pd.Series] | None = None
 
 
@@ -120,9 +120,9 @@ def register_stays(source: Source, stays: pd.DataFrame) -> None:
 class Condition(NamedTuple):
     """When a row is not used."""
 
-    # On the roles of the rows `e` and the stays `s`; never NULL where that matters.
+    # On the roles of the rows `e` and the stays `s`; never NULL where that matters
     sql: str
-    # Whether PostgreSQL understands it as DuckDB does, so that the row need not leave a server.
+    # Whether PostgreSQL understands it as DuckDB does, so that the row need not leave a server
     portable: bool = False
 
 
@@ -136,9 +136,9 @@ class Events:
     # `dated` and `unstored` (whether there is only a date, or no stored time).
     sql: str
     reasons: list[str]
-    # Place of a reason -> number of rows that were left on a server.
+    # Place of a reason -> number of rows that were left on a server
     left: dict[int, int]
-    # Whether the events have a time.
+    # Whether the events have a time
     timed: bool
 
     def used(self, columns: Mapping[str, str], more: str = "") -> str:

@@ -43,7 +43,7 @@ _PIECES = {
     },
     "count": {},
 }
-# Aggregate -> SQL that merges the pieces of several units; f and o convert a value v to v * f + o.
+# Aggregate -> SQL that merges the pieces of several units; f and o convert a value v to v * f + o
 _N, _T = "sum(n)", "fsum(sum_t)"
 _V = "fsum(sum_v * f + n * o)"
 _MERGED = {
@@ -61,13 +61,13 @@ _MERGED = {
 }
 
 
-# A lab that loses more than this share of its results for their unit is worth a warning.
+# A lab that loses more than this share of its results for their unit is worth a warning
 _FEW_LOST = 0.01
-# Of a lab that is no column of X, fewer results than these are not.
+# Of a lab that is no column of X, fewer results than these are not
 _HANDFUL = 10
-# Aggregates of several results, for which no single value can stand.
+# Aggregates of several results, for which no single value can stand
 _OF_RESULTS = ("slope", "count")
-# Results with their units converted.
+# Results with their units converted
 _CONVERTED = (
     "cells JOIN conversions c ON cells.lab = c.lab AND cells.unit IS NOT DISTINCT FROM c.unit "
     "AND cells.unsure IS NOT DISTINCT FROM c.unsure AND cells.reason = 0"
@@ -118,7 +118,7 @@ def _reduce_to_cells(source, labs: EventTable, items: pd.DataFrame | None, optio
         source.register("items", items)
         name, joins = "d.name", "LEFT JOIN items d ON e.item = d.item"
         reasons["of items that the dictionary lacks"] = Condition("d.name IS NULL")
-        # The join brings in a second column `item`.
+        # The join brings in a second column `item`
         strange = "CASE WHEN d.name IS NULL THEN e.item END"
     reasons["without a number"] = Condition(f"({labs.number}) IS NULL")
     labs, read, unit, decimal = _written_results(source, labs)
@@ -160,7 +160,7 @@ def _reduce_to_cells(source, labs: EventTable, items: pd.DataFrame | None, optio
         **{of: sql for aggregate in options.aggregates for of, sql in _PIECES[aggregate].items()},
     }
     rows = events.used(used, f", {strange} AS strange")
-    # The last and the first result need no look at the others of their time.
+    # The last and the first result need no look at the others of their time
     in_one = set(options.aggregates) <= {"last", "first"}
     if not in_one:
         each = f"{keys}, since_start, value"
@@ -218,7 +218,7 @@ def _written_results(source, labs: EventTable) -> tuple[EventTable, Callable[[st
         labs = replace(labs, columns={**labs.columns, "written": (column, "text")})
         said = f"coalesce(CASE WHEN regexp_matches(written, '[0-9]') THEN written END, {said})"
         # Where the number before the point has at most three digits and three come after it, the
-        # point may be one of thousands.
+        # point may be one of thousands
         decimal = (
             "CASE WHEN regexp_full_match(written, '[1-9][0-9]?[0-9]?[.][0-9][0-9][0-9]') "
             "THEN 'point?' WHEN contains(written, '.') THEN 'point' END"
@@ -226,7 +226,7 @@ def _written_results(source, labs: EventTable) -> tuple[EventTable, Callable[[st
     said = f"CASE WHEN value IS NULL THEN {said}"
     text_unit = "NULL"
     if "text" in labs.columns:
-        # The limit of a censored result counts whatever number stands beside it, in one unit.
+        # The limit of a censored result counts whatever number stands beside it, in one unit
         limited = "regexp_matches(text, '^\\s*[^0-9\\s.,+-].*[0-9]')"
         if "text_unit" in labs.columns:
             text_unit = "text_unit"
@@ -300,10 +300,10 @@ def _choose_units(
         usual = _usual_unit([(unit, n) for unit, _, n in numbers]) or of_days.get(lab)
         units[lab] = target = wanted.pop(lab, "") or of_days.get(lab) or usual or ""
         for unit, unsure, n in numbers:
-            # A result without a unit is in the usual one, whatever the unit of the column.
+            # A result without a unit is in the usual one, whatever the unit of the column
             factor = conversion(unit or usual or target, target, str(lab))
             rows.append(_Conversion(lab, unit, unsure, n, target, factor, sure[unsure]))
-    # Labs that have no results, but values of the first hours.
+    # Labs that have no results, but values of the first hours
     units |= {
         name: wanted.pop(name, "") or unit for name, unit in of_days.items() if name not in units
     }
@@ -332,9 +332,9 @@ class _Conversion(NamedTuple):
     unsure: str | None
     n: int
     target: str
-    # To the target; None if there is no way.
+    # To the target; None if there is no way
     factor: tuple[float, float] | None
-    # Times this because of the decimal sign; None if that is not known.
+    # Times this because of the decimal sign; None if that is not known
     scale: float | None
 
 
@@ -360,7 +360,7 @@ def _usual_unit(numbers: list[tuple[str | None, int]]) -> str:
     for key, _, n in sorted(named):
         totals[key] = totals.get(key, 0) + n
     usual = max(totals, key=lambda key: totals[key])
-    # Of equally frequent spellings the first in the alphabet: `numbers` has that order.
+    # Of equally frequent spellings the first in the alphabet: `numbers` has that order
     return max((n, -place, unit) for place, (key, unit, n) in enumerate(named) if key == usual)[2]
 
 
@@ -511,7 +511,7 @@ def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
     rows, places = cells["stay"].to_numpy(dtype=int), cells["place"].to_numpy(dtype=int)
     for k, agg in enumerate(aggregates):
         values[rows, places, k] = cells[f"agg_{agg}"].to_numpy(dtype=float)
-    # Values of the first hours stand for the last result, and otherwise where there is none.
+    # Values of the first hours stand for the last result, and otherwise where there is none
     for place, k in np.ndindex(len(names), len(aggregates)):
         if names[place] in days and aggregates[k] not in _OF_RESULTS:
             day = days[names[place]].to_numpy()
@@ -520,7 +520,7 @@ def _columns(source, unit_of, names, with_results, aggregates, days) -> Labs:
                 known &= np.isnan(values[:, place, k])
             values[known, place, k] = day[known]
     pairs = [(name, agg) for name in names for agg in aggregates]
-    # A lab without results has no count and no slope.
+    # A lab without results has no count and no slope
     made = [name in with_results or agg not in _OF_RESULTS for name, agg in pairs]
     pairs = [pair for pair, is_made in zip(pairs, made, strict=True) if is_made]
     single = len(aggregates) == 1
@@ -547,5 +547,5 @@ def _reference_ranges(source) -> dict[str, tuple[float, float]]:
         "GROUP BY ALL ORDER BY n, low, high",
         "lab results",
     )
-    # The last one written is the most frequent one.
+    # The last one written is the most frequent one
     return {row.lab: (float(row.low), float(row.high)) for row in found.itertuples()}

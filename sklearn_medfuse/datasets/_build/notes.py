@@ -45,7 +45,7 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
     if options.note_types is not None:
         kind = "e.type" if typed else literal(notes.table)
         names = ", ".join(literal(name.strip().lower()) for name in options.note_types) or "NULL"
-        # In other collations the lower case of I need not be i.
+        # In other collations the lower case of I need not be i
         others = f'coalesce(lower({kind} COLLATE "C") NOT IN ({names}), true)'
         reasons["of other types"] = Condition(others, portable=True)
     events = classify(source, notes, options, reasons)
@@ -127,7 +127,7 @@ def _compose(source, options: CohortOptions, counts) -> Iterator[tuple[int, str 
     rows = source.batches("SELECT * FROM note_events ORDER BY stay", "notes")
     n_used = 0
     dropped: Counter[str] = Counter()
-    # The rows come stay by stay: each text is joined once, and its notes are let go.
+    # The rows come stay by stay: each text is joined once, and its notes are let go
     for stay, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
         notes = []
         for _, happened, kind, text in group:
@@ -136,7 +136,7 @@ def _compose(source, options: CohortOptions, counts) -> Iterator[tuple[int, str 
                 dropped.update(names)
                 if not text.strip():
                     continue
-            # The text is the last key, so that the order of rows in a file cannot change anything.
+            # The text is the last key, so that the order of rows in a file cannot change anything
             notes.append((-happened, kind is None, kind or "", text))
         used, room = [], options.max_note_chars or sys.maxsize
         for before, *_, text in sorted(notes):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 _PREFIXES = {"": 1.0, "k": 1e3, "d": 1e-1, "c": 1e-2, "m": 1e-3} | {
     prefix: 10.0**-power for prefix, power in {"u": 6, "n": 9, "p": 12, "f": 15}.items()
 }
-# Base -> dimension, size in grams, moles, equivalents, osmoles, enzyme units, litres, metres.
+# Base -> dimension, size in grams, moles, equivalents, osmoles, enzyme units, litres, metres
 _BASES = {
     **{"g": ("mass", 1.0), "mol": ("amount", 1.0), "eq": ("charge", 1.0), "val": ("charge", 1.0)},
     **{"osm": ("osmoles", 1.0), "u": ("enzyme", 1.0), "iu": ("enzyme", 1.0)},
@@ -37,7 +37,7 @@ _PARTS: dict[str, tuple[str, float]] = {
     **{"ml/min/1.73m^2": ("clearance by body surface", 1.0), "c": ("temperature", 1.0)},
     **{"f": ("temperature", 5 / 9), "inr": ("inr", 1.0), "ph": ("ph", 1.0)},
 }
-# Beside those above, what comes before "/" and may be a number of cells.
+# Beside those above, what comes before "/" and may be a number of cells
 _COUNTS = {
     **dict.fromkeys(("", "#", "1", "cells", "cell", "copies", "breaths", "b", "beats"), 1.0),
     **dict.fromkeys(("k", "th", "ths", "thou", "thous", "thousand", "tsd", "1000", "10^3"), 1e3),
@@ -48,7 +48,7 @@ _COUNTS = {
 }
 _MOLAR = {"mm": "mmol", "um": "umol", "nm": "nmol", "pm": "pmol"}
 
-# How a spelling is changed, step by step: pattern -> what stands in its place.
+# How a spelling is changed, step by step: pattern -> what stands in its place
 _STEPS = [
     (re.compile(pattern), new)
     for pattern, new in {
@@ -57,7 +57,7 @@ _STEPS = [
         r"\[(i?u|hpf|lpf|ph|degf|degc)\]": r"\1",
         r"mm\[hg\]|mm ?\(hg\)|mm of mercury|millimeters? mercury column": "mmhg",
         r"cm\[h2o\]|cm ?/? ?h[2?]?[o0]\b": "cmh2o",
-        # Words of OMOP's concepts and of others.
+        # Words of OMOP's concepts and of others
         r"\bph units?\b|\[ph\]": "ph",
         r"\b(?:cubic|cu) ?microns?\b|\bu\^?3\b": "um^3",
         r"24 ?h(?:(?:ou)?rs?)?\b": "d",
@@ -97,17 +97,17 @@ _STEPS = [
         r"deg ?c(?:els?(?:ius)?)?\b|\bcel(?:s(?:ius)?)?\b|^c$": "c",
         r"deg ?f(?:ahrenheit)?\b|\bfahrenheit\b": "f",
         r"\bmeq\b": "meq",
-        # Powers of ten.
+        # Powers of ten
         r"^x ?1000\b|\b1,000\b": "1000",
         r"(?:[x*] ?|(?<![\d.a-z]))10 ?(?:\*{1,2}|\^|e\+?|exp|x)? ?\(?([2-9]|12|0[2-9])\)?(?![\d.])": r"10^\1 ",
         r"10\^0": "10^",
-        # What is counted, or dissolved in.
+        # What is counted, or dissolved in
         r"\bof\b|\bh2o\b|\bwater\b|\bcreat(?:inine)?\b|\btotal\b|\bthb\b|\bhgb\b|\bcalc\b|\(calc\)|cv\b": "",
         r"(?<=[\d ])(?:cells?|wbcs?|rbcs?)\b(?=/)": "",
         r"\b(?:cells?|wbcs?|rbcs?)(?= ?10\^)": "",
     }.items()
 ]
-# Annotations of UCUM that only say what is counted or measured; any other one makes another unit.
+# Annotations of UCUM that only say what is counted or measured; any other one makes another unit
 _SAYS_NOTHING = re.compile(
     r"\{(?:#|cells?|rbcs?|wbcs?|erythrocytes?|leukocytes?|platelets?|nbr|number|count|creat(?:inine)?|"
     r"hgb|hb|total|plasma|serum|blood|breaths?|beats?|copies|clot|h2o|water|calc|100wbcs?)\}"
@@ -117,7 +117,7 @@ _FIBRINOGEN_OR_DIMER = re.compile(r"[ ({\[]*\b(?:d-)?(feu|ddu)\b[)}\]]*")
 
 class _Unit(NamedTuple):
     dimension: str
-    # Times this, plus the offset, is the value in the base of the dimension.
+    # Times this, plus the offset, is the value in the base of the dimension
     size: float
     offset: float = 0.0
 
@@ -136,10 +136,10 @@ def unit_key(unit: str) -> str:
         text = pattern.sub(new, text)
     text = re.sub(r"\s+", "", text).strip(".").replace("./", "/")
     text = re.sub(r"^x(?=10\^|1000)", "", text).replace("^*", "^")
-    # "10^3ul" lacks its slash; a power of ten alone is per microlitre, or from 10^9 per litre.
+    # "10^3ul" lacks its slash; a power of ten alone is per microlitre, or from 10^9 per litre
     text = re.sub(r"^(10\^\d+)(?=[umn]?l$|mm)", r"\1/", text)
     text = re.sub(r"^(10\^)([36])$", r"\1\2/ul", re.sub(r"^(10\^)(9|12)$", r"\1\2/l", text))
-    # "g%" is grams per decilitre.
+    # "g%" is grams per decilitre
     return re.sub(r"^([mu]?g|vol)%$", _per_decilitre, text) + meant
 
 
@@ -173,11 +173,11 @@ def conversion(unit: str, target: str, lab: str) -> tuple[float, float] | None:
             return None
         bridge = found
     elif first.dimension == "share" and analyte.is_clotting:
-        # The ratio of clotting times is not their percentage.
+        # The ratio of clotting times is not their percentage
         return None
     scale = first.size * bridge[0] / second.size
     offset = (first.offset * bridge[0] + bridge[1] - second.offset) / second.size
-    # Sizes are powers of ten for the most part: 12 digits hide that they are binary fractions.
+    # Sizes are powers of ten for the most part: 12 digits hide that they are binary fractions
     return float(f"{scale:.12g}"), float(f"{offset:.12g}")
 
 
@@ -227,7 +227,7 @@ def _parse(key: str) -> _Unit | None:
 class Analyte:
     """What is known of a lab's analyte."""
 
-    # Grams per mole, and charges per ion where mEq are in use; 0 where unknown.
+    # Grams per mole, and charges per ion where mEq are in use; 0 where unknown
     molar_mass: float = 0.0
     charges: int = 0
     is_cells: bool = False
@@ -240,21 +240,21 @@ class Analyte:
     def bridge(self, dimension: str, wanted: str) -> tuple[float, float] | None:
         """Factor and offset between the bases of two dimensions; None if there is no way."""
         if self.is_a1c and {dimension, wanted} == {"share", "amount per amount"}:
-            # NGSP (%) = 0.09148 * IFCC (mmol/mol) + 2.152; the bases are 1 and mol/mol.
+            # NGSP (%) = 0.09148 * IFCC (mmol/mol) + 2.152; the bases are 1 and mol/mol
             slope, shift = 0.9148, 0.02152
             return (1 / slope, -shift / slope) if dimension == "share" else (slope, shift)
         same = {"amount per mass", "osmoles per mass", "osmoles per volume"}
         if self.is_osmolality and {dimension, wanted} <= same:
-            # Of osmolality a litre stands for a kilogram of water, which is 1000 times the gram.
+            # Of osmolality a litre stands for a kilogram of water, which is 1000 times the gram
             size = {"osmoles per volume": 1e-3}
             return size.get(dimension, 1.0) / size.get(wanted, 1.0), 0.0
         if self.is_mchc and {dimension, wanted} == {"share", "mass per volume"}:
-            # A percentage of MCHC is grams in a decilitre.
+            # A percentage of MCHC is grams in a decilitre
             return (1000.0, 0.0) if dimension == "share" else (0.001, 0.0)
         if self.is_clotting and {dimension, wanted} == {"share", "inr"}:
             return 1.0, 0.0
         for per in (" per volume", " per time", ""):
-            # Mass is amount times molar mass, charge is amount times charges.
+            # Mass is amount times molar mass, charge is amount times charges
             per_mole = {f"amount{per}": 1.0}
             if self.molar_mass:
                 per_mole[f"mass{per}"] = self.molar_mass
@@ -266,7 +266,7 @@ class Analyte:
 
 
 # Grams per mole, charges, words of the name, short names that must stand for themselves, and codes
-# of LOINC.
+# of LOINC
 _SUBSTANCES: tuple[tuple[float, int, str, str, str], ...] = (
     (28.014, 0, r"urea nitrogen|blood urea n\b", "bun sun", "3094-0 6299-2 14937-7 12961-9 3095-7"),
     (60.056, 0, r"urea|harnstoff|uree|ureum", "", "3091-6 22664-7 20977-5"),
@@ -361,7 +361,7 @@ _CHECKED = [
 ]
 _BY_CODE = {code: analyte for analyte, _, _, codes in _CHECKED for code in codes}
 _BY_SHORT = {name: analyte for analyte, _, short, _ in _CHECKED for name in short}
-# Enzymes, binding proteins, and quantities that are named after a substance.
+# Enzymes, binding proteins, and quantities that are named after a substance
 _OTHER = re.compile(
     r"phosphatase|kinase|dehydrogenase|clearance|ratio|binding|transferase|transferrin|saturation|"
     r"antibod|receptor|phospholipid|peroxidase|protein|free light|index|pressure"
@@ -388,7 +388,7 @@ def analyte_of(lab: str) -> Analyte:
     code = _LOINC.fullmatch(lab.strip().lower())
     if code is not None and code[1] in _BY_CODE:
         return _BY_CODE[code[1]]
-    # "SerumCreatinine", "serum_creatinine", "Na+", "Glucose (mg/dL)".
+    # "SerumCreatinine", "serum_creatinine", "Na+", "Glucose (mg/dL)"
     split = re.sub(r"(?<=[a-z]{2})(?=[A-Z])", " ", lab)
     plain = unicodedata.normalize("NFKD", split).encode("ascii", "ignore").decode().lower()
     name = " ".join(re.sub(r"[^a-z0-9]+", " ", _UNIT.sub(" ", plain)).split())

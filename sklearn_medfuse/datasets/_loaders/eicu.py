@@ -18,7 +18,7 @@ from .eicu_forms import FORMS, build_form_notes
 
 DATASET = "the eICU Collaborative Research Database (full 2.0 or demo 2.0.1)"
 URL = "https://physionet.org/content/eicu-crd-demo/2.0.1/"
-# The name in the scripts of eicu-code.
+# The name in the scripts of eicu-code
 SCHEMAS = ("eicu_crd",)
 BUNDLED = Path(__file__).parents[1] / "data" / "eicu_demo"
 
@@ -63,7 +63,7 @@ DAY_1 = {
     "bilirubin": ("mg/dL", "total bilirubin"),
     "fio2": ("%", "FiO2"),
 }
-# What is measured or set at the bedside: no laboratory tests.
+# What is measured or set at the bedside: no laboratory tests
 VITALS = frozenset(("urine", "temperature", "respiratoryrate", "heartrate", "meanbp", "fio2"))
 VITALS |= {"LPM O2", "PEEP", "Vent Rate", "TV", "Respiratory Rate", "Spontaneous Rate"}
 VITALS |= {"Temperature", "Pressure Support", "Pressure Control", "Peak Airway/Pressure"}
@@ -77,7 +77,7 @@ CLOCK = (
 NOT_MEASURED = -1
 MINUTES_OF_DAY_1 = 24 * 60
 
-# Hospitals send 40, 0.4 and 4000.
+# Hospitals send 40, 0.4 and 4000
 _PERCENT = "CASE WHEN e.item = 'FiO2' AND e.value <= 1 THEN e.value * 100 ELSE e.value END"
 
 LABS = EventTable(
@@ -88,14 +88,14 @@ LABS = EventTable(
         "item": ("labname", "name"),
         "value": ("labresult", "number"),
         "unit": ("labmeasurenamesystem", "text"),
-        # As the hospital's interface sent it, in a unit of its own.
+        # As the hospital's interface sent it, in a unit of its own
         "text": ("labresulttext", "text"),
         "text_unit": ("labmeasurenameinterface", "text"),
-        # When the value now in the table was entered.
+        # When the value now in the table was entered
         "known": ("labresultrevisedoffset", "minutes"),
     },
     optional=("text", "text_unit"),
-    # Room air has 20.9 %: nobody breathes less, and nobody more than 100 %.
+    # Room air has 20.9 %: nobody breathes less, and nobody more than 100 %
     drop={"FiO2 that is no percentage": f"e.item = 'FiO2' AND NOT {_PERCENT} BETWEEN 20 AND 100"},
     number=_PERCENT,
     names={lab: column for column, (_, lab) in DAY_1.items() if lab and lab != column},
@@ -114,10 +114,10 @@ _DIAGNOSES = EventTable(
         "code": ("icd9code", "code"),
         "time": ("diagnosisoffset", "minutes"),
     },
-    # "428.0, I50.9" is the same diagnosis in both versions.
+    # "428.0, I50.9" is the same diagnosis in both versions
     separator=",",
 )
-# All columns that are read, by their published names: tools/make_eicu_demo.py copies them.
+# All columns that are read, by their published names: tools/make_eicu_demo.py copies them
 TABLES: dict[str, dict[str, Kind]] = {
     "patient": {**dict(PATIENT.values()), "apacheadmissiondx": "text"},
     DAYS.table: {DAYS.stay: "id", **dict.fromkeys(DAYS.units, "number")},
@@ -235,7 +235,7 @@ def load_eicu(
     layout = Layout(
         describe=DESCR,
         stays=read_stays,
-        # Many diagnoses have no code of ICD, and some stays none that has.
+        # Many diagnoses have no code of ICD, and some stays none that has
         expected=frozenset({"without a code", "without a diagnosis code"}),
         diagnoses=_DIAGNOSES,
         labs=LABS,
@@ -329,7 +329,7 @@ def _days_to_next(stays: pd.DataFrame) -> pd.Series:
     line = stays[["hospital_stay", "admitted", "length"]].rename(
         columns={"hospital_stay": "patient"}
     )
-    # Minutes since the admission to the hospital compare the stays within it.
+    # Minutes since the admission to the hospital compare the stays within it
     line["start"] = _moment(-line["admitted"])
     line["end"] = _moment(line["length"] - line["admitted"])
     days = days_between(line["end"], next_starts(line, line))

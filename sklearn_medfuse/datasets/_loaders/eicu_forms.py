@@ -49,7 +49,7 @@ FORMS = (HISTORY, NOTES, EXAMINATIONS)
 SECTIONS = ("Admission diagnosis", "Past history", "Notes", "Physical exam", "Measurements")
 _SECTION_OF = {"pastHistory": "Past history", "note": "Notes", "physicalExam": "Physical exam"}
 _WORDS = ["path", "choice", "typed", "menu", "section", "topic", "head", "value", "unwanted"]
-# A number that is not itself the choice was typed in beside it ("HR Current" 76).
+# A number that is not itself the choice was typed in beside it ("HR Current" 76)
 _TYPED = "coalesce(isfinite(TRY_CAST(text AS DOUBLE)) AND text IS DISTINCT FROM choice, false)"
 # Only the last state of an examination counts: the last choices in a menu, the last number of an
 # item. Of two numbers entered in the same minute, the choice is arbitrary but always the same.
@@ -62,7 +62,7 @@ _LATEST = (
 # Topic: what entries are gathered under, mostly an organ system; may be empty. Head: what the value
 # is about; empty if the value is clear without it. Value.
 Phrase = tuple[str, str, str]
-# Section, topic, head, value, and when it happened.
+# Section, topic, head, value, and when it happened
 Entry = tuple[int, str, str, str, int]
 
 
@@ -118,11 +118,11 @@ def _collect(source: Source, form: EventTable, options: CohortOptions, counts) -
 
 def _put_in_words(source: Source, form: EventTable, options: CohortOptions) -> set[str]:
     """The table `words`, each entry of a form that has a meaning; gives the names of the parts."""
-    # Forms are lists to pick from: each distinct entry is put in words once.
+    # Forms are lists to pick from: each distinct entry is put in words once
     picked = source.query(
         "SELECT DISTINCT path, choice, typed FROM read_entries WHERE reason = 0", form.table
     )
-    # All paths begin with the menu "notes", which names no part of them.
+    # All paths begin with the menu "notes", which names no part of them
     dropped, words = options.dropped_sections, []
     seen: set[str] = set()
     for path, choice, typed in picked.itertuples(index=False, name=None):
@@ -180,7 +180,7 @@ def _use_latest(source: Source, form: EventTable, counts) -> None:
 
 def _compose_all(source, options: CohortOptions, counts) -> Iterator[tuple[int, str | None]]:
     """The text of each stay, by its number."""
-    # Sorted by content, so that the order of rows in a file cannot change the text.
+    # Sorted by content, so that the order of rows in a file cannot change the text
     rows = source.batches(
         "SELECT stay, section, topic, head, value, max(happened) FROM entries GROUP BY ALL "
         "ORDER BY stay, section, topic, head, value",
@@ -209,7 +209,7 @@ def within_budget(entries: Sequence[Entry], budget: int) -> list[Entry]:
     for entry in sorted(entries, key=lambda entry: (-entry[4], entry[:4])):
         section, topic, head, value, _ = entry
         # Every part but the first of its kind stands after two characters: a colon and a blank, a
-        # mark and a blank, or an empty line.
+        # mark and a blank, or an empty line
         more = len(value) + 2 * bool(begun)
         if (section,) not in begun:
             more += len(SECTIONS[section]) + len(": ") + len(".")
@@ -281,18 +281,18 @@ _NAMES_WITH_SLASH = (
 _SEPARATOR = re.compile(r"(?<! )/(?! )")
 _KEPT_SLASH = "\x00"
 
-# Menus that hold no finding: what is chosen in them is dropped.
+# Menus that hold no finding: what is chosen in them is dropped
 _CLERICAL_MENU = re.compile(
     r"view and save|view options|include .*|skip screen options.*|enter surgery information\?"
     r"|source of patient information|billing options|time-out process|system unique note types"
     r"|sterile procedures employed|type of skin prep",
     re.IGNORECASE,
 )
-# "Sepsis - evaluation and management" is billed and names the diagnosis, which is to be predicted.
+# "Sepsis - evaluation and management" is billed and names the diagnosis, which is to be predicted
 _CLERICAL_CHOICE = re.compile(
     r"(not )?performed( - .*)?|scored|.* - evaluation (and|&+) management", re.IGNORECASE
 )
-# Menus that only lead to findings: their names are dropped.
+# Menus that only lead to findings: their names are dropped
 _PASSAGE = re.compile(
     r"notes|progress notes|procedure notes|shared|admission page one|past history|physical exam"
     r"|organ systems|systems|.* obtain options|print .*|one|options|technical description"
@@ -337,11 +337,11 @@ def read_finding(path: str, choice: str) -> Phrase | None:
     if not value or _CLERICAL_CHOICE.fullmatch(value) or any(map(_CLERICAL_MENU.fullmatch, menus)):
         return None
     names = [name for name in menus if not _PASSAGE.fullmatch(name)]
-    # Menus repeat their parent's name ("Social History/Social History").
+    # Menus repeat their parent's name ("Social History/Social History")
     names = [name for name, _ in groupby(names)]
     topic, heads = (names[0], names[1:]) if names else ("", [])
     if heads and _contains(topic, heads[0]):
-        # "Social History / Family History" is the page, "Social History" the topic.
+        # "Social History / Family History" is the page, "Social History" the topic
         topic, heads = heads[0], heads[1:]
     return topic, " ".join(_without_repetition(heads, value)), value
 

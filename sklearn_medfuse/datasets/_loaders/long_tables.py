@@ -13,7 +13,7 @@ from .._options import lists_choices, make_options, nearest
 from .._tables.columns import Kind
 from .._tables.source import Columns, Source
 
-# Table -> role -> default column, kind.
+# Table -> role -> default column, kind
 COLUMNS: dict[str, dict[str, tuple[str, Kind]]] = {
     "stays": {
         "stay_id": ("stay_id", "key"),
@@ -193,13 +193,13 @@ def load_tables(
     further = [name for name in chosen.demographics if name not in ("age", "sex")]
     roles, optional = _roles(columns or {}, given, further)
     if chosen.labels != "after_index":
-        # What is not needed may be of any form.
+        # What is not needed may be of any form
         roles.get("diagnoses", {}).pop("time", None)
     where: Any = given if database is None else database
     unnamed = [name for name, table in given.items() if not isinstance(table, str)]
     if database is not None and unnamed:
         raise TypeError(f"{unnamed[0]} must be the name of a table, as database is given.")
-    # In a database, tables have the names that are given.
+    # In a database, tables have the names that are given
     tables = {name: name if database is None else str(table) for name, table in given.items()}
 
     with Source(where, "your tables", "", chosen) as source:
@@ -234,7 +234,7 @@ def _roles(
     for table in given:
         of_table = dict(COLUMNS[table])
         if table == "stays":
-            # Ids, times and deaths are no features, nor is what they are read from.
+            # Ids, times and deaths are no features, nor is what they are read from
             taken = {*of_table, *(column for column, _ in of_table.values()), "death"}
             if wrong := sorted(taken.intersection(demographics)):
                 raise ValueError(
@@ -242,11 +242,11 @@ def _roles(
                     "or names it; give columns that describe the patient at admission."
                 )
             of_table |= {name: (name, "text") for name in demographics}
-        # A role may be mistaken for its column, or "stay" for the id of the stays.
+        # A role may be mistaken for its column, or "stay" for the id of the stays
         names = {column: role for role, (column, _) in of_table.items()}
         names = {"stay": "stay_id"} | names | {role: role for role in of_table}
         for role, column in columns.get(table, {}).items():
-            # Of the stays, other roles are times: only a name that is very near is a mistake.
+            # Of the stays, other roles are times: only a name that is very near is a mistake
             meant = nearest([role], names, 0.8 if table == "stays" else 0.6)
             if role not in of_table and (meant or table != "stays"):
                 raise ValueError(
@@ -261,7 +261,7 @@ def _roles(
 
 def _present(source: Source, tables, roles, optional) -> dict[str, Columns]:
     """The roles whose columns exist; required ones stay in, for the error."""
-    # Ids are read as numbers where those of the stays are numbers.
+    # Ids are read as numbers where those of the stays are numbers
     stay_column = roles["stays"]["stay_id"][0]
     key: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
     present: dict[str, dict[str, tuple[str, Kind]]] = {table: {} for table in roles}
@@ -289,7 +289,7 @@ def _read_stays(
 ) -> pd.DataFrame:
     stays = source.fetch(table, columns)
     for name in demographics:
-        # Texts in a csv file may be numbers.
+        # Texts in a csv file may be numbers
         numbers = pd.to_numeric(stays[name], errors="coerce")
         if numbers.notna().equals(stays[name].notna()):
             stays[name] = numbers.astype(float)

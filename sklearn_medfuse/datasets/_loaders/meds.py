@@ -41,7 +41,7 @@ _NOTES = EventTable(
         "stay": ("stay", "key"),
         "type": ("type", "text"),
         "text": ("text_value", "long text"),
-        # At midnight only the day is known, as of the summaries of MIMIC-IV-Note.
+        # At midnight only the day is known, as of the summaries of MIMIC-IV-Note
         "time": ("time", "date"),
     },
 )
@@ -58,7 +58,7 @@ _DIAGNOSES = EventTable(
 _STEP, _DAY = pd.Timedelta(microseconds=1), pd.Timedelta(days=1)
 _DEATHS = "DIED|EXPIRED|DECEASED"
 _STAY = "hadm_id"
-# Item and unit, from what follows the prefix of a code; an unknown unit is UNK.
+# Item and unit, from what follows the prefix of a code; an unknown unit is UNK
 _ITEM = "array_to_string(CASE WHEN len(parts) > 1 THEN parts[:-2] ELSE parts END, '//')"
 _UNIT = "CASE WHEN len(parts) > 1 THEN nullif(parts[-1], 'UNK') END"
 
@@ -291,7 +291,7 @@ def _pair(events: pd.DataFrame, admission: str) -> pd.DataFrame:
     """
     timed = events[events["time"].notna()]
     started = timed[timed["role"].eq("admission")]
-    # An event for the admission and one for the move to the ward are one stay.
+    # An event for the admission and one for the move to the ward are one stay
     named = started["visit"].notna()
     started = pd.concat(
         [
@@ -334,7 +334,7 @@ def _persons(events: pd.DataFrame) -> pd.DataFrame:
     by_role = events.drop_duplicates(["patient", "role"]).set_index("patient")
     of = {role: by_role[by_role["role"] == role] for role in ("birth", "death", "sex")}
     death = of["death"]["time"]
-    # At midnight only the day of a death is known.
+    # At midnight only the day of a death is known
     death = death.mask(death == death.dt.normalize(), death + _DAY)
     return pd.DataFrame(
         {
@@ -349,7 +349,7 @@ def _persons(events: pd.DataFrame) -> pd.DataFrame:
 def _register_windows(source: Source, stays: pd.DataFrame, before: pd.Timedelta) -> None:
     opens = stays["start"] - before
     previous = stays.groupby("patient")["end"].shift() + _STEP
-    # A stay takes events from its start on even if the stay before overlaps it.
+    # A stay takes events from its start on even if the stay before overlaps it
     latest = previous.where(previous < stays["start"], stays["start"])
     opens = opens.where(~(previous > opens), latest)
     table = pd.DataFrame(

@@ -13,9 +13,9 @@ from .._tables.source import Columns, Source
 
 DATASET = "MIMIC-III 1.4"
 URL = "https://physionet.org/content/mimiciii/1.4/"
-# The name in the scripts of mimic-code.
+# The name in the scripts of mimic-code
 SCHEMAS = ("mimiciii",)
-# All times are shifted into the years from 2100 on.
+# All times are shifted into the years from 2100 on
 _CENTURY = 21
 
 DESCR = """MIMIC-III Clinical Database
@@ -30,7 +30,7 @@ Johnson, A., Pollard, T., and Mark, R. (2016). MIMIC-III Clinical Database (vers
 PhysioNet. https://doi.org/10.13026/C2XW26. PhysioNet Credentialed Health Data License 1.5.0.
 """
 
-# Those of MIMIC-IV too.
+# Those of MIMIC-IV too
 LAB_COLUMNS: Columns = {
     "stay": ("hadm_id", "id"),
     "item": ("itemid", "id"),
@@ -172,13 +172,13 @@ def _read_stays(source: Source) -> pd.DataFrame:
 def _with_century(stays: pd.DataFrame) -> pd.Series:
     """Births whose years have two digits, with the century that fits the stays."""
     birth, first = stays["birth"], stays.groupby("patient")["start"].transform("min")
-    # Who was older than 89 at the first admission was born 300 years before it; newborns that day.
+    # Who was older than 89 at the first admission was born 300 years before it; newborns that day
     since = first.dt.normalize() - birth.dt.normalize()
     newborn = stays["admission_type"].str.upper().eq("NEWBORN")
     newborn = (newborn | stays["admission_type"].isna()).groupby(stays["patient"]).transform("any")
     hidden = since.between(pd.Timedelta(0), pd.Timedelta(days=7)) & ~newborn
     birth = birth.where(~hidden, birth - pd.DateOffset(years=300))
-    # A birth after the start is one of the century before, unless that makes an age that is hidden.
+    # A birth after the start is one of the century before, unless that makes an age that is hidden
     earlier = birth - pd.DateOffset(years=100)
     late = (birth > stays["start"]) & age_at(stays["start"], earlier).le(OLDEST)
     return birth.where(~late, earlier)

@@ -16,7 +16,7 @@ from .mimic3 import ADMISSION, LAB_COLUMNS, read_admissions, read_items
 DATASET = "MIMIC-IV (module hosp) and MIMIC-IV-Note"
 URL = "https://physionet.org/content/mimiciv/ and https://physionet.org/content/mimic-iv-note/"
 
-# The names in the scripts of mimic-code.
+# The names in the scripts of mimic-code
 SCHEMAS = ("mimiciv_hosp", "mimiciv_note")
 
 DESCR = """MIMIC-IV
@@ -53,7 +53,7 @@ _OF_NOTES: Columns = {
     "text": ("text", "long text"),
 }
 _NOTES = (
-    # The charttime of a discharge summary is a date.
+    # The charttime of a discharge summary is a date
     EventTable("discharge", {**_OF_NOTES, "date": ("charttime", "date")}),
     EventTable("radiology", {**_OF_NOTES, "time": ("charttime", "time")}),
 )

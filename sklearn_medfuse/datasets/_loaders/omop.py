@@ -14,9 +14,9 @@ from .._tables.source import Columns, Source
 
 DATASET = "the OMOP Common Data Model 5.3 or 5.4"
 URL = "https://ohdsi.github.io/CommonDataModel/"
-# Inpatient visit, and emergency room and inpatient visit.
+# Inpatient visit, and emergency room and inpatient visit
 INPATIENT = (9201, 262)
-# Also what is given for other sexes.
+# Also what is given for other sexes
 _SEXES = {8507: "Male", 8532: "Female", 8521: "Other", 8570: "Ambiguous"}
 
 DESCR = """OMOP Common Data Model
@@ -174,7 +174,7 @@ def _define_joins(source: Source) -> None:
         ["visit_occurrence_id", "condition_source_concept_id", "condition_source_value"],
         optional=["condition_start_date", "condition_start_datetime"],
     )
-    # Refuses codes that were read as numbers.
+    # Refuses codes that were read as numbers
     source.select("condition_occurrence", {"code": ("condition_source_value", "code")})
     key = "TRY_CAST(k.concept_id AS BIGINT)"
     units = source.scan(
@@ -186,11 +186,11 @@ def _define_joins(source: Source) -> None:
     source.define(
         _LABS.table,
         "SELECT m.*, coalesce(k.concept_code, CAST(m.unit_source_value AS VARCHAR)) AS unit, "
-        # Where there is an answer, the source may hold its code, which is no result.
+        # Where there is an answer, the source may hold its code, which is no result
         "CASE WHEN TRY_CAST(m.value_as_number AS DOUBLE) IS NULL THEN "
         f"CASE WHEN coalesce(TRY_CAST({concept} AS BIGINT), 0) = 0 THEN {written} "
         "ELSE a.concept_name END END AS text "
-        # Concept 0 means that no unit is known.
+        # Concept 0 means that no unit is known
         f"FROM {measurement} m LEFT JOIN {units} k ON {key} <> 0 "
         f"AND {key} = TRY_CAST(m.unit_concept_id AS BIGINT) "
         f"LEFT JOIN {answers} a ON {key.replace('k.', 'a.')} = TRY_CAST({concept} AS BIGINT)",
@@ -240,7 +240,7 @@ def _read_stays(source: Source, visit_concepts: Sequence[int] | None) -> pd.Data
             "end": ("visit_end_datetime", "date"),
             "last_day": ("visit_end_date", "date"),
             "hospital": ("care_site_id", "id"),
-            # In versions 5.4 and 5.3.
+            # In versions 5.4 and 5.3
             "admission_source": ("admitted_from_source_value", "text"),
             "admitting": ("admitting_source_value", "text"),
         },
@@ -279,7 +279,7 @@ def _read_persons(source: Source) -> pd.DataFrame:
         },
         optional=("month", "day"),
     )
-    # A missing month or day is taken as the middle of its range.
+    # A missing month or day is taken as the middle of its range
     dates = persons[["year", "month", "day"]].fillna({"month": 7, "day": 1})
     persons["birth"] = pd.to_datetime(dates, errors="coerce").astype("datetime64[us]")
     persons["sex"] = persons["sex"].map(_SEXES)

@@ -24,12 +24,12 @@ Kind = Literal[
 ]  # fmt: skip
 TIMES = ("time", "date", "start", "minutes")
 ORIGIN = pd.Timestamp("2000-01-01")
-# pandas' own string type from version 3 on, object before.
+# pandas' own string type from version 3 on, object before
 TEXT_DTYPE = pd.Series(["a"]).dtype
 
-# Name and SQL type of a column.
+# Name and SQL type of a column
 Column = tuple[str, str]
-# Lower-case name -> column.
+# Lower-case name -> column
 TableColumns = dict[str, Column]
 
 _WHOLE = ("SMALLINT", "INTEGER", "BIGINT")
@@ -48,11 +48,11 @@ _AMERICAN = r"\d{1,2}/\d{1,2}/(\d\d|\d{4})(\s.*)?"
 _CLOCKS = ("%H:%M:%S", "%H:%M")
 _CLOCKS_OF_12_HOURS = ("%I:%M:%S %p", "%I:%M %p", "%I %p", "%I:%M:%S.%f %p")
 _MIDNIGHT = r"[T ]0?0:00(:00(\.0*)?)?([^0-9:.].*)?"
-# What pandas, R and tools of databases write where a cell is empty.
+# What pandas, R and tools of databases write where a cell is empty
 _MISSING = ("", "NA", "<NA>", "N/A", "#N/A", "NULL", "null", "NaN", "nan", "NaT", r"\N")
 _FLAGS = {1: ("1", "true", "t", "yes", "y"), 0: ("0", "false", "f", "no", "n")}
 _MOST_YEARS = 130
-# Far beyond any stay, and within what an interval can hold.
+# Far beyond any stay, and within what an interval can hold
 _MOST_MINUTES = 10**9
 _A_DAY = 24 * 60
 
@@ -64,7 +64,7 @@ class Reading(NamedTuple):
     # `<new>_unreadable`; `<new>_dated`, whether it is a date alone; and `<new>_zoned`, NULL where
     # that is unknown. A flag and an age have `<new>_unreadable` too.
     items: list[str]
-    # Whether PostgreSQL reads the same SQL and compares its result as DuckDB does.
+    # Whether PostgreSQL reads the same SQL and compares its result as DuckDB does
     portable: bool = False
 
 
@@ -99,7 +99,7 @@ def read_column(
         return _read_minutes(new, name, sql_type, where)
     is_text = sql_type in ("VARCHAR", "NULL")
     if kind == "id" and sql_type in _WHOLE:
-        # As it is, so that an index of the server serves comparisons.
+        # As it is, so that an index of the server serves comparisons
         return Reading([f"{name} AS {new}"], portable=True)
     if kind == "id":
         return Reading([f"{_whole(name)} AS {new}"])
@@ -120,7 +120,7 @@ def read_column(
             "lost their leading zeros."
         )
     if kind == "key" and sql_type in _FLOATS:
-        # pandas turns whole numbers into floats where one is missing.
+        # pandas turns whole numbers into floats where one is missing
         name = _whole(name)
     text = f"trim(CAST({name} AS VARCHAR))"
     missing = _listed(("",) if kind == "name" else _MISSING)
@@ -177,7 +177,7 @@ def _read_time(
     elif sql_type in _TIMESTAMPS:
         zoned = "false"
     elif sql_type in ("DATE", "NULL"):
-        # A date has no zone.
+        # A date has no zone
         zoned = "CAST(NULL AS BOOLEAN)"
     else:
         raise ValueError(f"{where}: a time must be a timestamp or a text, not {sql_type.lower()}.")
@@ -224,7 +224,7 @@ def _read_written_time(new: str, kind: Kind, name: str, century: int | None) -> 
         f"ELSE {other} END"
     )
     given = f"NOT {is_empty(name)}"
-    # What tells a zone, and a clock, in a text that could be read.
+    # What tells a zone, and a clock, in a text that could be read
     marked = " OR ".join(f"{name} LIKE '%:%{mark}%'" for mark in "+-/ZzCcG")
     dated = f"NOT regexp_matches({name}, '[:Mm]')"
     if kind == "date":
@@ -233,7 +233,7 @@ def _read_written_time(new: str, kind: Kind, name: str, century: int | None) -> 
     items = [
         *_of_day(new, kind, time, f"coalesce({dated}, false)"),
         f"CASE WHEN ({time}) IS NULL THEN {given} ELSE false END AS {new}_unreadable",
-        # A date has no zone.
+        # A date has no zone
         f"CASE WHEN ({time}) IS NOT NULL AND {name} LIKE '%:%' THEN {marked} END AS {new}_zoned",
     ]
     return Reading(items)
@@ -278,6 +278,6 @@ def to_arrow(frame: pd.DataFrame, where: str) -> pa.Table:
     try:
         return pa.Table.from_pandas(frame.assign(**mixed), preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError):
-        # The error may quote cells: ours is raised outside of the handler, without it as context.
+        # The error may quote cells: ours is raised outside of the handler, without it as context
         pass
     raise ValueError(f"{where} has a column that is neither numbers, nor times, nor texts.")

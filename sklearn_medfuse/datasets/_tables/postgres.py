@@ -29,7 +29,7 @@ _SCAN = re.compile(r"\bserver_scan_\d+\b")
 _ROLE = re.compile(r"\be\.(\w+)")
 _STAY = re.compile(r"\bs\.")
 _FORM = "postgresql://user@host:5432/database?schema=name"
-# Seconds to wait for a server; libpq would wait for minutes.
+# Seconds to wait for a server; libpq would wait for minutes
 _PATIENCE = 30
 
 # Type of the server -> expression that leaves it, type in DuckDB, type in Arrow. An infinite time
@@ -49,10 +49,10 @@ _TYPES: dict[str, tuple[str, str, pa.DataType]] = {
 }
 _TEXT = ("{0}::text", "VARCHAR", pa.string())
 _WHOLE = ("{0}::int8", "BIGINT", pa.int64())
-# A whole number of up to 18 digits fits int8.
+# A whole number of up to 18 digits fits int8
 _MAX_DIGITS = 18
 
-# All columns of all that can be read like a table under one name, in any schema that is looked at.
+# All columns of all that can be read like a table under one name, in any schema that is looked at
 _CATALOG = """
 SELECT n.nspname::text AS schema, c.relname::text AS name, a.attname::text AS "column",
     coalesce(b.typname, t.typname)::text AS type,
@@ -66,12 +66,12 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND lower(c.relname) = {name} AND {
 ORDER BY n.nspname, c.relname, a.attnum
 """
 _OWN = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'"
-# Whether the stays can be put into a temporary table.
+# Whether the stays can be put into a temporary table
 _WITH_STAYS = """
 SELECT has_database_privilege(current_database(), 'TEMP') AND NOT pg_is_in_recovery()
     AND current_setting('transaction_read_only') = 'off' AS yes
 """
-# Part of the driver's message about a failed connection -> our message.
+# Part of the driver's message about a failed connection -> our message
 _CAUSES = {
     "refused": "no server answers there: is it running, and are host and port right?",
     "translate host name": "there is no such host",
@@ -102,9 +102,9 @@ class DatabaseURL:
 
     # What libpq gets. It may hold a password and is no part of the repr.
     uri: str = field(repr=False)
-    # Names in the parameter `schema` of the URL, in that order.
+    # Names in the parameter `schema` of the URL, in that order
     schemas: tuple[str, ...]
-    # Name of the database, host and port, for errors.
+    # Name of the database, host and port, for errors
     shown: str
 
 
@@ -115,7 +115,7 @@ def parse_url(given: Any) -> DatabaseURL:
     scheme = given.partition(":")[0]
     if not re.match(r"postgres(ql)?(\+\w+)?://", given, re.IGNORECASE):
         raise ValueError(f"A database URL must be of the form {_FORM}, not begin with '{scheme}:'.")
-    # The parser quotes what it does not understand, which may be a part of the password.
+    # The parser quotes what it does not understand, which may be a part of the password
     try:
         parts = urlsplit(given)
         host, port = parts.hostname, parts.port
@@ -151,7 +151,7 @@ class ServerColumn(NamedTuple):
 def _column_of(name: str, server_type: str, modifier: int) -> ServerColumn:
     """How a column leaves the server: as a text if its type has no counterpart."""
     sent, sql_type, arrow_type = _TYPES.get(server_type, _TEXT)
-    # The modifier of a numeric holds its digits.
+    # The modifier of a numeric holds its digits
     if server_type == "numeric" and modifier >= 0:
         digits, scale = (modifier - 4) >> 16, (modifier - 4) & 0xFFFF
         if scale == 0 and digits <= _MAX_DIGITS:
@@ -163,17 +163,17 @@ def _column_of(name: str, server_type: str, modifier: int) -> ServerColumn:
 class _Scan:
     """One SELECT on the server."""
 
-    # Name of the table, for errors; the table in SQL; and all its columns.
+    # Name of the table, for errors; the table in SQL; and all its columns
     table: str
     relation: str
     present: Mapping[str, ServerColumn]
-    # New name -> column, of those that are wanted.
+    # New name -> column, of those that are wanted
     columns: Mapping[str, str]
-    # Which rows to look at.
+    # Which rows to look at
     where: str
-    # Role in the conditions -> SQL items that read it, column.
+    # Role in the conditions -> SQL items that read it, column
     roles: Mapping[str, tuple[list[str], str]] = field(default_factory=dict)
-    # They refuse rows `e`, in this order; some compare them with stays `s`.
+    # They refuse rows `e`, in this order; some compare them with stays `s`
     conditions: Sequence[str] = ()
 
     def needs_stays(self) -> bool:
@@ -199,7 +199,7 @@ class _Scan:
         return pa.schema(fields).empty_table()
 
     def _events(self, raw: list[str], join: str) -> str:
-        # A user may have the right to read these columns and no others.
+        # A user may have the right to read these columns and no others
         needed = {*self.columns.values(), *(column for _, column in self.roles.values())}
         sent = [
             f"{column.sent} AS {quoted(name)}"
@@ -223,7 +223,7 @@ class _Scan:
         cases, texts = [], self._texts()
         for place, condition in enumerate(self.conditions, 1):
             # Which spaces are trimmed and what lower case is depends on the server and its locale:
-            # texts beyond ASCII are left to DuckDB.
+            # texts beyond ASCII are left to DuckDB
             cases += [
                 f"WHEN e.{role} COLLATE \"C\" ~ '[^ -~]' THEN 0"
                 for role in _roles_of(condition)
@@ -291,9 +291,9 @@ class PostgresPlace:
         settings = ["TRANSACTION ISOLATION LEVEL REPEATABLE READ"]
         if self._snapshot:
             settings.append(f"TRANSACTION SNAPSHOT {literal(self._snapshot)}")
-        # DuckDB may work for long between two streams.
+        # DuckDB may work for long between two streams
         settings += ["idle_in_transaction_session_timeout = 0", "client_encoding = 'UTF8'"]
-        # A time with a zone becomes UTC, as in DuckDB.
+        # A time with a zone becomes UTC, as in DuckDB
         settings.append("TIME ZONE 'UTC'")
         with connection.cursor() as cursor:
             for setting in settings:
@@ -372,7 +372,7 @@ class PostgresPlace:
         relation = f"{quoted(schema)}.{quoted(name)}"
         lower = {row["column"]: row["column"].strip().lower() for row in of_table}
         if any(column != new for column, new in lower.items()):
-            # Conditions name columns in lower case.
+            # Conditions name columns in lower case
             renamed = ", ".join(f"{quoted(of)} AS {quoted(new)}" for of, new in lower.items())
             relation = f"(SELECT {renamed} FROM {relation}) AS renamed"
         present = {
@@ -411,7 +411,7 @@ class PostgresPlace:
         }
 
         def can_check(condition: str) -> bool:
-            # The encoding of the database may lack other letters.
+            # The encoding of the database may lack other letters
             return (
                 condition.isascii()
                 and set(_roles_of(condition)) <= set(known)
@@ -445,7 +445,7 @@ class PostgresPlace:
     @contextmanager
     def streams(self, sql: str, *, empty: bool = False) -> Iterator[None]:
         """Open what a query reads while it runs; with `empty`, only its columns."""
-        # The stays are on the first connection, and one stream at a time goes through each.
+        # The stays are on the first connection, and one stream at a time goes through each
         named = sorted(set(_SCAN.findall(sql)), key=lambda name: not self._scans[name].conditions)
         with ExitStack() as opened:
             for place, name in enumerate(named):

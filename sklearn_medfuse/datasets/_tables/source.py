@@ -41,24 +41,24 @@ from .postgres import PostgresPlace, choose_schema
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.zst")
 DATABASE_SUFFIXES = (".duckdb", ".ddb", ".db")
 
-# New name -> column, kind.
+# New name -> column, kind
 Columns = Mapping[str, tuple[str, Kind]]
-# Kinds that conditions on a server may compare.
+# Kinds that conditions on a server may compare
 _COMPARED = ("id", "key", "name", "text", *TIMES)
-# What cells that cannot be read are not.
+# What cells that cannot be read are not
 _FORMS = {
     "flag": "1 or 0, yes or no, true or false",
     "age": 'ages in years, "> 89" or "90+"',
     **dict.fromkeys(TIMES, "times of the form 2101-10-20 19:08:00"),
 }
-# Two letters at least: C:/ is a disk.
+# Two letters at least: C:/ is a disk
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-# DuckDB before 2.0 can read a truncated csv.gz as if it were whole.
+# DuckDB before 2.0 can read a truncated csv.gz as if it were whole
 _ENDS_EARLY_UNSEEN = duckdb.__version__.startswith("1.")
 _CSV_OPTIONS = (
     "header = true, delim = ',', quote = '\"', escape = '\"', all_varchar = true, "
     "strict_mode = true, comment = '', skip = 0, nullstr = '', sample_size = 1, "
-    # DuckDB unpacks a whole buffer of a compressed file to read the header.
+    # DuckDB unpacks a whole buffer of a compressed file to read the header
     "buffer_size = 8000000"
 )
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -93,13 +93,13 @@ class Source:
         self._century = century
         self._verbose = options.verbose
         self._zones: dict[str, tuple[int, int]] = {}
-        # Name -> query, and the scan of which each row of the query is one row.
+        # Name -> query, and the scan of which each row of the query is one row
         self._defined: dict[str, tuple[str, str]] = {}
         self._tables: dict[str, TableColumns] = {}
         self._place = _find_place(where, schemas, dataset, url)
-        # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end.
+        # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end
         self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
-        # The error is ours and raised outside of the handler.
+        # The error is ours and raised outside of the handler
         with suppress(duckdb.Error):
             self._connect(options)
             return
@@ -122,9 +122,9 @@ class Source:
         }
         self._connection = duckdb.connect(":memory:", config=settings)
         for setting in (
-            # A time with a zone becomes UTC, whatever the machine's own zone is.
+            # A time with a zone becomes UTC, whatever the machine's own zone is
             "TimeZone = 'UTC'",
-            # Progress is tracked, and shown by `progress_bar` alone.
+            # Progress is tracked, and shown by `progress_bar` alone
             "enable_progress_bar = true",
             "enable_progress_bar_print = false",
         ):
@@ -296,7 +296,7 @@ class Source:
             if kind in ("flag", "age"):
                 frame[new] = frame[new].astype(float)
             elif kind == "id" and frame[new].dtype.kind == "i":
-                # Of one size, whatever the size in the table; nullable where DuckDB has it so.
+                # Of one size, whatever the size in the table; nullable where DuckDB has it so
                 nullable = pd.api.types.is_extension_array_dtype(frame[new].dtype)
                 frame[new] = frame[new].astype("Int64" if nullable else "int64")
             elif kind in ("key", "name", "text", "code"):
@@ -345,7 +345,7 @@ class Source:
         record = pa.struct([(field, pa.type_for_alias(kind)) for field, kind in fields.items()])
 
         def read_all(texts: pa.Array) -> pa.Array:
-            # DuckDB refuses a record that is NULL: its fields are.
+            # DuckDB refuses a record that is NULL: its fields are
             return pa.array([known(text) or {} for text in texts.to_pylist()], record)
 
         kinds = {"double": "DOUBLE", "string": "VARCHAR"}
@@ -369,7 +369,7 @@ class Source:
 
             def look() -> None:
                 while not over.wait(_SECONDS_BETWEEN_LOOKS):
-                    # A table takes several queries; the bar never goes back.
+                    # A table takes several queries; the bar never goes back
                     done = min(self._connection.query_progress(), 99.0)
                     bar.update(max(0.0, done - bar.n))
 
@@ -386,7 +386,7 @@ class Source:
 
     def _guarded(self, what: str, run: Callable[[], Any]) -> Any:
         # DuckDB quotes cells in its errors, and chained errors are logged with their causes: ours
-        # are raised outside of the handler.
+        # are raised outside of the handler
         failure = ""
         try:
             return run()

@@ -132,7 +132,7 @@ def compiled_forward(
 
     def compile() -> Callable[..., Any]:
         # Lengths and numbers of rows are symbols, or each would be compiled. Other models' graphs
-        # do not count against this one's, where torch is new enough to tell them apart
+        # do not count against this one's, where torch is new enough to tell them apart.
         options: dict[str, Any] = {"dynamic": True}
         if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
             options["isolate_recompiles"] = True
