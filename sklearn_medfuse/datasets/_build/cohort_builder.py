@@ -234,8 +234,9 @@ def _with_known_label(y: pd.DataFrame, labs: Labs, notes: pd.Series, counts) -> 
     unknown = {"without a known label": y.isna().all(axis=1)}
     y = _drop_stays(y, {of: flag for of, flag in unknown.items() if flag.any()}, counts, some=True)
     counts["stays kept"] = len(y)
-    counts["stays kept: without labs"] = int(labs.table.loc[y.index].isna().all(axis=1).sum())
-    counts["stays kept: without notes"] = int(notes[y.index].isna().sum())
+    # Masks first: a choice of rows would copy all texts.
+    counts["stays kept: without labs"] = int(labs.table.isna().all(axis=1)[y.index].sum())
+    counts["stays kept: without notes"] = int(notes.isna()[y.index].sum())
     missing = y.isna().sum()
     counts |= {f"labels not known: {name}": int(n) for name, n in missing.items() if n}
     return y.astype({name: float if n else int for name, n in missing.items()})
