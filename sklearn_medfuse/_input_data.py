@@ -1,11 +1,16 @@
 """What users give: tables of any library as pandas ones, and errors that quote nothing of them."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+# Far more than any of ours; a parsed text takes some thirty times its size
+_JSON_BYTES = 2**26
 
 # Patterns in messages of numpy, pandas and scikit-learn that quote the input, with replacements
 _QUOTES = (
@@ -72,3 +77,17 @@ def to_pandas(X) -> Any:
     X = X.to_pandas()
     # The empty name is how polars says that a Series has none
     return X.rename(None) if isinstance(X, pd.Series) and X.name == "" else X
+
+
+def read_json_object(file: Path, remedy: str) -> dict[str, Any]:
+    """Read a json file that holds an object."""
+    content = None
+    if file.stat().st_size <= _JSON_BYTES:
+        try:
+            content = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):
+            # Told below, outside the handler: the error may quote the content
+            content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: it holds no json object. {remedy}")
+    return content

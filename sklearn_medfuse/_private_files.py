@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ._input_data import read_json_object
+
 try:
     import fcntl
 except ImportError:
@@ -28,8 +30,6 @@ _WRITING = ".writing-"
 # Where a file system knows no locks, nobody is still writing what is older
 _ABANDONED_SECONDS = 24 * 3600
 _FILES, _SELF = "files", "sha256"
-# Far more than any of ours; a parsed text takes some thirty times its size
-_JSON_BYTES = 2**26
 
 
 def make_private_folder(folder):
@@ -202,20 +202,6 @@ def read_sealed(folder: Path, name: str, remedy: str) -> dict[str, Any]:
         refuse_link(folder, folder / other, remedy)
         if file_sha256(folder / other) != digest:
             raise ValueError(f"{folder / other} is damaged. {remedy}")
-    return content
-
-
-def read_json_object(file: Path, remedy: str) -> dict[str, Any]:
-    """Read a json file that holds an object."""
-    content = None
-    if file.stat().st_size <= _JSON_BYTES:
-        try:
-            content = json.loads(file.read_bytes())
-        except (ValueError, RecursionError):
-            # Told below, outside the handler: the error may quote the content
-            content = None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged: it holds no json object. {remedy}")
     return content
 
 

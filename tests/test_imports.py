@@ -33,7 +33,7 @@ INSIDE = {
     "_nn": set(),
     "_state": {"_training"},
     "_training": set(),
-    "_private_files": set(),
+    "_private_files": {"_input_data"},
     "_input_data": set(),
     "_checkpoint": {"_private_files"},
     "_cross_fitted": {"_input_data", "_training"},

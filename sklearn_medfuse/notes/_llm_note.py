@@ -27,7 +27,7 @@ from .._training import (
     with_gradients,
 )
 from ._fine_tuning import TuningData, TuningSettings, fine_tune
-from ._language_model import backbone, compiled, source
+from ._language_model import backbone, source
 from ._language_model.cache import VectorCache
 from ._language_model.embedding import NoteEmbedder
 from ._language_model.gradients import DifferentiableNotes
@@ -534,7 +534,7 @@ class LLMNoteEncoder(
             trust_remote_code=self.trust_remote_code,
             quantization=self.quantization,
             device_map=self.device_map,
-            compile=compiled.resolve_compile(self.compile, device, placed),
+            compile=resolve_compile(self.compile, device, placed),
             tuned=tuned,
             files=files,
         )
@@ -710,3 +710,10 @@ class LLMNoteEncoder(
     @property
     def _n_features_out(self) -> int:
         return self.hidden_size_
+
+
+def resolve_compile(compile: bool | str, device: torch.device, placed: bool) -> bool | str:
+    """Resolve compile="auto": only on a CUDA GPU, and not with weights placed otherwise."""
+    if compile != "auto":
+        return bool(compile)
+    return "auto" if device.type == "cuda" and not placed else False

@@ -10,7 +10,8 @@ from sklearn.base import clone
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from sklearn_medfuse.notes._language_model import compiled, embedding
-from sklearn_medfuse.notes._language_model.compiled import CompiledForward, resolve_compile
+from sklearn_medfuse.notes._language_model.compiled import CompiledForward
+from sklearn_medfuse.notes._llm_note import resolve_compile
 
 BACKBONE = "sklearn_medfuse.notes._language_model.backbone"
 # Widths of 8 to 64 tokens, each for several notes
@@ -254,7 +255,7 @@ def test_auto_knows_how_much_is_left(note_encoder, monkeypatch):
             return super().__call__(n_tokens, tokens_left, **inputs)
 
     monkeypatch.setattr(compiled, "CompiledForward", Watched)
-    monkeypatch.setattr(compiled, "resolve_compile", lambda *_: "auto")
+    monkeypatch.setattr("sklearn_medfuse.notes._llm_note.resolve_compile", lambda *_: "auto")
     monkeypatch.setattr(embedding, "_BLOCK_NOTES", 10)
     # 40 windows of 32 tokens with the special ones, all different
     notes = [chr(97 + i // 26) + chr(97 + i % 26) + "y" * 28 for i in range(40)]

@@ -118,13 +118,6 @@ class CompiledForward:
             )
 
 
-def resolve_compile(compile: bool | str, device: torch.device, placed: bool) -> bool | str:
-    """Resolve compile="auto": only on a CUDA GPU, and not with weights placed otherwise."""
-    if compile != "auto":
-        return bool(compile)
-    return "auto" if device.type == "cuda" and not placed else False
-
-
 def compiled_forward(
     model: torch.nn.Module, device: torch.device, when: bool | str, told: Any = None
 ) -> CompiledForward:

