@@ -9,7 +9,6 @@ from scipy.special import expit, softmax
 from sklearn.metrics import f1_score, log_loss
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse.fusion._model import Decisions, tune_threshold
 from sklearn_medfuse.metrics import multilabel_log_loss
 
 SMALL = {
@@ -54,59 +53,67 @@ def fitted(data):
 
 
 @pytest.fixture(scope="module")
-def overconfident():
-    """Logits three times too large, and the labels drawn from the right ones."""
+def overfitted():
+    """Return a function that fits a linear part of 40 columns to 150 rows, nearly unpenalised."""
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4000, 2))
-    return 3 * logits, (rng.random((4000, 2)) < expit(logits)).astype(float)
+    X = rng.normal(size=(2150, 40))
+    y = (rng.random((2150, 2)) < expit(X[:, :2])).astype(float)
+    options = {"modalities": {"all": 40}, "linear_weight": 0.99, "linear_C": 1e4}
 
+    def fit(y=y, sample_weight=None, **params):
+        model = make(**options, **params).fit(X[:150], y[:150], sample_weight=sample_weight)
+        return model, X[150:], y[150:]
 
-def decisions_of(kind, n_outputs):
-    return Decisions(kind, np.arange(n_outputs), np.full(n_outputs, np.nan))
-
-
-LABELS = decisions_of("multilabel-indicator", 2)
+    fit.y = y
+    return fit
 
 
 # Calibration
 
 
-def test_temperatures_undo_overconfidence(overconfident):
-    logits, y = overconfident
-    found = LABELS.calibrated("temperature", logits, y, np.ones(y.shape)).temperatures
-    np.testing.assert_allclose(found, 3, rtol=0.1)
+@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
+def test_calibration_undoes_overconfidence(overfitted, calibration):
+    plain, X, y = overfitted()
+    found, _, _ = overfitted(calibration=calibration)
+    losses = [multilabel_log_loss(y, model.predict_proba(X)) for model in (plain, found)]
+    assert losses[1] < losses[0] - 0.1
+    if calibration == "temperature":
+        ratio = plain.decision_function(X) / found.decision_function(X)
+        np.testing.assert_allclose(ratio, found.temperatures_ + np.zeros(ratio.shape))
+        assert (found.temperatures_ > 1.5).all()
 
 
-def test_one_temperature_of_all_classes():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4000, 3))
-    y = np.array([rng.choice(3, p=p) for p in softmax(logits, axis=1)])
-    several = decisions_of("multiclass", 3)
-    found = several.calibrated("temperature", 2 * logits, y, np.ones((4000, 1)))
-    np.testing.assert_allclose(found.temperatures, [2], rtol=0.1)
+def test_one_temperature_of_all_classes(overfitted):
+    y = overfitted.y.sum(axis=1).astype(int)
+    plain, X, truth = overfitted(y)
+    found, _, _ = overfitted(y, calibration="temperature")
+    assert found.temperatures_.shape == (1,)
+    assert found.temperatures_[0] > 1.5
+    assert log_loss(truth, found.predict_proba(X)) < log_loss(truth, plain.predict_proba(X)) - 0.1
 
 
 @pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
-def test_rows_without_weight_do_not_calibrate(overconfident, calibration):
-    logits, y = overconfident
-    weight = np.ones(y.shape)
-    weight[2000:] = 0
-    wrong = y.copy()
-    wrong[2000:] = 1 - wrong[2000:]
-    found = LABELS.calibrated(calibration, logits, wrong, weight)
-    expected = LABELS.calibrated(calibration, logits[:2000], y[:2000], np.ones((2000, 2)))
-    np.testing.assert_allclose(found.probabilities(logits), expected.probabilities(logits))
+def test_rows_of_little_weight_hardly_calibrate_or_set_thresholds(calibration):
+    """Half of the rows have the opposite label; counted alike, they would leave nothing to tell."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.normal(size=(600, 1)), 2, axis=0)
+    y = (rng.random(600) < expit(3 * X[::2, 0])).astype(int)
+    options = {"modalities": {"all": 1}, "linear_weight": 0.99, "linear_C": 10.0}
+    model = make(**options, calibration=calibration, threshold="tune")
+    model.fit(X, np.c_[y, 1 - y].ravel(), sample_weight=np.tile([1.0, 1e-3], 600))
+    probability = model.predict_proba(X[::2])[:, 1]
+    assert log_loss(y, probability) < 0.5
+    assert 0.3 < model.thresholds_[0] < 0.7
 
 
-def test_isotonic_probabilities_rise_with_the_logit_and_fit_the_labels(overconfident):
-    logits, y = overconfident
-    found = LABELS.calibrated("isotonic", logits, y, np.ones(y.shape)).probabilities(logits)
-    for label in range(2):
-        assert (np.diff(found[np.argsort(logits[:, label]), label]) >= 0).all()
-    np.testing.assert_allclose(found.mean(axis=0), y.mean(axis=0), atol=1e-3)
-    assert found.min() > 0
-    assert found.max() < 1
-    assert multilabel_log_loss(y, found) < multilabel_log_loss(y, expit(logits))
+def test_isotonic_probabilities_rise_with_the_logit_and_are_never_certain(overfitted):
+    plain, X, _ = overfitted()
+    found = overfitted(calibration="isotonic")[0].predict_proba(X)
+    order = plain.decision_function(X).argsort(axis=0)
+    assert (np.diff(np.take_along_axis(found, order, axis=0), axis=0) >= 0).all()
+    known = make(modalities={"all": 40}, calibration="isotonic", linear_weight=0.99)
+    certain = known.fit(X, (X[:, 0] > 0).astype(int)).predict_proba(X)
+    assert 0 < certain.min() < 1e-3
 
 
 def test_isotonic_leaves_a_label_that_no_held_out_row_knows_uncalibrated(data):
@@ -130,9 +137,9 @@ def test_isotonic_leaves_a_label_that_no_held_out_row_knows_uncalibrated(data):
         np.testing.assert_array_equal(loaded.predict_proba(X), probabilities)
 
 
-def test_huge_logits_do_not_overflow():
-    found = decisions_of("multiclass", 3).probabilities(np.array([[1e300, -1e300, 0.0]]))
-    assert np.isfinite(found).all()
+def test_huge_logits_do_not_overflow(data, fitted):
+    far = np.full((1, 7), 1e12)
+    assert np.isfinite(fitted("several").predict_proba(far)).all()
 
 
 def test_isotonic_calibration_repairs_what_class_weights_distort(data, fitted):
@@ -170,41 +177,48 @@ def test_the_final_net_is_the_same_with_and_without_decisions(data, fitted):
 # Thresholds
 
 
-def test_the_threshold_of_the_greatest_f1_and_of_the_least_cost():
+@pytest.fixture(scope="module")
+def fit_levels():
+    """Return a function that fits one column of ten values, which foretell the label.
+
+    The folds see the same ten values, so thresholds that are best out of fold are best on all.
+    """
     rng = np.random.default_rng(0)
-    probability = rng.random(300).round(2)
-    y = (rng.random(300) < probability**2).astype(float)
-    weight = rng.integers(1, 4, size=300).astype(float)
-    every = np.append(np.unique(probability), 1.5)
+    X = rng.integers(10, size=(3000, 1)).astype(float)
+    y = (rng.random(3000) < X[:, 0] / 20).astype(int)
+    options = {"modalities": {"all": 1}, "threshold": "tune", "linear_weight": 0.99}
 
-    def cost(threshold):
-        said = probability >= threshold
-        return (weight * (said & (y == 0))).sum() + 4 * (weight * (~said & (y == 1))).sum()
+    def fit(cost=None, calibration="isotonic", y=y):
+        params = {"false_negative_cost": cost, "calibration": calibration}
+        return make(**options, **params).fit(X, y), X, y
 
-    best_f1 = max(f1_score(y, probability >= t, sample_weight=weight) for t in every)
-    found = tune_threshold(probability, y, weight)
-    assert f1_score(y, probability >= found, sample_weight=weight) == pytest.approx(best_f1)
-    assert cost(tune_threshold(probability, y, weight, 4.0)) == min(map(cost, every))
+    return fit
 
 
-def test_a_costly_miss_lowers_the_threshold():
-    rng = np.random.default_rng(0)
-    probability = rng.random(2000)
-    y = (rng.random(2000) < probability).astype(float)
-    for price in (0.25, 1.0, 4.0):
-        # Of calibrated probabilities the best threshold is known
-        found = tune_threshold(probability, y, np.ones(2000), price)
-        assert found == pytest.approx(1 / (1 + price), abs=0.08)
+def test_the_threshold_of_the_greatest_f1(fit_levels):
+    model, X, y = fit_levels()
+    probability = model.predict_proba(X)[:, 1]
+    best = max(f1_score(y, probability >= p) for p in np.unique(probability))
+    assert f1_score(y, model.predict(X)) == pytest.approx(best, abs=0.005)
 
 
-def test_nobody_is_called_ill_where_alarms_cost_more_than_they_bring():
-    threshold = tune_threshold(np.array([0.2, 1.0]), np.array([1.0, 0.0]), np.ones(2), 0.1)
-    assert threshold > 1
+@pytest.mark.parametrize("price", [1.5, 4.0, 9.0])
+def test_the_threshold_of_the_least_cost(fit_levels, price):
+    """Of calibrated probabilities it is known."""
+    model, X, y = fit_levels(price)
+    assert model.thresholds_[0] == pytest.approx(1 / (1 + price), abs=0.06)
+
+    def cost(said):
+        return (said & (y == 0)).sum() + price * (~said & (y == 1)).sum()
+
+    probability = model.predict_proba(X)[:, 1]
+    least = min(cost(probability >= p) for p in np.unique(probability))
+    assert cost(model.predict(X) == 1) <= 1.02 * least
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_a_label_of_one_value_keeps_one_half(value):
-    assert tune_threshold(np.linspace(0, 1, 9), np.full(9, value), np.ones(9)) == 0.5
+def test_nobody_is_called_ill_where_alarms_cost_more_than_they_bring(fit_levels):
+    model, X, _ = fit_levels(0.05)
+    assert not model.predict(X).any()
 
 
 @pytest.mark.parametrize("decision_folds", [2, None])
@@ -292,6 +306,7 @@ def test_a_constant_label_is_certain_in_every_answer(data):
             X, np.c_[y, np.zeros(200), np.ones(200)].astype(int)
         )
     assert (model.predict(X)[:, 1:] == [0, 1]).all()
+    assert (model.thresholds_[1:] == 0.5).all()
     assert (model.predict_log_proba(X)[:, 1] == -np.inf).all()
     decision = model.decision_function(X)
     assert np.isfinite(decision).all()
