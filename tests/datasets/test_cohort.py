@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
-from sklearn_medfuse.datasets._flow import flow_steps
 
 
 @pytest.fixture(scope="module")
@@ -222,13 +221,11 @@ def test_table_1_counts_who_is_there(cohort):
 def test_the_diagram_says_what_the_report_says(eicu):
     plt = pytest.importorskip("matplotlib.pyplot")
     report = eicu.report()
-    read, side, kept = flow_steps(report)
-    assert read == f"{report['stays read']:,} stays read"
-    assert kept.startswith(f"{report['stays kept']:,} stays kept")
     dropped = {k: n for k, n in report.items() if k.startswith("stays dropped") and n}
-    assert side[0] == f"{sum(dropped.values())} dropped"
-    assert len(side) == 1 + len(dropped)
     drawn = " ".join(text.get_text() for text in eicu.flow().texts)
+    for said in (f"{report['stays read']:,} stays read", f"{report['stays kept']:,} stays kept"):
+        assert said in drawn
+    assert f"{sum(dropped.values()):,} dropped" in drawn
     assert all(f"{n:,}" in drawn for n in dropped.values())
     _, ax = plt.subplots()
     assert eicu.flow(ax=ax) is ax

@@ -8,7 +8,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse.fusion._rows import check_named_output
+from sklearn_medfuse.pipeline import MEDFusePipeline
 
 TINY = {"d_model": 4, "n_heads": 2, "n_estimators": 1, "max_epochs": 1, "linear_weight": 0.0}
 Y = np.arange(20) % 2
@@ -85,17 +85,20 @@ def test_blocks_of_a_column_transformer_need_names(output):
         pytest.importorskip("polars")
     frame = frame_of(["a", "b", "c"])
     both = [("labs", StandardScaler(), ["a"]), ("notes", StandardScaler(), ["b", "c"])]
-    one = ColumnTransformer([both[0], ("rest", "drop", ["b"])]).set_output(transform=output)
-    check_named_output(one, one.fit_transform(frame))
-    two = ColumnTransformer(both).set_output(transform=output)
+
+    def fit_both(blocks, **params):
+        encode = ColumnTransformer(blocks, **params).set_output(transform=output)
+        classifier = MEDFuseClassifier(**TINY, device="cpu", random_state=0)
+        return MEDFusePipeline([("encode", encode), ("medfuse", classifier)]).fit(frame, Y)
+
+    assert len(fit_both([both[0], ("rest", "drop", ["b"])])[-1].modalities_) == 1
     if output == "default":
         with pytest.raises(ValueError, match=r"'labs', 'notes'.*set_output"):
-            check_named_output(two, two.fit_transform(frame))
+            fit_both(both)
     else:
-        check_named_output(two, two.fit_transform(frame))
-        two.set_params(verbose_feature_names_out=False)
+        assert list(fit_both(both)[-1].modalities_) == ["labs", "notes"]
         with pytest.raises(ValueError, match="verbose_feature_names_out"):
-            check_named_output(two, two.fit_transform(frame))
+            fit_both(both, verbose_feature_names_out=False)
 
 
 @pytest.mark.parametrize(
