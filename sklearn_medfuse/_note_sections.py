@@ -67,7 +67,7 @@ def split_sections(
     """
     sections = [Section(first, [])]
     paragraph: list[str] = []
-    open_heading = None  # name of a heading whose text is yet to come
+    open_heading = None  # Name of a heading whose text is yet to come
     n_repeated = 0
 
     def end_paragraph() -> None:

@@ -25,7 +25,7 @@ BERT_POSITIONS = 64
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    # nets this small lose more to the hand-over between threads than they gain
+    # Nets this small lose more to the hand-over between threads than they gain
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

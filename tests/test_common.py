@@ -22,7 +22,7 @@ from sklearn_medfuse import (
 )
 
 LABS = MaskedLabEncoder(max_epochs=3, d_model=16, n_layers=1, n_components=4)
-# whole batches in float64 without dropout: then weights equal repeated rows to the last digits
+# Whole batches in float64 without dropout: then weights equal repeated rows to the last digits
 FUSE = MEDFuseClassifier(
     max_epochs=40,
     d_model=8,
@@ -302,7 +302,7 @@ def test_refused_text_is_not_shown_in_errors(case):
     estimator, X, y = case
     estimator = _seeded(estimator).fit(X, y)
     bad = [CANARY.encode()] if isinstance(X, list) else np.full((1, X.shape[1]), CANARY, object)
-    # labs warn of a result that they cannot read, and warnings are errors here
+    # Labs warn of a result that they cannot read, and warnings are errors here
     with pytest.raises((TypeError, ValueError, UserWarning)) as caught:
         estimator.transform(bad)
     assert CANARY not in "".join(map(str, _chain(caught.value)))

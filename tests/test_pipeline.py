@@ -551,7 +551,7 @@ def test_groups_of_another_length_are_refused(make, cohort):
         pipe.fit(cohort.X, cohort.y, groups=cohort.groups[:5])
 
 
-# what is missing
+# What is missing
 
 
 def test_all_labs_missing(make, cohort, pipe):
@@ -591,7 +591,7 @@ def test_fitting_one_row(make, cohort):
     np.testing.assert_array_equal(pipe.predict(cohort.X.iloc[:1]), cohort.y.iloc[:1])
 
 
-# what is wrong
+# What is wrong
 
 
 @pytest.mark.parametrize("which", ["lab", "note"])
@@ -640,7 +640,7 @@ def test_numbers_among_the_notes_are_not_shown(make, cohort):
     assert "31337" not in str(caught.value)
 
 
-# labs as text
+# Labs as text
 
 
 def note_inputs(pipe, X):
@@ -776,7 +776,7 @@ def test_a_saved_pipeline_with_lab_text_holds_no_text(cohort, text_pipe):
         assert text[:40].encode() not in saved
 
 
-# words
+# Words
 
 
 def test_words_are_a_third_modality_of_one_scale(cohort, note_encoder):
@@ -790,7 +790,7 @@ def test_words_are_a_third_modality_of_one_scale(cohort, note_encoder):
     )
     encode = pipe.named_steps["encode"]
     assert [name for name, *_ in encode.transformers] == ["labs", "notes", "words"]
-    # the note alone: the abnormal labs are written out for the language model
+    # The note alone: the abnormal labs are written out for the language model
     assert encode.transformers[2][2] == cohort.note_column
     assert encode.transformers[2][1].random_state == 0
     assert pipe.named_steps["medfuse"].input_scaling == {"words": "block"}
@@ -807,7 +807,7 @@ def test_words_may_be_scaled_otherwise(cohort):
     assert pipe.named_steps["medfuse"].input_scaling == "column"
 
 
-# boosted labs
+# Boosted labs
 
 
 def test_boosted_labs_are_a_further_modality(make, cohort):
@@ -858,7 +858,7 @@ def test_a_search_fits_the_boosted_labs_once_a_fold(make, cohort, tmp_path, monk
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-# words that labels weigh
+# Words that labels weigh
 
 
 def test_naive_bayes_notes_are_a_further_modality(make, cohort):

@@ -1,4 +1,4 @@
-"""Check the one style of comments: a sentence alone has no full stop, several end with one.
+"""Check the one style of comments: a capital first, and no full stop after a sentence alone.
 
 Run it from the repository's root: ``python tools/check_comments.py``; with ``--fix`` it mends what
 it finds.
@@ -16,17 +16,22 @@ FOLDERS = ("sklearn_medfuse", "tests", "benchmarks", "tools")
 # Comments that are read by tools
 FOR_TOOLS = re.compile(r"#\s*(noqa|type:|pragma|fmt:|%%|!)")
 NEXT_SENTENCE = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!et al)[.?!] [A-Z`\"(λ]")
+# Names that begin with a small letter wherever they stand: of libraries, types and variables
+SMALL = re.compile(
+    r"(scikit|sentence|torch|transformers|peft|captum|joblib|pandas|tableone|sqlite)\b"
+    r"|(bool|float32|int64|alpha|logits)\b|\w\b(?! [a-z])|[a-z]+[A-Z_]"
+)
 MOST_LETTERS = 100
 
 
 def main():
-    """Print each comment that ends otherwise; return 1 if there is one that was not mended."""
+    """Print each comment of another style; return 1 if there is one that was not mended."""
     fix = "--fix" in sys.argv[1:]
     left = 0
     for path in sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")):
         lines = path.read_text(encoding="utf-8").split("\n")
         mended = lines.copy()
-        for number, line in wrong_ends(lines):
+        for number, line in [*wrong_starts(lines), *wrong_ends(lines)]:
             if fix and len(line) <= MOST_LETTERS:
                 mended[number] = line
             else:
@@ -35,6 +40,14 @@ def main():
         if mended != lines:
             path.write_text("\n".join(mended), encoding="utf-8")
     return int(bool(left))
+
+
+def wrong_starts(lines):
+    """Give (line number from 0, the line as it should be) of comments with a small letter first."""
+    for (row, *_), column in comments(lines):
+        mark, text = re.match(r"(#[#: ]*)(.*)", lines[row][column:]).groups()
+        if "a" <= text[:1] <= "z" and not SMALL.match(text):
+            yield row, lines[row][:column] + mark + text[0].upper() + text[1:]
 
 
 def wrong_ends(lines):

@@ -144,7 +144,7 @@ class DisentangledFusion(Fusion):
 
     def forward_parts(self, blocks: list[Tensor], present: Tensor) -> FusionParts:
         """f_A(S_A), f_B(S_B), … and S_C."""
-        A = self.forward_tokens(blocks, present)  # one entry per modality: A, B, …
+        A = self.forward_tokens(blocks, present)  # One entry per modality: A, B, …
         S = _each(self.self_attention, A)  # S_A = SelfAttn(A), S_B = SelfAttn(B)
         C = self.kronecker(A)  # C = A ⊗ B
         # S_C = CrossAttn(query = C, key/value = S_A + S_B)

@@ -267,7 +267,7 @@ def random_masking(
         # The largest u^(1/w) are hidden first, so the odds of being hidden are as w
         # (Efraimidis and Spirakis 2006)
         noise = noise ** (1.0 / weight[batch.lab])
-    order = noise.masked_fill(~batch.measured, 2.0).argsort(dim=1)  # padding goes last
+    order = noise.masked_fill(~batch.measured, 2.0).argsort(dim=1)  # Padding goes last
     shuffled = batch.take(order)
     position = torch.arange(batch.lab.shape[1], device=order.device)[None]
 

@@ -10,13 +10,13 @@ from scipy.special import ndtri
 
 from .._nn.masked_autoencoder import LabBatch
 
-# Beyond this many standard deviations a value grows by its logarithm only.
+# Beyond this many standard deviations a value grows by its logarithm only
 _LINEAR_RANGE = 4.0
-# A lab's curve from value to score has at most this many knots, spread over scores up to +-3.5.
+# A lab's curve from value to score has at most this many knots, spread over scores up to +-3.5
 _N_KNOTS = 48
 SCORE_RANGE = 3.5
 # A kept number comes from at least this many rows, whatever they weigh: a mean, a knot or a limit
-# of fewer would be a patient's result.
+# of fewer would be a patient's result
 FEWEST_ROWS = 5
 
 
@@ -73,7 +73,7 @@ class LabCells:
         The third part is that sum by group, (n_distinct, n_groups), None without `groups`.
         """
         used = np.flatnonzero((self.n_measured > 0) & (weight > 0))
-        # Adding 0.0 makes one zero of the two.
+        # Adding 0.0 makes one zero of the two
         key = self._row_hash((self.value + 0.0).view(np.uint64))[used]
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         total = np.bincount(inverse, weight[used], minlength=len(first))
@@ -155,10 +155,10 @@ def expand(z: np.ndarray) -> np.ndarray:
 class LabScale(NamedTuple):
     """How each lab's values are put on common scales."""
 
-    # Mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN if not measured.
+    # Mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN if not measured
     center: np.ndarray  # (n_labs,)
     scale: np.ndarray  # (n_labs,): standard deviation likewise; 1 if constant or not measured
-    # Points (standardised value, normal score) of each lab's curve, ascending, the last repeated.
+    # Points (standardised value, normal score) of each lab's curve, ascending, the last repeated
     knots: np.ndarray  # (n_labs, n_knots, 2)
 
     @classmethod
@@ -198,7 +198,7 @@ class LabScale(NamedTuple):
 
     def variation(self) -> np.ndarray:
         """Coefficient of variation of each lab against the median lab's, within 1/3 and 3."""
-        # Where 0 is no natural zero (a base excess) the coefficient means little, hence the limits.
+        # Where 0 is no natural zero (a base excess) the coefficient means little, hence the limits
         center = np.where(self.known, np.abs(self.center), np.nan)
         with np.errstate(divide="ignore"):
             variation = self.scale / center
@@ -236,13 +236,13 @@ def _by_lab(lab: np.ndarray):
 
 
 def _standardise(value: np.ndarray, center, scale) -> np.ndarray:
-    # A huge value over a tiny scale overflows to infinity without the clip.
+    # A huge value over a tiny scale overflows to infinity without the clip
     with np.errstate(over="ignore"):
         return compress(np.clip((value - center) / scale, -1e300, 1e300))
 
 
 def _center_and_scale(value: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    # In units of a power of two, which is exact, the square of a huge value does not overflow.
+    # In units of a power of two, which is exact, the square of a huge value does not overflow
     exponent = np.frexp(np.abs(value).max())[1]
     value = np.ldexp(value, -exponent)
     share = weight.cumsum() / weight.sum()
@@ -250,7 +250,7 @@ def _center_and_scale(value: np.ndarray, weight: np.ndarray) -> tuple[float, flo
     kept = np.clip(value, *value[ends])
     mean = np.average(kept, weights=weight)
     deviation = np.sqrt(np.average((kept - mean) ** 2, weights=weight))
-    # A rounding error of a constant column is not a spread.
+    # A rounding error of a constant column is not a spread
     if deviation <= 1e-10 * max(abs(mean), np.finfo(float).tiny):
         return np.ldexp(mean, exponent), 1.0
     return np.ldexp(mean, exponent), np.ldexp(deviation, exponent)

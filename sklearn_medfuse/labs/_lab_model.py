@@ -49,32 +49,32 @@ except ImportError:  # scikit-learn before 1.9
 
 Result = TypeVar("Result")
 
-# The linear part predicts a row from what the other folds have taught it.
+# The linear part predicts a row from what the other folds have taught it
 N_FOLDS = 5
-# A score of fewer rows says nothing.
+# A score of fewer rows says nothing
 _MIN_VALIDATION_ROWS = 10
-# Share of the observed cells hidden to score a model; the usual protocol of imputation.
+# Share of the observed cells hidden to score a model; the usual protocol of imputation
 _SCORED_SHARE = 0.2
-# Steps over which the learning rate of `partial_fit` rises, before it falls with the inverse root.
+# Steps over which the learning rate of `partial_fit` rises, before it falls with the inverse root
 _STREAM_WARM_UP = 100
-# Cells, with padding, of the rows of a batch that go through the net together.
+# Cells, with padding, of the rows of a batch that go through the net together
 _CELLS_TOGETHER = 1_536
 _ROWS_HIDDEN_TOGETHER = 512
 # Precision of the Gaussian prior on a loading: strong enough for 300 rows of 50 labs, without
-# effect on 5,000.
+# effect on 5,000
 _LOADING_PRECISION = 50.0
 _N_ITERATIONS = 15
 _PAIRS_OF_A_PRIOR = 5.0
-# More rows would change the loadings by less than the second digit.
+# More rows would change the loadings by less than the second digit
 _MAX_ROWS = 10_000
 _ROWS_AT_ONCE = 1024
 _DENSE_ENOUGH = 0.3
 # What was learned elsewhere counts as at most so many rows: the dependence between labs differs
-# little between hospitals, their means differ more.
+# little between hospitals, their means differ more
 _MOST_ROWS_FOR_LOADINGS = 1_000.0
 _MOST_ROWS_FOR_MEAN = 20.0
 _PREDICTION_BATCH = 1024
-# Imputation predicts every lab of every row: of a wide table it takes fewer rows at once.
+# Imputation predicts every lab of every row: of a wide table it takes fewer rows at once
 _IMPUTED_CELLS_AT_ONCE = 65_536
 _SAME_RESULT = "with the same result"
 
@@ -206,7 +206,7 @@ class FactorAnalysis:
         products = self._z.T @ (weighted @ self._z)
         if sparse.issparse(pairs):
             pairs, products = pairs.toarray(), products.toarray()
-        # Little is known of labs that are seldom measured together.
+        # Little is known of labs that are seldom measured together
         covariance = products / (pairs + _PAIRS_OF_A_PRIOR)
         values, vectors = np.linalg.eigh(covariance)
         kept = slice(None, -min(self._n_factors, len(values)) - 1, -1)
@@ -218,7 +218,7 @@ class FactorAnalysis:
         With x = (f, 1) they are, over the rows in which the lab was measured, E[x x'] and, as the
         last column, z E[x].
         """
-        # In blocks, as each row takes r^2 numbers.
+        # In blocks, as each row takes r^2 numbers
         blocks = np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
         return reduce(np.add, (self._moments_of(parameters, block) for block in blocks))
 
@@ -226,7 +226,7 @@ class FactorAnalysis:
         r = self._n_factors
         observed, z, weight = self._observed[rows], self._z[rows], self._weight[rows]
         scaled = parameters.loadings / parameters.noise[:, None]
-        # The posterior of each row's factors, over its measured cells.
+        # The posterior of each row's factors, over its measured cells
         outer = (scaled[:, :, None] * parameters.loadings[:, None, :]).reshape(-1, r * r)
         covariance = np.linalg.inv(np.eye(r) + (observed @ outer).reshape(-1, r, r))
         projected = z @ scaled - observed @ (parameters.mean[:, None] * scaled)
@@ -248,7 +248,7 @@ class FactorAnalysis:
         ridge = (_LOADING_PRECISION * noise + of_loadings)[:, None]
         system = second.copy()
         system[:, np.arange(r), np.arange(r)] += ridge
-        system[:, r, r] += of_mean + 1e-6  # A lab that was never measured has mean 0.
+        system[:, r, r] += of_mean + 1e-6  # A lab that was never measured has mean 0
         target = first.copy()
         target[:, :r] += ridge * self._centre.loadings
         target[:, r] += of_mean * self._centre.mean
@@ -261,7 +261,7 @@ class FactorAnalysis:
             - 2 * (solution * first).sum(axis=1)
             + np.einsum("jr,jrs,js->j", solution, second, solution)
         )
-        # One pseudo-observation of the lab's own variance, and a floor: no lab is known exactly.
+        # One pseudo-observation of the lab's own variance, and a floor: no lab is known exactly
         noise = residual + self._variance + of_loadings * self._centre.noise
         noise /= self._count + 1.0 + of_loadings
         return _Parameters(loadings, mean, np.maximum(noise, 1e-3 * self._variance))
@@ -278,7 +278,7 @@ def fit_prior(prior: LabPrior, rows: LabTrainingRows, start: LabStart | None) ->
         versions = analysis.versions(analysis.fit(), rows.version)
         fill_factor_model(model, versions, analysis.evidence)
 
-    # LAPACK inverts small matrices on one core and lets other threads run.
+    # LAPACK inverts small matrices on one core and lets other threads run
     with ThreadPoolExecutor(min(2, torch.get_num_threads())) as pool:
         list(pool.map(fit, ("of_values", "of_scores"), (rows.cells.value, rows.cells.score)))
 
@@ -419,7 +419,7 @@ class MaskedTrainer:
             batch, ratio.to(parameter.device), self.generator, self._mask_weight
         )
         version = torch.from_numpy(rows.version[part]).to(parameter.device)
-        # Relative to the mean, so that the learning rate means the same at any scale of weights.
+        # Relative to the mean, so that the learning rate means the same at any scale of weights
         weight = torch.from_numpy(rows.weight[part] / rows.weight.mean())
         weight = weight.to(parameter)
         n_hidden = hidden.measured.sum().clamp(min=1)
@@ -456,7 +456,7 @@ class MaskedTrainer:
         }
 
     def _load_state(self, state: dict) -> None:
-        # The best weights come first: where they do not fit, the fit fails now and not at its end.
+        # The best weights come first: where they do not fit, the fit fails now and not at its end
         self._best.load_state_dict(state["best"])
         self._best.restore(self.module)
         self.module.load_state_dict(state["module"])
@@ -476,11 +476,11 @@ def _alike(batch: LabBatch) -> list[torch.Tensor]:
     n_cells = batch.measured.sum(dim=1)
     order = n_cells.argsort(stable=True)
     if batch.lab.device.type != "cpu":
-        # On a GPU the number of calls costs time, not the size of the products.
+        # On a GPU the number of calls costs time, not the size of the products
         return [order]
     pieces, start = [], 0
     for stop, width in enumerate(n_cells[order].tolist()):
-        # One more for the summary token.
+        # One more for the summary token
         if stop > start and (stop - start + 1) * (width + 1) > _CELLS_TOGETHER:
             pieces.append(order[start:stop])
             start = stop
@@ -518,7 +518,7 @@ class HiddenCells(NamedTuple):
     lab: np.ndarray
     true: np.ndarray
     predicted: np.ndarray
-    spread: np.ndarray  # Standard deviation of the prediction.
+    spread: np.ndarray  # Standard deviation of the prediction
 
     def r2(self) -> float:
         """Share of the variance around the training means that is explained."""
@@ -541,7 +541,7 @@ def predict_hidden(
         rows = np.arange(part.start, part.stop)
         batch = cells.batch(rows, parameter.dtype, parameter.device)
         ratio = torch.full((len(rows),), _SCORED_SHARE, device=parameter.device)
-        # For the whole part: what is hidden must not depend on how many rows fit into memory.
+        # For the whole part: what is hidden must not depend on how many rows fit into memory
         visible, hidden = random_masking(batch, ratio, generator)
         by = None if version is None else torch.from_numpy(version[rows]).to(parameter.device)
         predict = partial(_predict, module, visible, hidden, by)
@@ -569,7 +569,7 @@ def calibrate_spread(module: MaskedLabAutoencoder, rows: LabTrainingRows, fittin
     if not len(hidden.lab):
         return
     ratio = ((hidden.true - hidden.predicted) / hidden.spread) ** 2
-    # One wrong entry must not widen a lab's spread for good.
+    # One wrong entry must not widen a lab's spread for good
     ratio = np.minimum(ratio, 25.0)
     n_labs = len(module.spread_scale)
     count = np.bincount(hidden.lab, minlength=n_labs)

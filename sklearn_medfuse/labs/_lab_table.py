@@ -17,7 +17,7 @@ from ._levels import is_grade, level_key, level_order, parse_number
 
 _NOT_MEASURED = {"", "nan", "na", "n/a", "<na>", "null", "nat"}
 
-# Beyond these limits a column of words is free text, which could name people.
+# Beyond these limits a column of words is free text, which could name people
 _MAX_LEVELS = 50
 _MAX_LEVEL_LENGTH = 40
 _FEW_WORDS = 4
@@ -29,7 +29,7 @@ _MIN_CELLS_OF_A_LEVEL = 3
 Levels = list[str] | None
 NUMERIC, QUALITATIVE = "numeric", "qualitative"
 # What a column is asked to be: numeric, qualitative, qualitative with these levels (a list) or with
-# the order of these categories (a tuple).
+# the order of these categories (a tuple)
 Kind = str | list[str] | tuple[str, ...]
 _AS_FLOATS: dict = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
 
@@ -45,7 +45,7 @@ def validate_labs(estimator, X, levels: list[Levels] | None = None):
     X = X if isinstance(X, pd.DataFrame) else to_pandas(X)
     reset = levels is None
     kinds = _kinds_by_position(estimator, X) if reset else {}
-    # Before it refuses infinity, scikit-learn sums X: infinite cells of both signs give NaN.
+    # Before it refuses infinity, scikit-learn sums X: infinite cells of both signs give NaN
     with no_values_in_errors(), np.errstate(invalid="ignore"):
         if sparse.issparse(X):
             values = _validate_sparse(estimator, X, levels)
@@ -134,7 +134,7 @@ def _as_table(X, *, always: bool) -> pd.DataFrame | None:
     if array.ndim != 2 or not (text or always):
         return None
     if text and not hasattr(X, "dtype"):
-        # NumPy turns a list of numbers and texts into texts.
+        # NumPy turns a list of numbers and texts into texts
         array = np.array(X, dtype=object)
     return pd.DataFrame(array, dtype=object if text else None)
 
@@ -155,7 +155,7 @@ def _validate_sparse(estimator, X, levels: list[Levels] | None) -> sparse.csr_ar
             "zeros cannot be told from absent ones. Build X in CSR or COO format."
         )
     if X.format == "coo" and X.ndim == 2:
-        # Conversion sums repeated entries and leaves no trace of them.
+        # Conversion sums repeated entries and leaves no trace of them
         _refuse_repeated(X.nnz - X.tocsr().nnz)
     X = validate_data(estimator, X, reset=levels is None, accept_sparse="csr", **_AS_FLOATS)
     X = sparse.csr_array(X)
@@ -299,7 +299,7 @@ def _as_float(cell) -> float:
     try:
         return float(cell)
     except OverflowError:
-        # An integer beyond float64; scikit-learn's check refuses infinity.
+        # An integer beyond float64; scikit-learn's check refuses infinity
         return np.inf
 
 
@@ -310,7 +310,7 @@ def _same_case(text: str) -> str:
 def _numbers_of(cells: list, levels: Levels) -> list[float]:
     if levels is None:
         return [_as_float(cell) for cell in cells]
-    # Levels that a user sets may be two words for the same, which only their spelling tells apart.
+    # Levels that a user sets may be two words for the same, which only their spelling tells apart
     by_key = {level_key(level): float(i) for i, level in reversed(list(enumerate(levels)))}
     by_word = {_same_case(level): float(i) for i, level in enumerate(levels)}
     return [
@@ -355,7 +355,7 @@ def _learn_levels(code: np.ndarray, distinct: list, where: str, kind) -> Levels:
     _refuse_free_text(cells_of_key, where)
 
     kept = [k for k, n in cells_of_key.items() if is_grade(k) or n >= _MIN_CELLS_OF_A_LEVEL]
-    # The most frequent spelling stands for the level; of equally frequent ones the last by name.
+    # The most frequent spelling stands for the level; of equally frequent ones the last by name
     most = {key: max((n, text) for text, n in spellings[key].items())[1] for key in kept}
     if isinstance(kind, tuple):
         cells_of_text = Counter(dict(zip(map(str, distinct), count, strict=True)))

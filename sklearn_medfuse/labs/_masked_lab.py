@@ -56,10 +56,10 @@ from ._pretrained import (
     write_folder,
 )
 
-# Parameters that must agree with those of the encoder with which a fit begins.
+# Parameters that must agree with those of the encoder with which a fit begins
 _ARCHITECTURE = ("d_model", "n_components", "n_layers", "n_decoder_layers", "n_factors")
 _OF_TRAINER = ("batch_size", "learning_rate", "weight_decay", "max_epochs", "n_iter_no_change")
-# Parameters without effect on the result; the seed is treated separately.
+# Parameters without effect on the result; the seed is treated separately
 _NOT_IN_FINGERPRINT = ("checkpoint_dir", "initial", "verbose", "absent", "output", "random_state")
 _ATTRIBUTES_IN_FOLDER = (
     "n_features_in_",
@@ -238,7 +238,7 @@ class MaskedLabEncoder(
     ['<0.5', '12', '90']
     """
 
-    # Requested by default under metadata routing, as by scikit-learn's group splitters.
+    # Requested by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     _parameter_constraints: dict = {
@@ -418,7 +418,7 @@ class MaskedLabEncoder(
             cells, weight, _ = self._standardise(*cells.distinct(weight))
         rows = training_rows(cells, weight)
         device = resolve_device(self.device)
-        # Each chunk has its own draws.
+        # Each chunk has its own draws
         seed = self._draw_seed() + getattr(self, "n_iter_", 0)
         with torch_seed(seed, device) as generator, with_gradients():
             if first:
@@ -688,17 +688,17 @@ class MaskedLabEncoder(
                 weight = _check_sample_weight(
                     sample_weight, X, dtype=np.float64, ensure_non_negative=True
                 )
-            # Scikit-learn before 1.9 accepts this.
+            # Scikit-learn before 1.9 accepts this
             if not weight.any():
                 raise ValueError("sample_weight is zero in every row; give some row a weight.")
-            # Weights that add up to 1, say, must not count as the evidence of one row.
+            # Weights that add up to 1, say, must not count as the evidence of one row
             weight = weight * max(1.0, (weight > 0).sum() / weight.sum())
         self.levels_: list = levels
         return LabCells.from_table(X), weight
 
     def _learn_scale(self, cells: LabCells, weight: np.ndarray, groups, start: LabStart | None):
         """Set the labs' scales; return distinct rows on them, their weights, those by group."""
-        # A lab that too few rows have measured is left out: its mean would be a patient's result.
+        # A lab that too few rows have measured is left out: its mean would be a patient's result
         learned = cells.rows_per_lab(weight) >= FEWEST_ROWS
         if start is not None:
             names = getattr(self, "feature_names_in_", None)
@@ -716,7 +716,7 @@ class MaskedLabEncoder(
                 UserWarning,
                 stacklevel=4,
             )
-        # The net of an earlier fit does not go with these scales.
+        # The net of an earlier fit does not go with these scales
         self.__dict__.pop("_module", None)
         self.center_, self.scale_, self._knots = scale
         return self._standardise(cells, weight, by_group)
@@ -840,12 +840,12 @@ class MaskedLabEncoder(
         return self._module
 
     def __sklearn_is_fitted__(self):
-        # A fit that was broken off before the net began has set names and scales already.
+        # A fit that was broken off before the net began has set names and scales already
         return self._get_module() is not None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
-        # Not `string`: to scikit-learn that means any object, even a dict, which is refused here.
+        # Not `string`: to scikit-learn that means any object, even a dict, which is refused here
         return tags

@@ -112,7 +112,7 @@ class LabStart:
     levels: list
     architecture: dict
     shared: np.ndarray = field(init=False)  # (n, 2): where (here, there) labs that both know are
-    n_labs: int = field(init=False)  # here
+    n_labs: int = field(init=False)  # Here
 
     def match(self, names, levels: list, architecture: dict) -> None:
         """Match the labs of a new fit by name, or by position where neither has names."""

@@ -334,7 +334,7 @@ def _best_change(group, fold, shares, squared, residual, n_groups):
 
     move = 2 * (toward + squared[group])
     move[own] = np.inf
-    if n_groups[own] == 1:  # a fold is never emptied
+    if n_groups[own] == 1:  # A fold is never emptied
         move[:] = np.inf
     target = int(np.argmin(move))
 

@@ -161,7 +161,7 @@ class NoteWordEncoder(
         self.terms_, n_notes = _choose_terms(counts, self.min_df, self.max_terms)
         self.idf_ = np.log((1 + len(texts)) / (1 + n_notes)) + 1
         weighted = self._weigh(counts)
-        # The decomposition needs more terms than components.
+        # The decomposition needs more terms than components
         width = max(1, min(self.n_components, min(weighted.shape) - 1))
         if weighted.shape[1] == 1:
             self.components_ = np.ones((1, 1), dtype=np.float32)

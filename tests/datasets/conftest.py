@@ -54,7 +54,7 @@ def make_tables():
             "hospitaladmitoffset hospitaldischargeyear",
             (6, "004", 20, "Male", "50", "Asian", None, 2000, "Alive", 106, -30, 2014),
             (1, "001", 10, "Female", "70", "Caucasian", CHF, 3000, "Alive", 101, -60, 2014),
-            # five days after the one before
+            # Five days after the one before
             (2, "001", 10, "Female", "70", "Caucasian", None, 4000, "Alive", 101, -10260, 2014),
             (3, "002", 10, "Male", "40", "Hispanic", None, 5000, "Alive", 103, 0, 2015),
             (4, "002", 20, "Male", "40", "Hispanic", "Sepsis", 3000, "Alive", 104, 0, 2014),
@@ -80,7 +80,7 @@ def make_tables():
             (6, 6, 100, "potassium", 3.0, "mmol/L", 110),
             (7, 6, 100, "lactate", 2.0, "mmol/L", 110),
             (8, 6, -1440, "Hct", 30.0, "%", -1400),
-            # never to be seen: too early, too late, corrected later, no number, no oxygen
+            # Never to be seen: too early, too late, corrected later, no number, no oxygen
             (9, 6, -1441, "sodium", 100.0, "mmol/L", -1400),
             (10, 1, 1441, "WBC x 1000", 99.0, "K/mcL", 1441),
             (11, 1, 1300, "potassium", 99.0, "mmol/L", 1441),

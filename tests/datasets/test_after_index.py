@@ -37,13 +37,13 @@ HEART, DIABETES = "congestive_heart_failure", "diabetes_uncomplicated"
 # All stays begin at 10:00 on 1 May, so that the index time is 10:00 on 2 May
 START = pd.Timestamp("2130-05-01 10:00")
 CODES = [
-    # stay, code, when it was recorded
+    # Stay, code, when it was recorded
     (1, "I50.9", "2130-05-01 12:00"),
     (1, "E11.9", "2130-05-03 09:00"),
     (2, "I50.9", "2130-05-03 09:00"),
-    (2, "E11.9", "2130-04-30 09:00"),  # before the stay, and once more after the index time
+    (2, "E11.9", "2130-04-30 09:00"),  # Before the stay, and once more after the index time
     (2, "E11.9", "2130-05-03 09:00"),
-    (3, "E11.9", "2130-05-02 10:00"),  # at the index time
+    (3, "E11.9", "2130-05-02 10:00"),  # At the index time
     (3, "I10", "2130-05-04 11:00"),
     (4, "I50.9", "2130-05-02 10:01"),
     (5, "I50.9", None),

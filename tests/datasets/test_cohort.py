@@ -208,8 +208,8 @@ def test_table_1_counts_who_is_there(cohort):
     pytest.importorskip("tableone")
     table = cohort.describe()
     text = table.to_string()
-    assert "20 (50.0)" in text  # of each sex
-    assert "50.0 [50.0,50.0]" in text  # the age
+    assert "20 (50.0)" in text  # Of each sex
+    assert "50.0 [50.0,50.0]" in text  # The age
     measured = cohort.X["wbc"].median()
     assert f"{measured:.1f}" in text
     by = cohort.describe(by="obesity")

@@ -36,13 +36,13 @@ def test_features_of_the_miniature(cohort):
     nan = np.nan
     expected = pd.DataFrame(
         {
-            "wbc": [11.0, nan, nan],  # lab: the last in the window, revised in the window
+            "wbc": [11.0, nan, nan],  # Lab: the last in the window, revised in the window
             "heartrate": [nan, nan, 120.0],
             "ph": [7.3, nan, nan],
-            "hematocrit": [nan, nan, 30.0],  # lab: exactly as early as counts
+            "hematocrit": [nan, nan, 30.0],  # Lab: exactly as early as counts
             "creatinine": [1.2, nan, nan],  # apacheApsVar wins over lab
-            "fio2": [40.0, nan, nan],  # lab: a fraction, exactly at the index time
-            "potassium": [4.0, nan, 3.0],  # covers 2 of 3 stays; lactate covers 1
+            "fio2": [40.0, nan, nan],  # Lab: a fraction, exactly at the index time
+            "potassium": [4.0, nan, 3.0],  # Covers 2 of 3 stays; lactate covers 1
         },
         index=pd.Index([1, 5, 6], name="stay_id"),
     )
@@ -124,7 +124,7 @@ def test_order_of_rows_does_not_matter(tables, write, cohort):
 
 def test_day_1_summaries_are_not_used_before_the_day_is_over(folder):
     cohort = load_eicu(folder, index_time="12h", n_labels=LABELS, min_coverage=0.5)
-    assert cohort.X.loc[1, "creatinine"] == 5.0  # the lab, as it stood at 12 hours
+    assert cohort.X.loc[1, "creatinine"] == 5.0  # The lab, as it stood at 12 hours
     assert "ph" not in cohort.X
     assert "heartrate" not in cohort.X
     assert cohort.report()["apacheApsVar rows kept"] == 0

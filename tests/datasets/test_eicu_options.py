@@ -208,7 +208,7 @@ def test_form_and_case_of_the_tables_do_not_matter(suffix, upper, tables, whole,
     assert cohort.report() == whole.report()
 
 
-# by hand
+# By hand
 
 
 def test_day_1_values_stand_for_the_last_result_and_fill_in_for_others(write):

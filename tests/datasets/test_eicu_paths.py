@@ -56,7 +56,7 @@ PAGE = "notes/Progress Notes/Social History / Family History"
         (
             "notes/Progress Notes/Interventions/Major",
             "Sepsis - evaluation and management",
-            None,  # names what is to be predicted
+            None,  # Names what is to be predicted
         ),
         (
             'notes/Progress Notes/Review Of Systems/Systems/Skin/Print "Negative"',

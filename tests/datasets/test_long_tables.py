@@ -138,7 +138,7 @@ def test_sections_that_state_the_outcome_are_as_if_never_written(tables, section
     notes = tables["notes"]
     stated = "\n\nDischarge diagnosis:\nHeart failure.\nSepsis.\n"
     options = {**ALL, "max_note_chars": budget, "note_order": order}
-    # a section ends at the next heading: the text below one belongs to it
+    # A section ends at the next heading: the text below one belongs to it
     seen = "Seen: " + notes["text"].str.strip()
     with_section = {**tables, "notes": notes.assign(text=seen + stated)}
     expected = load({**tables, "notes": notes.assign(text=seen)}, **options)
@@ -205,7 +205,7 @@ def test_outcomes():
                 start + 30 * day,
                 start + 92 * day,
                 start + 9 * day,
-                start + 0.5 * day,  # ends before the index time
+                start + 0.5 * day,  # Ends before the index time
                 pd.NaT,
             ],
             "died": [0, 0, 0, 1, 1, 0],

@@ -78,14 +78,14 @@ def test_events_fall_into_the_stay_of_their_time(tmp_path):
     frames = made(
         [
             (1, "2100-01-01 08:00", "HOSPITAL_ADMISSION//A"),
-            (1, "2100-01-01 08:00", "HOSPITAL_ADMISSION//B"),  # the same stay
+            (1, "2100-01-01 08:00", "HOSPITAL_ADMISSION//B"),  # The same stay
             (1, "2100-01-05 08:00", "HOSPITAL_DISCHARGE//HOME"),
-            (1, "2100-01-05 07:00", "LAB//K//mmol/L"),  # of the first stay, too late for it
-            (1, "2100-01-05 20:00", "LAB//K//mmol/L"),  # before the second
+            (1, "2100-01-05 07:00", "LAB//K//mmol/L"),  # Of the first stay, too late for it
+            (1, "2100-01-05 20:00", "LAB//K//mmol/L"),  # Before the second
             (1, "2100-01-06 02:00", "HOSPITAL_ADMISSION//A"),
             (1, "2100-01-06 09:00", "LAB//K//mmol/L"),
             (1, "2100-01-09 09:00", "HOSPITAL_DISCHARGE//DIED"),
-            (1, "2100-02-09 09:00", "LAB//K//mmol/L"),  # of no stay
+            (1, "2100-02-09 09:00", "LAB//K//mmol/L"),  # Of no stay
             (1, "2100-01-01 09:00", "LAB//K//mmol/L"),
         ]
     )
@@ -109,17 +109,17 @@ def test_overlapping_admissions_by_the_stay_that_events_name(column, tmp_path):
         (1, "2100-05-10 08:00", f"{DISCHARGE}//HOME", 100),
         (1, "2100-05-10 08:00", "DIAGNOSIS//ICD//10//I509", 100),
         (1, "2100-05-09 10:00", f"{ADMISSION}//A", 101),
-        (1, "2100-05-09 10:01", f"{ADMISSION}//B", 101),  # the move to the ward
+        (1, "2100-05-09 10:01", f"{ADMISSION}//B", 101),  # The move to the ward
         (1, "2100-05-09 11:00", POTASSIUM, 101),
         (1, "2100-05-10 07:00", POTASSIUM, 101),
-        (1, "2100-05-10 07:30", POTASSIUM, None),  # of the stay that began last
+        (1, "2100-05-10 07:30", POTASSIUM, None),  # Of the stay that began last
         (1, "2100-05-14 08:00", f"{DISCHARGE}//DIED", 101),
         (1, "2100-05-14 08:00", "DIAGNOSIS//ICD//10//E119", 101),
-        (1, "2100-05-10 09:00", POTASSIUM, 102),  # of an admission that is not here
+        (1, "2100-05-10 09:00", POTASSIUM, 102),  # Of an admission that is not here
         # The stay of another subject, which happens to have a number of the first
         (2, "2100-05-01 10:00", ADMISSION, 100),
         (2, "2100-05-01 11:00", POTASSIUM, 100),
-        (2, "2100-05-03 10:00", DISCHARGE, None),  # by its time
+        (2, "2100-05-03 10:00", DISCHARGE, None),  # By its time
         (2, "2100-05-02 10:00", "DIAGNOSIS//ICD//10//I10", None),
     ]
     frames = made([row[:3] for row in rows])
@@ -180,7 +180,7 @@ def test_stays_without_a_discharge_have_unknown_outcomes(tmp_path):
     rows = [
         (1, "2100-01-01 08:00", ADMISSION),
         (1, "2100-01-01 09:00", POTASSIUM),
-        (1, "2100-01-04 08:00", "MEDS_DEATH"),  # in the stay or after it
+        (1, "2100-01-04 08:00", "MEDS_DEATH"),  # In the stay or after it
         (2, "2100-01-01 08:00", ADMISSION),
         (2, "2100-01-01 09:00", POTASSIUM),
         (3, "2100-01-01 08:00", ADMISSION),

@@ -236,7 +236,7 @@ def test_years_of_two_digits(tables, write):
 # Birth, type of admission, and age on 23 October 2164 by hand
 BIRTHS = [
     ("10/23/64 0:00", "NEWBORN", 0),
-    ("10/24/64 0:00", "NEWBORN", None),  # born after the admission
+    ("10/24/64 0:00", "NEWBORN", None),  # Born after the admission
     ("10/24/64 0:00", "EMERGENCY", None),
     ("1/1/65 0:00", "EMERGENCY", None),  # 99 years, which would be hidden
     ("10/23/75 0:00", "EMERGENCY", 89),

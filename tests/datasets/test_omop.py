@@ -113,8 +113,8 @@ def test_results_without_a_number_are_read_from_their_source(tables, write):
         (None, 0, "2,5 mmol/L"),
         (None, 0, " 3 "),
         (None, None, "4"),
-        (None, 45878583, "260385009"),  # negative, by its code in SNOMED
-        (None, 45884084, "260385009"),  # an answer that concept lacks
+        (None, 45878583, "260385009"),  # Negative, by its code in SNOMED
+        (None, 45884084, "260385009"),  # An answer that concept lacks
         (None, 0, "see comment"),
         (None, 0, None),
     ]

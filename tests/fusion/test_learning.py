@@ -71,7 +71,7 @@ def test_every_fusion_learns_and_says_its_parts(fusion):
 def test_a_fusion_of_one_modality_does_not_read_the_others(X, y):
     model = make(fusion="notes").fit(X, y)
     other = X.copy()
-    other[:, 0] = np.nan  # in part, which the labs would not accept
+    other[:, 0] = np.nan  # In part, which the labs would not accept
     np.testing.assert_array_equal(model.predict_proba(other), model.predict_proba(X))
 
 

@@ -161,7 +161,7 @@ def test_predictions_are_kept_within_what_was_seen():
     lab = np.zeros(3, dtype=int)
     assert scale.knots[0, :, 0].max() > scale.knots[0, :, 0].min()
     found = scale.possible(np.array([-9.0, 0.0, 9.0]), lab)
-    # Above, one more step of the curve: 103 + (103 - 50).
+    # Above, one more step of the curve: 103 + (103 - 50)
     np.testing.assert_allclose(found, [3.0, scale.center[0], 156.0])
     one = fit(np.arange(5.0)[:, None])
     np.testing.assert_allclose(one.possible(np.array([-9.0, 9.0]), lab[:2]), [2.0, 2.0])
@@ -210,7 +210,7 @@ def test_no_knot_is_the_result_of_fewer_than_five_rows():
 
 
 def test_a_repeated_value_has_the_score_of_the_middle_of_its_ranks():
-    # Beside another lab, as rows that are the same throughout count as one.
+    # Beside another lab, as rows that are the same throughout count as one
     X = np.c_[np.r_[np.zeros(60), np.arange(1, 41)], np.arange(100)]
     scores = cells_of(fit(X), [[0.0, np.nan]]).score
     np.testing.assert_allclose(scores, stats.norm.ppf(0.3), atol=1e-6)

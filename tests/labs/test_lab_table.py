@@ -245,7 +245,7 @@ def test_sparse_input_is_never_made_dense():
             encoder = make(n_factors=4).fit(wide)
         assert np.isfinite(encoder.score(wide))
         assert np.isnan(encoder.transform(wide)[-5:]).all()
-        # An array of this shape takes 240 MB.
+        # An array of this shape takes 240 MB
         assert tracemalloc.get_traced_memory()[1] < 80e6
     finally:
         tracemalloc.stop()
@@ -290,7 +290,7 @@ def test_permuting_rows_permutes_the_embedding(seed, form):
 def test_permuting_columns_permutes_what_is_imputed(seed):
     X = draw_labs(seed, n_rows=20)
     order = np.random.default_rng(seed).permutation(4)
-    # The net begins with weights by position; at this rate it leaves the linear part unchanged.
+    # The net begins with weights by position; at this rate it leaves the linear part unchanged
     encoder, other = make(learning_rate=1e-12), make(learning_rate=1e-12)
     np.testing.assert_allclose(
         other.fit(X[:, order]).impute(X[:, order]), encoder.fit(X).impute(X)[:, order], atol=1e-6

@@ -295,14 +295,14 @@ def test_early_stopping_holds_out_whole_patients(monkeypatch):
     rng = np.random.default_rng(3)
     X, patient = rng.normal(size=(120, 4)), np.array([f"patient {i % 20}" for i in range(120)])
     shared = slice(20, 40)
-    X[shared] = X[20]  # One stay of each patient is the same, to the digit.
+    X[shared] = X[20]  # One stay of each patient is the same, to the digit
     with monkeypatch.context() as patch:
         train, validation, weight = split_of_fit(X, patch, groups=patient)
     own = np.setdiff1d(train, np.arange(120)[shared])
     assert len(train) == len(own) + 1 == 15 * 5 + 1
     assert len(np.unique(patient[validation])) == 5
     assert not set(patient[own]) & set(patient[validation])
-    # The shared stay is learned from, by its weight in the patients learned from, and nowhere else.
+    # The shared stay is learned from, by its weight in the patients learned from, and nowhere else
     assert not set(validation) & set(range(120)[shared])
     assert sorted(weight)[-2:] == [1, 15]
     train, validation, _ = split_of_fit(X, monkeypatch)

@@ -69,8 +69,8 @@ def test_the_definition(labels, scores, poor, decimals):
 
 
 def test_by_hand():
-    # a ranks 3 of 4 pairs right, b all. Components of a: positives 1 and 1/2, negatives 1/2 and 1,
-    # those of b are 1. The differences 0, -1/2 and -1/2, 0 have variance 1/8 each.
+    # Of 4 pairs `a` ranks 3 right, `b` all. Components of a: positives 1 and 1/2, negatives 1/2
+    # and 1; those of b are 1. The differences 0, -1/2 and -1/2, 0 have variance 1/8 each.
     found = delong_test([1, 1, 0, 0], [0.9, 0.4, 0.5, 0.1], [0.8, 0.7, 0.6, 0.2]).iloc[0]
     assert found["a"] == 0.75
     assert found["b"] == 1

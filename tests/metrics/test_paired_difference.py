@@ -29,7 +29,7 @@ def test_averages_and_labels_not_known(labels, scores, poor, metric):
 
 
 def test_where_one_model_has_no_score_there_is_no_comparison(labels, scores, poor):
-    scores[:, 0] = 0  # predicts nobody, so it has no PPV
+    scores[:, 0] = 0  # Predicts nobody, so it has no PPV
     comparison = paired_difference(
         labels, scores, poor, metric="ppv", n_bootstraps=20, random_state=0
     )

@@ -178,7 +178,7 @@ def lab_table(seed=0, shape=(5, 6)):
     value[rng.random(shape) < 0.3] = np.nan
     value[0], value[1] = np.nan, rng.normal(size=6)
     value[0, [1, 4]] = 0.5, -1.5
-    value[1, 3] = 9.0  # beyond the quadratic part of the loss
+    value[1, 3] = 9.0  # Beyond the quadratic part of the loss
     return value, np.tanh(value)
 
 

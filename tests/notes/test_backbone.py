@@ -164,7 +164,7 @@ def test_a_file_that_was_swapped_under_its_old_date_is_hashed_again(tiny_bert, t
 def test_weights_other_than_those_of_fit_are_refused(save_bert, tmp_path):
     fitted = encoder(save_bert(tmp_path, seed=0)).fit(["a"])
     save_bert(tmp_path, seed=1)
-    load_backbone.cache_clear()  # as in another process
+    load_backbone.cache_clear()  # As in another process
     with pytest.raises(ValueError, match="not those of fit"):
         fitted.transform(["a"])
 

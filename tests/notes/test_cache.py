@@ -183,7 +183,7 @@ def test_a_later_process_finds_the_vectors_in_the_folder(
     first = note_encoder(cache=tmp_path).fit_transform(notes)
     assert embedded
     embedded.clear()
-    forget()  # as in another process
+    forget()  # As in another process
     encoder = note_encoder(cache=str(tmp_path))
     np.testing.assert_array_equal(encoder.fit_transform(notes), first)
     assert embedded == []

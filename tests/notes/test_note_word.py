@@ -28,7 +28,7 @@ def test_likeness_of_notes_is_that_of_tf_idf(notes):
     expected = TruncatedSVD(50, random_state=0).fit_transform(tfidf)
     found = encoder.transform(texts)
     assert found.shape == expected.shape
-    # A few hashes are shared by two terms, and components are known up to their sign.
+    # A few hashes are shared by two terms, and components are known up to their sign
     similar, wanted = cosine_similarity(found), cosine_similarity(expected)
     assert np.corrcoef(similar.ravel(), wanted.ravel())[0, 1] > 0.99
     assert encoder.explained_variance_ratio_ == pytest.approx(

@@ -22,10 +22,10 @@ from .notes import build_notes
 NOTE_COLUMN = "note"
 _NO_VERSION = "codes of no version of ICD-CM"
 _NO_TIME = "codes at an unknown time"
-# A table that loses more than this share for one reason is worth a warning, unless it is a handful.
+# A table that loses more than this share for one reason is worth a warning, unless it is a handful
 _LARGE_SHARE = 0.1
 _HANDFUL = 10
-# An error lists beginnings of codes that as many stays have.
+# An error lists beginnings of codes that as many stays have
 _FEWEST_STAYS = 5
 # Reasons that belong to the design of a cohort: rows of other stays and other hours, and what a
 # later row replaces. Units have a warning of their own.
@@ -37,7 +37,7 @@ _EXPECTED = frozenset(
         *("of another kind", "in a unit that cannot be converted"),
     )
 )
-# Reasons that are there because the user asked for them.
+# Reasons that are there because the user asked for them
 _ASKED_FOR = (
     *("of labs that lab_names lacks", "of other types", "without a stored time"),
     *("in sections to drop", "younger than .* years", "not the patient's first"),
@@ -45,11 +45,11 @@ _ASKED_FOR = (
     "without a known label",
 )
 _DAY = pd.Timedelta(days=1)
-# De-identified sources give everyone older than 89 years a date of birth centuries ago.
+# De-identified sources give everyone older than 89 years a date of birth centuries ago
 OLDEST = 89
 _BEYOND = 130
 _VERSION = re.compile(r"(?:icd)?[^a-z0-9]*0?(9|10)(?:\.0+)?[^a-z0-9]*(?:cm|gm|am|ca|who)?")
-# What stands for each sex in lower case, 8532 and 8507 in OMOP; and for an unknown one.
+# What stands for each sex in lower case, 8532 and 8507 in OMOP; and for an unknown one
 _SEXES = dict.fromkeys(("f", "female", "woman", "w", "8532"), "Female")
 _SEXES |= dict.fromkeys(("m", "male", "man", "8507"), "Male")
 _NO_SEX = ("", "u", "unk", "unknown", "n/a", "na", "nan", "none", "null", "not recorded", "missing")
@@ -69,7 +69,7 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
         _refuse_phenotypes_without_code(codes, options.phenotypes)
         stays, codes, outcomes = _with_codes(stays, codes, outcomes, counts)
         register_stays(source, stays)
-    # Features are made without a look at the labels.
+    # Features are made without a look at the labels
     labs = build_labs(source, layout, options, len(stays), counts)
     make_notes = layout.make_notes or partial(build_notes, layout=layout)
     notes = make_notes(source, options=options, n_stays=len(stays), counts=counts)
@@ -108,7 +108,7 @@ def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.Da
     if "end" not in stays:
         stays["end"] = pd.Series(pd.NaT, index=stays.index, dtype="datetime64[us]")
     elif "died" in stays:
-        # Who has not died in a stay without an end may still do so.
+        # Who has not died in a stay without an end may still do so
         stays["died"] = stays["died"].where(stays["end"].notna() | stays["died"].gt(0))
     if "sex" in stays:
         stays["sex"] = _read_sex(stays["sex"])
@@ -234,7 +234,7 @@ def _with_known_label(y: pd.DataFrame, labs: Labs, notes: pd.Series, counts) -> 
     unknown = {"without a known label": y.isna().all(axis=1)}
     y = _drop_stays(y, {of: flag for of, flag in unknown.items() if flag.any()}, counts, some=True)
     counts["stays kept"] = len(y)
-    # Masks first: a choice of rows would copy all texts.
+    # Masks first: a choice of rows would copy all texts
     counts["stays kept: without labs"] = int(labs.table.isna().all(axis=1)[y.index].sum())
     counts["stays kept: without notes"] = int(notes.isna()[y.index].sum())
     missing = y.isna().sum()
@@ -427,14 +427,14 @@ def _read_history(source, layout: Layout, options, stays, everyone) -> pd.DataFr
         register_stays(source, others.assign(index_time=others["start"]))
         codes = _read_codes(source, layout, options, {})
         groups = _label_codes(codes, options.phenotypes or "elixhauser", len(others)).astype(float)
-        # What a stay without a code was treated for is unknown.
+        # What a stay without a code was treated for is unknown
         groups.loc[~groups.index.isin(codes["stay"])] = np.nan
     places = [f"g{place}" for place in range(groups.shape[1])]
     needed = ["patient", "start", "end", *columns]
     source.register("others", others[needed].join(groups.set_axis(places, axis=1)))
     source.register("present", stays[[*needed, "index_time"]].reset_index(names="row"))
     ended = f'e."end" + {offset}'
-    # One row per pair exists only while DuckDB sums it up.
+    # One row per pair exists only while DuckDB sums it up
     found = source.query(
         f"SELECT s.row, count(*) AS n, min(epoch(s.index_time - ({ended}))) / 86400 AS days"
         + "".join(f", max({place}) AS {place}" for place in places)
@@ -535,7 +535,7 @@ def _outcomes(
             else:
                 to_next = days_between(stays["end"], next_starts(stays, everyone))
                 to_next = to_next.fillna(np.inf).where(stays["end"].notna())
-            # A patient who died in the stay cannot come back: no negative example.
+            # A patient who died in the stay cannot come back: no negative example
             labels[name] = (to_next <= days).astype(float).where(to_next.notna() & ~died.gt(0))
             decided = to_next <= days_between(stays["end"], stays["index_time"])
         foreseen[name] = decided
@@ -555,7 +555,7 @@ def next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
     """
     starts = everyone[["patient", "start"]].dropna().sort_values("start", kind="stable")
     asked = stays[["patient", "start", "end"]].dropna()
-    # A stay that begins as this one ends is the next one; this one itself may have no length.
+    # A stay that begins as this one ends is the next one; this one itself may have no length
     other = asked.assign(after=asked["end"].where(asked["end"] > asked["start"], asked["start"]))
     zero = asked["end"] <= asked["start"]
     found = [
@@ -585,7 +585,7 @@ def _assemble(stays, labs, notes, persons, history, y, layout, counts) -> Cohort
             f"No lab can be called {', '.join(both)}, which is another column of X. Rename the "
             "lab, or name the labs to use in lab_names."
         )
-    # A mask and no list of places: the latter would have all texts put together and copied.
+    # A mask and no list of places: the latter would have all texts put together and copied
     is_kept = stays.index.isin(y.index)
     stays = stays[is_kept]
     index = pd.Index(stays["stay_id"], name="stay_id")

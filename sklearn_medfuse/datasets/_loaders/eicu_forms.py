@@ -135,7 +135,7 @@ def _put_in_words(source: Source, form: EventTable, options: CohortOptions) -> s
         unwanted = not titles.isdisjoint(dropped)
         place = SECTIONS.index(section)
         words.append((path, choice, typed, menu_of(path, choice), place, *phrase, unwanted))
-    # of texts in every version of pandas, without rows too
+    # Of texts in every version of pandas, without rows too
     kinds = dict.fromkeys(_WORDS, "string") | {"typed": bool, "section": int, "unwanted": bool}
     source.register("words", pd.DataFrame(words, columns=_WORDS).astype(kinds))
     return seen
