@@ -6,7 +6,6 @@ import pytest
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.datasets import load_eicu_demo
 from sklearn_medfuse.distributed import embedding_cost
-from sklearn_medfuse.distributed._embedding_cost import LLAMA3_8B_WEIGHTS, TOKENS_PER_NOTE
 
 
 def test_a_case_by_hand():
@@ -32,14 +31,16 @@ def test_tokens_per_note_are_those_of_the_bundled_stays(minilm):
     counts = encoder.report_
     tokens = counts["tokens"] + 2 * counts["windows"]
     assert tokens / (counts["notes"] - counts["without_text"]) == pytest.approx(
-        TOKENS_PER_NOTE, abs=0.5
+        embedding_cost(1).tokens, abs=0.5
     )
 
 
 def test_the_weights_are_those_of_the_papers_model():
     width, inner, narrow = 4096, 14336, 1024
     attention = 2 * width * width + 2 * width * narrow
-    assert 32 * (attention + 3 * width * inner) == LLAMA3_8B_WEIGHTS
+    n_weights = 32 * (attention + 3 * width * inner)
+    assert embedding_cost(10) == embedding_cost(10, n_weights=n_weights)
+    assert embedding_cost(10) != embedding_cost(10, n_weights=n_weights + 10**8)
 
 
 @pytest.mark.parametrize(
