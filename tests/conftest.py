@@ -46,10 +46,15 @@ def own_workers():
 
 @pytest.fixture(autouse=True)
 def forget():
-    """No test sees models or vectors of another one; called in a test, it forgets the vectors."""
-    load_backbone.cache_clear()
-    process_cache.clear()
-    return process_cache.clear
+    """No test sees models or vectors of another one; a test may forget its own vectors, or both."""
+
+    def clear(models=False):
+        process_cache.clear()
+        if models:
+            load_backbone.cache_clear()
+
+    clear(models=True)
+    return clear
 
 
 def _byte_tokenizer(special_tokens: bool) -> PreTrainedTokenizerFast:

@@ -26,7 +26,6 @@ from sklearn_medfuse._checkpoint import Checkpoint
 from sklearn_medfuse._private_files import _digest as digest_of
 from sklearn_medfuse._private_files import seal
 from sklearn_medfuse.datasets import Cohort, load_eicu_demo
-from sklearn_medfuse.notes._language_model.backbone import load_backbone
 from sklearn_medfuse.notes._language_model.cache import FolderCache
 from sklearn_medfuse.persistence import load_model, save_model
 
@@ -454,7 +453,7 @@ def test_weights_that_are_no_numbers_are_refused_and_not_read_as_absence(model_f
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_one_byte_of_a_model_after_fit(model_folder, name):
+def test_one_byte_of_a_model_after_fit(model_folder, name, forget):
     encoder = note_encoder(model_folder).fit(NOTES)
     file = model_folder / name
     content = bytearray(file.read_bytes())
@@ -462,7 +461,7 @@ def test_one_byte_of_a_model_after_fit(model_folder, name):
     at = -2 if name == "model.safetensors" else content.rindex(b"0")
     content[at] ^= 1
     file.write_bytes(content)
-    load_backbone.cache_clear()
+    forget(models=True)
     with pytest.raises(ValueError, match=f"not those of fit: {name}"):
         encoder.transform(NOTES)
 

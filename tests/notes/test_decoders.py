@@ -10,7 +10,6 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._language_model.backbone import load_backbone
 
 # Of unlike lengths, so that one of them is padded; longer than the sliding windows
 TEXTS = ["short", "a good deal longer", None, "x"]
@@ -45,12 +44,12 @@ def with_settings(folder, copy, **settings):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_the_side_of_the_padding_does_not_matter(tiny_decoder, tmp_path, pooling):
+def test_the_side_of_the_padding_does_not_matter(tiny_decoder, tmp_path, pooling, forget):
     expected = encoder(tiny_decoder, pooling=pooling).fit_transform(TEXTS)
     for side in ("left", "right"):
         folder = with_settings(tiny_decoder, tmp_path / side, padding_side=side)
         assert AutoTokenizer.from_pretrained(folder).padding_side == side
-        load_backbone.cache_clear()
+        forget(models=True)
         found = encoder(folder, pooling=pooling).fit_transform(TEXTS)
         np.testing.assert_array_equal(found, expected)
 
@@ -77,11 +76,11 @@ def test_a_device_map_gives_the_same(tiny_decoder):
 
 
 @pytest.mark.parametrize("fine_tuning", [None, "lora"])
-def test_a_saved_decoder_gives_the_same_bits(tiny_decoder, fine_tuning):
+def test_a_saved_decoder_gives_the_same_bits(tiny_decoder, fine_tuning, forget):
     tuning = {"fine_tuning": fine_tuning, "max_epochs": 1, "random_state": 0}
     fitted = encoder(tiny_decoder, weights="adapter" if fine_tuning else "reference", **tuning)
     expected = fitted.fit_transform(TEXTS, [0, 1, 0, 1])
     assert np.isfinite(expected[[0, 1, 3]]).all()
     loaded = pickle.loads(pickle.dumps(fitted))
-    load_backbone.cache_clear()
+    forget(models=True)
     np.testing.assert_array_equal(loaded.transform(TEXTS), expected)

@@ -12,7 +12,6 @@ from packaging.version import Version
 from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._language_model.backbone import load_backbone
 from sklearn_medfuse.notes._language_model.source import OLDEST_TRANSFORMERS
 from tests.notes.tiny_gguf import write_gguf
 
@@ -48,9 +47,9 @@ def test_vectors_are_those_of_the_model_in_the_file(tiny_gguf, tiny_llama, pooli
 
 
 @known
-def test_reading_the_file_shows_no_progress_bar(tiny_gguf, capsys):
+def test_reading_the_file_shows_no_progress_bar(tiny_gguf, capsys, forget):
     for verbose in (0, 1):
-        load_backbone.cache_clear()
+        forget(models=True)
         encoder(tiny_gguf, verbose=verbose).fit(NOTES)
         shown = capsys.readouterr()
         assert "GGUF" not in shown.err + shown.out
@@ -58,19 +57,19 @@ def test_reading_the_file_shows_no_progress_bar(tiny_gguf, capsys):
 
 @known
 @pytest.mark.parametrize("weights", ["reference", "full"])
-def test_a_saved_encoder_finds_its_file_again_or_does_without(tiny_gguf, tmp_path, weights):
+def test_a_saved_encoder_finds_its_file_again_or_does_without(tiny_gguf, tmp_path, weights, forget):
     path = Path(shutil.copy(tiny_gguf, tmp_path / "tiny.gguf"))
     fitted = encoder(str(path), weights=weights).fit(NOTES)
     expected = fitted.transform(NOTES)
     loaded = pickle.loads(pickle.dumps(fitted))
-    load_backbone.cache_clear()
+    forget(models=True)
     if weights == "full":
         path.unlink()
     np.testing.assert_array_equal(loaded.transform(NOTES), expected)
 
 
 @known
-def test_other_weights_in_the_file_are_refused(tiny_llama, tmp_path):
+def test_other_weights_in_the_file_are_refused(tiny_llama, tmp_path, forget):
     path = write_gguf(tiny_llama, tmp_path / "tiny.gguf")
     fitted = encoder(path).fit(NOTES)
     assert encoder(path).fit(NOTES).fingerprint_ == fitted.fingerprint_
@@ -79,7 +78,7 @@ def test_other_weights_in_the_file_are_refused(tiny_llama, tmp_path):
     model.save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(tmp_path / "other")
     write_gguf(tmp_path / "other", tmp_path / "tiny.gguf")
-    load_backbone.cache_clear()
+    forget(models=True)
     with pytest.raises(ValueError, match="used in fit"):
         fitted.transform(NOTES)
 
