@@ -168,10 +168,11 @@ class NoteWordEncoder(
             self.explained_variance_ratio_ = 1.0
             return self
         # Notes that are all the same have no variance to divide by
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):
             svd = TruncatedSVD(width, random_state=self.random_state).fit(weighted)
         self.components_ = svd.components_.astype(np.float32)
-        self.explained_variance_ratio_ = float(np.nansum(svd.explained_variance_ratio_))
+        ratio = svd.explained_variance_ratio_
+        self.explained_variance_ratio_ = float(ratio[np.isfinite(ratio)].sum())
         return self
 
     def transform(self, X):

@@ -372,6 +372,8 @@ def test_weights_as_pickle_run_no_code(model_folder, tmp_path):
 def test_a_link_out_of_a_model_is_refused(model_folder, tmp_path, name):
     outside = tmp_path / "outside"
     file = model_folder / name
+    module = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.Pooling"}
+    (model_folder / "modules.json").write_text(json.dumps([module]))
     if file.exists():
         file.rename(outside)
     else:

@@ -131,6 +131,8 @@ class Backbone:
 
         Their mixing (FNet), convolutions or hashes do not see which tokens are padding.
         """
+        pad = self.tokenizer.pad_token_id or 0
+        self._refuse_unknown_tokens([[*self.special.before, *self.special.after, pad]])
         text = tokenize(self.tokenizer, [_PROBE])[0] or [0]
         room = (self.max_positions or _LONGEST_DEFAULT) - self.n_special - _WIDTH_STEP
         known = [token for token in text if token < (self._n_vectors() or token + 1)] or [0]
