@@ -134,7 +134,7 @@ def storm(strategy, function, n_examples):
 
 
 def test_a_few_pipelines(through_pipeline):
-    storm(stays(), through_pipeline, 6)
+    storm(stays(), through_pipeline, 12)
 
 
 def test_a_few_lab_encoders():
