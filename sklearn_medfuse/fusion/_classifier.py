@@ -834,8 +834,14 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             )
 
     def _logits(self, X) -> np.ndarray:
-        X = self._validate_input(X)
-        return self._model.logits(X)
+        logits = self._model.logits(self._validate_input(X))
+        if np.isnan(logits).any():
+            raise ValueError(
+                f"X has values too large to compute with in {np.isnan(logits).any(axis=1).sum()} "
+                "of its rows; look for errors of unit or sensors' codes, and give NaN in all "
+                "columns of a modality that is not known."
+            )
+        return logits
 
     def _get_module(self):
         return self.net_.module_ if hasattr(self, "net_") else None

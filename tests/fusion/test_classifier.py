@@ -484,3 +484,15 @@ def test_any_number_of_steps(X, y, n_rows):
         warnings.simplefilter("ignore")
         model = make(batch_size=1, max_epochs=1).fit(X[rows], y[rows])
     assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_values_beyond_arithmetic_are_refused():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 4))
+    model = MEDFuseClassifier(max_epochs=1, random_state=0).fit(X, X[:, 0] > 0)
+    X[3, 1] = 1e12
+    assert np.isfinite(model.predict_proba(X)).all()
+    X[3, 1] = 1e200
+    for method in (model.predict, model.predict_proba, model.decision_function):
+        with pytest.raises(ValueError, match="too large to compute with in 1 of its rows"):
+            method(X)
