@@ -834,7 +834,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             )
 
     def _logits(self, X) -> np.ndarray:
-        logits = self._model.logits(self._validate_input(X))
+        X = self._validate_input(X)
+        logits = self._model.logits(X)
         if np.isnan(logits).any():
             raise ValueError(
                 f"X has values too large to compute with in {np.isnan(logits).any(axis=1).sum()} "
