@@ -213,3 +213,23 @@ def test_ages_as_they_are_published(age, years, tmp_path):
     labs, notes, codes, stays = own_tables(tmp_path)
     stays.write_text(stays.read_text().replace(",50,2080-01-01,", f",{age},2080-01-01,"))
     assert load_tables(labs, notes, codes, stays).X["age"]["2"] == years
+
+
+def test_numbers_that_are_no_age_are_missing_and_counted(tmp_path):
+    """300 years stands for "hidden" in some copies, -1 for "unknown"; 130 is the oldest."""
+    stays = pd.DataFrame(
+        {
+            "stay_id": range(6),
+            "patient_id": range(6),
+            "start": pd.Timestamp("2020-01-01"),
+            "end": pd.Timestamp("2020-01-09"),
+            "age": [300, -1, 45, 130, 0, None],
+        }
+    )
+    when = {"stay_id": range(6), "time": pd.Timestamp("2020-01-01 05:00")}
+    labs = pd.DataFrame(when | {"name": "sodium", "value": 140.0})
+    notes = pd.DataFrame(when | {"text": "cough"})
+    diagnoses = pd.DataFrame({"stay_id": range(6), "code": ["I50.9", "J44.9"] * 3})
+    cohort = load_tables(labs, notes, diagnoses, stays, icd_version=10)
+    assert cohort.X["age"].fillna(-9).tolist() == [-9, -9, 45, 130, 0, -9]
+    assert cohort.report()["ages unknown: not from 0 to 130 years"] == 2

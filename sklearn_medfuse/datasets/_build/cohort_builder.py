@@ -118,6 +118,10 @@ def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.Da
 def _with_ages(stays: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
     """Stays with their age, from `birth` where it is not told, and NaN if that is later."""
     age = stays["age"] if "age" in stays else pd.Series(np.nan, index=stays.index)
+    strange = age.notna() & ~age.between(0, _BEYOND)
+    if strange.any():
+        counts[f"ages unknown: not from 0 to {_BEYOND} years"] = int(strange.sum())
+        age = age.mask(strange)
     if "birth" in stays:
         birth = stays["birth"]
         age = age.fillna(age_at(stays["start"], birth))

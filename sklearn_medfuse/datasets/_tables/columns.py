@@ -51,7 +51,6 @@ _MIDNIGHT = r"[T ]0?0:00(:00(\.0*)?)?([^0-9:.].*)?"
 # What pandas, R and tools of databases write where a cell is empty
 _MISSING = ("", "NA", "<NA>", "N/A", "#N/A", "NULL", "null", "NaN", "nan", "NaT", r"\N")
 _FLAGS = {1: ("1", "true", "t", "yes", "y"), 0: ("0", "false", "f", "no", "n")}
-_MOST_YEARS = 130
 # Far beyond any stay, and within what an interval can hold
 _MOST_MINUTES = 10**9
 _A_DAY = 24 * 60
@@ -162,7 +161,7 @@ def _age(name: str) -> str:
     return (
         rf"CASE WHEN regexp_full_match({text}, '>\s*\d+') THEN {bound} + 1 "
         rf"WHEN regexp_full_match({text}, '(>=|≥)\s*\d+|\d+\s*\+') THEN {bound} "
-        f"WHEN {years} BETWEEN 0 AND {_MOST_YEARS} THEN {years} END"
+        f"ELSE {years} END"
     )
 
 
