@@ -20,12 +20,15 @@ from sklearn.utils.validation import (
     column_or_1d,
     has_fit_parameter,
 )
+from threadpoolctl import threadpool_limits
 
 from ._input_data import no_values_in_errors, to_pandas
 from ._training import Announcement, draw_seed, progress_bar
 
 # Minimum distance of a probability from 0 and 1: leaves of few rows are too certain
 _MARGIN = 1e-4
+# From here on threads save more than they cost
+_MANY_ROWS = 50_000
 
 
 class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -260,7 +263,8 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                     "or give an estimator that does."
                 )
             options["sample_weight"] = weight
-        return classifier.fit(rows, target, **options)
+        with _few_threads(rows.shape[0]):
+            return classifier.fit(rows, target, **options)
 
     def _classifier(self, seed) -> Any:
         """An unfitted classifier that has `predict_proba`."""
@@ -271,11 +275,12 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _predict(self, rows, fitted) -> np.ndarray:
         """Logits (n_rows, n_outputs)."""
         columns = []
-        for classifier, usual in fitted:
-            logits = np.tile(usual, (rows.shape[0], 1))
-            if classifier is not None:
-                self._fill_logits(logits, classifier, rows)
-            columns.append(logits)
+        with _few_threads(rows.shape[0]):
+            for classifier, usual in fitted:
+                logits = np.tile(usual, (rows.shape[0], 1))
+                if classifier is not None:
+                    self._fill_logits(logits, classifier, rows)
+                columns.append(logits)
         return np.hstack(columns)
 
     def _fill_logits(self, logits, classifier, rows) -> None:
@@ -306,3 +311,12 @@ def _refuse_no_weight(weight: np.ndarray) -> None:
             "X and sample_weight leave no row to learn from; at least one row with content needs "
             "a weight above zero."
         )
+
+
+def _few_threads(n_rows: int) -> threadpool_limits:
+    """One OpenMP thread for few rows.
+
+    Once torch has computed, each of a boosting's many short parallel regions waits for the other
+    threads, which took forty times as long on 800 rows.
+    """
+    return threadpool_limits(1 if n_rows < _MANY_ROWS else None, "openmp")

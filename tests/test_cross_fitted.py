@@ -25,6 +25,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklearn_medfuse import BoostedLabEncoder, NaiveBayesNoteEncoder
 from sklearn_medfuse.persistence import load_model, save_model
@@ -484,3 +485,22 @@ def test_notes_that_are_no_texts_are_refused_without_their_values(notes):
 def test_no_note_at_all_is_refused(notes):
     with pytest.raises(ValueError, match="leave no row to learn from"):
         NaiveBayesNoteEncoder().fit([None] * N_ROWS, notes.y)
+
+
+def test_few_rows_take_one_thread_and_the_others_are_given_back():
+    """Short parallel regions of boosting wait for threads that torch keeps busy."""
+    seen = []
+
+    class Spy(LogisticRegression):
+        def fit(self, X, y, sample_weight=None):
+            seen.extend(threads())
+            return super().fit(X, y, sample_weight)
+
+    def threads():
+        return [p["num_threads"] for p in threadpool_info() if p["user_api"] == "openmp"]
+
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    with threadpool_limits(2, "openmp"):
+        BoostedLabEncoder(Spy(), cv=2).fit_transform(X, X[:, 0] > 0)
+        assert set(threads()) == {2}
+    assert set(seen) == {1}
