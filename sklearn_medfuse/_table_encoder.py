@@ -43,12 +43,12 @@ class TableEncoder(VersionedStateMixin, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    mean_, scale_ : ndarray of shape (n_features_in_,)
+    mean_, scale_ : ndarray of shape (`n_features_in_`,)
         Mean and standard deviation of numbers; NaN for categories, and for numbers that are
         constant or that too few patients have.
     categories_ : list of (list of str, or None)
         Categories of each column in alphabetical order; None for numbers.
-    has_rare_, has_missing_ : ndarray of shape (n_features_in_,)
+    has_rare_, has_missing_ : ndarray of shape (`n_features_in_`,)
         Which columns have an output for rare categories, or for missing values.
     n_features_in_ : int
         Number of columns.
