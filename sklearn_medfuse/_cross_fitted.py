@@ -109,7 +109,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         rows, absent, y, weight, seed = self._begin(X, y, sample_weight)
         if groups is not None:
             check_consistent_length(rows, groups)
-        folds = list(self._folds(rows, y, groups, seed))
+        folds = list(cross_fit_folds(self.cv, rows, y, groups, seed))
         with self._progress(1 + len(folds), y) as told:
             self._fitted = self._fit_columns(rows, y, weight, seed, told)
             logits = np.zeros((len(absent), self._n_features_out))
@@ -183,31 +183,6 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _choose(self, rows, weight=None):
         """Make the classifiers' features; `weight` is that of the rows of fit."""
         return rows
-
-    def _folds(self, rows, y, groups, seed):
-        n_rows = rows.shape[0]
-        if not isinstance(self.cv, Integral):
-            target = np.nan_to_num(y)
-            folds = list(check_cv(self.cv, target, classifier=True).split(rows, target, groups))
-            held_out = np.bincount(np.concatenate([left for _, left in folds]), minlength=n_rows)
-            if (held_out != 1).any():
-                raise ValueError(
-                    f"cv={type(self.cv).__name__} does not hold out each of the {n_rows} rows "
-                    "exactly once; give a splitter that does, such as KFold."
-                )
-            return folds
-        n_splits = int(self.cv)
-        options = {"shuffle": True, "random_state": seed}
-        if groups is not None:
-            n_splits = min(n_splits, len(np.unique(groups)))
-            if n_splits < 2:
-                raise ValueError("groups has only one group, and cv needs two; leave groups out.")
-            return GroupKFold(n_splits, **options).split(rows, y, groups)
-        if n_rows < 2:
-            raise ValueError("X has 1 sample, and cross-fitting needs two rows or more.")
-        if y.ndim == 1 and np.bincount(y).min() >= n_splits:
-            return StratifiedKFold(n_splits, **options).split(rows, y)
-        return KFold(min(n_splits, n_rows), **options).split(rows)
 
     @contextmanager
     def _progress(self, n_fits: int, y) -> Iterator[Callable[[], None]]:
@@ -303,6 +278,33 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags
+
+
+def cross_fit_folds(cv, rows, y, groups, seed):
+    """Folds that hold out each row once and part no group, from their number or a splitter."""
+    n_rows = rows.shape[0]
+    if not isinstance(cv, Integral):
+        target = np.nan_to_num(y)
+        folds = list(check_cv(cv, target, classifier=True).split(rows, target, groups))
+        held_out = np.bincount(np.concatenate([left for _, left in folds]), minlength=n_rows)
+        if (held_out != 1).any():
+            raise ValueError(
+                f"cv={type(cv).__name__} does not hold out each of the {n_rows} rows "
+                "exactly once; give a splitter that does, such as KFold."
+            )
+        return folds
+    n_splits = int(cv)
+    options = {"shuffle": True, "random_state": seed}
+    if groups is not None:
+        n_splits = min(n_splits, len(np.unique(groups)))
+        if n_splits < 2:
+            raise ValueError("groups has only one group, and cv needs two; leave groups out.")
+        return GroupKFold(n_splits, **options).split(rows, y, groups)
+    if n_rows < 2:
+        raise ValueError("X has 1 sample, and cross-fitting needs two rows or more.")
+    if y.ndim == 1 and np.bincount(y).min() >= n_splits:
+        return StratifiedKFold(n_splits, **options).split(rows, y)
+    return KFold(min(n_splits, n_rows), **options).split(rows)
 
 
 def _refuse_no_weight(weight: np.ndarray) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.model_selection import GroupKFold, KFold, check_cv
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._checkpoint import Checkpoint
+from .._cross_fitted import cross_fit_folds
 from .._input_data import no_values_in_errors, to_pandas
 from .._nn.chunk_pooling import ChunkAttention, pool_chunks
 from .._state import VersionedStateMixin
@@ -408,20 +408,17 @@ class LLMNoteEncoder(
         rows = np.flatnonzero([text is not None for text in texts])
         labels, notes = label_matrix(y, len(texts))[rows], np.array(texts, dtype=object)[rows]
         groups = None if groups is None else column_or_1d(to_pandas(groups))[rows]
-        cv, seed = self.cv, draw_seed(check_random_state(self.random_state))
-        if isinstance(cv, Integral):
-            n_groups = len(rows) if groups is None else len(np.unique(groups))
-            if n_groups < 3:
-                raise ValueError(
-                    f"cv={cv} needs notes of at least 3 groups, got {n_groups} with text; use "
-                    "cv=None."
-                )
-            n, options = min(cv, n_groups), {"shuffle": True, "random_state": seed}
-            cv = KFold(n, **options) if groups is None else GroupKFold(n, **options)
+        n_groups = len(rows) if groups is None else len(np.unique(groups))
+        if n_groups < 3:
+            raise ValueError(
+                f"cv={self.cv} needs notes of at least 3 groups, got {n_groups} with text; use "
+                "cv=None."
+            )
+        seed = draw_seed(check_random_state(self.random_state))
+        # With an integer the adapters begin with the same numbers, those of the whole
+        own_seed = self.random_state if isinstance(self.random_state, Integral) else seed
         checkpoints = []
-        for others, fold in check_cv(cv).split(notes, labels, groups):
-            # With an integer the adapters begin with the same numbers, those of the whole
-            own_seed = self.random_state if isinstance(self.random_state, Integral) else seed
+        for others, fold in cross_fit_folds(self.cv, notes, labels, groups, seed):
             model = clone(self).set_params(random_state=own_seed, weights="reference")
             own = None if groups is None else groups[others]
             _, embedder, found = model._prepare_fit(notes[others], labels[others], own)

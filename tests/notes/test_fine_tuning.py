@@ -17,7 +17,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.utils import to_numpy
@@ -469,6 +469,12 @@ def test_vectors_of_the_notes_of_fit_come_from_models_that_saw_no_label_of_their
 def test_cross_fitting_needs_three_groups(tuned_encoder, stays):
     with pytest.raises(ValueError, match=r"cv=3 needs notes of at least 3 groups.*cv=None"):
         tuned_encoder(cv=3, learning_rate=1e-2).fit_transform(*stays[:2], groups=np.arange(60) % 2)
+
+
+def test_a_splitter_that_leaves_notes_out_is_refused(tuned_encoder, stays):
+    """Their vectors would come from a model that saw their labels."""
+    with pytest.raises(ValueError, match="cv=ShuffleSplit does not hold out each of the 60 rows"):
+        tuned_encoder(cv=ShuffleSplit(2), learning_rate=1e-2).fit_transform(*stays[:2])
 
 
 def test_words_first_then_labels(tuned_encoder, save_bert, tmp_path, stays):
