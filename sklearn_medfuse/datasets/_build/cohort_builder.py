@@ -76,7 +76,7 @@ def build_cohort(source: Source, layout: Layout, options: CohortOptions) -> Coho
     kept = _with_input(stays, labs, notes, options, counts)
     y = _choose_y(codes, outcomes, kept, len(stays), options)
     y = _with_known_label(y, labs, notes, counts)
-    _warn_of_silent_losses(layout, labs.table.loc[y.index], notes[y.index], counts)
+    _warn_of_silent_losses(layout, counts)
     persons = stays[_choose_demographics(everyone, layout, options)]
     history = pd.DataFrame(index=stays.index)
     if options.history:
@@ -246,12 +246,13 @@ def _with_known_label(y: pd.DataFrame, labs: Labs, notes: pd.Series, counts) -> 
     return y.astype({name: float if n else int for name, n in missing.items()})
 
 
-def _warn_of_silent_losses(layout: Layout, labs: pd.DataFrame, notes: pd.Series, counts) -> None:
+def _warn_of_silent_losses(layout: Layout, counts: dict[str, int]) -> None:
     """Warn once of modalities without any input, and of tables that lose many rows for one reason."""
     losses = []
-    if layout.labs is not None and labs.isna().all(axis=None):
+    n_kept = counts["stays kept"]
+    if layout.labs is not None and counts["stays kept: without labs"] == n_kept:
         losses.append("no stay has a lab that is a column of X (see min_coverage and lookback)")
-    if (layout.notes or layout.make_notes) and notes.isna().all():
+    if (layout.notes or layout.make_notes) and counts["stays kept: without notes"] == n_kept:
         losses.append("no stay has a note")
     declared = (layout.labs, layout.diagnoses, *layout.notes)
     expected = _EXPECTED | layout.expected
