@@ -1,6 +1,6 @@
 """Lab results written as texts: numbers, the limits of censored results, and what stands after.
 
-The loaders read results by these rules.
+The loaders and the encoders of labs read results by these rules.
 """
 
 import re

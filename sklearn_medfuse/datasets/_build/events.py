@@ -25,9 +25,9 @@ class EventTable:
     table: str
     # Role -> column, kind. Every table has the role `stay`. Labs: `item` (code or name), `value`,
     # `text` (as the laboratory wrote it), `text_unit` (if it has its own), `unit`, `time`, `known`,
-    # `low`, `high`. Notes: `time`, `date` (where there is no
-    # time), `known`, `type`, `text`. Diagnoses: `code`, `version`, and `time` or `date` of the record.
-    # `known` is when the event was entered. Others may serve in `drop`.
+    # `low`, `high`. Notes: `time`, `date` (where there is no time), `known`, `type`, `text`.
+    # Diagnoses: `code`, `version`, and `time` or `date` of the record. `known` is when the event
+    # was entered. Others may serve in `drop`.
     columns: Columns
     # Roles whose columns may be absent
     optional: tuple[str, ...] = ()

@@ -108,8 +108,7 @@ def read_column(
     if kind in ("flag", "age"):
         value = _flag(name) if kind == "flag" else _age(name)
         given = f"NOT {is_empty(f'CAST({name} AS VARCHAR)')}"
-        other = "NULL" if kind == "flag" else number
-        unreadable = f"coalesce({given} AND coalesce({value}, {other}) IS NULL, false)"
+        unreadable = f"coalesce({given} AND {value} IS NULL, false)"
         return Reading([f"{value} AS {new}", f"{unreadable} AS {new}_unreadable"])
     if kind == "long text":
         return Reading([f"CAST({name} AS VARCHAR) AS {new}"])
