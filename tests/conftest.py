@@ -57,6 +57,17 @@ def forget():
     return clear
 
 
+@pytest.fixture
+def anew(forget):
+    """Return a function that embeds notes without the vectors of an earlier call."""
+
+    def embed(encoder, notes):
+        forget()
+        return encoder.transform(notes)
+
+    return embed
+
+
 def _byte_tokenizer(special_tokens: bool) -> PreTrainedTokenizerFast:
     """One token per byte: a token count can be checked by hand."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -124,7 +124,7 @@ def fine_tune(
             checkpoints += [] if checkpoint is None else [checkpoint]
             # Draws of the second stage do not depend on whether the first was resumed
             torch.manual_seed(settings.seed)
-            first = _trained(model)
+            first = _copies(model)
             losses = Training(task, own, processes).run(checkpoint, before)
             before = first
     changed = write_weights(model, settings.fine_tuning)
@@ -133,8 +133,12 @@ def fine_tune(
 
 
 def _trained(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of the parameters that training changes, by name."""
-    return {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
+    """Parameters that training changes, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _copies(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in _trained(module).items()}
 
 
 class Training:
@@ -185,7 +189,7 @@ class Training:
                 self.run_epoch(len(losses) - n_first, bar)
                 losses.append(self._validate())
                 bar.set_postfix(validation_loss=f"{losses[-1]:.4f}")
-                weights = _trained(self.task)
+                weights = _copies(self.task)
                 if losses[-1] < min(losses[:-1]):
                     best = weights
                 if checkpoint is not None:
@@ -213,8 +217,8 @@ class Training:
                 self._add_gradients(own, len(together))
                 bar.update(len(together))
                 self.announcement.update((bar.n - self.n_before) / (bar.total - self.n_before))
-                self.processes.add_gradients(task.trained().values())
-                nn.utils.clip_grad_norm_(task.trained().values(), _LARGEST_GRADIENT)
+                self.processes.add_gradients(_trained(task).values())
+                nn.utils.clip_grad_norm_(_trained(task).values(), _LARGEST_GRADIENT)
                 self.optimizer.step()
                 self.schedule.step()
                 # Gradients of all weights take as much memory as these, which validation may need
@@ -224,13 +228,13 @@ class Training:
         self, checkpoint: Checkpoint | None, before: dict[str, Tensor] | None
     ) -> tuple[list[float], dict]:
         """Losses so far and the best weights; the model before training counts as epoch 0."""
-        first, own = [], _trained(self.task.model)
+        first, own = [], _copies(self.task.model)
         for weights in (own,) if before is None else (before, own):
             self.task.model.load_state_dict(weights, strict=False)
             if self.settings.objective == "supervised":
                 self._start_head()
             self.processes.copy_from_main(self.task)
-            first.append((self._validate(), _trained(self.task)))
+            first.append((self._validate(), _copies(self.task)))
         # The main process loads alone: the others may not see its disk
         found = self.processes.from_main(None if checkpoint is None else checkpoint.load())
         if found is None:
@@ -246,7 +250,7 @@ class Training:
         return losses, best
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
-        if weights.keys() != self.task.trained().keys():
+        if weights.keys() != _trained(self.task).keys():
             raise ValueError("other weights than those that are trained")
         self.task.load_state_dict(weights, strict=False)
 
@@ -477,10 +481,6 @@ class TuningTask(nn.Module):
         logits = self.head(states[own]) @ self.model.get_input_embeddings().weight.T
         loss = F.cross_entropy(logits.float(), targets[rows][own])
         return loss * (own.sum() / guessed.sum())
-
-    def trained(self) -> dict[str, Tensor]:
-        """Parameters that training changes, by name."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
 
 class LogisticHead(nn.Module):

@@ -48,17 +48,6 @@ def limit_memory(monkeypatch):
     return limit
 
 
-@pytest.fixture
-def anew(forget):
-    """Return a function that embeds notes without the vectors of an earlier call."""
-
-    def embed(encoder, notes):
-        forget()
-        return encoder.transform(notes)
-
-    return embed
-
-
 @pytest.mark.parametrize("model", ["bert", "llama"])
 def test_smaller_batches_give_the_same_bits(
     note_encoder, tiny_bert, tiny_llama, many_notes, limit_memory, model, anew

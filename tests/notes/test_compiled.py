@@ -160,17 +160,6 @@ def graphs(monkeypatch):
     torch.compiler.reset()
 
 
-@pytest.fixture
-def anew(forget):
-    """Return a function that embeds notes without the vectors of an earlier call."""
-
-    def embed(encoder, notes):
-        forget()
-        return encoder.transform(notes)
-
-    return embed
-
-
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_llama"])
 def test_compiled_vectors_are_those_of_the_plain_model(
     note_encoder, request, graphs, model, forget

@@ -18,17 +18,6 @@ def many_notes():
     return [f"Note {i}: " + "denies pain. " * (i % 7) for i in range(40)] + [None, " "]
 
 
-@pytest.fixture
-def anew(forget):
-    """Return a function that embeds notes without the vectors of an earlier call."""
-
-    def embed(encoder, notes):
-        forget()
-        return encoder.transform(notes)
-
-    return embed
-
-
 @pytest.mark.slow
 def test_processes_give_the_same_bits_in_the_same_order(
     note_encoder, many_notes, own_workers, anew

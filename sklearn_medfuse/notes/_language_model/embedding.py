@@ -83,8 +83,7 @@ class NoteEmbedder:
     ):
         self.spec, self.windows, self.cache, self.n_jobs = spec, windows, cache, n_jobs
         self.backbone = load_backbone(spec)
-        self.pooling = pooling
-        self._how = (self.pooling, windows.prompt_length)
+        self._how = (pooling, windows.prompt_length)
         self.n_compiled = 0
         self._asked_tokens, self._was_halved = batch_tokens, False
         self._context = self.backbone.context(self._how)
