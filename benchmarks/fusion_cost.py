@@ -18,7 +18,7 @@ from common import load_stays
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_medfuse import MaskedLabEncoder, MEDFuseClassifier, make_medfuse_pipeline
-from sklearn_medfuse._nn.fusion import FusionWithCritic
+from sklearn_medfuse._nn.fusion import FusionWithCritic, information_loss
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 from sklearn_medfuse.persistence import PrivateMemory
 
@@ -57,8 +57,8 @@ def bare_epochs(X, y, n_epochs, batch_size=128):
             optimizer.zero_grad(set_to_none=True)
             logits = net.forward_logits(parts)
             loss = sum(F.binary_cross_entropy_with_logits(own, target[rows]) for own in logits)
-            information = net.mutual_information(parts).clamp(min=0).sum() / 64
-            (loss + 0.1 * information).backward()
+            information = information_loss(net.mutual_information(parts))
+            (loss + MEDFuseClassifier().mi_weight * information).backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
         seconds.append(time.perf_counter() - start)
