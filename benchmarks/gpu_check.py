@@ -72,8 +72,9 @@ from sklearn_medfuse import (
     MEDFuseClassifier,
     make_medfuse_pipeline,
 )
+from sklearn_medfuse.datasets import make_ehr_cohort
 
-# All that this script knows of the package's inside: the vectors kept in memory, to forget them
+# All that this script knows of the inside of the package: it forgets the vectors kept in memory
 from sklearn_medfuse.notes._language_model.cache import process_cache
 
 MINUTES = 9
@@ -151,21 +152,6 @@ def make_notes(n_notes, seed=0, sentences=12):
     rng = np.random.default_rng(seed)
     drawn = rng.choice(PHRASES, (n_notes, sentences))
     return [f"Note {seed}-{i}. {' '.join(words)}" for i, words in enumerate(drawn)]
-
-
-def make_stays(n_stays):
-    """Labs with gaps, notes, and two labels that both tell of."""
-    rng = np.random.default_rng(0)
-    ill = rng.integers(0, 2, (n_stays, 2))
-    labs = rng.normal(size=(n_stays, 6)) + ill.repeat(3, axis=1)
-    X = pd.DataFrame(labs, columns=[f"lab {i}" for i in range(6)])
-    X = X.mask(rng.random(X.shape) < 0.3)
-    X["note"] = [
-        f"{note} {PHRASES[0] if i else ''}"
-        for note, i in zip(make_notes(n_stays, 1, 3), ill[:, 0], strict=True)
-    ]
-    X.loc[::7, "note"] = None
-    return X, pd.DataFrame(ill, columns=["CHF", "COPD"])
 
 
 def save_tokenizer(folder):
@@ -408,10 +394,10 @@ def fusion(size, device, folder):
 
 def saved_model(size, device, folder):
     """A pipeline that is fitted here and loaded on a CPU without a GPU."""
-    X, y = make_stays(size["stays"])
+    cohort = make_ehr_cohort(size["stays"], random_state=0)
     pipe = make_medfuse_pipeline(
-        list(X.columns[:-1]),
-        "note",
+        cohort.lab_columns,
+        cohort.note_column,
         views={},
         lab_encoder=MaskedLabEncoder(8, max_epochs=2, device=device),
         note_encoder=LLMNoteEncoder(small_llama(size, folder), dtype="float32", device=device),
@@ -419,7 +405,7 @@ def saved_model(size, device, folder):
         device=device,
         random_state=0,
     )
-    seconds, _ = timed(lambda: pipe.fit(X, y))
+    seconds, _ = timed(lambda: pipe.fit(cohort.X, cohort.y))
     yield "fit of the pipeline", f"{seconds:.1f} s"
     (folder / "pipe.pkl").write_bytes(pickle.dumps(pipe))
     files = ["pipe.pkl"]
@@ -428,8 +414,8 @@ def saved_model(size, device, folder):
 
         save_model(pipe, folder / "pipe.skops")
         files.append("pipe.skops")
-    X.to_pickle(folder / "stays.pkl")
-    expected = pipe.predict_proba(X)
+    cohort.X.to_pickle(folder / "stays.pkl")
+    expected = pipe.predict_proba(cohort.X)
     for file in files:
         if is_cuda(device):
             command = [sys.executable, __file__, "--predict", str(folder / file)]
@@ -633,12 +619,7 @@ def main(arguments=None):
     for name in options.sections:
         left = deadline - time.perf_counter()
         if left < 5:
-            results[name] = {
-                "outcome": "not run: no time left",
-                "seconds": 0,
-                "rows": [],
-                "error": "",
-            }
+            results[name] = NO_TIME
         elif options.here:
             results[name] = run_section(name, size, options.device)
         else:
