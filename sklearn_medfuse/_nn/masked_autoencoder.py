@@ -403,13 +403,15 @@ class MaskedLabAutoencoder(nn.Module):
     def forward_encoder(self, visible: LabBatch, version: Tensor | None = None) -> EncodedLabs:
         """Encode visible cells (n, k), each row by its `version` (n,) of the linear part."""
         visible = visible.clean()
-        cells = self.tokens(visible.lab, visible.value, visible.score)
+        # The linear part may be of higher precision than the net
+        dtype = self.summary_token.dtype
+        cells = self.tokens(visible.lab, visible.value.to(dtype), visible.score.to(dtype))
         first = self.summary_token.expand(len(cells), -1)
         factors = None
         known = first[:, :0]
         if self.prior is not None and self.factor_token is not None:
             factors = self.prior(visible, version)
-            known = torch.cat([part.mean for part in factors], dim=1)
+            known = torch.cat([part.mean for part in factors], dim=1).to(dtype)
             first = first + self.factor_token(known)
         tokens = torch.cat([first[:, None], cells], dim=1)
         seen = F.pad(visible.measured, (1, 0), value=True)

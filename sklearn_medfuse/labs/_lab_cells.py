@@ -212,14 +212,16 @@ class LabScale(NamedTuple):
     def possible(self, standard: np.ndarray, lab: np.ndarray) -> np.ndarray:
         """Predicted standardised values of the labs `lab`, in their units, within what fit saw.
 
-        No enzyme is negative. The lower end is that of the lab's curve, a mean of several rows. At
-        the upper end the curve goes on by one more step: of a skewed lab, the mean of the largest
-        values lies far below the largest (and imputed values below it would cost 2 % more error).
+        No enzyme is negative. Values end where the lab's curve ends, which are means of several
+        rows; only upwards do they go on, by one more step or, where the upper tail is more than
+        twice the lower, by the curve's length: an INR that nobody had yet follows from the
+        prothrombin time.
         """
         curve = expand(self.knots[:, :, 0])
         low, high = curve[:, 0], curve[:, -1]
         before = np.where(curve < high[:, None], curve, low[:, None]).max(axis=1)
-        value = np.clip(expand(standard), low[lab], (2 * high - before)[lab])
+        more = high - np.where(high > -2 * low, low, before)
+        value = np.clip(expand(standard), low[lab], (high + more)[lab])
         return self.center[lab] + value * self.scale[lab]
 
     def spread_in_units(self, standard, spread, lab) -> np.ndarray:

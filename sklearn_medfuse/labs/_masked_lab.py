@@ -471,10 +471,10 @@ class MaskedLabEncoder(
         imputed : ndarray or DataFrame of shape (n_rows, n_labs), or a list of them
             A copy of X: a pandas DataFrame when X is a table, a dense array when it is sparse.
             Observed cells are unchanged, to the bit or the letter; a result that could not be read
-            is replaced. What is filled in lies within what fit saw of the lab. A qualitative lab is
-            filled with the nearest of its levels, a column of numbers as texts with texts of six
-            digits, integers with gaps as floats. A lab that fewer than five rows of fit have
-            measured stays missing.
+            is replaced. No value is below the lowest that fit saw of the lab or far above the
+            highest. A qualitative lab is filled with the nearest of its levels, a column of numbers
+            as texts with texts of six digits, integers with gaps as floats. A lab that fewer than
+            five rows of fit have measured stays missing.
         std : ndarray of shape (n_rows, n_labs)
             Only with `return_std`: standard deviation of each filled cell in the lab's unit, or
             in positions in its levels; 0 where measured, NaN where it stays missing.

@@ -163,6 +163,13 @@ def test_predictions_are_kept_within_what_was_seen():
     found = scale.possible(np.array([-9.0, 0.0, 9.0]), lab)
     # Above, one more step of the curve: 103 + (103 - 50)
     np.testing.assert_allclose(found, [3.0, scale.center[0], 156.0])
+    # With a long upper tail, by the curve's length: 203 + (203 - 3)
+    X = np.r_[X[:5], np.arange(6.0, 16.0)[:, None], X[10:] + 100]
+    found = fit(X).possible(np.array([-9.0, 9.0]), lab[:2])
+    np.testing.assert_allclose(found, [3.0, 403.0])
+    # And with a long lower tail by one step, -3 + (-3 - -8), for nothing exceeds 100 %
+    found = fit(-X).possible(np.array([-9.0, 9.0]), lab[:2])
+    np.testing.assert_allclose(found, [-203.0, 2.0])
     one = fit(np.arange(5.0)[:, None])
     np.testing.assert_allclose(one.possible(np.array([-9.0, 9.0]), lab[:2]), [2.0, 2.0])
 

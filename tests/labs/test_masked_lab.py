@@ -451,6 +451,20 @@ def test_no_imputed_lab_is_negative_that_never_was():
     assert (encoder.reconstruct(X)["predicted"][encoder.reconstruct(X)["lab"] != 3] > 0).all()
 
 
+def test_what_other_labs_tell_of_may_exceed_what_was_seen():
+    """An INR of 7 where fit saw less than 4, from the prothrombin time that it is made of."""
+    rng = np.random.default_rng(0)
+    time = 12 * np.exp(0.35 * rng.exponential(size=300))
+    X = np.column_stack([time, time / 12, rng.normal(size=(300, 2))])
+    X = X[np.argsort(time)]
+    X[-15:, 1] = np.nan
+    X[-1, 0] = 84.0
+    encoder = make(max_epochs=1).fit(X[:-1])
+    seen = np.nanmax(X[:-1, 1])
+    assert seen < 4
+    assert 1.5 * seen < encoder.impute(X)[-1, 1] < 3 * seen
+
+
 def test_of_five_rows_a_lab_is_learned(labs):
     encoder = make().fit(with_rare_lab(labs, [1.0, 2.0, 3.0, 4.0, 40.0]))
     assert encoder.center_[2] == pytest.approx(10.0)
