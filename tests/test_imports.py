@@ -51,7 +51,6 @@ INSIDE = {
     "inspection": {"fusion", "notes", "_input_data"},
     "plotting": {"inspection", "metrics", "_input_data"},
     "persistence": {"metrics", "_state", "_private_files"},
-    "distributed": set(),
 }
 
 # What a room may import from outside, beside the standard library. A room not named here is free.
@@ -69,7 +68,6 @@ OUTSIDE = {
     "inspection": TABLES | {"captum", "torch"},
     "plotting": TABLES | {"matplotlib"},
     "persistence": TABLES | {"joblib", "skops"},
-    "distributed": TABLES | {"distributed"},
 }
 
 
@@ -184,7 +182,6 @@ def plant(tmp_path):
         ("plotting/_display.py", "from ..fusion import MEDFuseClassifier"),
         ("inspection/_panels.py", "from ..labs import MaskedLabEncoder"),
         ("inspection/_panels.py", "import matplotlib"),
-        ("distributed/_partitions.py", "from ..notes import LLMNoteEncoder"),
         ("_helpers.py", "import math"),
     ],
 )
@@ -254,7 +251,6 @@ def test_the_import_takes_under_a_second():
         "from sklearn_medfuse import make_medfuse_pipeline",
         "from sklearn_medfuse import metrics, model_selection, persistence, plotting",
         "from sklearn_medfuse import inspection",
-        "from sklearn_medfuse import distributed",
     ],
 )
 def test_heavy_libraries_wait_for_their_use(statement):
