@@ -6,6 +6,7 @@ so that its memory can be told; what was predicted is kept as parquet and not pr
 tables are FOLDER/results.rst, or stand between the marks of the page that --page names.
 
     python benchmarks/study --page docs/results.rst             # the bundled ICU stays
+    python benchmarks/study --hospital FOLDER --folder artifacts/hospital --page docs/results.rst
     python benchmarks/study --mimic3 PATH --model ruslanmv/Medical-Llama3-8B --fine-tuning lora
 
 FOLDER is for its owner alone and holds the cohort: with data of patients keep it where they are.
@@ -32,6 +33,8 @@ def parse(arguments=None):
     parser.add_argument("--folder", type=Path, default=Path("artifacts/study"))
     parser.add_argument("--mimic3", default=None, help="folder or database with MIMIC-III's tables")
     parser.add_argument("--index-time", default="48h", help="time of prediction, for --mimic3")
+    parser.add_argument("--hospital", default=None, help="folder with clinosim's tables")
+    parser.add_argument("--text", default=Settings.text, help="column of --hospital's notes")
     parser.add_argument("--model", default=None, help="note model by hub id, folder or GGUF file")
     parser.add_argument(
         "--fine-tuning", choices=["lora", "full"], default=None, help="tune the note model too"

@@ -3,6 +3,7 @@
 import re
 from itertools import pairwise
 
+import joblib
 import numpy as np
 from common import logistic
 from scipy import sparse
@@ -25,6 +26,7 @@ from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 _MEASUREMENTS = re.compile(r"^Measurements:.*$", re.MULTILINE)
 _NUMBERS = re.compile(r"\d+(?:[.,/]\d+)*")
 _WORDS = re.compile(r"\b\w\w+\b")
+_FITTED = {}
 
 
 def without_numbers(notes):
@@ -109,13 +111,13 @@ class Blend(ClassifierMixin, BaseEstimator):
         held_out = np.zeros((len(self.members), *labels.shape))
         for kept, left in folds.split(X, y, groups):
             for logits, (member, _) in zip(held_out, self.members, strict=True):
-                fitted = clone(member).fit(X.iloc[kept], labels[kept])
-                logits[left] = to_logits(fitted.predict_proba(X.iloc[left]))
+                known = fitted(member, X.iloc[kept], labels[kept])
+                logits[left] = to_logits(known.predict_proba(X.iloc[left]))
         self.mean_ = held_out.mean(axis=1, keepdims=True)
         self.deviation_ = held_out.std(axis=1, keepdims=True) + 1e-9
         total = self._sum(held_out)
         self.last_ = np.array([last_step(*label) for label in zip(total.T, labels.T, strict=True)])
-        self.fitted_ = [clone(member).fit(X, labels) for member, _ in self.members]
+        self.fitted_ = [fitted(member, X, labels) for member, _ in self.members]
         return self
 
     def predict_proba(self, X):
@@ -126,6 +128,27 @@ class Blend(ClassifierMixin, BaseEstimator):
     def _sum(self, logits):
         weights = np.array([weight for _, weight in self.members])
         return np.tensordot(weights, (logits - self.mean_) / self.deviation_, 1)
+
+
+def fitted(member, X, y):
+    """A member fitted to some rows, which candidates of a search have in common."""
+    key = joblib.hash((member, X, y))
+    if key not in _FITTED:
+        _FITTED[key] = clone(member).fit(X, y)
+    return _FITTED[key]
+
+
+class Logits(ClassifierMixin, BaseEstimator):
+    """Takes its input for logits of the labels."""
+
+    def fit(self, X, y):
+        """Learn nothing."""
+        self.classes_ = np.arange(y.shape[1])
+        return self
+
+    def predict_proba(self, X):
+        """Probabilities (n_rows, n_labels)."""
+        return expit(np.nan_to_num(X))
 
 
 def to_logits(probability):

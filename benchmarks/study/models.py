@@ -7,7 +7,15 @@ A model is a function from the context and a candidate's parameters to an unfitt
 from pathlib import Path
 from typing import NamedTuple
 
-from blends import Blend, character_terms, labs_regression, note_characters, note_phrases, on
+from blends import (
+    Blend,
+    Logits,
+    character_terms,
+    labs_regression,
+    note_characters,
+    note_phrases,
+    on,
+)
 from common import logistic, words
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -17,7 +25,12 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_medfuse import LLMNoteEncoder, make_medfuse_pipeline
+from sklearn_medfuse import (
+    LLMNoteEncoder,
+    NaiveBayesNoteEncoder,
+    NoteWordEncoder,
+    make_medfuse_pipeline,
+)
 from sklearn_medfuse.persistence import PrivateMemory
 
 LABS = "labs: HistGradientBoosting"
@@ -39,9 +52,9 @@ PEERS = (LABS, TFIDF, FROZEN, SKRUB, CATBOOST, LIGHTGBM, BLEND_A, BLEND_B)
 OURS = (PAPER, DEFAULT, SEARCHED, REGRESSIONS, NET)
 PACKAGES = {SKRUB: "skrub", CATBOOST: "catboost", LIGHTGBM: "lightgbm"}
 # Ranking needs neither, and a search fits a net per candidate and fold
-_UNDECIDED = {"calibration": None, "threshold": 0.5}
+UNDECIDED = {"calibration": None, "threshold": 0.5}
 # A linear weight of 1 is refused, as no net would be left; what is left of it here moves nothing
-_ALL_LINEAR = {"linear_weight": 1 - 1e-9, "n_estimators": 1, "max_epochs": 1, **_UNDECIDED}
+_ALL_LINEAR = {"linear_weight": 1 - 1e-9, "n_estimators": 1, "max_epochs": 1, **UNDECIDED}
 
 
 class Context(NamedTuple):
@@ -129,25 +142,37 @@ def lightgbm(context, leaves=4, rate=0.05, trees=100):
 def blend(context, vectors=False, C=0.03, characters_C=2, labs=0.5):
     """Blend A, or B with vectors."""
     cohort = context.cohort
-    members = [
-        (note_phrases(cohort, C), 1),
-        (note_characters(cohort, characters_C), 1),
-        (labs_regression(cohort), labs),
-        (boosted_labs(context), labs),
-    ]
+    members = [(note_phrases(cohort, C), 1), (note_characters(cohort, characters_C), 1)]
+    if labs:
+        members += [(labs_regression(cohort), labs), (boosted_labs(context), labs)]
     if vectors:
         members.append((frozen(context), 1))
     return Blend(members)
 
 
+def word_vector(context, C=1, **params):
+    """Logistic regression on the vector of a note's words."""
+    encoder = NoteWordEncoder(**params, absent="zero", random_state=context.seed)
+    return on(context.cohort.note_column, encoder, logistic(C))
+
+
+def naive_bayes(context, **params):
+    """The logits of the view, of whose cross-fitting nothing is read here."""
+    encoder = NaiveBayesNoteEncoder(**params, cv=2, random_state=context.seed)
+    return on(context.cohort.note_column, encoder, Logits())
+
+
 def medfuse(context, views="full", labs=True, notes=True, tuned=False, **params):
     """MEDFuse; what its encoders give is kept for all models with the same views."""
-    encoder = note_encoder(context, context.settings.fine_tuning if tuned else None)
+    cohort, tuning = context.cohort, context.settings.fine_tuning if tuned else None
+    if views == "paper":
+        tuning = "lora"
+        params |= {name: cohort[name] for name in ("reference_ranges", "units")}
     return make_medfuse_pipeline(
-        context.cohort.lab_columns if labs else None,
-        context.cohort.note_column if notes else None,
+        cohort.lab_columns if labs else None,
+        cohort.note_column if notes else None,
         views=views,
-        note_encoder=encoder if notes and views != "paper" else None,
+        note_encoder=note_encoder(context, tuning) if notes else None,
         memory=PrivateMemory(context.place / "encoded"),
         random_state=context.seed,
         **params,
@@ -168,6 +193,9 @@ _TREES = {"leaves": (4, 15), "rate": (0.03, 0.06), "trees": (100, 50)}
 _BLENDS = {"C": (0.03, 0.01), "characters_C": (2, 10), "labs": (0.5, 1)}
 _LINEAR_C = (0.5, 0.02, 0.05, 0.1, 0.2, 1, 2, 5)
 _NETS = grid(dropout=(0.3, 0.6), max_epochs=(12, 20))
+_WORDS = grid(C=(1, 0.3, 3, 10))
+_NAIVE = grid(C=(0.01, 0.003, 0.03, 0.1))
+_CHARACTERS = {"char_ngram_range": (3, 5), "max_terms": 60_000}
 # Name → function and its candidates
 MODELS = {
     LABS: (boosted_labs, grid(**_TREES)),
@@ -183,8 +211,20 @@ MODELS = {
     DEFAULT: (medfuse, [{}]),
     SEARCHED: (medfuse, grid(dropout=(0.3, 0.6), linear_weight=(0.5, 0.75))),
     REGRESSIONS: (medfuse, [_ALL_LINEAR | {"linear_C": C} for C in _LINEAR_C]),
-    NET: (medfuse, [{"linear_weight": 0.0} | own for own in _NETS]),
+    NET: (medfuse, [{"linear_weight": 0.0, **UNDECIDED} | own for own in _NETS]),
     TUNED: (medfuse, [{"tuned": True}]),
+}
+# What words alone say, with the word views as they were, as they are and as they could be
+WORDS = {
+    "words of blend A": (blend, grid(labs=(0,), C=(0.03, 0.01), characters_C=(2, 10))),
+    "word vector": (word_vector, _WORDS),
+    "word vector without phrases": (word_vector, [{"phrases": False} | own for own in _WORDS]),
+    "word vector with numbers": (word_vector, [{"drop_numbers": False} | own for own in _WORDS]),
+    "word vector with characters": (word_vector, [_CHARACTERS | own for own in _WORDS]),
+    "naive Bayes": (naive_bayes, _NAIVE),
+    "naive Bayes with phrases": (naive_bayes, [{"phrases": True} | own for own in _NAIVE]),
+    "naive Bayes without numbers": (naive_bayes, [{"drop_numbers": True} | own for own in _NAIVE]),
+    "naive Bayes with characters": (naive_bayes, [_CHARACTERS | own for own in _NAIVE]),
 }
 # The ablation table: what is removed from all views, undecided
 WITHOUT = {
@@ -202,7 +242,7 @@ WITHOUT = {
     "without linear part": {"linear_weight": 0.0},
     "one net": {"n_estimators": 1},
 }
-MODELS |= {name: (medfuse, [_UNDECIDED | params]) for name, params in WITHOUT.items()}
+MODELS |= WORDS | {name: (medfuse, [UNDECIDED | params]) for name, params in WITHOUT.items()}
 
 
 def model_names(settings):

@@ -6,6 +6,7 @@ within the fold's training rows, and these hold out whole hospitals as well.
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import pandas as pd
 from common import hospital_folds, hospital_groups, one_score, peak_gib
-from models import MODELS, Context
+from models import MODELS, SEARCHED, UNDECIDED, Context
 from settings import prediction_files, read_cohort, read_settings
 from sklearn.metrics import precision_recall_curve
 from sklearn.utils.validation import has_fit_parameter
@@ -48,7 +49,8 @@ def predict_fold(cohort, settings, name, seed, train, test, folder):
     context = Context(known, settings, seed, folder)
     best, thresholds = 0, 0.5
     if len(candidates) > 1:
-        held_out = [held_out_probability(make, context, each) for each in candidates]
+        ranked = UNDECIDED if name == SEARCHED else {}
+        held_out = [held_out_probability(make, context, each | ranked) for each in candidates]
         scores = [one_score(known.y, probability, "auprc") for probability in held_out]
         best = int(np.argmax(scores))
         labels = zip(held_out[best].T, known.y.to_numpy().T, strict=True)
@@ -69,6 +71,7 @@ def predict_fold(cohort, settings, name, seed, train, test, folder):
     found["fit_seconds"] = fitted - searched
     found["predict_seconds"] = time.perf_counter() - fitted
     found["peak_bytes"] = round(peak_gib() * 2**30)
+    found["code"] = code_version()
     found["chosen"] = json.dumps(candidates[best], default=str)
     return found
 
@@ -93,6 +96,13 @@ def fit(model, cohort):
 def last_step(model):
     """The classifier of a pipeline, or what is none."""
     return model.steps[-1][1] if hasattr(model, "steps") else model
+
+
+def code_version():
+    """The last commit that changed the package."""
+    package = Path(__file__).parents[2] / "sklearn_medfuse"
+    command = ["git", "-C", package, "log", "-1", "--format=%h", "."]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def best_threshold(score, y):

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import subprocess
 from collections import Counter
 from datetime import date
 from importlib.metadata import distributions
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from common import METRICS, gain_text, one_score
 from common import gain as gain_of
-from models import BLEND_B, DEFAULT, OURS, PEERS, REGRESSIONS, SEARCHED, TUNED, WITHOUT
+from models import DEFAULT, OURS, PEERS, TFIDF, TUNED, WITHOUT, WORDS
 from settings import prediction_files
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
@@ -23,12 +22,11 @@ from sklearn_medfuse.metrics import (
     multilabel_log_loss,
 )
 
-BEGIN, END = ".. the study's tables begin", ".. the study's tables end"
 PACKAGES = (
     *("torch", "transformers", "scikit-learn", "numpy", "pandas"),
     *("skrub", "catboost", "lightgbm"),
 )
-WHOLE = next(iter(WITHOUT))
+WHOLE, BLEND_WORDS = next(iter(WITHOUT)), next(iter(WORDS))
 
 
 class Results:
@@ -39,7 +37,8 @@ class Results:
 
     def __init__(self, folder, cohort, settings, seeds, names):
         self.y, self.groups = cohort.y, cohort.groups
-        self.scores, self.decided, self.seeds, self.chosen, self.cost = {}, {}, {}, {}, {}
+        self.scores, self.decided, self.seeds = {}, {}, {}
+        self.chosen, self.code, self.cost = {}, {}, {}
         for name in names:
             files = {s: prediction_files(folder, name, s, settings.n_splits) for s in seeds}
             there = {s: of for s, of in files.items() if all(file.exists() for file in of)}
@@ -57,7 +56,7 @@ class Results:
                 self.decided[name][s, fold["row"]] = fold[[f"{label} decided" for label in labels]]
         folds = pd.DataFrame([fold.iloc[0] for of_seed in found for fold in of_seed])
         self.seeds[name] = list(files)
-        self.chosen[name] = Counter(folds["chosen"])
+        self.chosen[name], self.code[name] = Counter(folds["chosen"]), folds["code"].unique()
         self.cost[name] = {
             "search, s": folds["search_seconds"].median(),
             "fit, s": folds["fit_seconds"].median(),
@@ -132,53 +131,33 @@ def chosen(results, names):
         for candidate, n_folds in results.chosen[name].most_common():
             params = [f"{key} {value}" for key, value in json.loads(candidate).items()]
             said.append(f"{', '.join(params) or 'as it is'} ({n_folds})")
-        rows[name] = {"candidates chosen (folds)": "; ".join(said)}
+        code = ", ".join(results.code[name])
+        rows[name] = {"candidates chosen (folds)": "; ".join(said), "code": code}
     return pd.DataFrame(rows).T
-
-
-def findings(results):
-    """What MEDFuse gains on the best peer, the blend with vectors and its own regressions."""
-    said = []
-    for ours in results.present((SEARCHED, DEFAULT)):
-        for metric in METRICS:
-            level = {
-                n: np.mean([one_score(results.y, own, metric) for own in results.scores[n]])
-                for n in results.present(PEERS)
-            }
-            best = max(level, key=level.get)
-            for peer in dict.fromkeys([best, *results.present((BLEND_B, REGRESSIONS))]):
-                if (found := gain(results, ours, peer, metric)) is None:
-                    continue
-                verdict = "cannot be told from"
-                if found.iloc[1] > 0 or found.iloc[2] < 0:
-                    verdict = "gains on" if found.iloc[1] > 0 else "loses to"
-                whose = f"{peer}, the best peer" if peer == best else peer
-                said.append(f"- {ours} {verdict} {whose}: {metric.upper()} {gain_text(found)}")
-    return "\n".join(said)
 
 
 def write_page(page, folder, cohort, settings, seeds, names, left_out):
     """Put the tables between the marks of a page, or into a new one."""
     results = Results(folder, cohort, settings, seeds, names)
-    models, reference = [*PEERS, *OURS, TUNED], SEARCHED if SEARCHED in results.scores else DEFAULT
+    models = [*PEERS, *OURS, TUNED]
     tables = {
-        "Ranking": ranking(results, models, reference),
+        "Ranking": ranking(results, models, DEFAULT),
         "Decisions and probabilities": decisions(results, models),
         "What each part gives": ranking(results, WITHOUT, WHOLE),
+        "What words alone say": ranking(results, (TFIDF, *WORDS), BLEND_WORDS),
         "What the searches chose": chosen(results, models),
         "Cost": pd.DataFrame(results.cost).T.round(1),
     }
-    text = [BEGIN, "", about(cohort, settings, seeds, results, left_out), ""]
-    if results.present(PEERS) and results.present(OURS):
-        text += [findings(results), ""]
+    begin, end = (f".. tables of {settings.stays} {what}" for what in ("begin", "end"))
+    text = [begin, "", about(cohort, settings, seeds, results, left_out), ""]
     for title, table in tables.items():
         if len(table):
-            text += [title, "-" * len(title), "", NOTES.get(title, ""), "", csv_table(table), ""]
-    text = "\n".join([*text, END])
+            text += [title, "~" * len(title), "", NOTES[title], "", csv_table(table), ""]
+    text = "\n".join([*text, end])
     page = Path(page)
-    if page.exists() and BEGIN in (before := page.read_text(encoding="utf-8")):
-        start, rest = before.split(BEGIN)
-        text = start + text + rest.split(END)[1]
+    if page.exists() and begin in (before := page.read_text(encoding="utf-8")):
+        start, rest = before.split(begin)
+        text = start + text + rest.split(end)[1]
     page.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
 
 
@@ -190,6 +169,9 @@ NOTES = {
     "are 0.5 where none was. Only the default and the searched MEDFuse are calibrated.",
     "What each part gives": f"One part removed at a time from “{WHOLE}”, which is the default "
     "without calibration and thresholds; the gain is that of the whole over the row.",
+    "What words alone say": "The views “words” (word vector) and “naive_bayes” by themselves, as they "
+    "are by default; in rows with “with” or “without” one thing differs.",
+    "What the searches chose": "Code is the last commit of the package when the row was computed.",
     "Cost": "Medians over folds on a machine that other work may have disturbed; peak memory of "
     "the process. Vectors and encoded stays are kept, so the first row that needs them pays.",
 }
@@ -205,7 +187,7 @@ def about(cohort, settings, seeds, results, left_out):
         f"out {held_out}, a search among at most {settings.n_candidates} candidates on three folds "
         f"within the others; seeds {', '.join(map(str, seeds))}.",
         f"{date.today():%d %B %Y}, {platform.machine()}, {torch.get_num_threads()} thread(s), "
-        f"Python {platform.python_version()}, sklearn-medfuse at {code_version()}, {installed}.",
+        f"Python {platform.python_version()}, {installed}.",
     ]
     fewer = [f"{n} ({len(own)})" for n, own in results.seeds.items() if len(own) < len(seeds)]
     if fewer:
@@ -213,12 +195,6 @@ def about(cohort, settings, seeds, results, left_out):
     if left_out:
         said.append(f"Left out: {'; '.join(left_out)}.")
     return "\n".join(said)
-
-
-def code_version():
-    """Commit of the repository that the study runs from."""
-    command = ["git", "-C", Path(__file__).parent, "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def csv_table(table):

@@ -122,7 +122,7 @@ def test_the_search_sees_no_row_of_the_fold_it_reports_on(run_study, study, monk
 
 def test_the_tables_stand_between_the_marks_of_a_page(run_study, study, arguments, tmp_path):
     page = tmp_path / "page.rst"
-    marks = ".. the study's tables begin", ".. the study's tables end"
+    marks = ".. tables of MIMIC-III begin", ".. tables of MIMIC-III end"
     page.write_text(f"before\n\n{marks[0]}\nold\n{marks[1]}\nafter\n", encoding="utf-8")
     run_study(study, *arguments, "--models", *MODELS, "--page", str(page))
     text = page.read_text(encoding="utf-8")
