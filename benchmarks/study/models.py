@@ -216,15 +216,16 @@ MODELS = {
 }
 # What words alone say, with the word views as they were, as they are and as they could be
 WORDS = {
-    "words of blend A": (blend, grid(labs=(0,), C=(0.03, 0.01), characters_C=(2, 10))),
+    "the blend's words": (blend, grid(labs=(0,), C=(0.03, 0.01), characters_C=(2, 10))),
     "word vector": (word_vector, _WORDS),
-    "word vector without phrases": (word_vector, [{"phrases": False} | own for own in _WORDS]),
-    "word vector with numbers": (word_vector, [{"drop_numbers": False} | own for own in _WORDS]),
+    "word vector with numbers, without phrases": (
+        word_vector,
+        [{"drop_numbers": False, "phrases": False} | own for own in _WORDS],
+    ),
     "word vector with characters": (word_vector, [_CHARACTERS | own for own in _WORDS]),
     "naive Bayes": (naive_bayes, _NAIVE),
     "naive Bayes with phrases": (naive_bayes, [{"phrases": True} | own for own in _NAIVE]),
     "naive Bayes without numbers": (naive_bayes, [{"drop_numbers": True} | own for own in _NAIVE]),
-    "naive Bayes with characters": (naive_bayes, [_CHARACTERS | own for own in _NAIVE]),
 }
 # The ablation table: what is removed from all views, undecided
 WITHOUT = {
