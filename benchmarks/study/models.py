@@ -216,16 +216,19 @@ MODELS = {
 }
 # What words alone say, with the word views as they were, as they are and as they could be
 WORDS = {
-    "the blend's words": (blend, grid(labs=(0,), C=(0.03, 0.01), characters_C=(2, 10))),
-    "word vector": (word_vector, _WORDS),
-    "word vector with numbers, without phrases": (
+    "words: the blend's": (blend, grid(labs=(0,), C=(0.03, 0.01), characters_C=(2, 10))),
+    "words: vector": (word_vector, _WORDS),
+    "words: vector with numbers, without phrases": (
         word_vector,
         [{"drop_numbers": False, "phrases": False} | own for own in _WORDS],
     ),
-    "word vector with characters": (word_vector, [_CHARACTERS | own for own in _WORDS]),
-    "naive Bayes": (naive_bayes, _NAIVE),
-    "naive Bayes with phrases": (naive_bayes, [{"phrases": True} | own for own in _NAIVE]),
-    "naive Bayes without numbers": (naive_bayes, [{"drop_numbers": True} | own for own in _NAIVE]),
+    "words: vector with characters": (word_vector, [_CHARACTERS | own for own in _WORDS]),
+    "words: naive Bayes": (naive_bayes, _NAIVE),
+    "words: naive Bayes with phrases": (naive_bayes, [{"phrases": True} | own for own in _NAIVE]),
+    "words: naive Bayes without numbers": (
+        naive_bayes,
+        [{"drop_numbers": True} | own for own in _NAIVE],
+    ),
 }
 # The ablation table: what is removed from all views, undecided
 WITHOUT = {
