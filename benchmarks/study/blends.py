@@ -96,8 +96,8 @@ class NaiveBayesLogistic(ClassifierMixin, BaseEstimator):
 class Blend(ClassifierMixin, BaseEstimator):
     """Weighted sum of the members' logits, each z-scored, with a probability learned from it.
 
-    Mean, deviation and the last step's two numbers per label come from folds that hold out groups,
-    as a model is too sure of the rows that it was fitted on.
+    Mean, deviation and the last step come from folds that hold out groups, as a model is too sure of
+    the rows that it was fitted on.
     `members` are pairs of a model with `predict_proba` and its weight.
     """
 
@@ -115,15 +115,18 @@ class Blend(ClassifierMixin, BaseEstimator):
                 logits[left] = to_logits(known.predict_proba(X.iloc[left]))
         self.mean_ = held_out.mean(axis=1, keepdims=True)
         self.deviation_ = held_out.std(axis=1, keepdims=True) + 1e-9
-        total = self._sum(held_out)
-        self.last_ = np.array([last_step(*label) for label in zip(total.T, labels.T, strict=True)])
+        # One slope for all labels: that of a rare one alone may be negative
+        of_label = np.tile(np.eye(labels.shape[1]), (len(labels), 1))
+        features = np.column_stack([self._sum(held_out).ravel(), of_label])
+        last = LogisticRegression(C=100, fit_intercept=False).fit(features, labels.ravel())
+        self.slope_, self.intercept_ = last.coef_[0, 0], last.coef_[0, 1:]
         self.fitted_ = [fitted(member, X, labels) for member, _ in self.members]
         return self
 
     def predict_proba(self, X):
         """Probabilities (n_rows, n_labels)."""
         total = self._sum(np.stack([to_logits(m.predict_proba(X)) for m in self.fitted_]))
-        return expit(total * self.last_[:, 0] + self.last_[:, 1])
+        return expit(total * self.slope_ + self.intercept_)
 
     def _sum(self, logits):
         weights = np.array([weight for _, weight in self.members])
@@ -154,11 +157,3 @@ class Logits(ClassifierMixin, BaseEstimator):
 def to_logits(probability):
     """Logits of probabilities that may be 0 or 1."""
     return logit(np.clip(probability, 1e-4, 1 - 1e-4))
-
-
-def last_step(total, y):
-    """Slope and intercept from a label's sum of logits to its logit; none for a constant label."""
-    if y.min() == y.max():
-        return 0.0, to_logits(y[0])
-    model = LogisticRegression(C=100).fit(total[:, None], y)
-    return model.coef_[0, 0], model.intercept_[0]
