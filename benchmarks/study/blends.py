@@ -96,8 +96,8 @@ class NaiveBayesLogistic(ClassifierMixin, BaseEstimator):
 class Blend(ClassifierMixin, BaseEstimator):
     """Weighted sum of the members' logits, each z-scored, with a probability learned from it.
 
-    Mean, deviation and the last step come from folds that hold out groups, as a model is too sure of
-    the rows that it was fitted on.
+    Mean, deviation and the last step come from folds that hold out groups, as a model is too sure
+    of the rows that it was fitted on.
     `members` are pairs of a model with `predict_proba` and its weight.
     """
 
