@@ -26,7 +26,7 @@ from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 _MEASUREMENTS = re.compile(r"^Measurements:.*$", re.MULTILINE)
 _NUMBERS = re.compile(r"\d+(?:[.,/]\d+)*")
 _WORDS = re.compile(r"\b\w\w+\b")
-_FITTED = {}
+_KNOWN = {}
 
 
 def without_numbers(notes):
@@ -111,8 +111,7 @@ class Blend(ClassifierMixin, BaseEstimator):
         held_out = np.zeros((len(self.members), *labels.shape))
         for kept, left in folds.split(X, y, groups):
             for logits, (member, _) in zip(held_out, self.members, strict=True):
-                known = fitted(member, X.iloc[kept], labels[kept])
-                logits[left] = to_logits(known.predict_proba(X.iloc[left]))
+                logits[left] = once(logits_of, member, X.iloc[kept], labels[kept], X.iloc[left])
         self.mean_ = held_out.mean(axis=1, keepdims=True)
         self.deviation_ = held_out.std(axis=1, keepdims=True) + 1e-9
         # One slope for all labels: that of a rare one alone may be negative
@@ -120,12 +119,15 @@ class Blend(ClassifierMixin, BaseEstimator):
         features = np.column_stack([self._sum(held_out).ravel(), of_label])
         last = LogisticRegression(C=100, fit_intercept=False).fit(features, labels.ravel())
         self.slope_, self.intercept_ = last.coef_[0, 0], last.coef_[0, 1:]
-        self.fitted_ = [fitted(member, X, labels) for member, _ in self.members]
+        for member, _ in self.members:
+            once(fitted, member, X, labels)
+        self.rows_ = X, labels
         return self
 
     def predict_proba(self, X):
         """Probabilities (n_rows, n_labels)."""
-        total = self._sum(np.stack([to_logits(m.predict_proba(X)) for m in self.fitted_]))
+        each = [once(logits_of, member, *self.rows_, X) for member, _ in self.members]
+        total = self._sum(np.stack(each))
         return expit(total * self.slope_ + self.intercept_)
 
     def _sum(self, logits):
@@ -133,12 +135,23 @@ class Blend(ClassifierMixin, BaseEstimator):
         return np.tensordot(weights, (logits - self.mean_) / self.deviation_, 1)
 
 
+def once(function, *arguments):
+    """What a function gives, computed once: candidates of a search have members in common."""
+    key = joblib.hash((function.__name__, *arguments))
+    if key not in _KNOWN:
+        _KNOWN[key] = function(*arguments)
+    return _KNOWN[key]
+
+
 def fitted(member, X, y):
-    """A member fitted to some rows, which candidates of a search have in common."""
-    key = joblib.hash((member, X, y))
-    if key not in _FITTED:
-        _FITTED[key] = clone(member).fit(X, y)
-    return _FITTED[key]
+    """A member fitted to some rows."""
+    return clone(member).fit(X, y)
+
+
+def logits_of(member, X, y, X_new):
+    """Logits of new rows; probabilities may be 0 or 1."""
+    probability = once(fitted, member, X, y).predict_proba(X_new)
+    return logit(np.clip(probability, 1e-4, 1 - 1e-4))
 
 
 class Logits(ClassifierMixin, BaseEstimator):
@@ -152,8 +165,3 @@ class Logits(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X):
         """Probabilities (n_rows, n_labels)."""
         return expit(np.nan_to_num(X))
-
-
-def to_logits(probability):
-    """Logits of probabilities that may be 0 or 1."""
-    return logit(np.clip(probability, 1e-4, 1 - 1e-4))
