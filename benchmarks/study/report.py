@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from common import METRICS, gain_text, one_score
 from common import gain as gain_of
-from models import DEFAULT, OURS, PEERS, TFIDF, TUNED, WITHOUT, WORDS
+from models import DEFAULT, MODELS, OURS, PEERS, TFIDF, TUNED, WITHOUT, WORDS
 from settings import prediction_files
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
@@ -127,12 +127,16 @@ def chosen(results, names):
     """What the searches chose, and in how many folds."""
     rows = {}
     for name in results.present(names):
-        said = []
+        said, first = [], MODELS[name][1][0]
+        varied = {key for key in first if any(own[key] != first[key] for own in MODELS[name][1])}
         for candidate, n_folds in results.chosen[name].most_common():
-            params = [f"{key} {value}" for key, value in json.loads(candidate).items()]
+            params = [f"{k} {value}" for k, value in json.loads(candidate).items() if k in varied]
             said.append(f"{', '.join(params) or 'as it is'} ({n_folds})")
-        code = ", ".join(results.code[name])
-        rows[name] = {"candidates chosen (folds)": "; ".join(said), "code": code}
+        rows[name] = {
+            "candidates chosen (folds)": "; ".join(said),
+            "seeds": ", ".join(map(str, results.seeds[name])),
+            "code": ", ".join(results.code[name]),
+        }
     return pd.DataFrame(rows).T
 
 
@@ -189,9 +193,6 @@ def about(cohort, settings, seeds, results, left_out):
         f"{date.today():%d %B %Y}, {platform.machine()}, {torch.get_num_threads()} thread(s), "
         f"Python {platform.python_version()}, {installed}.",
     ]
-    fewer = [f"{n} ({len(own)})" for n, own in results.seeds.items() if len(own) < len(seeds)]
-    if fewer:
-        said.append(f"With fewer seeds: {', '.join(fewer)}.")
     if left_out:
         said.append(f"Left out: {'; '.join(left_out)}.")
     return "\n".join(said)
