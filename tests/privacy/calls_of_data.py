@@ -161,7 +161,6 @@ def _cached(w, f, folder):
     return fit_twice
 
 
-_SUBGROUPS = {"n_bootstraps": 3, "random_state": 0, "min_count": 3}
 CALLS |= {
     "persistence.PrivateMemory.cache": Call(
         _cached, lambda w, f, folder: {"X": w.X, "y": w.y}, ("y",)
@@ -179,9 +178,10 @@ CALLS |= {
         lambda w, f, folder: {
             "estimator": f.pipe,
             "cohort": w.evaluated,
-            "folder": folder / "card",
             "trained_on": w.trained_on,
-            **_SUBGROUPS,
+            "n_bootstraps": 3,
+            "random_state": 0,
+            "min_count": 3,
         },
         ("cohort", "trained_on"),
     ),

@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder
 from sklearn_medfuse._checkpoint import Checkpoint
-from sklearn_medfuse.persistence import PrivateMemory, model_card
+from sklearn_medfuse.persistence import PrivateMemory
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
 
@@ -44,11 +44,7 @@ def memory(w, f, folder):
     clone(w.pipe).set_params(memory=PrivateMemory(folder)).fit(w.X, w.y)
 
 
-def card(w, f, folder):
-    model_card(f.pipe, w.evaluated, folder, n_bootstraps=2, min_count=3, random_state=0)
-
-
-WRITERS = [vectors, epochs_of_labs, epochs_of_notes, pretrained, cohort, memory, card]
+WRITERS = [vectors, epochs_of_labs, epochs_of_notes, pretrained, cohort, memory]
 
 
 @pytest.mark.filterwarnings("ignore")
