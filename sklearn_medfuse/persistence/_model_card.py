@@ -219,8 +219,8 @@ def _check_identifiers(text: str, cohorts: list[Bunch]) -> None:
     n_shown = sum(v in words or bool(re.search(r"\W", v) and v in text) for v in long)
     if n_shown:
         raise ValueError(
-            f"The card would contain {n_shown} identifiers of stays, patients or hospitals. Look for "
-            "them in the names of columns, labels and subgroups, and in the estimator's parameters."
+            f"The card would contain {n_shown} identifiers of stays, patients or hospitals. Look "
+            "for them in the names of columns, labels and subgroups, and in the parameters."
         )
 
 
