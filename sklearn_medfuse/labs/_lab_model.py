@@ -34,7 +34,7 @@ from .._training import (
     set_random_state,
 )
 from ._lab_cells import LabCells, LabScale
-from ._pretrained import LabStart
+from ._lab_start import LabStart
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks

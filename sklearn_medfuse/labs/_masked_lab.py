@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_consistent_length, check_random_state, check_scalar
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from .._checkpoint import Checkpoint
@@ -46,31 +46,14 @@ from ._lab_model import (
     training_rows,
     with_callbacks,
 )
+from ._lab_start import LabStart
 from ._lab_table import fill_like, to_dense, validate_labs
-from ._pretrained import (
-    LabStart,
-    params_from_json,
-    params_to_json,
-    read_folder,
-    refuse_what_does_not_fit,
-    write_folder,
-)
 
 # Parameters that must agree with those of the encoder with which a fit begins
 _ARCHITECTURE = ("d_model", "n_components", "n_layers", "n_decoder_layers", "n_factors")
 _OF_TRAINER = ("batch_size", "learning_rate", "weight_decay", "max_epochs", "n_iter_no_change")
 # Parameters without effect on the result; the seed is treated separately
 _NOT_IN_FINGERPRINT = ("checkpoint_dir", "initial", "verbose", "absent", "output", "random_state")
-_ATTRIBUTES_IN_FOLDER = (
-    "n_features_in_",
-    "levels_",
-    "loss_curve_",
-    "validation_scores_",
-    "validation_score_",
-    "n_iter_",
-    "best_epoch_",
-)
-_ARRAYS_IN_FOLDER = ("center_", "scale_", "_knots")
 
 
 class MaskedLabEncoder(
@@ -139,8 +122,8 @@ class MaskedLabEncoder(
         Epochs without a better validation score before training stops.
     warm_start : bool, default=False
         Let a second fit begin with what the first has learned, as with `initial`.
-    initial : MaskedLabEncoder, path or None, default=None
-        Encoder of another hospital to begin with, or its `save_pretrained` folder. Labs of the
+    initial : MaskedLabEncoder or None, default=None
+        Fitted encoder to begin with, such as another hospital's from `load_model`. Labs of the
         same name (and, if qualitative, the same levels) keep their scale and weights, so they
         must be in the same unit; the others begin fresh. `d_model`, `n_components`, `n_layers`,
         `n_decoder_layers` and `n_factors` must be the same.
@@ -261,7 +244,7 @@ class MaskedLabEncoder(
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
-        "initial": [None, str, Path, BaseEstimator],
+        "initial": [None, HasMethods(["impute", "lab_correlation"])],
         "checkpoint_dir": [None, str, Path],
         "output": [StrOptions({"pooled", "tokens"})],
         "absent": [StrOptions({"nan", "zero"})],
@@ -583,70 +566,6 @@ class MaskedLabEncoder(
         names = [f"token{lab}_{component}" for lab in labs for component in components]
         return np.array(names, dtype=object)
 
-    def save_pretrained(self, folder):
-        """Write the fitted encoder to a folder: weights as safetensors, the rest as json.
-
-        The files hold weights, scales, names of labs and levels, and digests, but no row.
-
-        Parameters
-        ----------
-        folder : path
-            Made if absent; its files are replaced, each whole or not at all.
-        """
-        check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        config = {
-            "params": params_to_json(self.get_params(deep=False)),
-            "attributes": {name: getattr(self, name) for name in _ATTRIBUTES_IN_FOLDER},
-            "feature_names_in_": None if names is None else [str(name) for name in names],
-        }
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS_IN_FOLDER}
-        arrays["weights"] = np.frombuffer(module_to_bytes(self._module), dtype=np.uint8)
-        write_folder(folder, config, arrays)
-
-    @classmethod
-    def from_pretrained(cls, folder):
-        """Read an encoder that `save_pretrained` wrote, ready to transform, impute or train.
-
-        Nothing in the folder is run. A file that links outside the folder is refused.
-
-        Parameters
-        ----------
-        folder : path
-            The folder.
-
-        Returns
-        -------
-        MaskedLabEncoder
-            The fitted encoder. `initial` takes it, or the folder, to learn another hospital's labs.
-
-        Raises
-        ------
-        FileNotFoundError
-            If a file is missing.
-        ValueError
-            If a file is damaged, lies elsewhere or was not written by `save_pretrained`.
-        """
-        config, arrays = read_folder(folder)
-        encoder = cls()
-        with refuse_what_does_not_fit(folder, config):
-            encoder._take_folder(config, arrays)
-        return encoder
-
-    def _take_folder(self, config: dict, arrays: dict[str, np.ndarray]) -> None:
-        self.set_params(**params_from_json(config["params"]))
-        self._validate_params()
-        for name in _ATTRIBUTES_IN_FOLDER:
-            setattr(self, name, config["attributes"][name])
-        for name in _ARRAYS_IN_FOLDER:
-            setattr(self, name, arrays[name])
-        sizes = {len(self.levels_), *(len(arrays[name]) for name in _ARRAYS_IN_FOLDER)}
-        if sizes != {self.n_features_in_}:
-            raise ValueError("The parts are of different numbers of labs.")
-        if config["feature_names_in_"] is not None:
-            self.feature_names_in_ = np.array(config["feature_names_in_"], dtype=object)
-        self._fill_module(arrays["weights"].tobytes())
-
     # Steps of fit, in the order in which they are called
 
     def _check_params(self) -> tuple[float, float]:
@@ -666,14 +585,9 @@ class MaskedLabEncoder(
 
     def _find_start(self) -> LabStart | None:
         """Take what `warm_start` or `initial` offers, before X changes anything."""
-        if self.warm_start and self._get_module() is not None:
-            known = self
-        elif self.initial is None:
+        known = self if self.warm_start and self._get_module() is not None else self.initial
+        if known is None:
             return None
-        elif isinstance(self.initial, type(self)):
-            known = self.initial
-        else:
-            known = self.from_pretrained(self.initial)
         check_is_fitted(known)
         names = getattr(known, "feature_names_in_", None)
         architecture = {name: getattr(known, name) for name in _ARCHITECTURE}

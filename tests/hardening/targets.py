@@ -152,11 +152,12 @@ def make_targets(save_bert, save_gguf) -> dict[str, Target]:
     note_folder = "LLMNoteEncoder model folder"
     targets = [
         Target(
-            "MaskedLabEncoder folder",
-            lambda folder, _: MaskedLabEncoder(4, **LABS).fit(labs).save_pretrained(folder),
-            lambda folder, _: MaskedLabEncoder.from_pretrained(folder),
+            "MaskedLabEncoder, skops",
+            lambda folder, _: save_model(
+                MaskedLabEncoder(4, **LABS).fit(labs), folder / "labs.skops"
+            ),
+            lambda folder, _: load(folder / "labs.skops"),
             embed_labs,
-            lambda folder: _reseal_json(folder / "config.json"),
             share=3,
         ),
         Target(

@@ -1,7 +1,6 @@
 """Fits that continue, stop, crash, begin elsewhere: nothing is lost and nothing is made up."""
 
 import copy
-import json
 import os
 import signal
 import subprocess
@@ -17,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sklearn
-from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.fixes import parse_version
 
 from sklearn_medfuse import MaskedLabEncoder
-from sklearn_medfuse._private_files import seal
 from sklearn_medfuse.labs._lab_model import MaskedTrainer
+from sklearn_medfuse.persistence import load_model, save_model
 
 SMALL = {
     "n_components": 4,
@@ -186,8 +186,8 @@ def test_batches_of_a_file_teach_what_slices_of_the_table_teach(hospital, tmp_pa
 
 def test_a_saved_stream_continues(hospital, tmp_path):
     encoder = learn([hospital[:200], hospital[200:400]])
-    encoder.save_pretrained(tmp_path / "model")
-    loaded = MaskedLabEncoder.from_pretrained(tmp_path / "model").partial_fit(hospital[400:])
+    save_model(encoder, tmp_path / "labs.skops")
+    loaded = load_model(tmp_path / "labs.skops").partial_fit(hospital[400:])
     assert loaded.n_iter_ == 3
     assert np.isfinite(loaded.impute(hospital)[list("abcdef")]).all(axis=None)
 
@@ -383,76 +383,6 @@ def test_scikit_learns_callbacks_see_every_epoch_and_may_stop(labs):
 # Begun elsewhere
 
 
-def test_saved_and_read_again_it_gives_the_same(frame, fitted_frame, tmp_path):
-    encoder = fitted_frame
-    encoder.save_pretrained(tmp_path / "model")
-    loaded = MaskedLabEncoder.from_pretrained(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.transform(frame), encoder.transform(frame))
-    pd.testing.assert_frame_equal(loaded.impute(frame), encoder.impute(frame))
-    assert loaded.get_params() == encoder.get_params()
-    assert loaded.levels_ == encoder.levels_
-    assert {file.name for file in (tmp_path / "model").iterdir()} == {
-        "config.json",
-        "model.safetensors",
-    }
-
-
-def test_qualitative_labs_are_saved_too(tmp_path):
-    X = pd.DataFrame({"ketones": ["NEG", "2+"] * 18, "crp": np.arange(36.0)})
-    encoder = make().fit(X)
-    encoder.save_pretrained(tmp_path)
-    loaded = MaskedLabEncoder.from_pretrained(tmp_path)
-    np.testing.assert_array_equal(loaded.transform(X), encoder.transform(X))
-
-
-def test_only_a_fitted_encoder_can_be_saved(tmp_path):
-    with pytest.raises(NotFittedError):
-        make().save_pretrained(tmp_path)
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no config.json"):
-        MaskedLabEncoder.from_pretrained(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {"config.json": b"{"},
-        {"config.json": b"[]"},
-        {"config.json": b'{"format": "something else"}'},
-        {"model.safetensors": b"\xff" * 40},
-    ],
-)
-def test_damaged_folders_are_refused(fitted_frame, tmp_path, damage):
-    fitted_frame.save_pretrained(tmp_path)
-    for name, content in damage.items():
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match="damaged"):
-        MaskedLabEncoder.from_pretrained(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"params": {"no_such_parameter": 1}},
-        {"params": {"d_model": -1}},
-        {"params": {"d_model": 16}},
-        {"attributes": {}},
-        {"attributes": {"n_features_in_": 9}},
-    ],
-)
-def test_a_config_that_does_not_fit_the_weights_is_refused(fitted_frame, tmp_path, change):
-    fitted_frame.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    for name, value in change.items():
-        config[name] = {**config[name], **value} if value else value
-    config.pop("sha256")
-    (tmp_path / "config.json").write_text(json.dumps(seal(config, tmp_path, config["files"])))
-    with pytest.raises(ValueError, match="do not fit together"):
-        MaskedLabEncoder.from_pretrained(tmp_path)
-
-
 def other_hospital(n_rows):
     """The same labs but for two, in another order."""
     X = pd.DataFrame(correlated(n_rows, 5), columns=list("abcdef"))
@@ -460,18 +390,16 @@ def other_hospital(n_rows):
     return X[["new", "d", "c", "b", "a", "f"]]
 
 
-def test_shared_labs_keep_scale_and_weights(tmp_path):
+def test_shared_labs_keep_scale_and_weights():
     here = pd.DataFrame(correlated(150), columns=list("abcdef"))
     known = make(max_epochs=2).fit(here)
-    known.save_pretrained(tmp_path)
     there = other_hospital(50)
-    for initial in (known, tmp_path, str(tmp_path)):
-        encoder = make(initial=initial, max_epochs=1, learning_rate=1e-9).fit(there)
-        assert encoder.center_[4] == known.center_[0]
-        assert encoder.center_[0] != known.center_[0]
-        identity = encoder._module.tokens.identity.weight
-        np.testing.assert_allclose(identity[4], known._module.tokens.identity.weight[0], atol=1e-6)
-        assert np.isfinite(encoder.impute(there)).all(axis=None)
+    encoder = make(initial=known, max_epochs=1, learning_rate=1e-9).fit(there)
+    assert encoder.center_[4] == known.center_[0]
+    assert encoder.center_[0] != known.center_[0]
+    identity = encoder._module.tokens.identity.weight
+    np.testing.assert_allclose(identity[4], known._module.tokens.identity.weight[0], atol=1e-6)
+    assert np.isfinite(encoder.impute(there)).all(axis=None)
 
 
 def test_what_was_learned_elsewhere_helps_a_small_hospital():
@@ -497,18 +425,18 @@ def test_initial_that_does_not_fit_is_refused(labs, fitted_frame, params, column
         make(initial=fitted_frame, **params).fit(X)
 
 
+@pytest.mark.parametrize("initial", ["folder", Ridge()])
+def test_what_is_no_encoder_is_no_beginning(labs, initial):
+    with pytest.raises(InvalidParameterError, match="'initial' parameter"):
+        make(initial=initial).fit(labs)
+
+
 def test_warm_start_continues_from_the_first_fit():
     X = correlated(100)
     params = {"n_factors": 0, "max_epochs": 8, "learning_rate": 1e-2}
     cold, warm = (make(warm_start=warm, **params).fit(X).fit(X) for warm in (False, True))
     assert warm.loss_curve_[0] < cold.loss_curve_[0]
     assert warm.n_iter_ == 8
-
-
-def test_an_encoder_that_begins_elsewhere_is_saved_on_its_own(frame, fitted_frame, tmp_path):
-    encoder = make(initial=fitted_frame, max_epochs=1).fit(frame)
-    encoder.save_pretrained(tmp_path)
-    assert MaskedLabEncoder.from_pretrained(tmp_path).initial is None
 
 
 # What comes out

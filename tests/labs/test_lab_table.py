@@ -19,6 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn_medfuse import BoostedLabEncoder, LabTextSerializer, MaskedLabEncoder
 from sklearn_medfuse.labs._lab_table import fill_in, read_results
 from sklearn_medfuse.labs._levels import level_key, parse_number
+from sklearn_medfuse.persistence import load_model, save_model
 
 CANARY = "Zebulon Quixote"
 NAMES = list("abcdef")
@@ -936,12 +937,12 @@ def test_sparse_input_has_no_qualitative_columns():
 
 
 @pytest.mark.parametrize("kinds", [{"grade": "qualitative"}, {0: "qualitative"}])
-def test_kinds_are_kept_by_a_clone_and_in_a_folder(urine, tmp_path, kinds):
+def test_kinds_are_kept_by_a_clone_and_in_a_file(urine, tmp_path, kinds):
     X = urine[["grade"]].assign(other=np.arange(20.0))
     X = X if "grade" in kinds else X.to_numpy()
     encoder = clone(make(kinds=kinds)).fit(X)
-    encoder.save_pretrained(tmp_path)
-    loaded = MaskedLabEncoder.from_pretrained(tmp_path)
+    save_model(encoder, tmp_path / "labs.skops")
+    loaded = load_model(tmp_path / "labs.skops")
     assert loaded.get_params()["kinds"] == kinds
     np.testing.assert_array_equal(loaded.transform(X), encoder.transform(X))
 

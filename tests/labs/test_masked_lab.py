@@ -412,13 +412,6 @@ def test_nothing_of_them_is_in_the_fitted_state(values, form):
     assert pickle.dumps(rare) == pickle.dumps(never)
 
 
-def test_nothing_of_them_is_in_a_saved_folder(labs, tmp_path):
-    for name, values in {"one": [4.0, 5.0], "other": [-70.0, 1e6]}.items():
-        fitted_quietly(make(), with_rare_lab(labs, values)).save_pretrained(tmp_path / name)
-    for file in (tmp_path / "one").iterdir():
-        assert file.read_bytes() == (tmp_path / "other" / file.name).read_bytes()
-
-
 def test_they_are_ignored_and_the_warning_counts_them(labs):
     X = with_rare_lab(labs, [4.0])
     with pytest.warns(UserWarning, match=r"1 of 6 lab columns .* first at position 2") as caught:

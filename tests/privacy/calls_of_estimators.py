@@ -5,7 +5,7 @@ from sklearn import config_context
 from sklearn.base import clone
 
 import sklearn_medfuse
-from sklearn_medfuse import MaskedLabEncoder, make_medfuse_pipeline
+from sklearn_medfuse import make_medfuse_pipeline
 
 from .public import Call
 
@@ -106,19 +106,6 @@ for _method in ("fit", "partial_fit"):
         _fresh("labs", _method), _rows("labs", "sample_weight"), ("X", "sample_weight")
     )
 CALLS["MaskedLabEncoder.lab_correlation"] = Call(_known("labs", "lab_correlation"), lambda *_: {})
-CALLS["MaskedLabEncoder.save_pretrained"] = Call(
-    _known("labs", "save_pretrained"), lambda w, f, folder: {"folder": folder / "labs"}
-)
-
-
-def _saved_labs(w, f, folder):
-    f.labs.save_pretrained(folder / "labs")
-    return {"folder": folder / "labs"}
-
-
-CALLS["MaskedLabEncoder.from_pretrained"] = Call(
-    lambda *_: MaskedLabEncoder.from_pretrained, _saved_labs
-)
 CALLS["TableEncoder.fit"] = Call(
     _fresh("tables", "fit"), _rows("tables", "groups"), ("X", "groups")
 )

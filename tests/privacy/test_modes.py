@@ -29,10 +29,6 @@ def epochs_of_notes(w, f, folder):
     ).fit(w.notes_X[:12], w.y[:12])
 
 
-def pretrained(w, f, folder):
-    f.labs.save_pretrained(folder)
-
-
 def cohort(w, f, folder):
     w.cohort.to_parquet(folder)
     # Over the one that is there
@@ -44,7 +40,7 @@ def memory(w, f, folder):
     clone(w.pipe).set_params(memory=PrivateMemory(folder)).fit(w.X, w.y)
 
 
-WRITERS = [vectors, epochs_of_labs, epochs_of_notes, pretrained, cohort, memory]
+WRITERS = [vectors, epochs_of_labs, epochs_of_notes, cohort, memory]
 
 
 @pytest.mark.filterwarnings("ignore")
