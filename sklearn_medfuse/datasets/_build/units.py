@@ -5,10 +5,12 @@ pint 0.25 converts 35 and ucumvert 0.3 16, none of them by analyte, and both rea
 microlitre without a word.
 """
 
+import csv
 import re
 import unicodedata
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 _PREFIXES = {"": 1.0, "k": 1e3, "d": 1e-1, "c": 1e-2, "m": 1e-3} | {
@@ -265,100 +267,21 @@ class Analyte:
         return None
 
 
-# Grams per mole, charges, words of the name, short names that must stand for themselves, and codes
-# of LOINC
-_SUBSTANCES: tuple[tuple[float, int, str, str, str], ...] = (
-    (28.014, 0, r"urea nitrogen|blood urea n\b", "bun sun", "3094-0 6299-2 14937-7 12961-9 3095-7"),
-    (60.056, 0, r"urea|harnstoff|uree|ureum", "", "3091-6 22664-7 20977-5"),
-    (
-        180.156,
-        0,
-        r"(?:estimated average )?gl[uy][ck]ose|glycemia|glycemie|glucosa|glucosio|blood sugar",
-        "glu gluc glc bg",
-        "2345-7 2339-0 2340-8 2341-6 14749-6 15074-8 41653-7 1558-6 14771-0 5792-7 2350-7 2342-4",
-    ),
-    (
-        113.12,
-        0,
-        r"[ck]reatinin[ea]?",
-        "crea creat cr scr screat",
-        "2160-0 38483-4 14682-9 2161-8 14683-7 59826-8",
-    ),
-    (
-        584.67,
-        0,
-        r"bilirubin[ae]?|t ?bili|d ?bili",
-        "bili tbil dbil tbili dbili bil",
-        "1975-2 1968-7 1971-1 14631-6 14629-0 14630-8 42719-5",
-    ),
-    (
-        386.66,
-        0,
-        r"cholesterol|cholesterin",
-        "chol hdl ldl vldl hdlc ldlc",
-        "2093-3 14647-2 2085-9 14646-4 13457-7 2089-1 18262-6 22748-8",
-    ),
-    (885.4, 0, r"trigl[iy][ck]erid[es]*|triglyzerid[e]?", "tg trig trigs", "2571-8 14927-8"),
-    (
-        40.078,
-        2,
-        r"[ck]al[ck]i(?:um|o)|kalzium",
-        "ca ica cai",
-        "17861-6 2000-8 1994-3 1995-0 12180-6 29265-6 49765-1",
-    ),
-    (24.305, 2, r"magnesi(?:um|o)", "mg", "19123-9 2601-3 21377-7"),
-    (30.974, 0, r"phosph(?:ate?|or(?:us|ous))", "phos po4", "2777-1 14879-1"),
-    (
-        89.07,
-        1,
-        r"la[ck]tat[eo]?|lactic acid|milchsaure",
-        "lac lact",
-        "2524-7 32693-4 2518-9 2519-7 14118-4 59032-3",
-    ),
-    (168.11, 0, r"uric acid|urate|harnsaure|acide urique", "", "3084-1 14933-6"),
-    (55.845, 0, r"iron|eisen|fer serique", "fe", "2498-4 14798-3"),
-    (17.031, 0, r"ammonia|ammoniak|ammonium", "nh3", "16362-6 1841-6 22763-7"),
-    (22.990, 1, r"sodium|natrium|sodio", "na sna", "2951-2 2947-0 2955-3"),
-    (39.098, 1, r"potassium|kalium|potasio|potassio", "k sk", "2823-3 6298-4 2828-2"),
-    (35.45, 1, r"chlor(?:ide?|ure|uro)", "cl", "2075-0 2069-3 2078-4"),
-    (
-        61.017,
-        1,
-        r"bicarb(?:onate?)?|standard bicarbonate|total co2|co2 total|carbon dioxide|co2 content",
-        "hco3 co2 tco2",
-        "1963-8 2028-9 1959-6 1960-4 14627-4 2026-3 20565-8",
-    ),
-    (0.0, 1, r"anion gap", "agap", "33037-3 10466-1 1863-0"),
-    (0.0, 1, r"base (?:excess|deficit)", "be", "1925-7 11555-0 1927-3 30318-0"),
-    (
-        16114.0,
-        0,
-        r"h(?:a)?emoglobin|mch|mchc",
-        "hb hgb",
-        "718-7 59260-0 20509-6 30313-1 30350-3 785-6 786-4",
-    ),
-    (776.87, 0, r"thyroxine|free t4|t4 free", "ft4 t4", "3024-7 14920-3 3026-2 14921-1"),
-    (650.98, 0, r"triiodothyronine|free t3|t3 free", "ft3 t3", "3051-0 14928-6 3053-6"),
-    (362.46, 0, r"cortisol", "", "2143-6 14675-3"),
-    (400.64, 0, r"25 hydroxy ?vitamin ?d3?|vitamin d(?: 25)?(?: hydroxy| oh)?", "", "1989-3 62292-8"),
-    (1355.4, 0, r"cobalamins?|vitamin b12", "b12", "2132-9 14685-2"),
-    (441.40, 0, r"folate|folic acid", "", "2284-8 14732-2"),
-    (6.94, 1, r"lithium", "", "14334-7 3719-2"),
-    (46.068, 0, r"ethanol|alcohol ethyl", "etoh", "5640-8 5643-2"),
-    (151.163, 0, r"acetaminophen|paracetamol", "apap", "3298-7"),
-    (138.121, 0, r"salicylates?", "", "4024-6"),
-    (780.94, 0, r"digoxin", "", "10535-3"),
-    (1449.3, 0, r"vancomycin(?: trough| peak)?", "vanc", "20578-1 4092-3 4090-7"),
-    (288.42, 0, r"testosterone", "", "2986-8 14913-8"),
-    (272.38, 0, r"estradiol", "", "2243-4 14715-7"),
-    (135.18, 0, r"homocysteine", "", "13965-9"),
-    (63.546, 0, r"copper", "", "5631-7 14665-4"),
-    (65.38, 0, r"zinc", "zn", "5763-8 8245-3"),
-)
-_CHECKED = [
-    (Analyte(mass, charges), re.compile(rf"\b(?:{long})\b"), short.split(), codes.split())
-    for mass, charges, long, short, codes in _SUBSTANCES
-]
+def _read_analytes() -> list[tuple[Analyte, re.Pattern, list[str], list[str]]]:
+    """Each with words of its name, short names that stand for themselves, and codes of LOINC."""
+    with open(Path(__file__).parents[1] / "data" / "analytes.csv", encoding="utf-8") as file:
+        return [
+            (
+                Analyte(float(row["molar_mass"]), int(row["charges"])),
+                re.compile(rf"\b(?:{row['names']})\b"),
+                row["short_names"].split(),
+                row["loinc"].split(),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+_CHECKED = _read_analytes()
 _BY_CODE = {code: analyte for analyte, _, _, codes in _CHECKED for code in codes}
 _BY_SHORT = {name: analyte for analyte, _, short, _ in _CHECKED for name in short}
 # Enzymes, binding proteins, and quantities that are named after a substance
