@@ -25,11 +25,17 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from sklearn_medfuse import MaskedLabEncoder
 from sklearn_medfuse.datasets import load_eicu_demo
-from sklearn_medfuse.plotting import MissingnessDisplay
 
 cohort = load_eicu_demo()
 labs = cohort.X[cohort.lab_columns]
-MissingnessDisplay.from_labs(labs)
+measured = labs.notna()
+measured = measured[measured.mean().sort_values(ascending=False).index]
+by_count = measured.sum(axis=1).sort_values(ascending=False, kind="stable").index
+figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
+ax.imshow(measured.loc[by_count].T, aspect="auto", cmap="Blues", interpolation="none")
+names = [f"{lab} ({share:.0%})" for lab, share in measured.mean().items()]
+ax.set_yticks(range(len(names)), names, fontsize="small")
+ax.set_xlabel("stays, those with most labs first (dark: measured)")
 
 # %%
 # Learning

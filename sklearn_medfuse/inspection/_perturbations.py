@@ -283,10 +283,6 @@ class LabCounterfactual:
     had_been_normal : ndarray of shape (n_stays, n_labels) or None, default=None
         Probabilities with the lab in the middle of that range.
 
-    See Also
-    --------
-    sklearn_medfuse.plotting.CounterfactualDisplay : Draws it.
-
     Examples
     --------
     >>> import numpy as np

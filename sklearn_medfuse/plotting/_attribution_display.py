@@ -1,4 +1,4 @@
-"""What moves the predictions of one stay: its labs for one label, labs and note for all."""
+"""What moves the prediction of one stay: the labs, one by one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from ..inspection import LabAttributions, lab_attributions, note_attributions
-from ._drawing import REFERENCE, finish_rows, fit_name, import_pyplot, row_axes, size_of
+from ..inspection import LabAttributions, lab_attributions
+from ._drawing import REFERENCE, finish_rows, fit_name, row_axes
 from ._predictions import check_option, documented
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class AttributionDisplay:
     See Also
     --------
     sklearn_medfuse.inspection.lab_attributions : The numbers behind the figure.
-    LabelAttributionDisplay : All labels of a stay, with the parts of its note.
+    NoteAttributionDisplay : The same for the note.
 
     Examples
     --------
@@ -227,163 +227,3 @@ def _name(lab: str, value: object, unit: str) -> str:
         return str(lab)
     shown = f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
     return f"{lab} {shown} {unit}".strip()
-
-
-@documented
-class LabelAttributionDisplay:
-    """A map of one stay: labs and parts of the note down, labels across, attributions as colours.
-
-    It answers what attention maps are drawn for, but is not one. The fusion attends over a few
-    tokens that each mix all labs, or the whole note, so its attention weights say nothing about a
-    single lab or part, and pooled windows of a note have one weight for all labels. The map shows
-    changes: a label's log-odds with a lab put back (Shapley values) or minus those without the
-    part of the note. Labs and parts of the note are two separate accounts; only that of the labs
-    adds up.
-
-    Parameters
-    ----------
-    labs : DataFrame of shape (n_labs, n_labels)
-        Attributions of the measured labs.
-    note : DataFrame of shape (n_parts, n_labels)
-        Attributions of the parts of the note, in its order; may be empty.
-    output
-
-    Attributes
-    ----------
-    ax_, figure_
-
-    See Also
-    --------
-    AttributionDisplay : One label's labs as bars.
-    NoteAttributionDisplay : One label's note as text.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from sklearn_medfuse.plotting import LabelAttributionDisplay
-    >>> labs = pd.DataFrame({"CHF": [0.1, 0.4]}, index=["sodium", "BNP"])
-    >>> note = pd.DataFrame({"CHF": [0.9]}, index=["sentence 1"])
-    >>> display = LabelAttributionDisplay(labs, note).plot()
-    >>> [text.get_text() for text in display.ax_.get_yticklabels()]
-    ['BNP', 'sodium', 'sentence 1']
-    """
-
-    def __init__(self, labs: pd.DataFrame, note: pd.DataFrame, *, output: str = "log_odds"):
-        self.labs = labs
-        self.note = note
-        self.output = output
-
-    @classmethod
-    @documented
-    def from_estimator(
-        cls,
-        estimator: BaseEstimator,
-        X: pd.DataFrame,
-        lab_columns: Sequence[str],
-        note_column: str,
-        *,
-        labels: Sequence[str] | None = None,
-        unit: str = "sentence",
-        words: int = 4,
-        output: str = "log_odds",
-        random_state: int | np.random.RandomState | None = None,
-        ax: Axes | None = None,
-    ) -> Self:
-        """Attribute the predictions of one stay to its labs and to its note, and draw.
-
-        Parameters
-        ----------
-        estimator
-        X : DataFrame of shape (1, n_columns)
-            The stay.
-        lab_columns : list of str
-            The lab columns of X.
-        note_column : str
-            The column of notes in X.
-        labels : list of str or None, default=None
-            Labels by name; None uses all.
-        unit : {"sentence", "section"}, default="sentence"
-            What a part of the note is; a section ends with a blank line.
-        words : int, default=4
-            First words of a part that are written next to its number; 0 writes no patient text.
-        output
-        random_state : int, RandomState instance or None, default=None
-            Source of the orders of the labs' Shapley values.
-        ax
-
-        Returns
-        -------
-        display
-        """
-        check_one_stay(X)
-        options: dict[str, Any] = {"labels": labels, "output": output}
-        labs = lab_attributions(estimator, X, lab_columns, random_state=random_state, **options)
-        note: Any = note_attributions(estimator, X, note_column, unit=unit, **options)
-        parts = note.to_frame(0)
-        names = [f"{unit} {number + 1}" for number in range(len(parts))]
-        if words and names:
-            text = X[note_column].iloc[0]
-            names = [
-                f"{name}: {' '.join(text[start:stop].split()[:words])} …"
-                for name, (start, stop) in zip(names, note.spans[0], strict=True)
-            ]
-        measured = labs.to_frame(0)[labs.measured[0]]
-        return cls(measured, parts.set_axis(names), output=output).plot(ax=ax)
-
-    @documented
-    def plot(self, *, n_labs: int = 12, n_parts: int = 12, ax: Axes | None = None) -> Self:
-        """Draw.
-
-        Parameters
-        ----------
-        n_labs, n_parts : int, default=12
-            Labs, and parts of the note, with the largest attributions.
-        ax
-
-        Returns
-        -------
-        display
-        """
-        size = self.labs.abs().max(axis=1).sort_values(ascending=False, kind="stable")
-        labs = self.labs.loc[size.index[:n_labs]]
-        kept = self.note.abs().max(axis=1).to_numpy().argsort(kind="stable")[::-1][:n_parts]
-        # Parts of the note stand in its order
-        note = self.note.iloc[np.sort(kept)]
-        table = pd.concat([labs, note])
-        if not len(table):
-            raise ValueError("The stay has neither labs nor a note, so there is nothing to draw.")
-        values = table.to_numpy()
-        limit = float(np.abs(values).max()) or 1.0
-        rows, columns = ([fit_name(name) for name in names] for names in table.axes)
-        if ax is None:
-            row_width, row_height = size_of(rows, "small")
-            column_height, column_width = size_of(columns, "small")
-            width = 1.5 + row_width + max(0.42, column_width + 0.03) * len(columns)
-            height = 0.3 + column_height + max(0.22, row_height + 0.03) * len(rows)
-            figsize = (width, max(2.0, height))
-            _, ax = import_pyplot().subplots(figsize=figsize, layout="constrained")
-            assert ax is not None
-        self.ax_, self.figure_ = ax, ax.figure
-        image = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
-        # Numbers tell the sign of large attributions where colours are lost
-        for row, column in zip(*np.nonzero(np.abs(values) > limit / 4), strict=True):
-            value = values[row, column]
-            ax.text(
-                column,
-                row,
-                f"{value:+.1f}" if limit >= 0.5 else f"{value:+.2f}",
-                ha="center",
-                va="center",
-                fontsize="x-small",
-                color="white" if abs(value) > 0.65 * limit else "black",
-            )
-        if len(labs) and len(note):
-            ax.axhline(len(labs) - 0.5, color="black", lw=1)
-        ax.set_yticks(range(len(rows)), rows, fontsize="small")
-        ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize="small")
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        bar: Any = ax.figure.colorbar(image, ax=ax, shrink=0.7)
-        bar.set_label(f"adds to the {OUTPUTS[self.output]}")
-        bar.outline.set_visible(False)
-        return self

@@ -1,4 +1,4 @@
-"""Attributions and counterfactuals draw the numbers of `inspection`."""
+"""Attributions draw the numbers of `inspection`."""
 
 import re
 from html import unescape
@@ -9,18 +9,8 @@ import pytest
 
 from sklearn_medfuse import MaskedLabEncoder, NoteWordEncoder, make_medfuse_pipeline
 from sklearn_medfuse.datasets import make_ehr_cohort
-from sklearn_medfuse.inspection import (
-    LabCounterfactual,
-    lab_attributions,
-    lab_counterfactual,
-    note_attributions,
-)
-from sklearn_medfuse.plotting import (
-    AttributionDisplay,
-    CounterfactualDisplay,
-    LabelAttributionDisplay,
-    NoteAttributionDisplay,
-)
+from sklearn_medfuse.inspection import lab_attributions, note_attributions
+from sklearn_medfuse.plotting import AttributionDisplay, NoteAttributionDisplay
 
 pytest.importorskip("matplotlib")
 
@@ -90,18 +80,10 @@ def test_what_lowers_differs_in_hatch_and_side():
     assert up.get_width() > 0 > down.get_width()
 
 
-def test_stays_that_lack_labs_or_note(pipe, cohort, stay):
-    bare = stay.copy()
-    bare[cohort.lab_columns] = np.nan
+def test_a_stay_without_labs_is_refused(pipe, cohort, stay):
+    stay[cohort.lab_columns] = np.nan
     with pytest.raises(ValueError, match="no lab measured"):
-        AttributionDisplay.from_estimator(pipe, bare, cohort.lab_columns, "disease 1")
-    labs = cohort.lab_columns
-    display = LabelAttributionDisplay.from_estimator(pipe, bare, labs, "note")
-    assert (len(display.labs), len(display.note) > 0) == (0, True)
-    display = LabelAttributionDisplay.from_estimator(pipe, stay.assign(note=None), labs, "note")
-    assert (len(display.labs) > 0, len(display.note)) == (True, 0)
-    with pytest.raises(ValueError, match="neither labs nor a note"):
-        LabelAttributionDisplay.from_estimator(pipe, bare.assign(note=None), labs, "note")
+        AttributionDisplay.from_estimator(pipe, stay, cohort.lab_columns, "disease 1")
 
 
 def test_one_stay_at_a_time(pipe, cohort):
@@ -109,37 +91,6 @@ def test_one_stay_at_a_time(pipe, cohort):
         AttributionDisplay.from_estimator(pipe, cohort.X[:2], cohort.lab_columns, "disease 1")
     with pytest.raises(ValueError, match="`X` has 2 rows"):
         NoteAttributionDisplay.from_estimator(pipe, cohort.X[:2], "note", "disease 1")
-    with pytest.raises(ValueError, match="`X` has 2 rows"):
-        LabelAttributionDisplay.from_estimator(pipe, cohort.X[:2], cohort.lab_columns, "note")
-
-
-def test_the_map_holds_labs_and_parts_of_the_note(pipe, cohort, stay):
-    display = LabelAttributionDisplay.from_estimator(
-        pipe, stay, cohort.lab_columns, "note", random_state=0
-    )
-    labs = lab_attributions(pipe, stay, cohort.lab_columns, random_state=0)
-    note = note_attributions(pipe, stay, "note")
-    assert list(display.labs.index) == [
-        lab for lab, there in zip(cohort.lab_columns, labs.measured[0], strict=True) if there
-    ]
-    np.testing.assert_allclose(display.labs, labs.to_frame(0)[labs.measured[0]])
-    np.testing.assert_allclose(display.note, note.effects[0])
-    drawn = display.ax_.get_images()[0]
-    names = texts(display.ax_.get_yticklabels())
-    assert drawn.get_array().shape == (len(names), 2)
-    np.testing.assert_allclose(drawn.get_array()[0], display.labs.loc[names[0]])
-    assert names[0] == display.labs.abs().max(axis=1).idxmax()
-    assert drawn.norm.vmin == -drawn.norm.vmax
-    # Parts of the note stand in its order
-    numbers = [int(name.split(":")[0].split()[1]) for name in names if ":" in name]
-    assert numbers == sorted(numbers)
-
-
-def test_without_words_no_text_is_drawn(pipe, cohort, stay):
-    display = LabelAttributionDisplay.from_estimator(
-        pipe, stay, cohort.lab_columns, "note", words=0, random_state=0
-    )
-    assert list(display.note.index) == [f"sentence {i + 1}" for i in range(len(display.note))]
 
 
 # Notes
@@ -186,30 +137,3 @@ def test_from_estimator_takes_the_note_of_the_stay(pipe, stay):
     assert display.note == stay["note"].iloc[0]
     with pytest.raises(ValueError, match="has no note"):
         NoteAttributionDisplay.from_estimator(pipe, stay.assign(note=None), "note", "disease 2")
-
-
-def test_curves_dots_and_the_normal_range_are_drawn(pipe, cohort):
-    X = cohort.X[200:210]
-    ranges = cohort.reference_ranges
-    display = CounterfactualDisplay.from_estimator(
-        pipe, X, "creatinine", unit="mg/dL", reference_ranges=ranges, n_values=5
-    )
-    found = lab_counterfactual(pipe, X, "creatinine", reference_ranges=ranges, n_values=5)
-    assert texts([ax.title for ax in display.axes_]) == ["disease 1", "disease 2"]
-    for label, ax in enumerate(display.axes_):
-        curves = np.array([line.get_ydata() for line in ax.lines[:10]])
-        np.testing.assert_allclose(curves, found.curves[:, :, label])
-        np.testing.assert_allclose(ax.lines[-1].get_ydata(), curves.mean(axis=0))
-        low = ax.patches[0].get_x()
-        assert (low, low + ax.patches[0].get_width()) == pytest.approx(ranges["creatinine"])
-    assert display.figure_.get_supxlabel() == "creatinine (mg/dL)"
-
-
-def test_values_may_come_in_any_order():
-    curves = np.array([[[0.6], [0.1]]])
-    found = LabCounterfactual(
-        "creatinine", np.array([2.0, 1.0]), curves, np.array([[0.5]]), np.array([[0.2]]), ["CHF"]
-    )
-    line = CounterfactualDisplay(found).plot().axes_[0].lines[0]
-    assert line.get_data()[0].tolist() == [1.0, 2.0]
-    assert line.get_data()[1].tolist() == [0.1, 0.6]

@@ -1,4 +1,4 @@
-"""Maps of missing labs; names, axes and figures that fit, of every display."""
+"""Names, axes and figures fit, of every display."""
 
 from functools import cache
 from inspect import signature
@@ -9,42 +9,10 @@ import pandas as pd
 import pytest
 
 from sklearn_medfuse import plotting
-from sklearn_medfuse.inspection import LabCounterfactual
-from sklearn_medfuse.plotting import MissingnessDisplay
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
 LONG = "Natriuretic peptide.B prohormone N-Terminal [Mass/volume] in Serum or Plasma"
-
-
-def test_shares_and_bands_count_what_is_measured():
-    rng = np.random.default_rng(0)
-    X = pd.DataFrame(rng.normal(size=(1000, 4)), columns=list("abcd"))
-    X = X.mask(rng.random(X.shape) < [0.5, 0.1, 1.0, 0.3])
-    X["e"] = pd.array(["NEG"] * 1000, dtype="string")
-    display = MissingnessDisplay.from_labs(X)
-    assert list(display.share.index) == ["e", "b", "d", "a", "c"]
-    np.testing.assert_allclose(display.share, X.notna().mean()[display.share.index])
-    # Bands of as many stays each: their means are the shares again
-    np.testing.assert_allclose(display.measured.mean(axis=1), display.share, atol=1e-12)
-    # Stays with most labs come first
-    per_band = display.measured.sum(axis=0).to_numpy()
-    assert (np.diff(per_band) <= 1e-12).all()
-    assert [bar.get_width() for bar in display.axes_[1].patches] == pytest.approx(
-        100 * display.share
-    )
-
-
-def test_only_the_labs_measured_most_often_are_drawn():
-    X = pd.DataFrame(np.eye(6) * np.nan, columns=list("abcdef"))
-    X.loc[:3, "f"] = 1.0
-    X.loc[:1, "c"] = 1.0
-    assert list(MissingnessDisplay.from_labs(X, most_labs=2).share.index) == ["f", "c"]
-    with pytest.raises(ValueError, match="DataFrame"):
-        MissingnessDisplay.from_labs(X.to_numpy())
-
-
-# Every display
 
 
 @cache
@@ -55,20 +23,14 @@ def one_of_each(n_labels):
     y = pd.DataFrame(np.tile([0, 1, 1, 0], (n_labels, 10)).T, columns=names)
     p = {name: rng.random(y.shape) for name in ("labs", "labs and notes")}
     effects = pd.Series(rng.normal(size=n_labels), names)
-    table = pd.DataFrame(rng.normal(size=(n_labels, n_labels)), names, names)
-    found = rng.random((3, 5, n_labels))
-    swept = LabCounterfactual(LONG, np.arange(5.0), found, found[:, 0], found[:, 0], names)
     groups = {"ward": np.array(names)[np.arange(len(y)) % 2]}
     options = {"n_bootstraps": 0}
     return {
         "attributions": plotting.AttributionDisplay(effects, -1, -1 + effects.sum(), LONG),
         "calibration": plotting.CalibrationDisplay.from_predictions(y, p),
-        "counterfactual": plotting.CounterfactualDisplay(swept, unit="pg/mL"),
         "curves": plotting.LabelCurvesDisplay.from_predictions(y, p),
         "decisions": plotting.DecisionCurveDisplay.from_predictions(y, p),
         "differences": plotting.ModelDifferenceDisplay.from_predictions(y, p, **options),
-        "map": plotting.LabelAttributionDisplay(table, table),
-        "missingness": MissingnessDisplay.from_labs(y.where(y > 0)),
         "note": plotting.NoteAttributionDisplay("No fever.\n\nCOPD.", [(0, 9)], np.ones(1), LONG),
         "scores": plotting.LabelScoresDisplay.from_predictions(y, p, **options),
         "subgroups": plotting.SubgroupDisplay.from_predictions(
@@ -78,8 +40,8 @@ def one_of_each(n_labels):
 
 
 NAMES = [
-    *("attributions", "calibration", "counterfactual", "curves", "decisions", "differences"),
-    *("map", "missingness", "note", "scores", "subgroups"),
+    *("attributions", "calibration", "curves", "decisions", "differences"),
+    *("note", "scores", "subgroups"),
 ]
 
 

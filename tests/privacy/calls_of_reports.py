@@ -238,29 +238,8 @@ CALLS |= {
         label=_label,
         n_permutations=lambda w, f: 1,
     ),
-    "plotting.CounterfactualDisplay.from_estimator": _draw(
-        "CounterfactualDisplay",
-        "from_estimator",
-        ("X",),
-        estimator=lambda w, f: f.pipe,
-        X=lambda w, f: f.few,
-        lab=lambda w, f: _first(w),
-        n_values=lambda w, f: 3,
-    ),
-    "plotting.LabelAttributionDisplay.from_estimator": _draw(
-        "LabelAttributionDisplay",
-        "from_estimator",
-        ("X",),
-        estimator=lambda w, f: f.pipe,
-        X=lambda w, f: f.few.iloc[[0]],
-        lab_columns=lambda w, f: w.lab_columns,
-        note_column=lambda w, f: "note",
-    ),
     "plotting.LabelScoresDisplay.from_reports": _draw(
         "LabelScoresDisplay", "from_reports", (), reports=lambda w, f: {"one": _report(w, f)}
-    ),
-    "plotting.MissingnessDisplay.from_labs": _draw(
-        "MissingnessDisplay", "from_labs", ("X",), X=lambda w, f: w.labs_X
     ),
     "plotting.ModelDifferenceDisplay.from_comparisons": _draw(
         "ModelDifferenceDisplay",

@@ -43,9 +43,7 @@ PROMISED = {
         {"value", "level"},
         "the stay's results are written there",
     ),
-    "plotting.CounterfactualDisplay": ({"value"}, "each stay is marked where its result lies"),
     "plotting.NoteAttributionDisplay": ({"note"}, "the note is what is coloured"),
-    "plotting.LabelAttributionDisplay": ({"note"}, "the words of the note are what is drawn"),
 }
 
 
