@@ -264,15 +264,14 @@ class Training:
         self.task.eval()
         y, groups = self.data.y, self.data.groups
         assert y is not None
-        rng = np.random.default_rng(self.settings.seed)
-        parts = [self._vectors(notes) for notes, _ in self._batches(self.train, rng)]
-        vectors = torch.cat(parts).float().cpu().numpy()
+        found: list[Tensor] = []
+        for notes, _ in self._batches(self.train, np.random.default_rng(self.settings.seed)):
+            found += self._in_parts(
+                len(notes), lambda rows, notes=notes: self.task.note_vectors(notes[rows])
+            )
+        vectors = torch.cat(found).float().cpu().numpy()
         groups = self.train if groups is None else groups[self.train]
         self.task.head.start(vectors, y[self.train], groups, self.settings.class_weight)
-
-    def _vectors(self, notes: list[list[list[int]]]) -> Tensor:
-        vectors = self._in_parts(len(notes), lambda rows: self.task.note_vectors(notes[rows]))
-        return torch.cat(vectors)
 
     def _in_parts(self, n_rows: int, part: Callable[[slice], Tensor]) -> list[Tensor]:
         """Results of slices of rows that fit into memory."""
@@ -394,7 +393,7 @@ class TuningTask(nn.Module):
             rate = torch.tensor(data.y.mean(axis=0)).clamp(1e-3, 1 - 1e-3)
             self.register_buffer("rate", rate)
             with torch.no_grad():
-                width = self._window_vectors(data.windows[0][:1]).shape[1]
+                width = self.note_vectors([data.windows[0][:1]]).shape[1]
             self.head = LogisticHead(width, data.y.shape[1])
             return
         width = model.get_input_embeddings().weight.shape[1]
@@ -423,15 +422,6 @@ class TuningTask(nn.Module):
     def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
         return pad_rows(rows, max(map(len, rows)), self.pad, self.settings.device)
 
-    def _states(self, ids: Tensor, visible: Tensor) -> Tensor:
-        return self.model(**self.inputs(ids, visible)).last_hidden_state
-
-    def _window_vectors(self, rows: list[list[int]]) -> Tensor:
-        ids, visible = self._padded(rows)
-        output = self.model(**self.inputs(ids, visible))
-        states, layers = output.last_hidden_state.float(), output.get("hidden_states")
-        return self._pool[0](states, visible, ids, self.prompt_length, layers)
-
     def note_vectors(self, notes: list[list[list[int]]]) -> Tensor:
         """Vectors of notes, pooled over their windows."""
         rows = [row for note in notes for row in note]
@@ -440,7 +430,10 @@ class TuningTask(nn.Module):
         parts = packed_batches(lengths, _RUN_TOKENS)
         pooled = []
         for part in parts:
-            pooled.append(self._window_vectors([rows[i] for i in part]))
+            ids, visible = self._padded([rows[i] for i in part])
+            output = self.model(**self.inputs(ids, visible))
+            states, layers = output.last_hidden_state.float(), output.get("hidden_states")
+            pooled.append(self._pool[0](states, visible, ids, self.prompt_length, layers))
         # Back to the order of the rows
         vectors = torch.cat(pooled)[np.argsort(np.concatenate(parts))]
         note_of = torch.repeat_interleave(torch.tensor([len(note) for note in notes]))
@@ -474,7 +467,8 @@ class TuningTask(nn.Module):
 
     def _language(self, shown, visible, targets, guessed, rows: slice) -> Tensor:
         """Share that some windows have in the mean loss over the tokens that are to be guessed."""
-        states = self._states(shown[rows], visible[rows])[:, : targets.shape[1]]
+        output = self.model(**self.inputs(shown[rows], visible[rows]))
+        states = output.last_hidden_state[:, : targets.shape[1]]
         own = guessed[rows]
         if not own.any():
             return states.sum() * 0.0
@@ -505,25 +499,21 @@ class LogisticHead(nn.Module):
         center, scale = vectors.mean(axis=0), vectors.std(axis=0)
         scale[scale < 1e-6] = 1.0
         standard = (vectors - center) / scale
-        strength = _STRENGTHS[0]
+        losses = np.zeros(len(_STRENGTHS))
         n_folds = min(_STRENGTH_FOLDS, len(np.unique(groups)))
-        if n_folds > 1:
-            losses = np.zeros(len(_STRENGTHS))
-            for fitted, other in GroupKFold(n_folds).split(standard, groups=groups):
-                for i, candidate in enumerate(_STRENGTHS):
-                    coef, intercept = _fit_labels(
-                        standard[fitted], y[fitted], candidate, class_weight
-                    )
-                    logits = standard[other] @ coef.T + intercept
-                    # Binary cross-entropy
-                    losses[i] += np.sum(np.logaddexp(0, logits) - y[other] * logits)
-            strength = _STRENGTHS[int(losses.argmin())]
-        coef, intercept = _fit_labels(standard, y, strength, class_weight)
+        # One group gives no folds, and the strongest penalty
+        folds = GroupKFold(n_folds).split(standard, groups=groups) if n_folds > 1 else ()
+        for fitted, other in folds:
+            for i, strength in enumerate(_STRENGTHS):
+                coef, intercept = _fit_labels(standard[fitted], y[fitted], strength, class_weight)
+                logits = standard[other] @ coef.T + intercept
+                # Binary cross-entropy
+                losses[i] += np.sum(np.logaddexp(0, logits) - y[other] * logits)
+        fitted = _fit_labels(standard, y, _STRENGTHS[int(losses.argmin())], class_weight)
+        tensors = self.center, self.scale, self.linear.weight, self.linear.bias
         with torch.no_grad():
-            self.center.copy_(torch.tensor(center))
-            self.scale.copy_(torch.tensor(scale))
-            self.linear.weight.copy_(torch.tensor(coef))
-            self.linear.bias.copy_(torch.tensor(intercept))
+            for tensor, values in zip(tensors, (center, scale, *fitted), strict=True):
+                tensor.copy_(torch.tensor(values))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Logits (n_notes, n_labels) of vectors (n_notes, width)."""
@@ -589,21 +579,14 @@ class Processes:
     def copy_from_main(self, module: nn.Module) -> None:
         """Set trained parameters and buffers to the main process's."""
         if self.size > 1:
-            trained = [p for p in module.parameters() if p.requires_grad]
-            for tensor in (*trained, *module.buffers()):
+            for tensor in (*_trained(module).values(), *module.buffers()):
                 distributed.broadcast(tensor.data, src=0)
 
     def add_gradients(self, parameters) -> None:
         """Replace each gradient by the sum over processes; none counts as zero."""
-        if self.size == 1:
-            return
-        waiting = []
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            waiting.append(distributed.all_reduce(parameter.grad, async_op=True))
-        for work in waiting:
-            work.wait()
+        for parameter in parameters if self.size > 1 else ():
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = self.add(own)
 
     def add(self, numbers: Tensor) -> Tensor:
         """Sum over processes."""
