@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionBlock, Dropout
-from .losses import GaussianCritic, LeaveOneOut, SampledCLUB, VariationalCLUB
+from .losses import VariationalCLUB
 
 
 class FusionParts(NamedTuple):
@@ -221,11 +221,6 @@ FUSIONS: dict[str, type[Fusion]] = {
     "kronecker": KroneckerFusion,
     "late": LateFusion,
 }
-MI_ESTIMATORS: dict[str, type[GaussianCritic]] = {
-    "club_sample": SampledCLUB,
-    "l1out": LeaveOneOut,
-    "vclub": VariationalCLUB,
-}
 
 
 class ModalityTokens(nn.Module):
@@ -339,8 +334,8 @@ class FusionWithCritic(nn.Module):
     NOTE[DIFF] (several nets): the paper trains one net. Members share nothing but the batches;
     their logits are averaged, so a prediction stays a sum over the parts.
 
-    `fusion` is one of `FUSIONS`, those without mutual information having no critic, `mi_estimator`
-    one of `MI_ESTIMATORS`; the rest is as in `Fusion`.
+    `fusion` is one of `FUSIONS`, of which those without mutual information have no critic; the rest
+    is as in `Fusion`.
 
     Examples
     --------
@@ -357,14 +352,13 @@ class FusionWithCritic(nn.Module):
         n_outputs: int,
         d_model: int = 64,
         fusion: str = "disentangled",
-        mi_estimator: str = "vclub",
         **options,
     ):
         super().__init__()
         members = [FUSIONS[fusion](widths, n_outputs, d_model, **options) for _ in range(n_members)]
         self.fusion = nn.ModuleList(members)
         self.critic = nn.ModuleList(
-            MI_ESTIMATORS[mi_estimator](len(widths) * d_model, d_model)
+            VariationalCLUB(len(widths) * d_model, d_model)
             for member in members
             if member.has_information
         )
@@ -406,8 +400,8 @@ class FusionWithCritic(nn.Module):
     def _members(self) -> list[Fusion]:
         return cast(list[Fusion], list(self.fusion))
 
-    def _critics(self) -> list[GaussianCritic]:
-        return cast(list[GaussianCritic], list(self.critic))
+    def _critics(self) -> list[VariationalCLUB]:
+        return cast(list[VariationalCLUB], list(self.critic))
 
 
 def information_loss(bounds: Tensor) -> Tensor:

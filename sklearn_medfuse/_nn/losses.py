@@ -2,10 +2,9 @@
 
 L_prediction is computed for single cells, one per row and label, so that each can have a weight.
 
-L_MI is an upper bound on the mutual information, with a variational Gaussian q(y | x), the critic.
-In the fusion x = [S_A, S_B] and y = S_C. vCLUB and CLUBSample are by Cheng et al. 2020 (arXiv
-2006.12013), the leave-one-out bound by Poole et al. 2019 (arXiv 1905.06922). All hold when q is
-close to p(y | x), so q is fitted by maximum likelihood in a step of its own.
+L_MI is vCLUB (Cheng et al. 2020, arXiv 2006.12013), an upper bound on the mutual information of
+x = [S_A, S_B] and y = S_C. It holds when the variational Gaussian q(y | x), the critic, is close to
+p(y | x), so q is fitted by maximum likelihood in a step of its own.
 """
 
 import math
@@ -68,16 +67,18 @@ def asymmetric_loss(
 LOSSES = {"log_loss": log_loss, "focal": focal_loss, "asymmetric": asymmetric_loss}
 
 
-class GaussianCritic(nn.Module):
-    """The Gaussian q(y | x) of every bound here: mean and variance by one hidden layer of x.
+class VariationalCLUB(nn.Module):
+    """vCLUB, with its critic: the Gaussian q(y | x), mean and variance by one hidden layer of x.
 
-    `x_dim` and `y_dim` are the widths of x and y, `hidden` that of the layer.
+    The bound is  I_vCLUB = E_p(x,y)[log q(y|x)] - E_p(x) E_p(y)[log q(y|x)]  (eq. 13 there); all n²
+    pairs of a batch stand for p(x) p(y). `x_dim` and `y_dim` are the widths of x and y, `hidden`
+    that of the layer.
 
     Examples
     --------
     >>> import torch
-    >>> critic = GaussianCritic(3, 2, 16)
-    >>> critic.negative_log_likelihood(torch.zeros(10, 3), torch.zeros(10, 2)).shape
+    >>> club = VariationalCLUB(3, 2, 16)
+    >>> club(torch.zeros(10, 3), torch.zeros(10, 2)).shape
     torch.Size([])
     """
 
@@ -102,20 +103,6 @@ class GaussianCritic(nn.Module):
         squared = (y - mean) ** 2 * torch.exp(-log_variance)
         return _mean(0.5 * (squared + log_variance + math.log(2 * math.pi)).sum(dim=1), weight)
 
-
-class VariationalCLUB(GaussianCritic):
-    """vCLUB: all n² pairs stand for p(x) p(y).
-
-    The bound is  I_vCLUB = E_p(x,y)[log q(y|x)] - E_p(x) E_p(y)[log q(y|x)]  (eq. 13 there).
-
-    Examples
-    --------
-    >>> import torch
-    >>> club = VariationalCLUB(3, 2, 16)
-    >>> club(torch.zeros(10, 3), torch.zeros(10, 2)).shape
-    torch.Size([])
-    """
-
     def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Estimate of the bound on x (n, x_dim), y (n, y_dim), in nats.
 
@@ -127,38 +114,6 @@ class VariationalCLUB(GaussianCritic):
         negative = _mean(y**2, weight) - 2 * mean * _mean(y, weight) + mean**2
         # The terms log σ² and log 2π are the same in both expectations
         return _mean(0.5 * ((negative - positive) * torch.exp(-log_variance)).sum(dim=1), weight)
-
-
-class SampledCLUB(GaussianCritic):
-    """CLUBSample: one other row per row stands for p(x) p(y); noisier than vCLUB."""
-
-    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Estimate of the bound on x (n, x_dim), y (n, y_dim), in nats."""
-        mean, log_variance = self._conditional(x)
-        # A shift pairs no row with itself; it is drawn in training and fixed in evaluation
-        shift = int(torch.randint(1, len(y), ())) if self.training and len(y) > 1 else len(y) // 2
-        negative, positive = (torch.roll(y, shift, dims=0) - mean) ** 2, (y - mean) ** 2
-        return _mean(0.5 * ((negative - positive) * torch.exp(-log_variance)).sum(dim=1), weight)
-
-
-class LeaveOneOut(GaussianCritic):
-    """L1Out: the mean of q(y | x) over the other rows' x stands for p(y).
-
-    The bound is  E_i[log q(yᵢ|xᵢ) - log 1/(n-1) Σ_{j≠i} q(yᵢ|xⱼ)]  (Poole et al., eq. 13).
-    """
-
-    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Estimate of the bound on x (n, x_dim), y (n, y_dim), in nats; 0 for a single row."""
-        if len(y) < 2:
-            return (y * 0.0).sum()
-        mean, log_variance = self._conditional(x)
-        precision = torch.exp(-log_variance)
-        # Matrix products give log q(yᵢ|xⱼ) of all pairs, without what is the same in both terms
-        of_x = (mean**2 * precision + log_variance).sum(dim=1)
-        log_q = -0.5 * (y**2 @ precision.T - 2 * y @ (mean * precision).T + of_x)
-        own = torch.eye(len(y), dtype=torch.bool, device=y.device)
-        others = log_q.masked_fill(own, -torch.inf).logsumexp(dim=1) - math.log(len(y) - 1)
-        return _mean(log_q.diagonal() - others, weight)
 
 
 def _mean(values: Tensor, weight: Tensor | None) -> Tensor:

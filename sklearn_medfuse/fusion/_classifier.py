@@ -16,7 +16,7 @@ from skorch.helper import predefined_split
 from skorch.utils import noop
 
 from .._input_data import no_values_in_errors
-from .._nn.fusion import FUSIONS, MI_ESTIMATORS, FusionWithCritic
+from .._nn.fusion import FUSIONS, FusionWithCritic
 from .._nn.losses import LOSSES
 from .._state import NetStateMixin
 from .._training import (
@@ -66,9 +66,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         have no mutual information to minimise. A modality's name, such as "labs" or "notes",
         trains on that modality only and ignores the rest of X; if "auto" finds no names in X, all
         columns form the modality of this name.
-    mi_estimator : {"vclub", "club_sample", "l1out"}, default="vclub"
-        Bound on the mutual information: vCLUB over all pairs of a batch, over one pair per row,
-        or the leave-one-out bound.
     critic_steps : int, default=1
         Steps of the critic before each step of the fusion.
     modalities : "auto" or dict of str to int or slice, default="auto"
@@ -235,7 +232,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     _parameter_constraints: dict = {
         "mi_weight": [Interval(Real, 0, None, closed="left")],
         "fusion": [str],
-        "mi_estimator": [StrOptions(set(MI_ESTIMATORS))],
         "critic_steps": [Interval(Integral, 1, None, closed="left")],
         "modalities": [StrOptions({"auto"}), dict],
         "input_tokens": [StrOptions({"auto"}), dict],
@@ -278,7 +274,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         # NOTE[DIFF] (weight of the bound): 0.1 in the paper
         mi_weight=0.001,
         fusion="disentangled",
-        mi_estimator="vclub",
         critic_steps=1,
         modalities="auto",
         input_tokens="auto",
@@ -313,7 +308,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     ):
         self.mi_weight = mi_weight
         self.fusion = fusion
-        self.mi_estimator = mi_estimator
         self.critic_steps = critic_steps
         self.modalities = modalities
         self.input_tokens = input_tokens
@@ -582,8 +576,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Returns
         -------
         float
-            Bound of I([S_A, S_B]; S_C) in nats by `mi_estimator`, averaged over the nets. It is a
-            bound only as far as the critic fits. Only `mi_weight` > 0 in fit trains the critic.
+            Bound of I([S_A, S_B]; S_C) in nats, averaged over the nets. It is a bound only
+            as far as the critic fits. Only `mi_weight` > 0 in fit trains the critic.
         """
         check_is_fitted(self)
         if self.fusion != "disentangled":
@@ -687,7 +681,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             d_model=self.d_model,
             # A modality's name asks for that modality alone: late fusion of one
             fusion=self.fusion if self.fusion in FUSIONS else "late",
-            mi_estimator=self.mi_estimator,
             n_heads=self.n_heads,
             n_tokens=self.n_tokens,
             dropout=self.dropout,

@@ -98,12 +98,11 @@ def test_mutual_information_is_of_the_disentangled_fusion_alone(X, y):
         make(fusion="late").fit(X, y).mutual_information(X)
 
 
-@pytest.mark.parametrize("estimator", ["vclub", "club_sample", "l1out"])
-def test_every_bound_steers(estimator):
+def test_the_bound_steers():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 7))
     y = (X[:, [0, 4]] > 0).astype(int)
-    options = {"mi_estimator": estimator, "max_epochs": 8, "batch_size": 64, "critic_steps": 2}
+    options = {"max_epochs": 8, "batch_size": 64, "critic_steps": 2}
     free, held = (
         make(mi_weight=weight, precision="float32", **options).fit(X, y).mutual_information(X)
         for weight in (1e-9, 30.0)
