@@ -94,6 +94,12 @@ def _small(config_class, **more):
 
 
 @pytest.fixture(scope="session")
+def byte_tokenizer():
+    """A tokenizer of bytes that puts [CLS] and [SEP] around them."""
+    return _byte_tokenizer(special_tokens=True)
+
+
+@pytest.fixture(scope="session")
 def save_bert():
     """Return a function that writes a random BERT with a byte tokenizer to a folder."""
 

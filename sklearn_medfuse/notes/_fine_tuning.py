@@ -56,6 +56,7 @@ class TuningSettings(NamedTuple):
     fine_tuning: str
     objective: str
     lora_rank: int
+    target_modules: str | tuple[str, ...] | None
     max_epochs: int
     learning_rate: float
     batch_size: int
@@ -111,7 +112,7 @@ def fine_tune(
     processes.refuse_other_notes(data, base)
     with torch_seed(settings.seed, settings.device), with_gradients():
         if settings.fine_tuning == "lora":
-            model = add_adapter(parts.model, settings.lora_rank)
+            model = add_adapter(parts.model, settings.lora_rank, settings.target_modules)
         else:
             model = parts.model.requires_grad_(True)
         before, checkpoints = None, []
@@ -128,7 +129,8 @@ def fine_tune(
             losses = Training(task, own, processes).run(checkpoint, before)
             before = first
     changed = write_weights(model, settings.fine_tuning)
-    tuned = TunedWeights(settings.fine_tuning, settings.lora_rank, changed, base)
+    how = settings.fine_tuning, settings.lora_rank, settings.target_modules
+    tuned = TunedWeights(*how, changed, base)
     return tuned, losses, checkpoints
 
 
@@ -379,7 +381,8 @@ class TuningTask(nn.Module):
         self.mask_token = parts.tokenizer.mask_token_id
         self.model = model
         longest = max(len(row) for note in data.windows for row in note)
-        if settings.device.type == "cpu" and longest <= _LONGEST_EAGER:
+        can_choose = hasattr(model, "set_attn_implementation")
+        if can_choose and settings.device.type == "cpu" and longest <= _LONGEST_EAGER:
             # On a CPU torch's fused attention takes a third of the time of all, in its gradient
             model.set_attn_implementation("eager")
         if settings.gradient_checkpointing:

@@ -40,6 +40,7 @@ _LEARNING_RATES = {"lora": 1e-4, "full": 3e-5}
 _FORGOTTEN = {
     "tuned_method_",
     "tuned_rank_",
+    "tuned_targets_",
     "tuned_data_",
     "base_fingerprint_",
     "validation_loss_",
@@ -110,6 +111,9 @@ class LLMNoteEncoder(
         seen the labels, and so does a model that labels have not changed.
     lora_rank : int, default=8
         Rank of the adapter.
+    target_modules : str, list of str or None, default=None
+        Layers that get an adapter: ends of their names, or a regular expression for the whole name,
+        as in peft. None takes every linear layer that the token states depend on.
     max_epochs : int, default=10
         Maximum number of passes over the notes.
     learning_rate : float or None, default=None
@@ -243,6 +247,7 @@ class LLMNoteEncoder(
         "objective": [StrOptions({"auto", "supervised", "language", "both"})],
         "cv": ["cv_object"],
         "lora_rank": [Interval(Integral, 1, None, closed="left")],
+        "target_modules": [str, list, None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -287,6 +292,7 @@ class LLMNoteEncoder(
         objective="auto",
         cv=3,
         lora_rank=8,
+        target_modules=None,
         max_epochs=10,
         learning_rate=None,
         batch_size=16,
@@ -326,6 +332,7 @@ class LLMNoteEncoder(
         self.objective = objective
         self.cv = cv
         self.lora_rank = lora_rank
+        self.target_modules = target_modules
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -519,9 +526,8 @@ class LLMNoteEncoder(
         files = tuple(getattr(self, "model_files_", {}).items())
         tuned = None
         if hasattr(self, "tuned_data_") and not files:
-            tuned = source.TunedWeights(
-                self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_
-            )
+            how = self.tuned_method_, self.tuned_rank_, self.tuned_targets_
+            tuned = source.TunedWeights(*how, self.tuned_data_, self.base_fingerprint_)
         return source.ModelSpec(
             model=self.model,
             revision=self.revision,
@@ -588,8 +594,13 @@ class LLMNoteEncoder(
         objective = self.objective
         if objective == "auto":
             objective = "language" if y is None else "supervised"
+        targets = self.target_modules
+        if isinstance(targets, list):
+            # Part of what identifies the model
+            targets = tuple(targets)
         resolved = self.get_params() | {
             "objective": objective,
+            "target_modules": targets,
             "learning_rate": self.learning_rate or _LEARNING_RATES[self.fine_tuning],
             "bfloat16": self.dtype_ == "bfloat16",
             "device": device,
@@ -600,7 +611,8 @@ class LLMNoteEncoder(
         data = self._tuning_data(parts, texts, y, groups, objective)
         tuned, self.validation_loss_, checkpoints = fine_tune(parts, data, settings)
         self.best_epoch_ = int(np.argmin(self.validation_loss_))
-        self.tuned_method_, self.tuned_rank_, self.tuned_data_, self.base_fingerprint_ = tuned
+        self.tuned_method_, self.tuned_rank_, self.tuned_targets_ = tuned[:3]
+        self.tuned_data_, self.base_fingerprint_ = tuned.data, tuned.base
         return checkpoints
 
     def _tuning_data(self, parts, texts, y, groups, objective: str) -> TuningData:

@@ -10,32 +10,75 @@ from ..._training import generators_put_back
 from .source import TunedWeights
 
 
-def add_adapter(model: torch.nn.Module, rank: int) -> Any:
-    """Put a LoRA adapter (Hu et al. 2021) that changes nothing yet on every linear layer."""
+def add_adapter(
+    model: torch.nn.Module, rank: int, targets: str | tuple[str, ...] | None = None
+) -> Any:
+    """Put a LoRA adapter (Hu et al. 2021) that changes nothing yet on layers, by default all."""
     # peft takes longer to import than a frozen model to work
     from peft import LoraConfig, get_peft_model
 
-    # The states do not pass through the pooler
-    has_pooler = any("pooler" in name for name, _ in model.named_modules())
     # NOTE[DIFF] (LoRA targets): the paper names none; rank 8 on every layer suits all families
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        exclude_modules=r".*pooler.*" if has_pooler else None,
-    )
+    how: dict[str, Any] = {"target_modules": targets}
+    if targets is None:
+        how = {"target_modules": "all-linear", "exclude_modules": _not_adapted(model) or None}
+    elif not isinstance(targets, str):
+        names = [f".{name}" for name, _ in model.named_modules()]
+        how["target_modules"] = list(targets)
+        if not all(any(name.endswith(f".{end}") for name in names) for end in targets):
+            # Where another is found, peft leaves it out
+            raise ValueError(_no_layer(model, targets))
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, **how)
     with warnings.catch_warnings():
         # peft's own call of a name that transformers is about to drop
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # Its own patterns for experts that are one tensor
+        warnings.filterwarnings("ignore", "The following .*_pattern keys", RuntimeWarning)
+        # It sets what it warns of
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
+        # A grouped convolution, whose adapter cannot be merged with it
+        warnings.filterwarnings("error", "LoRA adapter added to ConvNd", UserWarning)
         try:
             return get_peft_model(model, config)
-        except ValueError as error:
-            kinds = sorted({type(module).__name__ for module in model.modules()})
-            raise ValueError(
-                "fine_tuning='lora' finds no linear layer that peft can adapt in this model, whose "
-                f"modules are {', '.join(kinds)}; use fine_tuning='full' or None."
-            ) from error
+        except (ValueError, UserWarning) as error:
+            raise ValueError(_no_layer(model, targets)) from error
+
+
+def _no_layer(model: torch.nn.Module, targets: str | tuple[str, ...] | None) -> str:
+    layers = {
+        f"{name.rpartition('.')[2]} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if any(weight.ndim > 1 for weight in module.parameters(recurse=False))
+    }
+    return (
+        f"fine_tuning='lora' with target_modules={targets!r} names no layer that peft can adapt. "
+        f"The model's layers are {', '.join(sorted(layers))}: name others of them, or use "
+        "fine_tuning='full' or None."
+    )
+
+
+def _not_adapted(model: torch.nn.Module) -> list[str]:
+    """Names of layers that an adapter would not reach, or that the states do not pass through."""
+    found = []
+    for name, module in model.named_modules():
+        # Fused kernels of Mamba read the weights themselves
+        parent, _, last = name.rpartition(".")
+        is_fused = last == "out_proj" and hasattr(model.get_submodule(parent), "conv1d")
+        if "pooler" in name or is_fused or _gives_other(module):
+            found.append(name)
+    return found
+
+
+def _gives_other(layer: torch.nn.Module) -> bool:
+    """Whether a linear layer gives other than a product of its input, as routers do."""
+    own = isinstance(layer, torch.nn.Linear) and type(layer).forward is not torch.nn.Linear.forward
+    if not own:
+        return False
+    try:
+        with torch.no_grad():
+            found = layer(layer.weight.new_zeros(1, layer.in_features))
+    except RuntimeError:
+        return True
+    return getattr(found, "shape", None) != (1, layer.out_features)
 
 
 def write_weights(model: torch.nn.Module, method: str) -> bytes:
@@ -60,7 +103,7 @@ def apply_weights(model: Any, tuned: TunedWeights) -> Any:
 
         # Initial weights are drawn, only to be overwritten: not at the cost of the user's draws
         with generators_put_back():
-            model = add_adapter(model, tuned.rank)
+            model = add_adapter(model, tuned.rank, tuned.targets)
         set_peft_model_state_dict(model, tensors)
         model = model.merge_and_unload()
     else:

@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 _WIDTH_STEP = 8
 # Models that take book-length input get windows of this many tokens unless asked otherwise
 _LONGEST_DEFAULT = 2048
-# Least relative change of a state that rounding does not explain
-_LEAST_CHANGE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+# Families whose states depend on the padding: their mixing, convolutions or hashes do not see it
+_UNPADDED = {"convbert", "cpmant", "fnet", "nystromformer", "yoso"}
+# Least relative change of a state that rounding does not explain, of other families
+_LEAST_CHANGE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.2}
 # Of a config, by no means a vector's business
 _NOT_CONFIG = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label"}
 _NOT_CONFIG |= {"label2id", "use_cache", "quantization_config", "model_type"}
@@ -127,19 +129,22 @@ class Backbone:
 
     @torch.inference_mode()
     def _probe(self) -> tuple[int, bool]:
-        """Width of a vector, and whether windows may be padded: of some families the states change.
-
-        Their mixing (FNet), convolutions or hashes do not see which tokens are padding.
-        """
+        """Width of a vector, and whether windows may be padded."""
         pad = self.tokenizer.pad_token_id or 0
         self._refuse_unknown_tokens([[*self.special.before, *self.special.after, pad]])
         text = tokenize(self.tokenizer, [_PROBE])[0] or [0]
         room = (self.max_positions or _LONGEST_DEFAULT) - self.n_special - _WIDTH_STEP
         known = [token for token in text if token < (self._n_vectors() or token + 1)] or [0]
         row = [*self.special.before, *known[: max(1, room)], *self.special.after]
-        states, pooled, _ = self._run([row], len(row), ("auto", 0))
-        if room < 1:
-            return pooled.shape[1], True
+        try:
+            states, pooled, _ = self._run([row], len(row), ("auto", 0))
+        except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
+            raise source.RefusedModel(
+                f"A {type(self.model).__name__} gives no states of tokens for text alone "
+                f"({type(error).__name__}); give a folder of its text model, or another model."
+            ) from error
+        if self.model.config.model_type in _UNPADDED or room < 1:
+            return pooled.shape[1], room < 1
         padded = self._run([row], len(row) + _WIDTH_STEP, ("auto", 0))[0]
         change = (padded[:, : states.shape[1]] - states).abs().max() / states.abs().max()
         # Not finite: the weights are damaged, which the vectors will show
@@ -363,11 +368,19 @@ def _read_parts(spec: source.ModelSpec) -> ModelParts:
                 "those of its encoder are pooled."
             )
         whole, model = model, model.get_encoder()
+        if not hasattr(model, "config"):
+            # As in FSMT
+            model.config = config
         own = {id(parameter) for parameter in model.parameters()}
         named = dict(whole.named_parameters())
         missing = {name for name in missing if name not in named or id(named[name]) in own}
     if spec.quantization is None and spec.device_map is None:
         model = model.to(spec.device)
+    if config.model_type == "reformer":
+        raise source.RefusedModel(
+            f"model={spec.model!r} is a Reformer, which draws its hashes anew at each call: a note "
+            "has no vector of its own. Take another model."
+        )
     model = model.eval().requires_grad_(False)
     untrained = frozenset(missing)
     _refuse_incomplete(spec, untrained, tokenizer)
@@ -399,6 +412,8 @@ def _read_model(spec, place: str, options: dict, sentence: SentenceFormat | None
     # Of these a checkpoint may hold the encoder alone
     encoders: Any = AutoModelForTextEncoding._model_mapping
     is_text_encoder = type(config) in encoders and _is_encoder(encoders[type(config)])
+    # T5Gemma's refuses the config of a model with a decoder
+    is_text_encoder &= not (config.is_encoder_decoder and hasattr(config, "decoder"))
     model, report = (AutoModelForTextEncoding if is_text_encoder else AutoModel).from_pretrained(
         place,
         config=config,

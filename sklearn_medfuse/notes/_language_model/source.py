@@ -42,6 +42,7 @@ class TunedWeights(NamedTuple):
 
     method: str
     rank: int
+    targets: str | tuple[str, ...] | None
     data: bytes
     # Fingerprint of the model before
     base: str
