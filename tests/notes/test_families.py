@@ -5,7 +5,9 @@ that fails turns a test red. Those that cannot work stand in `REFUSED` and in th
 """
 
 import io
+import json
 import re
+import sys
 from pathlib import Path
 
 import joblib
@@ -34,12 +36,10 @@ REFUSED = {
     "transformers' own cache": "blt",
 }
 # Families of which the installed transformers makes no small model to try
-UNTRIED = "bailing_hybrid dots3_note dots3_note_text emu3 qwen4_exp qwen4_exp_text seamless_m4t \
-    seamless_m4t_v2 xlstm"
+UNTRIED = "bailing_hybrid dots3_note dots3_note_text emu3 kimi_linear qwen4_exp qwen4_exp_text \
+    seamless_m4t seamless_m4t_v2 xlstm"
 # Whose linear layers are no torch.nn.Linear, and what to name in their place
 NO_LORA = {"ibert": "query (QuantLinear)", "squeezebert": "query (Conv1d)"}
-# Families whose vectors depend on the padding
-UNPADDED = "convbert cpmant fnet nystromformer yoso"
 
 
 def families():
@@ -101,6 +101,35 @@ def test_a_family_gives_its_own_states(family, folder, byte_tokenizer):
         return
     vectors = tuned.fit(notes, [0, 1, 0, 1]).transform([NOTE, LONG])
     np.testing.assert_array_equal(loaded_elsewhere(tuned).transform([NOTE, LONG]), vectors)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:transformers")
+@pytest.mark.parametrize("family", ["bros", "llama4", "lxmert", "perceiver", "reformer", "whisper"])
+def test_a_family_without_states_of_text_is_refused(family, folder):
+    with pytest.raises(OSError, match=type(tiny(family)).__name__.removesuffix("Model")):
+        LLMNoteEncoder(folder, device="cpu").fit([NOTE])
+
+
+@pytest.mark.parametrize("family", ["fnet"])
+def test_a_dtype_that_a_family_does_not_compute_is_refused(folder):
+    with pytest.raises(OSError, match=r"FNetModel .* torch\.bfloat16 .* dtype='float32'"):
+        LLMNoteEncoder(folder, dtype="bfloat16", device="cpu").fit([NOTE])
+
+
+def test_a_tokenizer_names_the_package_that_it_needs(tmp_path, monkeypatch):
+    tiny("biogpt").save_pretrained(tmp_path)
+    vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "a</w>"])}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b 1\n")
+    monkeypatch.setitem(sys.modules, "sacremoses", None)
+    with pytest.raises(ImportError, match="sacremoses"):
+        LLMNoteEncoder(str(tmp_path), device="cpu").fit([NOTE])
+
+
+def test_the_guide_lists_the_families_that_cannot():
+    listed = set(re.findall("``([a-z0-9_]+)``", GUIDE.read_text().split("Which models")[1]))
+    families = [*REFUSED.values(), UNTRIED, *NO_LORA]
+    assert {family for names in families for family in names.split()} <= listed
 
 
 @pytest.mark.parametrize("targets", [["query", "key"], r".*layer\.0.*\.value", ["word_embeddings"]])

@@ -55,8 +55,6 @@ RECIPES: dict[str, tuple[dict, str]] = {
             "qwen3_5_moe_text",
             "qwen3_5_text",
             "qwen3_next",
-            "qwen4_exp",
-            "qwen4_exp_text",
             "recurrent_gemma",
         ],
         _FOUR_LAYERS,
@@ -65,33 +63,14 @@ RECIPES: dict[str, tuple[dict, str]] = {
         ["falcon", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "mistral4"],
         _OWN_HEADS,
     ),
-    "bailing_hybrid": ({"layer_group_size": 2}, ""),
     "bamba": (_MAMBA | {"attn_layer_indices": [1]}, ""),
     "codegen": ({"n_head": 4, "n_embd": 32}, ""),
     "cohere_compass_text": (
         {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
         "",
     ),
-    "dots3_note": ({"per_layer_config": {}}, "head_dim num_attention_heads num_key_value_heads"),
-    "dots3_note_text": (
-        {"per_layer_config": {}},
-        "head_dim num_attention_heads num_key_value_heads",
-    ),
     "dbrx": ({"attn_config": {"kv_n_heads": 2, "rope_theta": 10_000.0, "clip_qkv": 8.0}}, ""),
-    "emu3": ({"vocabulary_map": {"<image>": 5}}, ""),
     "layoutlmv3": ({"coordinate_size": 3, "shape_size": 2}, ""),
-    "kimi_linear": (
-        {
-            "linear_attn_config": {
-                "kda_layers": [1],
-                "full_attn_layers": [2],
-                "num_heads": 2,
-                "head_dim": 8,
-                "short_conv_kernel_size": 4,
-            }
-        },
-        "",
-    ),
     "lilt": ({"hidden_size": 24}, ""),
     "funnel": ({"block_sizes": [1, 1], "architectures": ["FunnelModel"]}, "num_hidden_layers"),
     "gpt_neo": ({"attention_types": [[["global", "local"], 1]]}, ""),
@@ -111,7 +90,6 @@ RECIPES: dict[str, tuple[dict, str]] = {
         "",
     ),
     "xlnet": ({}, "max_position_embeddings"),
-    "xlstm": ({"qk_dim_factor": 0.5}, "v_head_dim head_dim"),
     "xmod": ({"default_language": "en_XX", "languages": ["en_XX"]}, ""),
     "zamba": (
         {"layers_block_type": ["linear_attention", "hybrid", "hybrid"], "num_hidden_layers": 3},

@@ -33,6 +33,7 @@ def add_adapter(
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         # Its own patterns for experts that are one tensor
         warnings.filterwarnings("ignore", "The following .*_pattern keys", RuntimeWarning)
+        warnings.filterwarnings("ignore", "target_parameters=", RuntimeWarning)
         # It sets what it warns of
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
         # A grouped convolution, whose adapter cannot be merged with it

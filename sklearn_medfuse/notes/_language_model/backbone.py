@@ -46,11 +46,13 @@ _WIDTH_STEP = 8
 _LONGEST_DEFAULT = 2048
 # Families whose states depend on the padding: their mixing, convolutions or hashes do not see it
 _UNPADDED = {"convbert", "cpmant", "fnet", "nystromformer", "yoso"}
-# Least relative change of a state that rounding does not explain, of other families
-_LEAST_CHANGE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.2}
+# Of other families, least relative change of a state that rounding does not explain
+_LEAST_CHANGE, _LEAST_CHANGE_IN_HALF = 1e-4, 0.2
 # Of a config, by no means a vector's business
 _NOT_CONFIG = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label"}
 _NOT_CONFIG |= {"label2id", "use_cache", "quantization_config", "model_type"}
+# What models raise that take no text, or not in this dtype
+_NOT_RUN = (AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
 _PROBE = "The patient denies chest pain."
 _OLD_TORCH = Version(torch.__version__) < Version("2.13")
 
@@ -138,17 +140,21 @@ class Backbone:
         row = [*self.special.before, *known[: max(1, room)], *self.special.after]
         try:
             states, pooled, _ = self._run([row], len(row), ("auto", 0))
-        except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except _NOT_RUN as error:
             raise source.RefusedModel(
-                f"A {type(self.model).__name__} gives no states of tokens for text alone "
-                f"({type(error).__name__}); give a folder of its text model, or another model."
+                f"A {type(self.model).__name__} gives no states of tokens for text alone in "
+                f"{self.dtype} ({type(error).__name__}). Give a folder of its text model, another "
+                "model, or dtype='float32'."
             ) from error
         if self.model.config.model_type in _UNPADDED or room < 1:
             return pooled.shape[1], room < 1
         padded = self._run([row], len(row) + _WIDTH_STEP, ("auto", 0))[0]
         change = (padded[:, : states.shape[1]] - states).abs().max() / states.abs().max()
         # Not finite: the weights are damaged, which the vectors will show
-        return pooled.shape[1], not bool(change > _LEAST_CHANGE.get(self.dtype, 0.2))
+        least = _LEAST_CHANGE if self.dtype == torch.float32 else _LEAST_CHANGE_IN_HALF
+        return pooled.shape[1], not bool(change > least)
 
     def context(self, how: tuple[str, int]) -> bytes:
         """Everything but its tokens that a window's vector depends on."""
