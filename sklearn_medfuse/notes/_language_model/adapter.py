@@ -71,8 +71,7 @@ def _not_adapted(model: torch.nn.Module) -> list[str]:
 
 def _gives_other(layer: torch.nn.Module) -> bool:
     """Whether a linear layer gives other than a product of its input, as routers do."""
-    own = isinstance(layer, torch.nn.Linear) and type(layer).forward is not torch.nn.Linear.forward
-    if not own:
+    if not isinstance(layer, torch.nn.Linear) or type(layer).forward is torch.nn.Linear.forward:
         return False
     try:
         with torch.no_grad():
