@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ _BREAKS = {
     "word": re.compile(r"\s+"),
     "section": re.compile(r"\s*\n\s*\n\s*"),
 }
+# Colours of what raises and what lowers the prediction, the depth of the largest attribution, on
+# which black text stays readable, and the depth from which what lowers is underlined
+_RAISES, _LOWERS = "230,159,0", "86,180,233"
+_STRONGEST = 0.62
+_UNDERLINED = 0.1
 
 
 @dataclass(repr=False, eq=False)
@@ -46,10 +52,6 @@ class NoteAttributions:
         Scale of the attributions.
     unit : str, default="sentence"
         Kind of the units.
-
-    See Also
-    --------
-    sklearn_medfuse.plotting.NoteAttributionDisplay : Draws one note.
 
     Examples
     --------
@@ -102,6 +104,48 @@ class NoteAttributions:
         if note is not None:
             frame.insert(0, "text", [note[start:stop] for start, stop in self.spans[row]])
         return frame
+
+    def to_html(self, note: str, label: str, *, row: int | None = None) -> str:
+        """Write a note as HTML, its units marked, for a report or `IPython.display.HTML`.
+
+        Units that raise the prediction are orange, units that lower it blue and, for print without
+        colours, underlined. The depth of the colour is the size of the attribution relative to the
+        largest in the note. The HTML holds the whole note and belongs where the note belongs.
+
+        Parameters
+        ----------
+        note : str
+            The note of the stay.
+        label : str
+            Name of the label.
+        row : int or None, default=None
+            Position of the stay; None if there is one stay only.
+
+        Returns
+        -------
+        str
+            A ``<div>`` with the whole note; each unit's attribution is its tooltip.
+        """
+        if label not in self.label_names:
+            raise ValueError(f"label={label!r} must be one of {self.label_names}.")
+        row = check_row(row, len(self.effects))
+        if not self.spans[row]:
+            raise ValueError(f"The stay at position {row} has no note.")
+        effects = np.asarray(self.effects[row])[:, self.label_names.index(label)]
+        depths = _STRONGEST * effects / (np.abs(effects).max(initial=0.0) or 1.0)
+        parts, end = [], 0
+        for (start, stop), value, depth in zip(self.spans[row], effects, depths, strict=True):
+            color = _RAISES if value >= 0 else _LOWERS
+            line = "underline dotted" if depth < -_UNDERLINED else "none"
+            parts += [
+                escape(note[end:start]),
+                f'<mark style="color:inherit;background:rgba({color},{abs(depth):.2f});'
+                f'text-decoration:{line}" title="{value:+.3f}">{escape(note[start:stop])}</mark>',
+            ]
+            end = stop
+        parts.append(escape(note[end:]))
+        style = "white-space:pre-wrap;line-height:1.5;max-width:46em"
+        return f'<div style="{style}">{"".join(parts)}</div>'
 
 
 def note_attributions(

@@ -3,7 +3,6 @@
 from ._attribution_display import AttributionDisplay
 from ._curve_displays import CalibrationDisplay, DecisionCurveDisplay, LabelCurvesDisplay
 from ._label_scores_display import LabelScoresDisplay, ModelDifferenceDisplay
-from ._note_attribution_display import NoteAttributionDisplay
 from ._subgroup_display import SubgroupDisplay
 
 __all__ = [
@@ -13,6 +12,5 @@ __all__ = [
     "LabelCurvesDisplay",
     "LabelScoresDisplay",
     "ModelDifferenceDisplay",
-    "NoteAttributionDisplay",
     "SubgroupDisplay",
 ]

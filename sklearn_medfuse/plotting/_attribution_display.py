@@ -47,7 +47,7 @@ class AttributionDisplay:
     See Also
     --------
     sklearn_medfuse.inspection.lab_attributions : The numbers behind the figure.
-    NoteAttributionDisplay : The same for the note.
+    sklearn_medfuse.inspection.NoteAttributions.to_html : The same for the note.
 
     Examples
     --------

@@ -1,7 +1,9 @@
 """Attributions to notes name what the notes' factors wrote, and are faithful."""
 
+import re
 import sys
 from copy import deepcopy
+from html import unescape
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_medfuse import LLMNoteEncoder, MaskedLabEncoder, make_medfuse_pipeline
 from sklearn_medfuse.fusion._insight import differentiable_logits
-from sklearn_medfuse.inspection import deletion_curve, note_attributions
+from sklearn_medfuse.inspection import NoteAttributions, deletion_curve, note_attributions
 
 # Disease 1 comes of the factors shared 0 and notes 1, which write these
 FINDINGS = ("shortness of breath", "crackles", "swelling", "confusion", "weakness", "slurred")
@@ -94,6 +96,26 @@ def test_the_only_stay_needs_no_position(attributions, pipe, stays):
     pd.testing.assert_frame_equal(one.to_frame(), attributions.to_frame(3))
     with pytest.raises(ValueError, match="there are 40; pass its position"):
         attributions.to_frame()
+
+
+def test_html_holds_the_note_and_marks_its_units(attributions, stays):
+    note = "Known <COPD> & asthma. No fever.\n\nCosts $5 and $6 a day."
+    spans, effects = [(0, 22), (23, 32), (34, len(note))], np.array([[1.0], [-0.5], [0.0]])
+    ends = np.zeros((1, 1))
+    marked = NoteAttributions([spans], [effects], ends, ends, "note", ["COPD"])
+    html = marked.to_html(note, "COPD")
+    assert html.count("<mark") == 3
+    assert "Known &lt;COPD&gt; &amp; asthma." in html
+    assert 'title="+1.000"' in html
+    assert html.count("underline dotted") == 1
+    assert unescape(re.sub(r"<[^>]+>", "", html)) == note
+    # A notebook shows the note where it is asked for, and nowhere else
+    assert not hasattr(marked, "_repr_html_")
+    with pytest.raises(ValueError, match="label='CHF' must be one of"):
+        marked.to_html(note, "CHF")
+    empty = stays["note"][:40].isna().to_numpy().argmax()
+    with pytest.raises(ValueError, match=f"position {empty} has no note"):
+        attributions.to_html("", "disease 1", row=empty)
 
 
 @pytest.mark.parametrize("unit", ["sentence", "word", "section"])

@@ -31,7 +31,6 @@ def one_of_each(n_labels):
         "curves": plotting.LabelCurvesDisplay.from_predictions(y, p),
         "decisions": plotting.DecisionCurveDisplay.from_predictions(y, p),
         "differences": plotting.ModelDifferenceDisplay.from_predictions(y, p, **options),
-        "note": plotting.NoteAttributionDisplay("No fever.\n\nCOPD.", [(0, 9)], np.ones(1), LONG),
         "scores": plotting.LabelScoresDisplay.from_predictions(y, p, **options),
         "subgroups": plotting.SubgroupDisplay.from_predictions(
             y, p["labs"], groups, label=names[0], min_count=1, **options
@@ -41,7 +40,7 @@ def one_of_each(n_labels):
 
 NAMES = [
     *("attributions", "calibration", "curves", "decisions", "differences"),
-    *("note", "scores", "subgroups"),
+    *("scores", "subgroups"),
 ]
 
 

@@ -142,6 +142,10 @@ CALLS |= {
         lambda w, f, t: f.lab_attributions.to_frame, lambda *_: {"row": 0}
     ),
     "inspection.LabCounterfactual.mean": Call(lambda w, f, t: f.counterfactual.mean, lambda *_: {}),
+    "inspection.NoteAttributions.to_html": Call(
+        lambda w, f, t: f.note_attributions.to_html,
+        lambda w, f, t: {"note": f.few["note"].iloc[0], "label": _label(w, f), "row": 0},
+    ),
     "inspection.NoteAttributions.to_frame": Call(
         lambda w, f, t: f.note_attributions.to_frame,
         lambda w, f, t: {"row": 0, "note": f.few["note"].iloc[0]},
@@ -250,23 +254,6 @@ CALLS |= {
         },
         reference=lambda w, f: "one",
     ),
-    "plotting.NoteAttributionDisplay.from_attributions": _draw(
-        "NoteAttributionDisplay",
-        "from_attributions",
-        ("X",),
-        attributions=lambda w, f: f.note_attributions,
-        X=lambda w, f: f.few,
-        label=_label,
-    ),
-    "plotting.NoteAttributionDisplay.from_estimator": _draw(
-        "NoteAttributionDisplay",
-        "from_estimator",
-        ("X",),
-        estimator=lambda w, f: f.pipe,
-        X=lambda w, f: f.few.iloc[[0]],
-        note_column=lambda w, f: "note",
-        label=_label,
-    ),
     "plotting.SubgroupDisplay.from_estimator": _draw(
         "SubgroupDisplay",
         "from_estimator",
@@ -291,8 +278,8 @@ CALLS |= {
 }
 
 
-def _redraw(name, way, method="plot"):
-    """Draw a display again, or write it as HTML."""
+def _redraw(name, way):
+    """Draw a display again."""
 
     def target(w, f, folder):
         import matplotlib.pyplot as plt
@@ -301,7 +288,7 @@ def _redraw(name, way, method="plot"):
         display = first.target(w, f, folder)(**first.good(w, f, folder))
         # The test of `way` has saved this figure
         plt.close("all")
-        return getattr(display, method)
+        return display.plot
 
     return Call(target, lambda *_: {})
 
@@ -309,6 +296,3 @@ def _redraw(name, way, method="plot"):
 for _address in [each for each in CALLS if each.startswith("plotting.")]:
     _, _name, _way = _address.split(".")
     CALLS.setdefault(f"plotting.{_name}.plot", _redraw(_name, _way))
-CALLS["plotting.NoteAttributionDisplay.to_html"] = _redraw(
-    "NoteAttributionDisplay", "from_estimator", "to_html"
-)

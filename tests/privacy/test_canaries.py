@@ -39,11 +39,11 @@ PROMISED = {
         "the folder is the cohort",
     ),
     "datasets.load_": ({"note", "stay", "patient", "value"}, "sources and kept steps are the data"),
+    "inspection.NoteAttributions.to_html": ({"note"}, "the note is what is coloured"),
     "plotting.AttributionDisplay": (
         {"value", "level"},
         "the stay's results are written there",
     ),
-    "plotting.NoteAttributionDisplay": ({"note"}, "the note is what is coloured"),
 }
 
 
