@@ -8,6 +8,7 @@
 #   make audit   known advisories and licences of what is installed; REQUIRE=1 to insist
 #   make test-min     the tests with the oldest versions that pyproject.toml admits
 #   make test-latest  the tests with the newest versions of all but torch
+#   make mutants   a sample of small changes to the code, each of which a test has to see
 #   make wheel-test   wheel and source distribution: built twice, checked, installed elsewhere
 #   make docs    the site, in docs/_build/html, with warnings as errors
 #   make links   the site's links, which needs a network
@@ -33,7 +34,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTION
 RUN := MPLBACKEND=Agg $(BIN)/python
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow test-all test-min test-latest check lint audit dist wheel-test docs links clean
+.PHONY: demo test test-slow test-all mutants test-min test-latest check lint audit dist wheel-test docs links clean
 # Two pip runs must not meet in one environment
 .NOTPARALLEL:
 
@@ -50,6 +51,9 @@ test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m slow $(TESTS)
 
 test-all: test test-slow
+
+mutants: $(VENV)/.installed-test
+	$(BIN)/python tools/measure_mutants.py
 
 test-min:
 	$(MAKE) test VENV=.venv-min CONSTRAINTS=constraints-min.txt
