@@ -43,9 +43,9 @@ _LONGEST_EAGER = 512
 # Inverse strengths of the penalty on weights of standardised vectors, and folds that choose one
 _STRENGTHS = (0.001, 0.003, 0.01, 0.1, 1.0)
 _STRENGTH_FOLDS = 4
-# A new head of words learns faster than a model that knows its language; that of labels begins
-# fitted
-_HEAD_FACTOR = {"supervised": 1.0, "language": 10.0}
+# The head of labels begins fitted and learns at this share of the model's rate, a new head of words
+# at least at this rate
+_FITTED_HEAD_SHARE, _NEW_HEAD_RATE = 0.1, 1e-3
 _LARGEST_GRADIENT = 1.0
 _WEIGHT_DECAY = 0.01
 
@@ -64,7 +64,6 @@ class TuningSettings(NamedTuple):
     gradient_checkpointing: bool
     warmup: float
     validation_fraction: float
-    n_iter_no_change: int
     class_weight: str | None
     max_chunks: int
     pooling: str
@@ -96,7 +95,7 @@ class TuningData(NamedTuple):
 def fine_tune(
     parts: ModelParts, data: TuningData, settings: TuningSettings
 ) -> tuple[TunedWeights, list[float], list[Checkpoint]]:
-    """Train on a part of the notes until those held out get no better.
+    """Train on a part of the notes; those held out choose the epoch.
 
     `parts` are a freshly loaded model in float32, which is changed. Gives the weights of the best
     epoch, the validation loss before and after each epoch, and the checkpoints, which the caller
@@ -157,10 +156,12 @@ class Training:
             "lower max_length or max_chunks, set gradient_checkpointing=True or fine_tuning='lora'",
         )
         body = [p for p in task.model.parameters() if p.requires_grad]
-        factor = _HEAD_FACTOR[settings.objective]
-        head = {"params": list(task.head.parameters()), "lr": settings.learning_rate * factor}
+        rate = settings.learning_rate
+        fitted = settings.objective == "supervised"
+        head_rate = _FITTED_HEAD_SHARE * rate if fitted else max(rate, _NEW_HEAD_RATE)
+        head = {"params": list(task.head.parameters()), "lr": head_rate}
         self.optimizer = torch.optim.AdamW(
-            [{"params": body, "lr": settings.learning_rate}, head], weight_decay=_WEIGHT_DECAY
+            [{"params": body, "lr": rate}, head], weight_decay=_WEIGHT_DECAY
         )
         # Batches of one step, those of all processes
         self.per_step = settings.gradient_accumulation * processes.size
@@ -184,10 +185,10 @@ class Training:
             self.announcement = Announcement(bar)
             lengths = [len(window) for note in self.data.windows for window in note]
             work = f"Fine-tuning on {len(lengths):,} windows of notes, {sum(lengths):,} tokens"
-            self.announcement.begin(f"{work}, at most {settings.max_epochs} epochs")
+            self.announcement.begin(f"{work}, {settings.max_epochs} epochs")
             self.n_before = bar.n
-            last = n_first + settings.max_epochs
-            while len(losses) < last and not self._has_settled(losses, n_first):
+            # To the end: the notes held out cannot judge a model before its rate has fallen
+            while len(losses) < n_first + settings.max_epochs:
                 self.run_epoch(len(losses) - n_first, bar)
                 losses.append(self._validate())
                 bar.set_postfix(validation_loss=f"{losses[-1]:.4f}")
@@ -255,10 +256,6 @@ class Training:
         if weights.keys() != _trained(self.task).keys():
             raise ValueError("other weights than those that are trained")
         self.task.load_state_dict(weights, strict=False)
-
-    def _has_settled(self, losses: list[float], n_first: int) -> bool:
-        best = max(n_first - 1, int(np.argmin(losses)))
-        return len(losses) - 1 - best >= self.settings.n_iter_no_change
 
     @torch.no_grad()
     def _start_head(self) -> None:
@@ -484,8 +481,8 @@ class LogisticHead(nn.Module):
     """Logistic regressions on standardised vectors, which begin at their penalised optimum.
 
     The first gradients of a head that begins at zero distort what the model knew (Kumar et al.
-    2022), and it learns the training notes by heart meanwhile. Later on early stopping is the
-    penalty: one that suits the frozen vectors would hide what these did not tell.
+    2022). It moves slowly from there, or it learns the training notes by heart before the model has
+    learned anything.
     """
 
     center: Tensor

@@ -71,7 +71,6 @@ def fine_tune_notes(model, notes, y, folder):
         model,
         fine_tuning="lora",
         max_epochs=20,
-        n_iter_no_change=20,
         batch_size=8,
         dtype="float32",
         checkpoint_dir=folder,

@@ -360,7 +360,7 @@ def test_fine_tuning_in_parts_is_that_of_whole_steps(
 ):
     y = np.arange(len(many_notes)) % 2
     params = {"fine_tuning": "lora", "objective": objective, "max_epochs": 2, "random_state": 0}
-    params |= {"model": calm_bert if model == "bert" else tiny_llama, "n_iter_no_change": 9}
+    params |= {"model": calm_bert if model == "bert" else tiny_llama}
     params |= {"batch_size": 8, "gradient_accumulation": 2, "learning_rate": 1e-2}
     expected = note_encoder(**params).fit(many_notes, y).validation_loss_
     if objective == "supervised":

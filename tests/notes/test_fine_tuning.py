@@ -88,7 +88,7 @@ def test_the_model_learns_what_a_head_on_frozen_vectors_cannot_tell(tuned_encode
     notes, y, _ = stays
     # One word or the other stands there, but not both
     labels = y[:, 0] ^ y[:, 1]
-    encoder = tuned_encoder(max_epochs=25, learning_rate=3e-2, n_iter_no_change=25)
+    encoder = tuned_encoder(max_epochs=25, learning_rate=3e-2)
     encoder.fit(notes, labels)
     assert encoder.validation_loss_[0] > 0.5
     assert min(encoder.validation_loss_) < 0.1
@@ -241,7 +241,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     tuned_encoder, stays, tmp_path, monkeypatch, more
 ):
     notes, y, groups = stays
-    params = {"max_epochs": 4, "n_iter_no_change": 9, **more}
+    params = {"max_epochs": 4, **more}
     expected = tuned_encoder(**params).fit(notes, y, groups=groups)
     run_epoch = training.Training.run_epoch
 
@@ -294,8 +294,8 @@ encoder.fit(notes, y, groups=groups)
 def test_a_killed_run_goes_on_in_another_process(tuned_encoder, stays, tmp_path):
     notes, y, groups = stays
     # 51 notes to train on and 9 to validate: 4 and 1 batches an epoch
-    encoder = tuned_encoder(max_epochs=4, n_iter_no_change=9, checkpoint_dir=tmp_path / "run")
-    expected = tuned_encoder(max_epochs=4, n_iter_no_change=9).fit(notes, y, groups=groups)
+    encoder = tuned_encoder(max_epochs=4, checkpoint_dir=tmp_path / "run")
+    expected = tuned_encoder(max_epochs=4).fit(notes, y, groups=groups)
     (tmp_path / "fit.pickle").write_bytes(pickle.dumps((encoder, notes, y, groups)))
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "fit.pickle"), "13"],
@@ -397,8 +397,7 @@ def test_the_model_as_it_came_stays_where_no_epoch_makes_it_better(tuned_encoder
     notes, y, _ = stays
     # Labels that no note tells, and steps that are too long
     y = np.random.default_rng(3).permutation(y)
-    params = {"max_epochs": 6, "learning_rate": 1.0, "n_iter_no_change": 2}
-    encoder = tuned_encoder(**params).fit(notes, y)
+    encoder = tuned_encoder(learning_rate=1.0).fit(notes, y)
     assert encoder.best_epoch_ == 0
     assert len(encoder.validation_loss_) == 3
     frozen = tuned_encoder(fine_tuning=None).fit_transform(notes)
@@ -480,7 +479,7 @@ def test_a_splitter_that_leaves_notes_out_is_refused(tuned_encoder, stays):
 def test_words_first_then_labels(tuned_encoder, save_bert, tmp_path, stays):
     """Losses are those for y: of the model as it came, after the words, and after each epoch."""
     model = str(save_bert(tmp_path, model_class=BertForMaskedLM))
-    params = {"model": model, "learning_rate": 1e-2, "max_epochs": 2, "n_iter_no_change": 9}
+    params = {"model": model, "learning_rate": 1e-2, "max_epochs": 2}
     both = tuned_encoder(objective="both", **params).fit(*stays[:2])
     labels = tuned_encoder(objective="supervised", **params).fit(*stays[:2])
     words = tuned_encoder(objective="language", **params).fit(*stays[:2])

@@ -126,7 +126,7 @@ def tuned_encoder(steady_bert):
     def make(**params):
         defaults = {"fine_tuning": "lora", "random_state": 0, "learning_rate": 1e-2}
         # 36 notes to train on: 5 batches, so that the last step has one for the first process only
-        defaults |= {"batch_size": 8, "validation_fraction": 0.2, "n_iter_no_change": 9}
+        defaults |= {"batch_size": 8, "validation_fraction": 0.2}
         defaults |= {"max_epochs": 4, "device": "cpu", "dtype": "float32"}
         return LLMNoteEncoder(steady_bert, **defaults | params)
 
