@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_medfuse.datasets import load_eicu, load_eicu_demo
 from sklearn_medfuse.metrics import multilabel_report, paired_difference
@@ -75,6 +75,19 @@ def fill_missing_notes(notes):
 def logistic(C):
     """One logistic regression per label."""
     return OneVsRestClassifier(LogisticRegression(C=C, max_iter=1000))
+
+
+def penalised(strengths):
+    """One logistic regression per label on standardised columns; inner folds choose the penalty."""
+    one = LogisticRegressionCV(
+        Cs=strengths,
+        l1_ratios=[0.0],
+        cv=4,
+        scoring="neg_log_loss",
+        max_iter=1000,
+        use_legacy_attributes=False,
+    )
+    return make_pipeline(StandardScaler(), OneVsRestClassifier(one))
 
 
 def boosting(seed):

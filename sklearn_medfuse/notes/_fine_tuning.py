@@ -167,8 +167,10 @@ class Training:
         self.per_step = settings.gradient_accumulation * processes.size
         self.n_batches = -(-len(self.train) // settings.batch_size)
         n_steps = settings.max_epochs * -(-self.n_batches // self.per_step)
+        rising = max(1, round(settings.warmup * n_steps))
+        falling = max(1, n_steps - rising)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, _linear(n_steps, settings.warmup)
+            self.optimizer, lambda step: min((step + 1) / rising, (n_steps - step) / falling)
         )
 
     def run(self, checkpoint: Checkpoint | None, before: dict[str, Tensor] | None) -> list[float]:
@@ -215,7 +217,7 @@ class Training:
             batches = list(self._batches(rng.permutation(self.train), rng))
             for first in range(0, len(batches), self.per_step):
                 together = batches[first : first + self.per_step]
-                mine = self.processes.share(together)
+                mine = together[self.processes.rank :: self.processes.size]
                 own = [task.batch(notes, y, generator) for notes, y in mine]
                 self._add_gradients(own, len(together))
                 bar.update(len(together))
@@ -301,10 +303,10 @@ class Training:
         self.task.eval()
         batches = list(self._batches(self.held_out, rng))
         losses = torch.zeros(len(batches), device=self.settings.device)
-        for i, (notes, y) in self.processes.share(list(enumerate(batches))):
-            shares = self._in_parts(*self.task.batch(notes, y, generator))
+        for i in range(self.processes.rank, len(batches), self.processes.size):
+            shares = self._in_parts(*self.task.batch(*batches[i], generator))
             losses[i] = torch.stack(shares).sum()
-        # The same numbers everywhere, so that all stop after the same epoch
+        # The same numbers everywhere, so that all keep the same epoch
         found = self.processes.add(losses).cpu().double().numpy()
         return float(np.average(found, weights=[len(notes) for notes, _ in batches]))
 
@@ -335,12 +337,6 @@ def _split(data: TuningData, settings: TuningSettings) -> tuple[np.ndarray, np.n
     splitter = ShuffleSplit if data.groups is None else GroupShuffleSplit
     split = splitter(1, test_size=settings.validation_fraction, random_state=settings.seed)
     return next(split.split(np.zeros(n), groups=data.groups))
-
-
-def _linear(n_steps: int, warmup: float) -> Callable[[int], float]:
-    """Learning rate that rises for a share of the steps and falls to zero over the others."""
-    rising = max(1, round(warmup * n_steps))
-    return lambda step: min((step + 1) / rising, (n_steps - step) / max(1, n_steps - rising))
 
 
 def _checkpoint(
@@ -563,10 +559,6 @@ class Processes:
                 "model, notes, labels and groups in the same order; give all of them to each "
                 "process."
             )
-
-    def share(self, parts: list) -> list:
-        """Every `size`-th part, beginning at this process's number."""
-        return parts[self.rank :: self.size]
 
     def from_main(self, value: Any) -> Any:
         """Give all processes the main one's value."""
