@@ -69,9 +69,10 @@ def labs_regression(cohort, C=0.02):
     return on(cohort.lab_columns, features, StandardScaler(), logistic(C))
 
 
-def on(columns, *steps):
+def on(columns, *steps, memory=None):
     """Take some columns, encode them by all steps but the last, which classifies."""
-    return make_pipeline(ColumnTransformer([("x", make_pipeline(*steps[:-1]), columns)]), steps[-1])
+    encode = ColumnTransformer([("x", make_pipeline(*steps[:-1]), columns)])
+    return make_pipeline(encode, steps[-1], memory=memory)
 
 
 class NaiveBayesLogistic(ClassifierMixin, BaseEstimator):
