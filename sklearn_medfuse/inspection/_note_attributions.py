@@ -169,9 +169,9 @@ def note_attributions(
     gradients through language model, pooling and fusion. The attributions of all attributed
     columns add up to ``predicted - base``, up to the error of `n_steps`. Special tokens, prompt and
     headings are the same at both ends: their effect is in `base`. The method requires captum (the
-    extra `inspection`), a pipeline such as `make_medfuse_pipeline` builds, in which a single
-    `LLMNoteEncoder` reads the note, and the unit "token". It loads the language model a second
-    time, in float32.
+    extra `inspection`), the unit "token", and a pipeline in which an `LLMNoteEncoder` alone reads
+    the note: `make_medfuse_pipeline` with ``views={}`` or ``{"boosted": True}``, as the other views
+    count words and have no gradient. It loads the language model a second time, in float32.
 
     Parameters
     ----------

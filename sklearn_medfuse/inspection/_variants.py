@@ -9,6 +9,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._input_data import to_pandas
+
 Labels = str | Sequence[str] | None
 RandomState = int | np.random.RandomState | None
 
@@ -28,6 +30,7 @@ class VariantModel:
     """
 
     def __init__(self, estimator: Any, X: pd.DataFrame, output: str = "probability") -> None:
+        X = to_pandas(X)
         if not isinstance(X, pd.DataFrame) or not len(X):
             raise ValueError("X must be a DataFrame with at least one row and the columns of fit.")
         if output not in _OUTPUTS:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from .._input_data import to_pandas
 from ..inspection import LabAttributions, lab_attributions
 from ._drawing import REFERENCE, finish_rows, fit_name, row_axes
 from ._predictions import check_option, documented
@@ -107,7 +108,7 @@ class AttributionDisplay:
         -------
         display
         """
-        check_one_stay(X)
+        X = read_one_stay(X)
         found = lab_attributions(estimator, X, lab_columns, labels=label, **options)
         values = X.iloc[0]
         names = [_name(lab, values[lab], (units or {}).get(lab, "")) for lab in found.lab_names]
@@ -217,9 +218,11 @@ class AttributionDisplay:
         )
 
 
-def check_one_stay(X: pd.DataFrame) -> None:
+def read_one_stay(X: Any) -> pd.DataFrame:
+    X = to_pandas(X)
     if len(X) != 1:
-        raise ValueError(f"`X` has {len(X)} rows; pass one stay, as X.iloc[[0]].")
+        raise ValueError(f"`X` has {len(X)} rows; pass one stay, as X[:1].")
+    return X
 
 
 def _name(lab: str, value: object, unit: str) -> str:

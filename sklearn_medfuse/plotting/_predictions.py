@@ -166,6 +166,12 @@ class PredictionSources:
         display : object of this class
             The figure with its numbers.
         """
+        if not isinstance(cv_results, Mapping):
+            raise TypeError(
+                f"`cv_results` is of type {type(cv_results).__name__}; pass what cross_validate "
+                "returns with return_estimator=True and return_indices=True. A search keeps no "
+                "models of its folds: call cross_validate on its best_estimator_."
+            )
         several = cv_results if "indices" not in cv_results else {"out of fold": cv_results}
         labels, names = check_labels(y, options.pop("target_names", None))
         scores = {name: _out_of_fold(each, X, labels, name) for name, each in several.items()}
