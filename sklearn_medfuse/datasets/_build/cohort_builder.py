@@ -392,7 +392,7 @@ def _refuse_phenotypes_without_code(codes: pd.DataFrame, wanted: str | Mapping) 
     """Refuse phenotypes of the user's of which no stay has a code."""
     if isinstance(wanted, str):
         return
-    matched = _flags(codes[["code", "version"]].drop_duplicates(), wanted).any()
+    matched = _flags(codes, wanted).any()
     if not matched.all():
         beginnings = codes["code"].str.replace(".", "", regex=False).str[:3]
         stays = codes.groupby(beginnings)["stay"].nunique()
@@ -403,24 +403,38 @@ def _refuse_phenotypes_without_code(codes: pd.DataFrame, wanted: str | Mapping) 
         )
 
 
-def _flags(pairs: pd.DataFrame, wanted: str | Mapping) -> pd.DataFrame:
-    """Which pairs of a code and its version belong to which phenotypes."""
+def _flags(codes: pd.DataFrame, wanted: str | Mapping) -> pd.DataFrame:
+    """Which codes belong to which phenotypes."""
     if isinstance(wanted, str):
-        return phenotypes.map_codes(pairs["code"], pairs["version"].to_numpy())
-    columns = {name: _matches(pairs, name, prefixes) for name, prefixes in wanted.items()}
-    return pd.DataFrame(columns, index=pairs.index)
+        return phenotypes.map_codes(codes["code"], codes["version"].to_numpy())
+    plain = codes["code"].str.replace(".", "", regex=False).str.strip().str.upper()
+    flags = pd.DataFrame(False, index=codes.index, columns=list(wanted))
+    for name, prefixes in wanted.items():
+        for version, starts in _by_version(name, prefixes).items():
+            begins = tuple(code.replace(".", "").strip().upper() for code in starts)
+            flags[name] |= plain.str.startswith(begins) & codes["version"].eq(version)
+    return flags
+
+
+def _by_version(name: str, prefixes) -> Mapping[int, Sequence[str]]:
+    """The prefixes of a phenotype by version of ICD, inferred where it is not given."""
+    if isinstance(prefixes, Mapping):
+        return prefixes
+    if isinstance(prefixes, str):
+        raise ValueError(f"phenotypes[{name!r}] must be a list of ICD codes, not one str.")
+    told = pd.Series(phenotypes.guess_icd_version(list(prefixes)), index=list(prefixes), dtype=int)
+    if told.eq(0).any():
+        raise ValueError(
+            f"phenotypes[{name!r}]: the ICD version of {list(told.index[told.eq(0)])} cannot be "
+            "inferred from their form. Give {9: [...], 10: [...]}."
+        )
+    return {version: list(told.index[told.eq(version)]) for version in (9, 10)}
 
 
 def _label_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:
     """Phenotypes of the stays, (n_stays, n_phenotypes) of 0 and 1."""
-    pairs = codes[["code", "version"]].drop_duplicates().reset_index(drop=True)
-    flags = _flags(pairs, wanted)
-    place = codes.merge(pairs.reset_index(), on=["code", "version"], how="left")["index"].to_numpy()
-    labels = np.zeros((n_stays, flags.shape[1]), dtype=int)
-    stays = codes["stay"].to_numpy()
-    for column, flag in enumerate(flags.to_numpy(dtype=bool).T):
-        labels[stays[flag[place]], column] = 1
-    return pd.DataFrame(labels, columns=list(flags.columns))
+    labels = _flags(codes, wanted).groupby(codes["stay"].to_numpy()).any()
+    return labels.reindex(range(n_stays), fill_value=False).astype(int)
 
 
 def _read_history(source, layout: Layout, options, stays, everyone) -> pd.DataFrame:
@@ -450,32 +464,6 @@ def _read_history(source, layout: Layout, options, stays, everyone) -> pd.DataFr
     )
     names = ["earlier stays", "days since the last stay", *(f"earlier {name}" for name in groups)]
     return found.set_index("row").set_axis(names, axis=1).reindex(stays.index).astype(float)
-
-
-def _matches(pairs: pd.DataFrame, name: str, prefixes) -> pd.Series:
-    """Which codes begin with one of the prefixes, in its version."""
-    if not isinstance(prefixes, Mapping):
-        if isinstance(prefixes, str):
-            raise ValueError(f"phenotypes[{name!r}] must be a list of ICD codes, not one str.")
-        listed = list(prefixes)
-        told = phenotypes.guess_icd_version(listed)
-        if (told == 0).any():
-            unknown = [code for code, version in zip(listed, told, strict=True) if version == 0]
-            raise ValueError(
-                f"phenotypes[{name!r}]: the ICD version of {unknown} cannot be inferred from their "
-                "form. Give {9: [...], 10: [...]}."
-            )
-        prefixes = {
-            version: [code for code, of in zip(listed, told, strict=True) if of == version]
-            for version in (9, 10)
-        }
-    plain = pairs["code"].str.replace(".", "", regex=False).str.strip().str.upper()
-    matched = pd.Series(False, index=pairs.index)
-    for version, codes in prefixes.items():
-        starts = tuple(code.replace(".", "").strip().upper() for code in codes)
-        if starts:
-            matched |= plain.str.startswith(starts) & pairs["version"].eq(version)
-    return matched
 
 
 def _choose_y(codes, outcomes, kept, n_stays, options) -> pd.DataFrame:
@@ -553,33 +541,21 @@ def days_between(one: pd.Series, other: pd.Series) -> pd.Series:
 
 
 def next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
-    """When the patient's next stay begins, not before the end of this one.
-
-    NaT where there is none, or where a time is missing. Both tables have `patient` and `start`,
-    `stays` also `end`.
-    """
+    """When the patient's next stay begins, not before the end of this one; NaT if unknown or none."""
     starts = everyone[["patient", "start"]].dropna().sort_values("start", kind="stable")
-    asked = stays[["patient", "start", "end"]].dropna()
+    asked = stays[["patient", "start", "end"]].dropna().reset_index(names="row")
     # A stay that begins as this one ends is the next one; this one itself may have no length
-    other = asked.assign(after=asked["end"].where(asked["end"] > asked["start"], asked["start"]))
-    zero = asked["end"] <= asked["start"]
-    found = [
-        pd.merge_asof(
-            part.reset_index(names="row").sort_values("after", kind="stable"),
-            starts.rename(columns={"start": "next"}),
-            left_on="after",
-            right_on="next",
-            by="patient",
-            direction="forward",
-            allow_exact_matches=exact,
-        )
-        for part, exact in ((other[~zero], True), (other[zero], False))
-        if len(part)
-    ]
-    if not found:
-        return pd.Series(pd.NaT, index=stays.index, dtype="datetime64[us]")
-    merged = pd.concat(found).set_index("row")["next"]
-    return merged.reindex(stays.index)
+    after_start = asked["start"] + pd.Timedelta(microseconds=1)
+    asked["after"] = asked["end"].where(asked["end"] > asked["start"], after_start)
+    found = pd.merge_asof(
+        asked[["row", "patient", "after"]].sort_values("after", kind="stable"),
+        starts.rename(columns={"start": "next"}),
+        left_on="after",
+        right_on="next",
+        by="patient",
+        direction="forward",
+    )
+    return found.set_index("row")["next"].reindex(stays.index)
 
 
 def _assemble(stays, labs, notes, persons, history, y, layout, counts) -> Cohort:
