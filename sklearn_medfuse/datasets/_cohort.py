@@ -18,7 +18,6 @@ from sklearn.utils import Bunch, check_random_state
 
 from .._private_files import read_sealed, seal
 from .._version import __version__
-from ._flow import draw_flow
 
 _FORMAT = "sklearn-medfuse Cohort"
 # Made cohorts alone have factors
@@ -365,7 +364,7 @@ class Cohort(Bunch):
         matplotlib Axes
             The drawing.
         """
-        return draw_flow(self["counts"], ax)
+        return _draw_flow(self["counts"], ax)
 
     def __repr__(self) -> str:
         """Counts only: the fields of a Bunch would print patients' values."""
@@ -386,6 +385,45 @@ class Cohort(Bunch):
     def __reduce__(self):
         # Bunch's own pickling ignores the state of subclasses: build from the plain dict instead
         return (_cohort_from_dict, (type(self), dict(self)))
+
+
+def _draw_flow(counts: Mapping[str, int], ax):
+    """Two boxes, and the stays dropped beside the arrow."""
+    n_read, dropped = counts.get("stays read", 0), {}
+    for what, n in counts.items():
+        kind, _, reason = what.partition(": ")
+        if kind == "stays dropped" and n:
+            dropped[reason] = n
+    n_dropped = sum(dropped.values())
+    beside = "\n   ".join([f"{n_dropped:,} dropped", *(f"{n:,} {of}" for of, n in dropped.items())])
+    kept = [f"{counts.get('stays kept', n_read - n_dropped):,} stays kept"]
+    kept += [
+        f"{n:,} {of.removeprefix('stays kept: ')}"
+        for of, n in counts.items()
+        if of.startswith("stays kept: ") and n
+    ]
+    # Points from box to box
+    way = 36 + 14 * (len(dropped) + 1) * bool(dropped)
+    if ax is None:
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError(
+                'Drawing needs matplotlib: run `pip install "sklearn-medfuse[plot]"`.'
+            ) from error
+        _, ax = plt.subplots(figsize=(7, (way + 16 * len(kept) + 36) / 72), layout="constrained")
+    from matplotlib.text import OffsetFrom
+
+    look = {"bbox": {"boxstyle": "square,pad=0.6", "facecolor": "white", "edgecolor": "0.3"}}
+    first = ax.text(0.2, 0.95, f"{n_read:,} stays read", ha="center", va="top", **look)
+    look |= dict.fromkeys(("xycoords", "textcoords"), OffsetFrom(first, (0.5, 0), "points"))
+    look["arrowprops"] = {"arrowstyle": "<-", "color": "0.3"}
+    ax.annotate("\n".join(kept), (0, -6), (0, -way), ha="center", va="top", **look)
+    if dropped:
+        middle = -way / 2
+        ax.annotate(beside, (0, middle), (90, middle), va="center", fontsize="small", **look)
+    ax.axis("off")
+    return ax
 
 
 def _cohort_from_dict(cls, fields):
