@@ -12,7 +12,7 @@ handlers, without them.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -163,65 +163,36 @@ def _column_of(name: str, server_type: str, modifier: int) -> ServerColumn:
 class _Scan:
     """One SELECT on the server."""
 
-    # Name of the table, for errors; the table in SQL; and all its columns
+    # Name of the table, for errors
     table: str
+    # SQL of the table and of the rows to look at, and all its columns
     relation: str
+    where: str
     present: Mapping[str, ServerColumn]
     # New name -> column, of those that are wanted
     columns: Mapping[str, str]
-    # Which rows to look at
-    where: str
-    # Role in the conditions -> SQL items that read it, column
-    roles: Mapping[str, tuple[list[str], str]] = field(default_factory=dict)
-    # They refuse rows `e`, in this order; some compare them with stays `s`
-    conditions: Sequence[str] = ()
+    # Whether it needs the stays, which are on the first connection
+    joins_stays: bool = False
+    sql: str = ""
 
-    def needs_stays(self) -> bool:
-        return any(_STAY.search(condition) for condition in self.conditions)
+    def __post_init__(self):
+        parts = [f"{quoted(of)} AS {quoted(new)}" for new, of in self.columns.items()]
+        self.sql = f"SELECT {', '.join(parts)} FROM {self.sent(self.columns.values())}"
 
-    def rows(self) -> str:
-        """SQL for the wanted columns of the rows that no condition refuses."""
-        raw = [f"{quoted(of)} AS {quoted(f'raw {new}')}" for new, of in self.columns.items()]
-        parts = [f"e.{quoted(f'raw {new}')} AS {quoted(new)}" for new in self.columns]
-        # A row of no stay is refused in any case: an inner join lets the server use an index. With
-        # texts for keys the server leaves some comparisons to DuckDB, and must send their rows.
-        events = self._events(raw, "LEFT JOIN" if "stay" in self._texts() else "JOIN")
-        return f"SELECT {', '.join(parts)} FROM {events} WHERE {self._reason()} = 0"
+    def sent(self, names: Iterable[str]) -> str:
+        """SQL of columns as they leave; a user may have the right to read these and no others."""
+        of = [f"{self.present[n].sent} AS {quoted(n)}" for n in self.present if n in set(names)]
+        return f"(SELECT {', '.join(of)} FROM {self.relation} WHERE {self.where}) r"
 
-    def counts(self) -> str:
-        """SQL for the number of rows `n` that each condition refuses, by its `reason`."""
-        events = self._events([], "LEFT JOIN")
-        return f"SELECT {self._reason()} AS reason, count(*) AS n FROM {events} GROUP BY 1"
-
-    def empty(self) -> pa.Table:
-        """The wanted columns without a row."""
-        fields = [(new, self.present[of].arrow_type) for new, of in self.columns.items()]
-        return pa.schema(fields).empty_table()
-
-    def _events(self, raw: list[str], join: str) -> str:
-        # A user may have the right to read these columns and no others
-        needed = {*self.columns.values(), *(column for _, column in self.roles.values())}
-        sent = [
-            f"{column.sent} AS {quoted(name)}"
-            for name, column in self.present.items()
-            if name in needed
-        ]
-        items = [*raw, *(item for items, _ in self.roles.values() for item in items)]
-        rows = f"(SELECT {', '.join(sent)} FROM {self.relation} WHERE {self.where}) r"
-        events = f"(SELECT {', '.join(items)} FROM {rows}) e"
-        return f"{events} {join} {_STAYS} s ON e.stay = s.key" if self.needs_stays() else events
-
-    def _texts(self) -> set[str]:
-        return {
+    def narrow(self, roles: Mapping[str, tuple[list[str], str]], conditions: Sequence[str]) -> str:
+        """Keep back the rows `e` that a condition refuses; SQL that counts them by its place."""
+        texts = {
             role
-            for role, (_, column) in self.roles.items()
-            if column in self.present and self.present[column].sql_type == "VARCHAR"
+            for role, (_, name) in roles.items()
+            if name in self.present and self.present[name].sql_type == "VARCHAR"
         }
-
-    def _reason(self) -> str:
-        """SQL for the place of the first condition that refuses a row, or 0."""
-        cases, texts = [], self._texts()
-        for place, condition in enumerate(self.conditions, 1):
+        cases = []
+        for place, condition in enumerate(conditions, 1):
             # Which spaces are trimmed and what lower case is depends on the server and its locale:
             # texts beyond ASCII are left to DuckDB
             cases += [
@@ -230,7 +201,23 @@ class _Scan:
                 if role in texts
             ]
             cases.append(f"WHEN {condition} THEN {place}")
-        return f"CASE {' '.join(cases)} ELSE 0 END" if cases else "0"
+        reason = f"CASE {' '.join(cases)} ELSE 0 END"
+        items = [f"{quoted(of)} AS {quoted(f'raw {new}')}" for new, of in self.columns.items()]
+        items += [item for items_of_role, _ in roles.values() for item in items_of_role]
+        sent = self.sent([*self.columns.values(), *(name for _, name in roles.values())])
+        events = f"(SELECT {', '.join(items)} FROM {sent}) e"
+        self.joins_stays = any(map(_STAY.search, conditions))
+        # A row of no stay is refused in any case: an inner join lets the server use an index. With
+        # texts for keys it leaves some comparisons to DuckDB, and must send their rows.
+        join = "LEFT JOIN" if "stay" in texts else "JOIN"
+        stays = f"{_STAYS} s ON e.stay = s.key"
+        used, counted = (
+            f"{events} {kind} {stays}" if self.joins_stays else events
+            for kind in (join, "LEFT JOIN")
+        )
+        parts = [f"e.{quoted(f'raw {new}')} AS {quoted(new)}" for new in self.columns]
+        self.sql = f"SELECT {', '.join(parts)} FROM {used} WHERE {reason} = 0"
+        return f"SELECT {reason} AS reason, count(*) AS n FROM {counted} GROUP BY 1"
 
 
 def _roles_of(condition: str) -> list[str]:
@@ -385,7 +372,8 @@ class PostgresPlace:
     def scan(self, table: str, columns: Mapping[str, str], where: str) -> str:
         """A name that stands for some columns (new name -> name) of rows that fulfil `where`."""
         name = f"server_scan_{len(self._scans)}"
-        self._scans[name] = _Scan(table, *self._present[table.lower()], columns, where)
+        relation, present = self._present[table.lower()]
+        self._scans[name] = _Scan(table, relation, where, present, columns)
         return name
 
     def narrow(
@@ -418,18 +406,15 @@ class PostgresPlace:
                 and (self._with_stays or not _STAY.search(condition))
             )
 
-        of.conditions = list(takewhile(can_check, conditions))
-        used = {"stay", *(role for condition in of.conditions for role in _roles_of(condition))}
-        of.roles = {role: known[role] for role in known if role in used and of.conditions}
-        if not of.conditions:
+        checked = list(takewhile(can_check, conditions))
+        if not checked:
             return {}
-        if of.needs_stays():
+        used = {"stay", *(role for condition in checked for role in _roles_of(condition))}
+        counts = of.narrow({role: known[role] for role in known if role in used}, checked)
+        if of.joins_stays:
             self._send_stays()
-        return {
-            row["reason"]: row["n"]
-            for row in self._rows(of.counts(), f"table '{of.table}'")
-            if row["reason"]
-        }
+        rows = self._rows(counts, f"table '{of.table}'")
+        return {row["reason"]: row["n"] for row in rows if row["reason"]}
 
     def _send_stays(self) -> None:
         """Put DuckDB's table of stays into a temporary table, which goes with the connection."""
@@ -446,20 +431,23 @@ class PostgresPlace:
     def streams(self, sql: str, *, empty: bool = False) -> Iterator[None]:
         """Open what a query reads while it runs; with `empty`, only its columns."""
         # The stays are on the first connection, and one stream at a time goes through each
-        named = sorted(set(_SCAN.findall(sql)), key=lambda name: not self._scans[name].conditions)
+        named = sorted(set(_SCAN.findall(sql)), key=lambda name: not self._scans[name].joins_stays)
         with ExitStack() as opened:
-            for place, name in enumerate(named):
-                of = self._scans[name]
-                rows = of.empty()
+            for place, scan in enumerate(named):
+                of = self._scans[scan]
+                fields = [
+                    (new, of.present[column].arrow_type) for new, column in of.columns.items()
+                ]
+                rows = pa.schema(fields).empty_table()
                 if not empty:
                     if place == len(self._connections):
                         self._connect()
                     cursor = opened.enter_context(self._connections[place].cursor())
                     what = f"table '{of.table}'"
-                    self._guarded(what, partial(cursor.execute, of.rows()))
+                    self._guarded(what, partial(cursor.execute, of.sql))
                     rows = self._guarded(what, cursor.fetch_record_batch)
-                self._duckdb.register(name, rows)
-                opened.callback(self._duckdb.unregister, name)
+                self._duckdb.register(scan, rows)
+                opened.callback(self._duckdb.unregister, scan)
             yield
 
     def close(self) -> None:
