@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
-from ._cohort import Cohort
+from ._cohort import Cohort, read_description
 
 # Name, unit, usual value, spread (of the logarithm if skewed), skewed, normal range. Labs of one
 # panel stand together and are ordered together.
@@ -60,12 +60,6 @@ FILLER = (
 )
 _N_FACTORS = 2
 _PARTS = ("shared", "labs", "notes")
-
-DESCR = """Synthetic stays
-===============
-
-Made by make_ehr_cohort: they describe no patient, and results on them say nothing about patients.
-"""
 
 
 @validate_params(
@@ -175,7 +169,7 @@ def make_ehr_cohort(
         target_names=targets,
         stay_ids=index.to_numpy(),
         counts={"stays read": n_stays, "stays kept": n_stays},
-        DESCR=DESCR,
+        DESCR=read_description("made"),
         factors=pd.DataFrame(factors, columns=columns, index=index),
     )
 

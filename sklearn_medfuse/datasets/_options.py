@@ -271,15 +271,31 @@ def check_require(require: str | Sequence[str]) -> list[str]:
     return wanted
 
 
-# The entry in a loader's docstring that `lists_choices` replaces
+# The entry in a loader's docstring that `lists_choices` replaces, and what it adds to those of the
+# loaders that read a path
 _ENTRY = """**options : dict
     The choices of :class:`CohortOptions`.
+"""
+_RAISES = """Raises
+------
+ConnectionError, FileNotFoundError, ValueError
+    As :func:`load_tables`.
+
+"""
+_EXAMPLE = """
+Examples
+--------
+>>> from sklearn_medfuse.datasets import {0}
+>>> {0}("no/such/folder", index_time="48h", aggregate=["first", "last"])
+Traceback (most recent call last):
+    ...
+FileNotFoundError: 'no/such/folder' does not exist. ...
 """
 _Loader = TypeVar("_Loader", bound=Callable[..., Any])
 
 
 def lists_choices(loader: _Loader) -> _Loader:
-    """Write the choices of `CohortOptions` into the signature and docstring of a loader."""
+    """Write what loaders share into the signature and docstring of a loader."""
     of_loader = inspect.signature(loader)
     *own, options = of_loader.parameters.values()
     assert options.kind is options.VAR_KEYWORD
@@ -289,7 +305,12 @@ def lists_choices(loader: _Loader) -> _Loader:
     if (doc := inspect.getdoc(loader)) and (of_choices := inspect.getdoc(CohortOptions)):
         entries = of_choices.partition("Parameters\n----------\n")[2].partition("\n\nRaises\n")[0]
         assert _ENTRY in doc
-        loader.__doc__ = doc.replace(_ENTRY, entries + "\n") + "\n"
+        doc = doc.replace(_ENTRY, entries + "\n") + "\n"
+        if "path" in of_loader.parameters:
+            doc = doc.replace("See Also\n", _RAISES + "See Also\n") + _EXAMPLE.format(
+                loader.__name__
+            )
+        loader.__doc__ = doc
     return loader
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import phenotypes
-from .._cohort import Cohort
+from .._cohort import Cohort, read_description
 from .._options import CohortOptions, check_require, listed, nearest, parse_outcome
 from .._tables.columns import literal
 from .._tables.source import Source
@@ -598,7 +598,7 @@ def _assemble(stays, labs, notes, persons, history, y, layout, counts) -> Cohort
         target_names=list(y.columns),
         stay_ids=index.to_numpy(),
         counts=counts,
-        DESCR=layout.describe,
+        DESCR=read_description(layout.describe),
     )
 
 

@@ -64,7 +64,7 @@ class DayTable:
 class Layout:
     """One format of electronic health records."""
 
-    # The cohort's `DESCR`
+    # Name of the cohort's `DESCR` in data/descr
     describe: str
     # Gives the stays of a source: `stay_id`, `patient`, `start`, `end` (times), and where known `age`
     # (years, or a text such as "> 89"), `birth` (time, used where there is no age), `sex`, `died`

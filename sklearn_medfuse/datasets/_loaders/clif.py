@@ -14,17 +14,6 @@ from .._tables.source import Source
 DATASET = "CLIF 2"
 URL = "https://clif-icu.com/data-dictionary"
 
-DESCR = """Common Longitudinal ICU data Format (CLIF 2)
-============================================
-
-One row per hospitalization. Results of clif_labs by their category, from lab_collect_dttm on, known
-from lab_result_dttm on; labels from clif_hospital_diagnosis and clif_hospitalization. CLIF has no
-table of notes.
-
-Rojas, J. C., et al. (2025). A common longitudinal intensive care unit data format (CLIF) for
-critical illness research. Intensive Care Medicine 51, 556-569.
-"""
-
 _LABS = EventTable(
     "clif_labs",
     {
@@ -65,11 +54,6 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
     Cohort
         The kept hospitalizations, sorted by id, without notes.
 
-    Raises
-    ------
-    ConnectionError, FileNotFoundError, ValueError
-        As :func:`load_tables`.
-
     See Also
     --------
     CohortOptions : The choices that every loader offers.
@@ -84,18 +68,10 @@ def load_clif(path: str | PathLike[str], **options: Any) -> Cohort:
     ----------
     Rojas, J. C., et al. (2025). A common longitudinal intensive care unit data format (CLIF) for
     critical illness research. Intensive Care Medicine 51, 556-569.
-
-    Examples
-    --------
-    >>> from sklearn_medfuse.datasets import load_clif
-    >>> load_clif("no/such/folder", aggregate=["first", "last"])
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(load_clif, options)
     layout = Layout(
-        describe=DESCR,
+        describe="clif",
         stays=_read_stays,
         diagnoses=_DIAGNOSES,
         labs=_LABS,

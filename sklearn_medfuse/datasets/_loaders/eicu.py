@@ -124,31 +124,6 @@ TABLES: dict[str, dict[str, Kind]] = {
     **{events.table: dict(events.columns.values()) for events in (_DIAGNOSES, LABS, *FORMS)},
 }
 
-DESCR = """eICU Collaborative Research Database
-====================================
-
-ICU stays of 208 hospitals in the United States, 2014-2015 (full 2.0), or of 186 of them (demo
-2.0.1). De-identified.
-
-X           Labs and vital signs as floats, NaN where not measured, and the text `note`. Physiology
-            of the first 24 hours as recorded for the APACHE score (the worst value of the day), or
-            the last result before the index time where there is no such value.
-y           Elixhauser groups (Quan et al. 2005) of the diagnoses that clinicians documented during
-            the stay (not billing), unless other labels were asked for.
-groups      Patients. `hospitals` are the hospitals; `subgroups` has sex, age in years ("> 89" is
-            90), ethnicity and hospital.
-note        Choices from pick-lists, in words: past history, notes, physical examination. They are
-            not prose: nothing is dictated or typed text.
-
-Licence     The demo is under the Open Database License 1.0; the full database needs
-            credentialed access at PhysioNet.
-Source      https://physionet.org/content/eicu-crd-demo/2.0.1/ (doi:10.13026/4mxk-na84),
-            https://physionet.org/content/eicu-crd/2.0/
-Citation    Pollard TJ, Johnson AEW, Raffa JD, Celi LA, Mark RG, Badawi O. The eICU Collaborative
-            Research Database, a freely available multi-center database for critical care
-            research. Scientific Data 2018;5:180178. doi:10.1038/sdata.2018.178
-"""
-
 
 @lists_choices
 def load_eicu(
@@ -176,11 +151,6 @@ def load_eicu(
     Cohort
         The kept stays, indexed by `patientunitstayid`, without `index_times`, as the source has no
         dates.
-
-    Raises
-    ------
-    ConnectionError, FileNotFoundError, ValueError
-        As :func:`load_tables`.
 
     See Also
     --------
@@ -222,18 +192,10 @@ def load_eicu(
     .. [1] Pollard TJ et al. The eICU Collaborative Research Database, a freely available
        multi-center database for critical care research. Sci Data 2018;5:180178.
        doi:10.1038/sdata.2018.178
-
-    Examples
-    --------
-    >>> from sklearn_medfuse.datasets import load_eicu
-    >>> load_eicu("no/such/folder", index_time="12h", aggregate=["min", "max"])
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(load_eicu, options)
     layout = Layout(
-        describe=DESCR,
+        describe="eicu",
         stays=read_stays,
         # Many diagnoses have no code of ICD, and some stays none that has
         expected=frozenset({"without a code", "without a diagnosis code"}),

@@ -58,12 +58,6 @@ _NEEDED = {
     "diagnoses": {"stay", "code"},
 }
 
-DESCR = """Tables of labs, notes and diagnoses
-===================================
-
-Made by load_tables from the user's own tables.
-"""
-
 Table: TypeAlias = pd.DataFrame | str | PathLike[str]
 
 
@@ -210,7 +204,7 @@ def load_tables(
             if name != "stays"
         }
         layout = Layout(
-            describe=DESCR,
+            describe="tables",
             stays=lambda source: _read_stays(source, tables["stays"], present["stays"], further),
             demographics=tuple(further),
             diagnoses=events.get("diagnoses"),

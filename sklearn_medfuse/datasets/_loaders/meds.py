@@ -16,13 +16,6 @@ from .._tables.source import Source, is_database_url
 DATASET = "a data set in the Medical Event Data Standard (MEDS 0.4)"
 URL = "https://medical-event-data-standard.github.io/"
 
-DESCR = """Medical Event Data Standard
-===========================
-
-One row per hospital stay, from an admission event of a subject to the next discharge event. Labs
-are the events whose code says so, under the description of their code where there is one.
-"""
-
 _LABS = EventTable(
     "labs of data",
     {
@@ -105,11 +98,6 @@ def load_meds(
         The kept stays, sorted by id: the number of the subject, "-", and the number of the stay
         within the subject, from 1.
 
-    Raises
-    ------
-    ConnectionError, FileNotFoundError, ValueError
-        As :func:`load_tables`; also if there is no stay.
-
     See Also
     --------
     CohortOptions : The choices that every loader offers.
@@ -129,14 +117,6 @@ def load_meds(
     ----------
     McDermott, M., et al. (2025). MEDS: building models and tools in a reproducible health AI
     ecosystem. https://medical-event-data-standard.github.io/
-
-    Examples
-    --------
-    >>> from sklearn_medfuse.datasets import load_meds
-    >>> load_meds("no/such/folder", index_time="24h")
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(load_meds, options)
     with Source(_files(path), DATASET, URL, chosen) as source:
@@ -151,7 +131,7 @@ def load_meds(
         lab = _lab_prefix(source, lab)
         _define_events(source, lab, note, diagnosis, name if stays["visit"].notna().any() else "")
         layout = Layout(
-            describe=DESCR,
+            describe="meds",
             stays=lambda source: stays,
             expected=OUTSIDE_STAYS,
             diagnoses=_DIAGNOSES,

@@ -18,18 +18,6 @@ SCHEMAS = ("mimiciii",)
 # All times are shifted into the years from 2100 on
 _CENTURY = 21
 
-DESCR = """MIMIC-III Clinical Database
-===========================
-
-One row per hospital admission (HADM_ID). Results of LABEVENTS under the names of D_LABITEMS, notes
-of NOTEEVENTS that are not marked as errors, labels from DIAGNOSES_ICD and ADMISSIONS. Results
-without an admission (outpatients) are not used. LABEVENTS has no time of entry. Patients older than
-89 years count as 90.
-
-Johnson, A., Pollard, T., and Mark, R. (2016). MIMIC-III Clinical Database (version 1.4).
-PhysioNet. https://doi.org/10.13026/C2XW26. PhysioNet Credentialed Health Data License 1.5.0.
-"""
-
 # Those of MIMIC-IV too
 LAB_COLUMNS: Columns = {
     "stay": ("hadm_id", "id"),
@@ -77,11 +65,6 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
     Cohort
         The kept admissions, sorted by id.
 
-    Raises
-    ------
-    ConnectionError, FileNotFoundError, ValueError
-        As :func:`load_tables`.
-
     See Also
     --------
     CohortOptions : The choices that every loader offers.
@@ -99,18 +82,10 @@ def load_mimic3(path: str | PathLike[str], **options: Any) -> Cohort:
     ----------
     Johnson, A. E. W., et al. (2016). MIMIC-III, a freely accessible critical care database.
     Scientific Data 3, 160035.
-
-    Examples
-    --------
-    >>> from sklearn_medfuse.datasets import load_mimic3
-    >>> load_mimic3("no/such/folder", index_time="48h", outcomes=["mortality"])
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(load_mimic3, options)
     layout = Layout(
-        describe=DESCR,
+        describe="mimic3",
         stays=_read_stays,
         expected=OUTSIDE_STAYS,
         diagnoses=_DIAGNOSES,

@@ -19,17 +19,6 @@ URL = "https://physionet.org/content/mimiciv/ and https://physionet.org/content/
 # The names in the scripts of mimic-code
 SCHEMAS = ("mimiciv_hosp", "mimiciv_note")
 
-DESCR = """MIMIC-IV
-========
-
-One row per hospital admission (hadm_id). Results of labevents under the names of d_labitems,
-discharge summaries and radiology reports of MIMIC-IV-Note, labels from diagnoses_icd and
-admissions. Results without an admission are not used. Patients older than 89 years are 91.
-
-Johnson, A., et al. MIMIC-IV. PhysioNet. https://doi.org/10.13026/kpb9-mt58, and MIMIC-IV-Note,
-https://doi.org/10.13026/1n74-ne17. PhysioNet Credentialed Health Data License 1.5.0.
-"""
-
 _LABS = EventTable(
     "labevents",
     {
@@ -83,11 +72,6 @@ def load_mimic4(
     Cohort
         The kept admissions, sorted by id.
 
-    Raises
-    ------
-    ConnectionError, FileNotFoundError, ValueError
-        As :func:`load_tables`.
-
     See Also
     --------
     CohortOptions : The choices that every loader offers.
@@ -103,14 +87,6 @@ def load_mimic4(
     ----------
     Johnson, A. E. W., et al. (2023). MIMIC-IV, a freely accessible electronic health record
     dataset. Scientific Data 10, 1.
-
-    Examples
-    --------
-    >>> from sklearn_medfuse.datasets import load_mimic4
-    >>> load_mimic4("no/such/folder", index_time="discharge")
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(load_mimic4, options)
     with Source(_places(path, notes_path), DATASET, URL, chosen, schemas=SCHEMAS) as source:
@@ -120,7 +96,7 @@ def load_mimic4(
                 f"There is neither a table 'discharge' nor 'radiology' in '{notes_path}'."
             )
         layout = Layout(
-            describe=DESCR,
+            describe="mimic4",
             stays=_read_stays,
             expected=OUTSIDE_STAYS,
             diagnoses=_DIAGNOSES,

@@ -19,15 +19,6 @@ INPATIENT = (9201, 262)
 # Also what is given for other sexes
 _SEXES = {8507: "Male", 8532: "Female", 8521: "Other", 8570: "Ambiguous"}
 
-DESCR = """OMOP Common Data Model
-======================
-
-One row per visit of visit_occurrence. Results of measurement under the names of their concepts, and
-in the units of their unit concepts (UCUM); notes of note; labels from the ICD codes behind
-condition_occurrence. The model has no time of entry. Events with a date and no time count from the
-end of that day.
-"""
-
 _LABS = EventTable(
     "measurement with units",
     {
@@ -95,11 +86,6 @@ def load_omop(
     Cohort
         The kept visits, sorted by id.
 
-    Raises
-    ------
-    ConnectionError, FileNotFoundError, ValueError
-        As :func:`load_tables`.
-
     See Also
     --------
     CohortOptions : The choices that every loader offers.
@@ -119,21 +105,13 @@ def load_omop(
     ----------
     Observational Health Data Sciences and Informatics. OMOP Common Data Model.
     https://ohdsi.github.io/CommonDataModel/
-
-    Examples
-    --------
-    >>> from sklearn_medfuse.datasets import load_omop
-    >>> load_omop("no/such/folder", index_time="24h")
-    Traceback (most recent call last):
-        ...
-    FileNotFoundError: 'no/such/folder' does not exist. ...
     """
     chosen = make_options(load_omop, options)
     if isinstance(visit_concepts, int | str):
         raise ValueError(f"visit_concepts must be a list of numbers, got {visit_concepts!r}.")
     with Source(path, DATASET, URL, chosen) as source:
         layout = Layout(
-            describe=DESCR,
+            describe="omop",
             stays=lambda source: _read_stays(source, visit_concepts),
             expected=OUTSIDE_STAYS,
             diagnoses=_DIAGNOSES,
