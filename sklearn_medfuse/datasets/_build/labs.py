@@ -9,8 +9,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -276,33 +274,28 @@ def _of_other_labs(
 def _choose_units(
     source, layout: Layout, options: CohortOptions, counts
 ) -> tuple[pd.Series, dict[str, int]]:
-    """The unit of each lab, and in the table `conversions` how to get there from others.
+    """The unit of each lab, and how many results labs lose that lose many for their unit.
 
-    The second part is, of labs that lose many results for their unit, how many.
+    The table `conversions` gets the way to that unit from others.
     """
     assert layout.labs is not None
     table = layout.labs.table
     of_days = {} if layout.days is None else layout.days.units
     given = source.query(
-        "SELECT lab, unit, unsure, sum(n) AS n, sum(n_point) AS n_point, sum(n_comma) AS n_comma "
-        "FROM cells WHERE reason = 0 GROUP BY ALL ORDER BY ALL",
+        "SELECT lab, unit, unsure, CAST(sum(n) AS BIGINT) AS n, sum(n_point) AS n_point, "
+        "sum(n_comma) AS n_comma FROM cells WHERE reason = 0 "
+        "GROUP BY lab, unit, unsure ORDER BY ALL",
         table,
     )
-    sure = _scales(int(given["n_point"].sum()), int(given["n_comma"].sum()))
+    for name in ("unit", "unsure"):
+        given[name] = given[name].astype(object).where(given[name].notna(), None)
     wanted: dict[str, str] = dict(options.units or {})
-    rows, units = [], {}
-    columns = (given["lab"], given["unit"], given["unsure"], given["n"].astype(int))
-    for lab, of_lab in groupby(zip(*columns, strict=True), key=itemgetter(0)):
-        numbers = [
-            (None if pd.isna(unit) else str(unit), None if pd.isna(unsure) else str(unsure), n)
-            for _, unit, unsure, n in of_lab
-        ]
-        usual = _usual_unit([(unit, n) for unit, _, n in numbers]) or of_days.get(lab)
+    units, ways = {}, []
+    for lab, of_lab in given.groupby("lab", sort=False):
+        usual = _usual_unit(of_lab["unit"], of_lab["n"]) or of_days.get(lab)
         units[lab] = target = wanted.pop(lab, "") or of_days.get(lab) or usual or ""
-        for unit, unsure, n in numbers:
-            # A result without a unit is in the usual one, whatever the unit of the column
-            factor = conversion(unit or usual or target, target, str(lab))
-            rows.append(_Conversion(lab, unit, unsure, n, target, factor, sure[unsure]))
+        # A result without a unit is in the usual one, whatever the unit of the column
+        ways += [conversion(of or usual or target, target, str(lab)) for of in of_lab["unit"]]
     # Labs that have no results, but values of the first hours
     units |= {
         name: wanted.pop(name, "") or unit for name, unit in of_days.items() if name not in units
@@ -312,30 +305,17 @@ def _choose_units(
             f"units names labs that no result has: {sorted(wanted)}."
             f"{_labs_there(source, layout, list(wanted))}"
         )
-    lost = _report_units(table, rows, counts)
-    known = [
-        (row.lab, row.unit, row.unsure, row.factor[0] * row.scale, row.factor[1])
-        for row in rows
-        if row.factor is not None and row.scale is not None
-    ]
-    frame = pd.DataFrame(known, columns=["lab", "unit", "unsure", "f", "o"])
+    scales = _scales(int(given["n_point"].sum()), int(given["n_comma"].sum()))
+    given["way"] = pd.Series(ways, index=given.index, dtype=object)
+    given["scale"] = [scales[unsure] for unsure in given["unsure"]]
+    nameless = given["unit"].isna() & given["lab"].map(units).ne("")
+    lost = _report_units(table, given, nameless, counts)
+    known = given[given["way"].notna() & given["scale"].notna()]
+    factors, offsets = (known["way"].str[place].astype(float) for place in (0, 1))
+    found = known[["lab", "unit", "unsure"]].assign(f=factors * known["scale"], o=offsets)
     kinds = {"lab": str, "unit": object, "unsure": object, "f": float, "o": float}
-    source.register("conversions", frame.astype(kinds))
+    source.register("conversions", found.astype(kinds))
     return pd.Series(units, dtype=object), lost
-
-
-class _Conversion(NamedTuple):
-    """What becomes of the results of one lab in one unit."""
-
-    lab: str
-    unit: str | None
-    unsure: str | None
-    n: int
-    target: str
-    # To the target; None if there is no way
-    factor: tuple[float, float] | None
-    # Times this because of the decimal sign; None if that is not known
-    scale: float | None
 
 
 def _scales(n_point: int, n_comma: int) -> dict[str | None, float | None]:
@@ -351,41 +331,37 @@ def _scales(n_point: int, n_comma: int) -> dict[str | None, float | None]:
     return {None: 1.0, "point?": point, "comma?": comma}
 
 
-def _usual_unit(numbers: list[tuple[str | None, int]]) -> str:
+def _usual_unit(units: pd.Series, numbers: pd.Series) -> str:
     """The most frequent unit, spellings of one unit taken together; "" if none is given."""
-    named = [(unit_key(unit), unit, n) for unit, n in numbers if unit is not None]
-    if not named:
+    named = pd.DataFrame({"unit": units, "n": numbers})[units.notna()]
+    if named.empty:
         return ""
-    totals: dict[str, int] = {}
-    for key, _, n in sorted(named):
-        totals[key] = totals.get(key, 0) + n
-    usual = max(totals, key=lambda key: totals[key])
-    # Of equally frequent spellings the first in the alphabet: `numbers` has that order
-    return max((n, -place, unit) for place, (key, unit, n) in enumerate(named) if key == usual)[2]
+    named["key"] = named["unit"].map(unit_key)
+    # Of equally frequent keys and spellings the first in the alphabet, which is the order of units
+    usual = named.groupby("key")["n"].sum().idxmax()
+    return named.loc[named.loc[named["key"] == usual, "n"].idxmax(), "unit"]
 
 
-def _report_units(table: str, rows: list[_Conversion], counts) -> dict[str, int]:
+def _report_units(table: str, given: pd.DataFrame, nameless: pd.Series, counts) -> dict[str, int]:
     """Count what is converted and lost; of labs that lose many results for their unit, how many."""
-    unsure = [row for row in rows if row.scale is None]
-    lost = [row for row in rows if row.factor is None and row.scale is not None]
+    unsure = given["scale"].isna()
+    lost = given["way"].isna() & ~unsure
     for what, selected in {
-        "kept: without a unit, read in the lab's usual one": [
-            row for row in rows if row.unit is None and row.target
-        ],
-        "kept: converted to the lab's usual unit": [
-            row for row in rows if row.factor not in (None, (1.0, 0.0))
-        ],
+        "kept: without a unit, read in the lab's usual one": nameless,
+        "kept: converted to the lab's usual unit": given["way"].map(
+            lambda way: way not in (None, (1.0, 0.0))
+        ),
         "dropped: with a comma or point, of decimals or of thousands": unsure,
         "dropped: in a unit that cannot be converted": lost,
     }.items():
-        if selected:
-            counts[f"{table} rows {what}"] = sum(row.n for row in selected)
-    counts[f"{table} rows kept"] -= sum(row.n for row in (*unsure, *lost))
-    n_lost = {lab: sum(row.n for row in lost if row.lab == lab) for lab in {r.lab for r in lost}}
-    if lost:
+        if selected.any():
+            counts[f"{table} rows {what}"] = int(given.loc[selected, "n"].sum())
+    counts[f"{table} rows kept"] -= int(given.loc[unsure | lost, "n"].sum())
+    n_lost = given[lost].groupby("lab")["n"].sum()
+    if len(n_lost):
         counts[f"{table} labs with results in a unit that cannot be converted"] = len(n_lost)
-    n_all = {lab: sum(row.n for row in rows if row.lab == lab) for lab in n_lost}
-    return {lab: n for lab, n in n_lost.items() if n > _FEW_LOST * n_all[lab]}
+    n_all = given.groupby("lab")["n"].sum()
+    return {lab: int(n) for lab, n in n_lost.items() if n > _FEW_LOST * n_all[lab]}
 
 
 def _warn_of_lost(table: str, lost: dict[str, int], names: Sequence[str]) -> None:
