@@ -5,7 +5,7 @@ import numbers
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatri
 Scores: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | Sequence[npt.ArrayLike]
 Threshold: TypeAlias = npt.ArrayLike | BaseEstimator
 RandomState: TypeAlias = int | np.random.RandomState | None
-Documented = TypeVar("Documented", bound=Callable)
+Documented = TypeVar("Documented", bound=Callable[..., Any])
 
 AVERAGES = ("macro", "micro", "weighted")
 _BIN_STRATEGIES = ("uniform", "quantile")
@@ -31,7 +31,7 @@ def share_parameters(descriptions: str) -> Callable[[Documented], Documented]:
     """Make a decorator that describes what a docstring's sections list by name alone."""
     entries = {each.split(" : ")[0]: each for each in re.split(r"\n(?=\S)", descriptions.strip())}
 
-    def fill(found: re.Match) -> str:
+    def fill(found: re.Match[str]) -> str:
         names = found[0].split(", ")
         known = entries.keys() >= set(names)
         return "\n".join(entries[name] for name in names) if known else found[0]

@@ -31,7 +31,7 @@ def _rank(score, y_true, y_score, average, sample_weight):
 
 
 # Name -> function, its parameters, and -1 where less of it is better
-_SCORES: dict[str, tuple[Callable, dict[str, Any], int]] = {
+_SCORES: dict[str, tuple[Callable[..., Any], dict[str, Any], int]] = {
     **{
         f"{average}_{name}": (function, {"average": average}, 1)
         for name, function in (("auprc", multilabel_auprc), ("auroc", multilabel_auroc))
@@ -150,7 +150,7 @@ class MultilabelScorer:
         Further parameters of the function.
     """
 
-    def __init__(self, score_func: Callable, sign: int, params: dict[str, Any]) -> None:
+    def __init__(self, score_func: Callable[..., Any], sign: int, params: dict[str, Any]) -> None:
         self.score_func = score_func
         self.sign = sign
         self.params = params

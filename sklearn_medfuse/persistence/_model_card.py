@@ -20,8 +20,7 @@ from ..metrics._scorers import predict_positive
 if TYPE_CHECKING:
     from skops.card import Card
 
-_LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "skops", "skorch", "torch")
-_LIBRARIES += ("transformers",)
+_LIBRARIES = "numpy pandas scikit-learn scipy skops skorch torch transformers".split()
 _INTENDED_USE = (
     "Research on predicting several diagnoses from laboratory tests and clinical notes. It is not "
     "intended for patient care, which requires validation at the site of use and the approval that "

@@ -63,7 +63,7 @@ display : object of this class
 """)
 
 
-def check_option(name: str, value: object, options: Iterable) -> None:
+def check_option(name: str, value: object, options: Iterable[object]) -> None:
     if value not in options:
         raise ValueError(f"`{name}` is {value!r}; pass one of {list(options)}.")
 
