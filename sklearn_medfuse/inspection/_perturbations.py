@@ -278,10 +278,6 @@ class LabCounterfactual:
         Probabilities without the lab.
     label_names : list of str
         The labels.
-    normal_range : (float, float) or None, default=None
-        Normal range of the lab.
-    had_been_normal : ndarray of shape (n_stays, n_labels) or None, default=None
-        Probabilities with the lab in the middle of that range.
 
     Examples
     --------
@@ -302,8 +298,6 @@ class LabCounterfactual:
     predicted: np.ndarray
     not_measured: np.ndarray
     label_names: list[str]
-    normal_range: tuple[float, float] | None = None
-    had_been_normal: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """Show counts only."""
@@ -329,7 +323,6 @@ def lab_counterfactual(
     values: npt.ArrayLike | None = None,
     *,
     labels: Labels = None,
-    reference_ranges: Mapping[str, tuple[float, float]] | None = None,
     n_values: int = 30,
 ) -> LabCounterfactual:
     """Predict stays as if one lab had other values, everything else unchanged.
@@ -348,11 +341,9 @@ def lab_counterfactual(
         Numeric column of the lab.
     values : array-like of shape (n_values,), default=None
         Values to predict with. None takes `n_values` from the 2nd to the 98th percentile of the
-        lab in X, extended to the normal range.
+        lab in X.
     labels : str, list of str or None, default=None
         Labels by name; None takes all.
-    reference_ranges : dict of str to (float, float), default=None
-        Normal range of each lab, such as a cohort's `reference_ranges`, for `had_been_normal`.
     n_values : int, default=30
         Number of values if `values` is None.
 
@@ -378,36 +369,32 @@ def lab_counterfactual(
     >>> cohort = make_ehr_cohort(300, random_state=0)
     >>> labs, sick = cohort.X[cohort.lab_columns], cohort.y["disease 1"]
     >>> model = DecisionTreeClassifier(max_depth=4, random_state=0).fit(labs, sick)
-    >>> ranges = cohort.reference_ranges
-    >>> found = lab_counterfactual(model, labs[:5], "sodium", reference_ranges=ranges)
-    >>> found.curves.shape, found.had_been_normal.shape
-    ((5, 30, 2), (5, 2))
+    >>> lab_counterfactual(model, labs[:5], "sodium").curves.shape
+    (5, 30, 2)
     """
     model = VariantModel(estimator, X)
     check_lab_columns(lab, model.X)
     chosen = model.choose_labels(labels)
-    normal_range = _range_of(lab, reference_ranges)
     if values is None:
-        values = _usual_values(model.X[lab], normal_range, n_values)
+        measured = pd.to_numeric(model.X[lab], errors="coerce").dropna()
+        if not len(measured):
+            raise ValueError(f"No number of {lab!r} is measured in X; pass values.")
+        low, high = measured.quantile([0.02, 0.98])
+        if low == high:
+            raise ValueError(f"{lab!r} has only one value in X; pass values.")
+        values = np.linspace(low, high, n_values)
     values = np.asarray(values, dtype=float).ravel()
     if not len(values) or not np.isfinite(values).all():
         raise ValueError("values must contain at least one number, and finite numbers only.")
-    asked = [*values, np.nan] + ([] if normal_range is None else [np.mean(normal_range)])
-    n_rows = len(model.X)
-    rows = np.repeat(np.arange(n_rows), len(asked))
+    n_rows, n_asked = len(model.X), len(values) + 1
+    rows = np.repeat(np.arange(n_rows), n_asked)
     copies = model.X.iloc[rows].reset_index(drop=True)
-    copies[lab] = np.tile(np.array(asked, dtype=float), n_rows)
-    found = model.predict(rows, copies, [lab])[:, chosen].reshape(n_rows, len(asked), -1)
-    return LabCounterfactual(
-        lab,
-        values,
-        found[:, : len(values)],
-        model.predict_rows()[:, chosen],
-        found[:, len(values)],
-        [model.label_names[label] for label in chosen],
-        normal_range,
-        None if normal_range is None else found[:, -1],
-    )
+    # The last copy of each stay is without the lab
+    copies[lab] = np.tile([*values, np.nan], n_rows)
+    found = model.predict(rows, copies, [lab])[:, chosen].reshape(n_rows, n_asked, -1)
+    names = [model.label_names[label] for label in chosen]
+    predicted = model.predict_rows()[:, chosen]
+    return LabCounterfactual(lab, values, found[:, :-1], predicted, found[:, -1], names)
 
 
 def had_been_normal(
@@ -482,29 +469,6 @@ def had_been_normal(
     table.insert(0, "lab", [*(names[lab] for lab in labs), *["all"] * len(several)])
     table.insert(0, "stay", rows)
     return table.sort_values("stay", kind="stable", ignore_index=True)
-
-
-def _range_of(lab: str, reference_ranges: Any) -> tuple[float, float] | None:
-    if reference_ranges is None:
-        return None
-    if not isinstance(reference_ranges, Mapping) or lab not in reference_ranges:
-        raise ValueError(f"reference_ranges has no range of {lab!r}; pass one, or None.")
-    low, high = reference_ranges[lab]
-    return float(low), float(high)
-
-
-def _usual_values(
-    column: pd.Series, normal_range: tuple[float, float] | None, n_values: int
-) -> np.ndarray:
-    measured = pd.to_numeric(column, errors="coerce").dropna()
-    if not len(measured):
-        raise ValueError(f"No number of {column.name!r} is measured in X; pass values.")
-    low, high = measured.quantile([0.02, 0.98])
-    if normal_range is not None:
-        low, high = min(low, normal_range[0]), max(high, normal_range[1])
-    if low == high:
-        raise ValueError(f"{column.name!r} has only one value in X; pass values.")
-    return np.linspace(low, high, n_values)
 
 
 def deletion_curve(

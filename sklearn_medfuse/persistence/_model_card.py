@@ -20,7 +20,8 @@ from ..metrics._scorers import predict_positive
 if TYPE_CHECKING:
     from skops.card import Card
 
-_LIBRARIES = "numpy pandas scikit-learn scipy skops skorch torch transformers".split()
+_LIBRARIES = ["numpy", "pandas", "scikit-learn", "scipy"]
+_LIBRARIES += ["skops", "skorch", "torch", "transformers"]
 _INTENDED_USE = (
     "Research on predicting several diagnoses from laboratory tests and clinical notes. It is not "
     "intended for patient care, which requires validation at the site of use and the approval that "

@@ -125,7 +125,7 @@ class AttributionDisplay:
         feature_names: Sequence[str] | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Take the attributions of one stay, and draw.
+        """Draw the attributions of one stay.
 
         Parameters
         ----------

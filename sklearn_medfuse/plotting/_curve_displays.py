@@ -47,7 +47,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
     prevalence : ndarray of shape (n_labels,)
         Share of positive rows.
     kind : {"roc", "precision_recall"}, default="roc"
-        Which curves they are.
+        Kind of the curves.
 
     Attributes
     ----------
@@ -247,12 +247,7 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
             )
             by_label = dict(list(bins.groupby("label", sort=False)))
             curves[model] = [by_label[name][_BINS].reset_index(drop=True) for name in names]
-            errors[model] = np.array(
-                [
-                    expected_calibration_error(y[:, None], p[:, None])
-                    for y, p in zip(truth.T, values.T, strict=True)
-                ]
-            )
+            errors[model] = expected_calibration_error(truth, values, average=None)
         return cls(curves, names, errors).plot(axes=axes)
 
     def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:

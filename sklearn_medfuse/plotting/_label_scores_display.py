@@ -181,7 +181,7 @@ class LabelScoresDisplay(_LabelDots):
         Ends of the intervals; NaN where there is none.
     prevalence
     metric : {"auroc", "auprc", "f1"}, default="auroc"
-        What the score is.
+        Name of the score.
     confidence_level : float, default=None
         Coverage of the intervals, for the axis title. None writes no number.
 
@@ -321,7 +321,7 @@ class ModelDifferenceDisplay(_LabelDots):
         Name of the model that the others are compared with.
     prevalence
     metric : {"auroc", "auprc", "f1"}, default="auroc"
-        What the score is.
+        Name of the score.
     confidence_level : float, default=None
         Coverage of the intervals, for the axis title. None writes no number.
 

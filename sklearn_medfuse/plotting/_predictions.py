@@ -147,7 +147,7 @@ class PredictionSources:
         y: ArrayLike | pd.DataFrame,
         **options: Any,
     ) -> Self:
-        """Pool what each fold's model predicts for the rows that the fold held out, and draw.
+        """Draw what each fold predicts for the rows that it held out.
 
         Parameters
         ----------

@@ -29,7 +29,7 @@ class SubgroupDisplay:
     report : DataFrame
         What :func:`~sklearn_medfuse.metrics.subgroup_report` returns.
     metric : str, default="auroc"
-        What the score is.
+        Name of the score.
     reference : {"rest", "largest"}, default="rest"
         What a group's gap is measured from.
 
@@ -70,7 +70,7 @@ class SubgroupDisplay:
         subgroups: pd.DataFrame | pd.Series | Mapping[str, ArrayLike],
         **options: Any,
     ) -> Self:
-        """Let a fitted model predict rows, score each group, and draw.
+        """Predict with a fitted model, score each group, and draw.
 
         Parameters
         ----------
