@@ -63,9 +63,7 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    y_true, y_prob
-    n_bins : int, default=10
-        Number of bins, at least 1.
+    y_true, y_prob, n_bins
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width, as in :func:`sklearn.calibration.calibration_curve`, or of about
         equal weight, which suits rare labels, whose probabilities are all small. A bin includes
@@ -143,12 +141,8 @@ def calibration_bins(
 
     Parameters
     ----------
-    y_true, y_prob
-    n_bins : int, default=10
-        Number of bins, at least 1.
-    strategy : {"uniform", "quantile"}, default="uniform"
-        Bins as in `expected_calibration_error`. Resamples keep the bins of the sample.
-    sample_weight, groups, n_bootstraps, confidence_level, target_names, random_state
+    y_true, y_prob, n_bins, strategy, sample_weight, groups, n_bootstraps, confidence_level
+    target_names, random_state
 
     Returns
     -------
@@ -244,12 +238,8 @@ def calibration_report(
 
     Parameters
     ----------
-    y_true, y_prob
-    n_bins : int, default=10
-        Number of bins of the calibration error, at least 1.
-    strategy : {"uniform", "quantile"}, default="uniform"
-        Bins as in `expected_calibration_error`. Resamples keep the bins of the sample.
-    averages, sample_weight, groups, n_bootstraps, confidence_level, target_names, random_state
+    y_true, y_prob, n_bins, strategy, averages, sample_weight, groups, n_bootstraps
+    confidence_level, target_names, random_state
 
     Returns
     -------

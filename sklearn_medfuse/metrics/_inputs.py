@@ -57,12 +57,19 @@ y_score_a : array-like of shape (n_samples, n_labels), or list of arrays
     Scores of the first model, in the forms that `multilabel_report` takes.
 y_score_b : array-like of shape (n_samples, n_labels), or list of arrays
     Scores of the second model.
+average : {"macro", "micro", "weighted", None}, default="macro"
+    Mean over labels; mean over all pairs of row and label, which is the same where all labels
+    are known; mean over labels weighted by their positives; or one score per label.
 averages : sequence of {"macro", "micro", "weighted"}, default=("macro",)
     Rows to append: the mean over labels; the score of all pairs of row and label together;
     the mean over labels weighted by their positives.
 threshold : float, array-like of shape (n_labels,) or estimator, default=0.5
     For metrics of decisions, such as ``f1``: a score at or above it counts as predicted. A
     fitted model, or a pipeline or search that ends in one, gives its own `thresholds_`.
+n_bins : int, default=10
+    Number of bins, at least 1.
+strategy : {"uniform", "quantile"}, default="uniform"
+    Bins as in `expected_calibration_error`. Resamples keep the bins of the sample.
 sample_weight : array-like of shape (n_samples,), default=None
     Row weights. A resample multiplies them.
 groups : array-like of shape (n_samples,), default=None

@@ -42,10 +42,7 @@ def multilabel_log_loss(
 
     Parameters
     ----------
-    y_true, y_prob
-    average : {"macro", "micro", "weighted", None}, default="macro"
-        Mean over labels; mean over all pairs of row and label, which is the same where all labels
-        are known; mean over labels weighted by their positives; or one score per label.
+    y_true, y_prob, average
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights.
 
@@ -113,10 +110,7 @@ def multilabel_brier_score(
 
     Parameters
     ----------
-    y_true, y_prob
-    average : {"macro", "micro", "weighted", None}, default="macro"
-        Mean over labels; mean over all pairs of row and label, which is the same where all labels
-        are known; mean over labels weighted by their positives; or one score per label.
+    y_true, y_prob, average
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights.
 

@@ -247,7 +247,7 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
             )
             by_label = dict(list(bins.groupby("label", sort=False)))
             curves[model] = [by_label[name][_BINS].reset_index(drop=True) for name in names]
-            errors[model] = expected_calibration_error(truth, values, average=None)
+            errors[model] = np.asarray(expected_calibration_error(truth, values, average=None))
         return cls(curves, names, errors).plot(axes=axes)
 
     def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:

@@ -177,11 +177,7 @@ class LabelScoresDisplay(_LabelDots):
     ----------
     estimate : DataFrame of shape (n_labels + 1, n_models)
         Score of each label (index) and model (columns); the row ``macro`` is drawn apart.
-    low, high : DataFrame of shape (n_labels + 1, n_models)
-        Ends of the intervals; NaN where there is none.
-    prevalence
-    metric : {"auroc", "auprc", "f1"}, default="auroc"
-        Name of the score.
+    low, high, prevalence, metric
     confidence_level : float, default=None
         Coverage of the intervals, for the axis title. None writes no number.
 
@@ -225,10 +221,7 @@ class LabelScoresDisplay(_LabelDots):
 
         Parameters
         ----------
-        y_true, y_scores
-        metric : {"auroc", "auprc", "f1"}, default="auroc"
-            What to draw.
-        sort_by, ax
+        y_true, y_scores, metric, sort_by, ax
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.multilabel_report`, such as
             `groups`, the unit to resample, and `n_bootstraps`, 0 for dots only. With an int as
@@ -261,9 +254,7 @@ class LabelScoresDisplay(_LabelDots):
         reports : dict of str to DataFrame
             What :func:`~sklearn_medfuse.metrics.multilabel_report` returned, by model name. All
             must have the same labels.
-        metric : {"auroc", "auprc", "f1"}, default="auroc"
-            What to draw.
-        sort_by, ax
+        metric, sort_by, ax
 
         Returns
         -------
@@ -315,13 +306,10 @@ class ModelDifferenceDisplay(_LabelDots):
     estimate : DataFrame of shape (n_labels + 1, n_models)
         Score of the reference minus that of each model (columns); the row ``macro`` is drawn
         apart.
-    low, high : DataFrame of shape (n_labels + 1, n_models)
-        Ends of the intervals; NaN where there is none.
+    low, high
     reference : str
         Name of the model that the others are compared with.
-    prevalence
-    metric : {"auroc", "auprc", "f1"}, default="auroc"
-        Name of the score.
+    prevalence, metric
     confidence_level : float, default=None
         Coverage of the intervals, for the axis title. None writes no number.
 
@@ -390,9 +378,7 @@ class ModelDifferenceDisplay(_LabelDots):
             Scores by model name, the reference included.
         reference : str, default=None
             The model whose gain is drawn. None uses the last one.
-        metric : {"auroc", "auprc", "f1"}, default="auroc"
-            What to compare.
-        confidence_level, target_names, sort_by, ax
+        metric, confidence_level, target_names, sort_by, ax
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.paired_difference`, such as
             `groups`, the unit to resample, and `n_bootstraps`, 0 for dots only. With an int as
@@ -455,9 +441,7 @@ class ModelDifferenceDisplay(_LabelDots):
             same labels.
         reference : str
             Name of the model that was the first of each.
-        prevalence
-        metric : {"auroc", "auprc", "f1"}, default="auroc"
-            What was compared.
+        prevalence, metric
         confidence_level : float, default=None
             Coverage of the intervals, for the axis title. None writes no number.
         sort_by, ax

@@ -28,6 +28,20 @@ y_probs : dict of str to array-like of shape (n_samples, n_labels)
     Probabilities by model name.
 estimator : estimator
     Fitted pipeline or other classifier of `X` with `predict_proba`.
+X : array-like or DataFrame of shape (n_samples, n_features)
+    Rows that the model was not fitted on.
+y : array-like of shape (n_samples, n_labels)
+    True labels, 0 or 1.
+subgroups : DataFrame of shape (n_samples, n_attributes), Series or dict of columns
+    Attributes that divide the patients into groups, as a cohort's `subgroups`.
+show : {"score", "gap"}, default="score"
+    The groups' scores, or how far they are from the reference.
+metric : {"auroc", "auprc", "f1"}, default="auroc"
+    Name of the score.
+low : DataFrame of shape (n_labels + 1, n_models)
+    Lower ends of the intervals; NaN where there is none.
+high : DataFrame of shape (n_labels + 1, n_models)
+    Upper ends of the intervals; NaN where there is none.
 label : str
     The label by name.
 label_names : list of str
@@ -109,6 +123,7 @@ class PredictionSources:
     from_predictions: Any
 
     @classmethod
+    @documented
     def from_estimator(
         cls,
         estimators: BaseEstimator | Mapping[str, BaseEstimator],
@@ -122,17 +137,13 @@ class PredictionSources:
         ----------
         estimators : estimator, or dict of str to estimator
             Fitted classifiers with `predict_proba`; a single one is named by its class.
-        X : array-like or DataFrame of shape (n_samples, n_features)
-            Rows that the models were not fitted on.
-        y : array-like of shape (n_samples, n_labels)
-            True labels, 0 or 1.
+        X, y
         **options : dict
             Further parameters of `from_predictions`.
 
         Returns
         -------
-        display : object of this class
-            The figure with its numbers.
+        display
         """
         if not isinstance(estimators, Mapping):
             estimators = {type(estimators).__name__: estimators}
@@ -140,6 +151,7 @@ class PredictionSources:
         return cls.from_predictions(y, scores, **options)
 
     @classmethod
+    @documented
     def from_cv_results(
         cls,
         cv_results: Mapping[str, Any],
@@ -163,8 +175,7 @@ class PredictionSources:
 
         Returns
         -------
-        display : object of this class
-            The figure with its numbers.
+        display
         """
         if not isinstance(cv_results, Mapping):
             raise TypeError(

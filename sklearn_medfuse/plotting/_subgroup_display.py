@@ -74,13 +74,7 @@ class SubgroupDisplay:
 
         Parameters
         ----------
-        estimator
-        X : array-like or DataFrame of shape (n_samples, n_features)
-            Rows that the model was not fitted on.
-        y : array-like of shape (n_samples, n_labels)
-            True labels, 0 or 1.
-        subgroups : DataFrame of shape (n_samples, n_attributes), Series or dict of columns
-            Attributes that divide the patients into groups, as a cohort's `subgroups`.
+        estimator, X, y, subgroups
         **options : dict
             Further parameters of `from_predictions`.
 
@@ -110,13 +104,10 @@ class SubgroupDisplay:
         y_true
         y_score : array-like of shape (n_samples, n_labels)
             Scores of one model.
-        subgroups : DataFrame of shape (n_samples, n_attributes), Series or dict of columns
-            Attributes that divide the patients into groups, as a cohort's `subgroups`.
+        subgroups
         label : str, default="macro"
             The label to draw; "macro" is the mean over labels.
-        show : {"score", "gap"}, default="score"
-            The groups' scores, or how far they are from the reference.
-        ax
+        show, ax
         **options : dict
             Further parameters of :func:`~sklearn_medfuse.metrics.subgroup_report`.
 
@@ -136,9 +127,7 @@ class SubgroupDisplay:
         ----------
         label : str, default="macro"
             The label to draw; "macro" is the mean over labels.
-        show : {"score", "gap"}, default="score"
-            The groups' scores, or how far they are from the reference.
-        ax
+        show, ax
 
         Returns
         -------
