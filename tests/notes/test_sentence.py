@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 from torch import nn
 
 from sklearn_medfuse import LLMNoteEncoder
@@ -14,6 +14,8 @@ st = pytest.importorskip("sentence_transformers")
 parts = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
 
 NOTES = ["Patient denies chest pain", "known COPD"]
+# The tokens of the tiny model: special ones, then bytes
+VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *sorted(pre_tokenizers.ByteLevel.alphabet())]
 MODES = ["mean", "cls", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"]
 
 
@@ -25,8 +27,9 @@ def encoder(folder, **params):
 def save(tiny_bert, tmp_path):
     """Return a function that saves a model of modules, and gives it."""
 
-    def make(*modules, lowercase=False, **settings):
-        first = parts.Transformer(tiny_bert, do_lower_case=lowercase)
+    def make(*modules, lowercase=False, all_layers=False, **settings):
+        options = {"output_hidden_states": True} if all_layers else None
+        first = parts.Transformer(tiny_bert, do_lower_case=lowercase, config_kwargs=options)
         with torch.random.fork_rng():
             torch.manual_seed(1)
             made = [
@@ -45,21 +48,74 @@ LISTS = {
     "two modes": [parts.Pooling(16, ("mean", "max"))],
     "dense": [parts.Pooling(16, "mean"), parts.Dense(16, 8), parts.Normalize()],
     "relu": [parts.Pooling(16, "cls"), parts.Dense(16, 8, activation_function=nn.ReLU())],
+    "dense twice": [
+        parts.Pooling(16, "mean"),
+        parts.Dense(16, 16, use_residual=True),
+        parts.Dense(16, 4, bias=False, activation_function=nn.Identity()),
+    ],
     "dense on tokens": [
         parts.Dense(16, 8, module_input_name="token_embeddings"),
         parts.Pooling(8, "mean"),
     ],
     "norm": [parts.Pooling(16, "mean"), parts.LayerNorm(16), parts.Dropout(0.5)],
+    "layers": [parts.WeightedLayerPooling(16, 2, layer_start=1), parts.Pooling(16, "mean")],
+    "word weights": [
+        parts.WordWeights(VOCABULARY, {"a": 3.0, "e": 0.5}, unknown_word_weight=0.1),
+        parts.Pooling(16, "weightedmean"),
+    ],
+}
+# What sentence-transformers has besides, each with what keeps it from reading notes as texts
+REFUSED = {
+    "Asym": "routes",
+    "Router": "routes",
+    "BoW": "its own words",
+    "WordEmbeddings": "its own words",
+    "CNN": "a net over word vectors",
+    "LSTM": "a net over word vectors",
+    "CLIPModel": "images",
 }
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_the_vectors_are_those_of_sentence_transformers(save, name, round_trip):
-    folder, model = save(*LISTS[name])
+    folder, model = save(*LISTS[name], all_layers=name == "layers")
     fitted = encoder(folder).fit(NOTES)
     np.testing.assert_allclose(fitted.transform(NOTES), model.encode(NOTES), atol=1e-5)
     whole = round_trip(encoder(folder, weights="full").fit(NOTES))
     np.testing.assert_allclose(whole.transform(NOTES), model.encode(NOTES), atol=1e-5)
+
+
+def test_every_module_that_is_not_honoured_is_refused_by_name(save):
+    made = {type(module).__name__ for modules in LISTS.values() for module in modules}
+    apart = {"Transformer", "StaticEmbedding", "Module", "InputModule"}
+    assert set(parts.__all__) == made | apart | REFUSED.keys()
+    folder, _ = save(parts.Pooling(16, "mean"), parts.Normalize())
+    modules = json.loads((folder / "modules.json").read_text())
+    for name in REFUSED:
+        modules[2]["type"] = f"sentence_transformers.sentence_transformer.modules.{name}"
+        (folder / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(OSError, match=rf"modules\.{name}'"):
+            encoder(folder).fit(NOTES)
+
+
+@pytest.mark.parametrize("weights", ["reference", "full"])
+def test_a_model_in_a_subfolder(save, weights, round_trip, forget):
+    """As versions before 3 wrote it, beside the other modules."""
+    folder, model = save(parts.Pooling(16, "max"), lowercase=True)
+    expected = model.encode(["Known COPD"])
+    own = folder / "0_Transformer"
+    own.mkdir()
+    for file in folder.iterdir():
+        if file.is_file() and "modules" not in file.name and "_sentence_tr" not in file.name:
+            file.rename(own / file.name)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    again = st.SentenceTransformer(str(folder), device="cpu").encode(["Known COPD"])
+    np.testing.assert_allclose(again, expected, atol=1e-6)
+    fitted = round_trip(encoder(folder, weights=weights).fit(NOTES))
+    forget(models=True)
+    np.testing.assert_allclose(fitted.transform(["Known COPD"]), expected, atol=1e-5)
 
 
 def test_lower_case_prompt_and_truncation(save):
