@@ -246,16 +246,12 @@ def _gauss_hermite(n: int) -> list[tuple[float, float]]:
 
 
 def random_masking(
-    batch: LabBatch,
-    ratio: Tensor,
-    generator: torch.Generator,
-    weight: Tensor | None = None,
+    batch: LabBatch, ratio: Tensor, generator: torch.Generator
 ) -> tuple[LabBatch, LabBatch]:
     """Divide each row's measured cells at random into visible and hidden ones, both packed left.
 
     Missing is not hidden: a cell that was not measured is in neither part. `ratio` (n,) is the
-    share to hide: one cell at least, and of two or more at least one stays visible. `weight`
-    (n_labs,) is the relative probability of hiding each lab; None treats all alike.
+    share to hide: one cell at least, and of two or more at least one stays visible.
     """
     n_measured = batch.measured.sum(dim=1)
     n_hidden = (ratio * n_measured).round().long()
@@ -263,10 +259,6 @@ def random_masking(
     n_visible = n_measured - n_hidden
 
     noise = torch.rand(batch.lab.shape, generator=generator).to(batch.value.device)
-    if weight is not None:
-        # The largest u^(1/w) are hidden first, so the odds of being hidden are as w
-        # (Efraimidis and Spirakis 2006)
-        noise = noise ** (1.0 / weight[batch.lab])
     order = noise.masked_fill(~batch.measured, 2.0).argsort(dim=1)  # Padding goes last
     shuffled = batch.take(order)
     position = torch.arange(batch.lab.shape[1], device=order.device)[None]

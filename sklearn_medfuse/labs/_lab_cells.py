@@ -196,15 +196,6 @@ class LabScale(NamedTuple):
         at = np.linspace(-SCORE_RANGE, SCORE_RANGE, n_points)
         return np.stack([np.interp(at, score, value) for value, score in self.knots.mT])
 
-    def variation(self) -> np.ndarray:
-        """Coefficient of variation of each lab against the median lab's, within 1/3 and 3."""
-        # Where 0 is no natural zero (a base excess) the coefficient means little, hence the limits
-        center = np.where(self.known, np.abs(self.center), np.nan)
-        with np.errstate(divide="ignore"):
-            variation = self.scale / center
-        middle = np.nanmedian(variation) if self.known.any() else 1.0
-        return np.nan_to_num((variation / middle).clip(1 / 3, 3), nan=1.0)
-
     def in_units(self, standard: np.ndarray, lab: np.ndarray) -> np.ndarray:
         """Undo the standardisation of values of the labs `lab`; NaN for a lab never measured."""
         return self.center[lab] + expand(standard) * self.scale[lab]

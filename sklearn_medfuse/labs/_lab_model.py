@@ -286,13 +286,10 @@ def fit_prior(prior: LabPrior, rows: LabTrainingRows, start: LabStart | None) ->
 
 def fill_factor_model(model: FactorModel, versions: list[_Parameters], evidence: np.ndarray):
     """Put fitted parameters into a model made for as many versions."""
-    for buffer, parts in (
-        (model.loadings, np.stack([part.loadings for part in versions])),
-        (model.mean, np.stack([part.mean for part in versions])),
-        (model.noise, versions[-1].noise),
-        (model.evidence, evidence),
-    ):
-        buffer.copy_(torch.from_numpy(parts).to(model.noise.device))
+    model.loadings.copy_(torch.from_numpy(np.stack([part.loadings for part in versions])))
+    model.mean.copy_(torch.from_numpy(np.stack([part.mean for part in versions])))
+    model.noise.copy_(torch.from_numpy(versions[-1].noise))
+    model.evidence.copy_(torch.from_numpy(evidence))
 
 
 # The net
@@ -301,9 +298,8 @@ def fill_factor_model(model: FactorModel, versions: list[_Parameters], evidence:
 class MaskedTrainer:
     """Fit a `MaskedLabAutoencoder` by hiding observed cells and predicting them.
 
-    `mask_ratio` has the lowest and the highest share, `mask_weight` (n_labs,) the relative
-    probability of hiding each lab (None: equal); `n_rows` is the number of rows of `run`, or None
-    for a stream. Row order and masks are drawn from `generator`.
+    `mask_ratio` has the lowest and the highest share; `n_rows` is the number of rows of `run`, or
+    None for a stream. Row order and masks are drawn from `generator`.
     """
 
     def __init__(
@@ -311,7 +307,6 @@ class MaskedTrainer:
         module: MaskedLabAutoencoder,
         generator: torch.Generator,
         mask_ratio: tuple[float, float],
-        mask_weight: np.ndarray | None,
         n_rows: int | None,
         *,
         batch_size: int,
@@ -329,9 +324,6 @@ class MaskedTrainer:
             self.device, "batch_size={size}", "lower d_model or n_layers, give fewer labs"
         )
         self._mask_ratio = mask_ratio
-        self._mask_weight = (
-            None if mask_weight is None else torch.from_numpy(mask_weight).float().to(self.device)
-        )
         self._batch_size = batch_size
         self._max_epochs = max_epochs
         self._patience = n_iter_no_change
@@ -416,9 +408,7 @@ class MaskedTrainer:
         # NOTE[DIFF] (mask share): each row draws its own, where the paper hides 75 % of every row
         low, high = self._mask_ratio
         ratio = low + (high - low) * torch.rand(len(part), generator=self.generator)
-        visible, hidden = random_masking(
-            batch, ratio.to(parameter.device), self.generator, self._mask_weight
-        )
+        visible, hidden = random_masking(batch, ratio.to(parameter.device), self.generator)
         version = torch.from_numpy(rows.version[part]).to(parameter.device)
         # Relative to the mean, so that the learning rate means the same at any scale of weights
         weight = torch.from_numpy(rows.weight[part] / rows.weight.mean())

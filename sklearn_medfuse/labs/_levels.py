@@ -6,90 +6,55 @@ from .._written_results import read_result
 
 # Results from low to high; the words of one line are one level. Blanks and hyphens between letters
 # do not count.
-_GRADES = (
-    ("low", "lo", "l", "decreased", "reduced", "below normal", "dec", "decr"),
-    (
-        *("negative", "neg", "none", "nil", "no", "false", "absent", "nonreactive", "nonimmune"),
-        *("not detected", "undetected", "undetectable", "not reactive", "not seen", "not present"),
-        *("not observed", "not found", "not immune", "no growth"),
-    ),
-    (
-        "normal",
-        "within normal limits",
-        "wnl",
-        "nl",
-        "norm",
-        "n",
-        "unremarkable",
-        "adequate",
-        "desirable",
-    ),
-    ("susceptible", "sensitive", "s"),
-    ("borderline", "equivocal", "indeterminate", "inconclusive", "gray zone", "grey zone"),
-    ("intermediate", "i"),
-    ("trace", "tr", "traces", "minimal", "faint", "+/-", "+-", "±"),
-    ("abnormal", "abn", "a"),
-    ("weak", "(+)"),
-    ("positive", "pos", "detected", "present", "seen", "reactive", "yes", "true", "immune"),
-    ("resistant", "r"),
-    ("rare",),
-    ("occasional", "occ"),
-    ("few", "scant", "scanty", "sparse"),
-    ("several",),
-    ("1+", "+1", "+", "small", "sm", "slight", "mild", "light"),
-    ("2+", "+2", "++", "moderate", "mod", "medium"),
-    (
-        "3+",
-        "+3",
-        "+++",
-        "large",
-        "lg",
-        "many",
-        "marked",
-        "heavy",
-        "numerous",
-        "frequent",
-        "gross",
-        "severe",
-    ),
-    ("4+", "+4", "++++"),
-    ("5+", "+5", "+++++"),
-    ("loaded", "packed", "innumerable", "too numerous to count", "tntc"),
-    ("high", "hi", "h", "increased", "elevated", "above normal", "inc", "incr"),
-    ("clear",),
-    ("hazy",),
-    ("cloudy", "cldy"),
-    ("turbid",),
-    ("colorless", "colourless"),
-    ("straw",),
-    ("yellow", "yel"),
-    ("amber",),
-    ("brown",),
-)
+_GRADES = [
+    line.split(", ")
+    for line in """\
+low, lo, l, decreased, reduced, below normal, dec, decr
+negative, neg, none, nil, no, false, absent, nonreactive, nonimmune, not detected, undetected, \
+undetectable, not reactive, not seen, not present, not observed, not found, not immune, no growth
+normal, within normal limits, wnl, nl, norm, n, unremarkable, adequate, desirable
+susceptible, sensitive, s
+borderline, equivocal, indeterminate, inconclusive, gray zone, grey zone
+intermediate, i
+trace, tr, traces, minimal, faint, +/-, +-, ±
+abnormal, abn, a
+weak, (+)
+positive, pos, detected, present, seen, reactive, yes, true, immune
+resistant, r
+rare
+occasional, occ
+few, scant, scanty, sparse
+several
+1+, +1, +, small, sm, slight, mild, light
+2+, +2, ++, moderate, mod, medium
+3+, +3, +++, large, lg, many, marked, heavy, numerous, frequent, gross, severe
+4+, +4, ++++
+5+, +5, +++++
+loaded, packed, innumerable, too numerous to count, tntc
+high, hi, h, increased, elevated, above normal, inc, incr
+clear
+hazy
+cloudy, cldy
+turbid
+colorless, colourless
+straw
+yellow, yel
+amber
+brown""".splitlines()
+]
 # Numbers stand among the words, "NEG" < "TRACE" < "30" < "300" < "LARGE", but 0 below all
 _NUMBERS_BEFORE = "moderate"
 # Words that set a level below or above the one that they stand before: "weakly positive",
 # "very low", "light yellow"
-_DEGREES = (
-    (-0.75, ("borderline",)),
-    (-0.6, ("presumptive", "probable", "possible", "suspected")),
-    (
-        -0.5,
-        (
-            *("weak", "weakly", "low", "faint", "faintly", "slight", "slightly", "sl", "slt"),
-            *("mild", "mildly", "light", "pale", "trace", "minimally"),
-        ),
-    ),
-    (-0.25, ("moderate", "moderately", "mod")),
-    (
-        0.5,
-        (
-            *("strong", "strongly", "high", "highly", "very", "dark", "marked", "markedly"),
-            *("heavy", "heavily", "gross", "grossly", "severe", "severely", "extremely"),
-            *("critical", "critically", "panic"),
-        ),
-    ),
-)
+_DEGREES = {
+    -0.75: "borderline",
+    -0.6: "presumptive probable possible suspected",
+    -0.5: "weak weakly low faint faintly slight slightly sl slt mild mildly light pale trace "
+    "minimally",
+    -0.25: "moderate moderately mod",
+    0.5: "strong strongly high highly very dark marked markedly heavy heavily gross grossly severe "
+    "severely extremely critical critically panic",
+}
 
 
 def _joined(word: str) -> str:
@@ -98,7 +63,9 @@ def _joined(word: str) -> str:
 
 _GRADE_OF = {_joined(word): grade for grade, words in enumerate(_GRADES) for word in words}
 _NAME_OF = {_joined(word): words[0] for words in _GRADES for word in words}
-_DEGREE_OF = {word: (shift, words[0]) for shift, words in _DEGREES for word in words}
+_DEGREE_OF = {
+    word: (shift, words.split()[0]) for shift, words in _DEGREES.items() for word in words.split()
+}
 _ABBREVIATED = {"ll": "very low", "hh": "very high", "slhazy": "sl hazy", "slcldy": "sl cloudy"}
 _DEGREE = re.compile(rf"({'|'.join(sorted(_DEGREE_OF, key=len, reverse=True))})\.?[\s\-_]+(.+)")
 # What may stand behind a level without changing it: what was looked for, a unit, a flag, and the

@@ -81,9 +81,6 @@ class MaskedLabEncoder(
     mask_ratio : float or tuple of two floats, default=(0.1, 0.7)
         Share of a row's observed tests that is hidden in training, within (0, 1); with a tuple
         (low, high) each row draws its own. Of two or more tests at least one stays visible.
-    masking : {"uniform", "variation"}, default="uniform"
-        Which tests are hidden: all with equal probability, or those with a large coefficient of
-        variation [4]_ up to three times as often as the median test.
     kinds : dict or None, default=None
         "numeric" or "qualitative" by column name (by position where X has no names), for
         columns whose kind is not that of most of their cells (see Notes). A numeric column
@@ -205,7 +202,6 @@ class MaskedLabEncoder(
        Large Language Models", CIKM 2024, arXiv 2407.12309.
     .. [2] He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
     .. [3] Du, Melis, Wang, "ReMasker: Imputing Tabular Data with Masked Autoencoding", ICLR 2024.
-    .. [4] "Coefficient of variation masking" of lab tests, arXiv 2512.05216.
 
     Examples
     --------
@@ -227,7 +223,6 @@ class MaskedLabEncoder(
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "mask_ratio": [Interval(Real, 0, 1, closed="neither"), tuple, list],
-        "masking": [StrOptions({"uniform", "variation"})],
         "kinds": [None, dict],
         "levels": [None, dict],
         "d_model": [Interval(Integral, 1, None, closed="left")],
@@ -261,7 +256,6 @@ class MaskedLabEncoder(
         n_components=64,
         *,
         mask_ratio=(0.1, 0.7),
-        masking="uniform",
         kinds=None,
         levels=None,
         d_model=64,
@@ -288,7 +282,6 @@ class MaskedLabEncoder(
     ):
         self.n_components = n_components
         self.mask_ratio = mask_ratio
-        self.masking = masking
         self.kinds = kinds
         self.levels = levels
         self.d_model = d_model
@@ -689,9 +682,8 @@ class MaskedLabEncoder(
         return module
 
     def _make_trainer(self, module, generator, mask_ratio, n_rows=None) -> MaskedTrainer:
-        mask_weight = None if self.masking == "uniform" else self._scale.variation()
         options = {name: getattr(self, name) for name in _OF_TRAINER}
-        return MaskedTrainer(module, generator, mask_ratio, mask_weight, n_rows, **options)
+        return MaskedTrainer(module, generator, mask_ratio, n_rows, **options)
 
     def _continued_trainer(self, generator, mask_ratio, device) -> MaskedTrainer:
         """Trainer of the chunk before; after fit or on a loaded encoder a new one."""

@@ -221,6 +221,13 @@ def test_focal_loss_without_focus_is_the_log_loss():
     torch.testing.assert_close(asymmetric_loss(logits, y, 0.0, 0.0), log_loss(logits, y))
 
 
+def test_the_asymmetric_loss_by_hand():
+    """Of p = 0.2 and 0.8 with y = 0: (p - 0.05)^4 of -log(1 - (p - 0.05)), and y = 1: -log p."""
+    logits, y = torch.tensor([0.2, 0.8, 0.8]).logit(), torch.tensor([0.0, 0.0, 1.0])
+    expected = [0.15**4 * -np.log(0.85), 0.75**4 * -np.log(0.25), -np.log(0.8)]
+    np.testing.assert_allclose(asymmetric_loss(logits, y), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_learns(X, y, loss):
     model = make(loss=loss, max_epochs=40).fit(X, y)

@@ -241,12 +241,3 @@ def test_units_change_nothing(factor, shift):
     other = cells_of(fit(X * factor + shift), X * factor + shift)
     np.testing.assert_allclose(other.value, one.value, atol=1e-9)
     np.testing.assert_allclose(other.score, one.score, atol=1e-9)
-
-
-def test_variation_is_relative_to_the_median_lab_and_bounded():
-    rng = np.random.default_rng(0)
-    X = rng.normal(100, [1, 10, 1000], size=(500, 3))
-    variation = fit(X).variation()
-    assert variation[1] == 1.0
-    assert variation[0] == pytest.approx(1 / 3)
-    assert variation[2] == 3.0

@@ -458,6 +458,11 @@ def test_what_other_labs_tell_of_may_exceed_what_was_seen():
     assert 1.5 * seen < encoder.impute(X)[-1, 1] < 3 * seen
 
 
+def test_labs_that_never_vary_score_zero():
+    X = np.full((20, 3), 4.0)
+    assert make(max_epochs=1).fit(X).score(X) == 0.0
+
+
 def test_of_five_rows_a_lab_is_learned(labs):
     encoder = make().fit(with_rare_lab(labs, [1.0, 2.0, 3.0, 4.0, 40.0]))
     assert encoder.center_[2] == pytest.approx(10.0)

@@ -12,7 +12,7 @@ from skorch.utils import to_numpy
 
 from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse._nn.chunk_pooling import ChunkAttention, pool_chunks
-from sklearn_medfuse._nn.fusion import information_loss
+from sklearn_medfuse._nn.fusion import ModalityTokens, information_loss
 from sklearn_medfuse._nn.masked_autoencoder import LabBatch, MaskedLabAutoencoder, random_masking
 
 
@@ -81,6 +81,25 @@ def equations(net, blocks, present):
         parts.append(h)
         logits.append(dense(net.head, np.concatenate(h)))
     return [np.stack(part) for part in zip(*parts, strict=True)], np.stack(logits)
+
+
+def test_input_tokens_are_pooled_by_learned_queries():
+    """Token k is W x_k + b + position_k; a token that is NaN is not attended to."""
+    rng = np.random.default_rng(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = ModalityTokens(3, 8, 2, n_tokens=2, dropout=0.0, n_input_tokens=4)
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+    layer.double().requires_grad_(False)
+    block = rng.normal(size=(2, 4, 3))
+    block[1, [0, 2]] = np.nan
+    found = layer(torch.tensor(block), torch.ones(2, dtype=torch.bool))
+    tokens = dense(layer.project, np.nan_to_num(block)) + to_numpy(layer.position)
+    queries = np.stack([to_numpy(layer.queries)] * 2)
+    visible = ~np.isnan(block).any(axis=2)
+    expected = attended(layer.pool, queries, context=tokens, visible=visible)
+    np.testing.assert_allclose(to_numpy(found), expected, atol=1e-9)
 
 
 def gaussian_log_q(critic, x, y):

@@ -45,6 +45,14 @@ def test_predictions_are_the_conditional_gaussian(model):
     np.testing.assert_allclose(variance[0], np.diag(covariance))
 
 
+def test_correlations_are_those_of_the_last_version():
+    model = FactorModel(2, 1, n_versions=2)
+    model.loadings.copy_(torch.tensor([[[9.0], [-9.0]], [[1.0], [2.0]]]))
+    model.noise.copy_(torch.tensor([3.0, 5.0]))
+    # Covariance 2, variances 1 + 3 and 4 + 5
+    torch.testing.assert_close(model.correlation(), torch.tensor([[1, 1 / 3], [1 / 3, 1]]))
+
+
 def test_draws_have_the_conditional_covariance(model):
     seen, hidden, values = [0, 3], [1, 2, 4], np.array([0.5, -2.0])
     factors = infer(model, seen, values)

@@ -83,19 +83,6 @@ def test_every_cell_is_hidden_as_often_as_the_others():
     torch.testing.assert_close(share, torch.full((10,), 0.3), atol=0.05, rtol=0)
 
 
-def test_a_lab_of_more_weight_is_hidden_sooner():
-    batch = make_batch([10] * 4000)
-    weight = torch.ones(10)
-    weight[3] = 3.0
-    _, hidden = random_masking(
-        batch, torch.full((4000,), 0.1), torch.Generator().manual_seed(0), weight
-    )
-    share = torch.bincount(hidden.lab[hidden.measured], minlength=10) / 4000
-    # One cell a row is hidden, and the chances are 3 to 9 times 1
-    assert share[3] == pytest.approx(3 / 12, abs=0.02)
-    assert float(share.sum()) == pytest.approx(1)
-
-
 def test_no_rows():
     none = torch.zeros(0, 3)
     empty = LabBatch(none.long(), none, none, none.bool())
