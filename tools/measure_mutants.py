@@ -297,6 +297,12 @@ def run_pytest(arguments, plugin, quiet=True):
     return int(pytest.main([*options, *map(str, arguments)], plugins=[plugin] if plugin else []))
 
 
+def places_of(tests):
+    """Files of tests, but folders of doctests: pytest imports files that it is given in its way."""
+    files = {ROOT / test.split("::")[0] for test in tests}
+    return sorted({file.parent if file.is_relative_to(PACKAGE) else file for file in files})
+
+
 def try_mutant(path, code, tests, seconds, files=None):
     """Say whether a test fails with other code in a file."""
     plain = SourceFileLoader.get_code
@@ -306,8 +312,7 @@ def try_mutant(path, code, tests, seconds, files=None):
 
     def work():
         SourceFileLoader.get_code = get_code
-        files_ = files or sorted({ROOT / test.split("::")[0] for test in tests})
-        return run_pytest(files_, Chosen(tests) if tests else None)
+        return run_pytest(files or places_of(tests), Chosen(tests) if tests else None)
 
     status = in_child(work, seconds)
     if status == 5:
