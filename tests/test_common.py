@@ -22,6 +22,32 @@ from sklearn_medfuse import (
 )
 
 LABS = MaskedLabEncoder(max_epochs=3, d_model=16, n_layers=1, n_components=4)
+# The least that parameters of numbers may be, and what is too little or too much
+LEAST_OF_A_NET = dict.fromkeys(
+    ("d_model", "n_heads", "max_epochs", "batch_size", "n_iter_no_change"), 1
+) | {"dropout": 0, "weight_decay": 0, "early_stopping": True, "validation_fraction": 0.5}
+LEAST = {
+    MaskedLabEncoder: LEAST_OF_A_NET
+    | dict.fromkeys(("n_components", "n_layers", "n_decoder_layers"), 1)
+    | {"n_factors": 0},
+    MEDFuseClassifier: LEAST_OF_A_NET
+    | dict.fromkeys(("n_tokens", "n_estimators", "critic_steps"), 1)
+    | {"mi_weight": 0, "modality_dropout": 0, "linear_weight": 0}
+    | {"decision_folds": 2, "threshold": 0, "calibration": "temperature"},
+}
+OUTSIDE = {
+    "dropout": [-0.1, 1],
+    "false_negative_cost": [0],
+    "learning_rate": [0],
+    "linear_C": [0],
+    "linear_weight": [-0.1, 1],
+    "mask_ratio": [0, 1],
+    "mi_weight": [-0.1],
+    "modality_dropout": [-0.1, 1],
+    "threshold": [-0.1, 1.1],
+    "validation_fraction": [0, 1],
+    "weight_decay": [-0.1],
+}
 # Whole batches in float64 without dropout: then weights equal repeated rows to the last digits
 FUSE = MEDFuseClassifier(
     max_epochs=40,
@@ -144,6 +170,36 @@ def test_set_output_gives_a_data_frame_with_the_index(note_encoder, notes):
     frame = note_encoder().set_output(transform="pandas").fit_transform(series)
     assert frame.index.tolist() == list("abcdef")
     assert frame.columns[0] == "llmnoteencoder0"
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_the_least_that_a_parameter_may_be(kind):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 4)), np.arange(40) % 2
+    params = LEAST[kind] | {"random_state": 0}
+    if kind is MEDFuseClassifier:
+        params["modalities"] = {"labs": 2, "notes": 2}
+    kind(**params).fit(X, y)
+    outside = {
+        name: OUTSIDE.get(name, [LEAST[kind].get(name, 0) - 1])
+        for name in kind().get_params()
+        if name in OUTSIDE or type(LEAST[kind].get(name)) is int
+    }
+    assert len(outside) > 10
+    for name, values in outside.items():
+        for value in values:
+            with pytest.raises(InvalidParameterError, match=f"'{name}' parameter"):
+                kind(**params | {name: value}).fit(X, y)
+
+
+def test_insight_needs_a_fit():
+    X, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    for ask in (FUSE.modality_importance, FUSE.score):
+        with pytest.raises(NotFittedError):
+            ask(X, y)
+    for ask in (FUSE.transform, FUSE.mutual_information, LABS.reconstruct, LABS.impute, LABS.score):
+        with pytest.raises(NotFittedError):
+            ask(X)
 
 
 def test_not_fitted(note_encoder, notes):
