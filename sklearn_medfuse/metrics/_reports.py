@@ -95,13 +95,13 @@ def multilabel_report(
     describes the draws that contain it. A share of zero rows, such as the PPV where nothing is
     predicted, is NaN.
 
-    Intervals are percentiles of the draws. Two kinds are not. That of ``ece`` is the basic one,
-    which mirrors them at the estimate and is widened to contain it: a mean distance grows with
-    noise, and resampling adds noise, so percentiles would be too high. And a share of rows, such
-    as ``sensitivity``, that is 0 or 1 is so in every draw. It has the exact interval of Clopper and
-    Pearson [2]_, from 0 to 1 - t^(1/n) or from t^(1/n) to 1, with t = (1 - `confidence_level`) / 2.
-    The n trials are groups, among the positives in the case of the sensitivity; where the weights w
-    of groups differ, n = (Σ w)² / Σ w². "macro" and "weighted" have the means of the labels' ends.
+    Intervals are percentiles of the draws, with two exceptions. For ``ece`` they are mirrored at
+    the estimate and widened to contain it, since resampling adds noise, which increases a mean
+    distance. A share of rows, such as ``sensitivity``, that is 0 or 1 is so in every draw; it has
+    the exact interval of Clopper and Pearson [2]_, from 0 to 1 - t^(1/n) or from t^(1/n) to 1, with
+    t = (1 - `confidence_level`) / 2. The n trials are groups, for the sensitivity those with
+    positives; where the weights w of groups differ, n = (Σ w)² / Σ w². "macro" and "weighted" have
+    the means of the labels' ends.
 
     All draws of a label come from one sort of its scores, as a draw is a weighting of the rows.
     Ties are exact: estimates equal :func:`sklearn.metrics.roc_auc_score`,

@@ -21,13 +21,14 @@ class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):
     Parameters
     ----------
     n_hospitals : int or float, default=1
-        Hospitals of each test set: a number from 1, or a share within (0, 1). Where the number of
-        hospitals is not a multiple of it, some test sets have one hospital fewer.
+        Hospitals in each test set: a number of at least 1, or a share within (0, 1). If they do
+        not divide evenly, some test sets have one hospital fewer.
     shuffle : bool, default=False
-        Whether to assign hospitals at random. Without it they are assigned by size, so that test
+        Whether to assign hospitals at random; otherwise they are assigned by size, so that test
         sets are about even.
     random_state : int, RandomState instance or None, default=None
-        Assigns the hospitals when `shuffle` is True. Pass an int for the same in every call.
+        Controls the assignment if `shuffle` is True. Pass an int for the same test sets in every
+        call.
 
     See Also
     --------

@@ -95,18 +95,16 @@ class MultilabelStratifiedGroupKFold(GroupsConsumerMixin, _MultilabelStratified)
     n_splits : int, default=5
         Number of folds, at least 2.
     shuffle : bool, default=False
-        Whether to take the groups in random order, for a different partition per
-        `random_state`. Without it the split is a function of the data alone.
+        Whether to take the groups in random order; otherwise the split depends on the data alone.
     random_state : int, RandomState instance or None, default=None
-        Decides the order of the groups, hence the partition, when `shuffle` is True. Pass an int
-        for the same folds in every call.
+        Controls the order if `shuffle` is True. Pass an int for the same folds in every call.
 
     See Also
     --------
     MultilabelStratifiedKFold : The same for independent rows.
-    LeaveHospitalsOut : Whole hospitals by number, labels disregarded.
+    LeaveHospitalsOut : Whole hospitals by number, ignoring labels.
     sklearn.model_selection.StratifiedGroupKFold : The same for one binary or multi-class label.
-    sklearn.model_selection.GroupKFold : Whole groups and even fold sizes, labels disregarded.
+    sklearn.model_selection.GroupKFold : Whole groups and even fold sizes, ignoring labels.
 
     Notes
     -----
@@ -161,11 +159,9 @@ class MultilabelStratifiedKFold(_MultilabelStratified):
     n_splits : int, default=5
         Number of folds, at least 2.
     shuffle : bool, default=False
-        Whether to take the rows in random order, for a different partition per `random_state`.
-        Without it the split is a function of the data alone.
+        Whether to take the rows in random order; otherwise the split depends on the data alone.
     random_state : int, RandomState instance or None, default=None
-        Decides the order of the rows, hence the partition, when `shuffle` is True. Pass an int
-        for the same folds in every call.
+        Controls the order if `shuffle` is True. Pass an int for the same folds in every call.
 
     See Also
     --------

@@ -30,16 +30,16 @@ class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):
         starts with as many. Rows of equal time stay together, so a stretch can have a few rows
         more or less.
     gap : timedelta, str or number, default=None
-        Least time between a training row and the first test row: as long as it takes until the
-        training row's labels are known. A duration such as ``"30D"`` for dates, a number where
+        Minimum time between a training row and the first test row: how long it takes until labels
+        are known. A duration such as ``"30D"`` for dates, a number where
         times are numbers. None requires only that training rows are earlier.
     time_column : str, default=None
-        Column of `X` that holds the times. None uses them from `times` of :meth:`split`.
+        Column of `X` that holds the times. None takes the `times` passed to :meth:`split`.
 
     See Also
     --------
-    sklearn.model_selection.TimeSeriesSplit : By the order of rows, without times or groups.
-    MultilabelStratifiedGroupKFold : Folds at random.
+    sklearn.model_selection.TimeSeriesSplit : Splits by row order, without times or groups.
+    MultilabelStratifiedGroupKFold : Ignores time.
 
     Notes
     -----

@@ -98,7 +98,7 @@ def trusted_types(estimator: Any) -> list[str]:
     Returns
     -------
     list of str
-        Full names, sorted. Types of others are not among them: if you know them, add their names.
+        Full names, sorted. Types of other packages are not listed: add those that you know.
 
     Raises
     ------

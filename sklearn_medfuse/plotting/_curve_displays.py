@@ -284,8 +284,8 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
 class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
     """Decision curves: one panel per label, one curve per model.
 
-    The grey curve is acting on everybody, the line at 0 acting on nobody. A model is useful
-    at the thresholds at which its curve lies above both.
+    The grey curve is the benefit of acting on everybody, the line at 0 that of acting on nobody. A
+    model is useful at the thresholds at which its curve lies above both.
 
     Parameters
     ----------

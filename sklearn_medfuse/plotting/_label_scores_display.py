@@ -297,9 +297,9 @@ class LabelScoresDisplay(_LabelDots):
 class ModelDifferenceDisplay(_LabelDots):
     """Forest plot of paired differences: one row per disease, one mark per other model.
 
-    Right of zero the reference is better. All differences of a row come from the same resamples,
-    so an interval without zero shows a difference that the models' own intervals, which overlap
-    far more often, do not show.
+    To the right of zero, the reference is better. All differences of a row come from the same
+    resamples, so an interval without zero shows a difference that the models' own intervals, which
+    overlap far more often, do not show.
 
     Parameters
     ----------

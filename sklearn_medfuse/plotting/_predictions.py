@@ -105,7 +105,7 @@ def check_models(
 
 
 def predict_labels(estimator: Any, X: Any) -> Any:
-    """Predict probabilities; a forest has a single class of a label that training rows lacked."""
+    """Predict probabilities; a forest gives one column for a label that was constant in fit."""
     with no_values_in_errors():
         found = estimator.predict_proba(X)
         if not isinstance(found, list):

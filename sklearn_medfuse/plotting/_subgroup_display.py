@@ -31,7 +31,7 @@ class SubgroupDisplay:
     metric : str, default="auroc"
         Name of the score.
     reference : {"rest", "largest"}, default="rest"
-        What a group's gap is measured from.
+        What a group's gap is measured against: all others, or the largest group.
 
     Attributes
     ----------
