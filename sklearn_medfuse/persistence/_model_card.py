@@ -15,6 +15,7 @@ from sklearn.utils import Bunch
 
 from .._version import __version__
 from ..metrics import calibration_report, multilabel_report, subgroup_report
+from ..metrics._inputs import check_labels
 from ..metrics._scorers import predict_positive
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def model_card(
     _check_arguments(cohort, trained_on, min_count)
     y_prob = predict_positive(estimator, cohort.X)
     y_pred = np.asarray(estimator.predict(cohort.X), dtype=float)
-    y = pd.DataFrame(cohort.y).astype(float)
+    labels, names = check_labels(cohort.y, missing=True)
+    y = pd.DataFrame(labels, columns=names)
     rare = list(y.columns[np.minimum((y == 1).sum(), (y == 0).sum()) < min_count])
     if len(rare) == y.shape[1]:
         raise ValueError(
@@ -167,15 +169,15 @@ def model_card(
     calibrated = ("slope", "intercept", "observed_expected", "ece")
     limits = [*_LIMITS, f"Groups of fewer than {min_count} patients were not examined."]
     if rare:
-        names = ", ".join(map(_cell, rare))
-        limits += [f"Not evaluated (fewer than {min_count} positive or negative stays): {names}."]
+        hidden = ", ".join(map(_cell, rare))
+        limits += [f"Not evaluated (fewer than {min_count} positive or negative stays): {hidden}."]
     versions = {"sklearn-medfuse": __version__, "Python": platform.python_version()}
     versions |= {name: version(name) for name in _LIBRARIES}
     known = {str(name) for name in (*cohort.X, *y)}
 
     card = Card(estimator, template=None, model_diagram=False)
     card.add(**{"Intended use": _INTENDED_USE})
-    _add_data(card, cohort, trained_on, min_count)
+    _add_data(card, cohort, trained_on, names, min_count)
     _add_table(card, "Parameters", "", _list_parameters(estimator, known))
     for section, text, report, columns in (
         ("Evaluation", _RANKING, ranking, metrics),
@@ -265,7 +267,9 @@ def _scores(report: pd.DataFrame, metric: str, digits: int) -> list[str]:
     return cells
 
 
-def _add_data(card: Card, cohort: Bunch, trained_on: Bunch | None, min_count: int) -> None:
+def _add_data(
+    card: Card, cohort: Bunch, trained_on: Bunch | None, label_names: list[str], min_count: int
+) -> None:
     rows = []
     for name, each in (("fitted on", trained_on), ("evaluated on", cohort)):
         if each is not None:
@@ -280,9 +284,7 @@ def _add_data(card: Card, cohort: Bunch, trained_on: Bunch | None, min_count: in
                     "with a note": f"{100 * each.X[each.note_column].notna().mean():.0f} %",
                 }
             )
-    labs, labels = (
-        ", ".join(map(_cell, names)) for names in (cohort.lab_columns, pd.DataFrame(cohort.y))
-    )
+    labs, labels = (", ".join(map(_cell, names)) for names in (cohort.lab_columns, label_names))
     text = f"Labs: {labs}.\n\nLabels: {labels}.\n\nCounts are rounded."
     _add_table(card, "Data", text, pd.DataFrame(rows))
 

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
@@ -261,6 +262,8 @@ def test_other_estimators(cohorts, kind):
     }
     estimator = made[kind]().fit(train.X, train.y)
     text = model_card(estimator, test, n_bootstraps=0).render()
+    polars = type(test)(**{**test, "y": pl.from_pandas(test.y.reset_index(drop=True))})
+    assert model_card(estimator, polars, n_bootstraps=0).render() == text
     parameters = dict(row for row in table_rows(text) if len(row) == 2)
     name = "strategy" if kind == "dummy" else "randomforestclassifier__max_depth"
     assert parameters[name] == {"search": "3", "forest": "3", "dummy": "prior"}[kind]
