@@ -74,7 +74,7 @@ def expected_failures(estimator):
         )
     reason = ""
     if isinstance(estimator, BoostedLabEncoder):
-        # Passes with a DecisionTreeClassifier, which weighs rows in its leaves: test_cross_fitted.py
+        # Passes with a DecisionTreeClassifier: test_cross_fitted.py
         reason = "the default trees count rows, not weights, in their smallest leaf"
     elif isinstance(estimator, MEDFuseClassifier) and estimator.dropout:
         # Passes with whole batches and without dropout, as FUSE does
