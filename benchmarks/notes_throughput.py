@@ -8,28 +8,40 @@ model's shapes in bfloat16 is measured in the same run; the share of it that is 
 profile of a run, say what is left. The last table holds what is asked for beside what was measured.
 
     python benchmarks/notes_throughput.py [--notes notes.parquet] [--n-notes 1000] [--threads 2]
+
+With --instruction-sets it compares ours with sentence-transformers on all instructions of the
+processor and on AVX2 alone, in processes that alternate.
 """
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from common import load_stays
-from notes_peers import AS_CALLED, installed_peers
+from notes_peers import AS_CALLED, installed_peers, sentence_transformers
 from torch.profiler import ProfilerActivity, profile
 
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes._language_model.backbone import load_backbone
 from sklearn_medfuse.notes._language_model.cache import process_cache
+from sklearn_medfuse.notes._language_model.cpu_layers import PrepackedLinear, can_fuse
 from sklearn_medfuse.notes._language_model.windows import tokenize
 
 OURS, EXACT = "ours, bfloat16", "ours, float32"
 SKRUB = "skrub TextEncoder"
+# Settings that torch and oneDNN read as they are loaded
+INSTRUCTION_SETS = {
+    "all instructions": {},
+    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
 # Operators by what they do; each counts once, by the first word that its name contains
 PARTS = {
     "matrix products": ("linear", "addmm", "mm", "mkldnn"),
@@ -79,8 +91,6 @@ def matmul_rate(rows=4096, repeats=5):
     inputs = [torch.randn(rows, layer.in_features, dtype=torch.bfloat16) for layer in layers]
     ways = [[layer.forward for layer in layers]]
     if hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        from sklearn_medfuse.notes._language_model.cpu_layers import PrepackedLinear
-
         ways.append([PrepackedLinear(layer).forward for layer in layers])
     best = np.inf
     with torch.inference_mode():
@@ -209,6 +219,31 @@ def give_verdicts(table, distinct, faster):
     print(verdicts.round(6).to_string(index=False))
 
 
+def write_speeds(texts, encoders, repeats, file):
+    """Write tokens per second of the encoders on distinct texts."""
+    backbone = load_backbone(LLMNoteEncoder(device="cpu")._spec())
+    n_tokens = sum(len(ids) + backbone.n_special for ids in tokenize(backbone.tokenizer, texts))
+    seconds, _ = take_turns(encoders, texts, repeats)
+    (n_tokens / pd.Series(seconds)).to_csv(file)
+
+
+def compare_instruction_sets(arguments, repeats):
+    """Print tokens per second by instruction set, the best of processes that take turns."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "speeds.csv"
+        for _ in range(repeats):
+            for name, settings in INSTRUCTION_SETS.items():
+                call = [sys.executable, __file__, *arguments, "--write-speeds", str(file)]
+                subprocess.run(call, env=os.environ | settings, check=True)
+                speed = pd.read_csv(file, index_col=0).iloc[:, 0]
+                found[name] = np.maximum(found.get(name, 0), speed)
+    # Rows that only one of the sets has stay empty in the other
+    table = pd.DataFrame(found).round(0)
+    times = (table / table.loc[AS_CALLED]).round(2).add_suffix(", times as called")
+    print(pd.concat([table, times], axis=1).to_string())
+
+
 def main():
     """Compare all on the texts as they come, then on distinct ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -217,13 +252,27 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="60 notes, once")
+    parser.add_argument("--instruction-sets", action="store_true")
+    parser.add_argument("--write-speeds", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.n_notes, options.repeats = 60, 1
+    if options.instruction_sets:
+        rest = [argument for argument in sys.argv[1:] if argument != "--instruction-sets"]
+        compare_instruction_sets(rest, options.repeats)
+        return
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
     texts = read_pieces(options.notes, options.n_notes)
-    encoders = {OURS: our_encoder("bfloat16"), EXACT: our_encoder("float32"), **installed_peers()}
+    encoders = {OURS: our_encoder("bfloat16"), EXACT: our_encoder("float32")}
+    if options.write_speeds:
+        encoders[AS_CALLED] = sentence_transformers()[AS_CALLED]
+        if not can_fuse(torch.bfloat16):
+            # Emulated, it takes many times as long
+            del encoders[OURS]
+        write_speeds(list(dict.fromkeys(texts)), encoders, options.repeats, options.write_speeds)
+        return
+    encoders |= installed_peers()
     table = compare(encoders, texts, "as they come", options.repeats)
     distinct = compare(encoders, list(dict.fromkeys(texts)), "distinct", options.repeats)
     give_parts(texts)
