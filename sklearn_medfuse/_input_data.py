@@ -1,4 +1,4 @@
-"""What users give: tables of any library as pandas ones, and errors that quote nothing of them."""
+"""What users give: tables as pandas ones, groups as numbers, errors that quote nothing of them."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 # Far more than any of ours; a parsed text takes some thirty times its size
@@ -77,6 +78,28 @@ def to_pandas(X) -> Any:
     X = X.to_pandas()
     # The empty name is how polars says that a Series has none
     return X.rename(None) if isinstance(X, pd.Series) and X.name == "" else X
+
+
+def encode_groups(groups: Any, name: str = "groups") -> tuple[np.ndarray, int]:
+    """Return codes 0 … n_groups-1, whatever the order of the rows, and the number of groups."""
+    if groups is None:
+        raise ValueError(
+            f"`{name}` is None. Pass one value per row, e.g. groups=cohort.groups (in a search: "
+            "search.fit(X, y, groups=...)), or use np.arange(n_samples) if rows are independent."
+        )
+    # A list is read as objects, so that a NaN among names does not become the name "nan"
+    groups = np.asarray(groups, dtype=None if hasattr(groups, "dtype") else object)
+    if groups.ndim != 1:
+        raise ValueError(
+            f"`{name}` has {groups.ndim} dimensions; pass one value per row, of shape (n_samples,)."
+        )
+    codes, uniques = pd.factorize(groups, sort=True)
+    n_missing = int((codes < 0).sum())
+    if n_missing:
+        raise ValueError(
+            f"`{name}` has {n_missing} missing values; pass a group for these rows, or drop them."
+        )
+    return codes, len(uniques)
 
 
 def read_json_object(file: Path, remedy: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ OUTSIDE = {
     "_nn": {"torch"},
     "_cross_fitted": TABLES | {"threadpoolctl"},
     "_checkpoint": {"torch"},
-    "_input_data": {"pandas", "pyarrow"},
+    "_input_data": {"numpy", "pandas", "pyarrow"},
     "_private_files": set(),
     "_note_sections": set(),
     "_table_encoder": TABLES,

@@ -105,7 +105,15 @@ def paired_difference(
     """
     labels, names = check_labels(y_true, target_names, missing=True)
     averages = check_averages(averages)
-    score = _resolve_metric(metric, sample_weight, (y_score_a, y_score_b))
+    if not callable(metric):
+        score = resolve_score(metric, y_scores=(y_score_a, y_score_b))
+    elif sample_weight is None:
+        score = Score(partial(_score_rows, metric))
+    else:
+        raise ValueError(
+            "`sample_weight` cannot be combined with a callable `metric`; pass a metric by name, "
+            "or sample_weight=None."
+        )
     scores = [
         read_scores(given, labels, [score], name=name, labels=y_true)
         for name, given in (("y_score_a", y_score_a), ("y_score_b", y_score_b))
@@ -143,17 +151,6 @@ def _score_both(function, labels, scores, weights, averages):
     return np.stack(
         [append_averages(values, n_positive, pooled, averages) for values, pooled in parts], axis=1
     )
-
-
-def _resolve_metric(metric, sample_weight, y_scores):
-    if not callable(metric):
-        return resolve_score(metric, y_scores=y_scores)
-    if sample_weight is not None:
-        raise ValueError(
-            "`sample_weight` cannot be combined with a callable `metric`; pass a metric by "
-            "name, or sample_weight=None."
-        )
-    return Score(partial(_score_rows, metric))
 
 
 def _score_rows(metric, y_true, y_score, weights):

@@ -14,7 +14,7 @@ from scipy.sparse import sparray, spmatrix
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from .._input_data import to_pandas
+from .._input_data import encode_groups, to_pandas
 
 # What users pass: labels may be sparse, scores may be a list with one array per label
 Labels: TypeAlias = npt.ArrayLike | pd.DataFrame | pd.Series | sparray | spmatrix
@@ -229,16 +229,10 @@ def check_groups(groups, n_samples):
     """
     if groups is None:
         return np.arange(n_samples)
-    # A list is read as objects, so that a NaN among names does not become the name "nan"
-    groups = np.asarray(groups, dtype=None if hasattr(groups, "dtype") else object)
-    if groups.shape != (n_samples,):
-        raise ValueError(f"`groups` has shape {groups.shape}; pass ({n_samples},), one per row.")
-    codes, uniques = pd.factorize(groups, sort=True)
-    if (codes < 0).any():
-        raise ValueError(
-            f"`groups` has {(codes < 0).sum()} missing values; pass a group for every row."
-        )
-    if len(uniques) < 2:
+    codes, n_groups = encode_groups(groups)
+    if len(codes) != n_samples:
+        raise ValueError(f"`groups` has shape {codes.shape}; pass ({n_samples},), one per row.")
+    if n_groups < 2:
         raise ValueError(
             "`groups` holds a single group, which gives no interval; pass finer groups, or "
             "groups=None to resample rows."

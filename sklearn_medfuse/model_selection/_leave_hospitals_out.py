@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.model_selection._split import BaseCrossValidator, GroupsConsumerMixin
 from sklearn.utils import check_random_state, indexable
 
-from .._input_data import no_values_in_errors
-from ._groups import PerRow, RandomState, Splits, encode_groups, remember_groups
+from .._input_data import encode_groups, no_values_in_errors
+from ._groups import PerRow, RandomState, Splits, remember_groups
 
 
 class LeaveHospitalsOut(GroupsConsumerMixin, BaseCrossValidator):

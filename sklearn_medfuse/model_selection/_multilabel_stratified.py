@@ -9,8 +9,8 @@ from sklearn.model_selection._split import GroupsConsumerMixin, _BaseKFold
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
-from .._input_data import no_values_in_errors
-from ._groups import PerRow, RandomState, Splits, encode_groups, remember_groups
+from .._input_data import encode_groups, no_values_in_errors
+from ._groups import PerRow, RandomState, Splits, remember_groups
 
 # Local improvement is bounded by work, not by rounds: about a second on one core. A large cohort
 # of small groups reaches the bound early, but there the greedy step alone is already even.

@@ -10,8 +10,8 @@ from sklearn.model_selection._split import BaseCrossValidator, GroupsConsumerMix
 from sklearn.utils import indexable
 from sklearn.utils.validation import _num_samples
 
-from .._input_data import no_values_in_errors
-from ._groups import PerRow, Splits, encode_groups, remember_groups
+from .._input_data import encode_groups, no_values_in_errors
+from ._groups import PerRow, Splits, remember_groups
 
 
 class TemporalSplit(GroupsConsumerMixin, BaseCrossValidator):

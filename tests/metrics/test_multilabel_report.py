@@ -51,19 +51,6 @@ def test_columns_and_rows(labels, scores):
     }
 
 
-def test_estimates_equal_scikit_learn(labels, scores):
-    report = multilabel_report(labels, scores, threshold=0.6, n_bootstraps=0)
-    expected = {
-        "auroc": roc_auc_score(labels, scores, average=None),
-        "auprc": average_precision_score(labels, scores, average=None),
-        "f1": f1_score(labels, scores >= 0.6, average=None),
-        "prevalence": labels.mean(axis=0),
-    }
-    for name, values in expected.items():
-        np.testing.assert_allclose(report[name], [*values, values.mean()])
-    np.testing.assert_array_equal(report["n_positive"], [*labels.sum(axis=0), labels.sum()])
-
-
 def by_scikit_learn(y_true, y_prob, threshold, weights=None):
     """Every metric of one label."""
     truth, acted = (y_true == 1), y_prob >= threshold
@@ -411,14 +398,6 @@ def test_without_bootstraps_intervals_are_nan(labels, scores):
     report = multilabel_report(labels, scores, n_bootstraps=0)
     assert report.filter(regex="_low|_high").isna().all(axis=None)
     assert report[SCORES].notna().all(axis=None)
-
-
-def test_a_threshold_per_label(labels, scores):
-    thresholds = np.linspace(0.2, 0.8, 6)
-    report = multilabel_report(labels, scores, threshold=thresholds, n_bootstraps=0)
-    np.testing.assert_allclose(
-        report["f1"].iloc[:-1], f1_score(labels, scores >= thresholds, average=None)
-    )
 
 
 @pytest.mark.parametrize(
