@@ -38,15 +38,12 @@ def one_of_each(n_labels):
     }
 
 
-NAMES = [
-    *("attributions", "calibration", "curves", "decisions", "differences"),
-    *("scores", "subgroups"),
-]
+NAMES = "attributions", "calibration", "curves", "decisions", "differences", "scores", "subgroups"
 
 
 def test_every_display_is_tried():
     displays = one_of_each(2)
-    assert list(displays) == NAMES
+    assert tuple(displays) == NAMES
     assert {type(display).__name__ for display in displays.values()} == set(plotting.__all__)
 
 
@@ -56,11 +53,11 @@ def written(ax):
     for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
         low, high = sorted(limits)
         ticks += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    texts = [*(ticks if ax.axison else []), ax.title, *ax.texts]
+    texts = [*ticks, ax.title, *ax.texts]
     return [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
 
 
-@pytest.mark.parametrize("n_labels", [2, 6])
+@pytest.mark.parametrize("n_labels", [2, 10])
 @pytest.mark.parametrize("name", NAMES)
 def test_long_names_fit_and_leave_the_axes_their_room(name, n_labels):
     figure = one_of_each(n_labels)[name].plot().figure_
@@ -68,24 +65,19 @@ def test_long_names_fit_and_leave_the_axes_their_room(name, n_labels):
     whole = figure.bbox
     titles = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
     for ax in figure.axes:
-        ticks = [text.get_window_extent() for text in ax.get_xticklabels() if ax.axison]
+        ticks = [text.get_window_extent() for text in ax.get_xticklabels()]
         assert not any(title.overlaps(tick) for title in titles for tick in ticks)
         for box in written(ax):
             assert box.x0 >= -1
             assert box.y0 >= -1
             assert box.x1 <= whole.width + 1
             assert box.y1 <= whole.height + 1
-        names = ax.get_yticklabels() if ax.axison else []
-        rows = sorted((text.get_window_extent() for text in names), key=_bottom)
+        names = ax.get_yticklabels()
+        rows = sorted((text.get_window_extent() for text in names), key=lambda box: box.y0)
         for below, above in pairwise(rows):
             assert below.y1 <= above.y0 + 1
-        if ax.get_label() != "<colorbar>":
-            size = ax.get_window_extent()
-            assert min(size.width, size.height) > 0.3 * figure.dpi
-
-
-def _bottom(box):
-    return box.y0
+        size = ax.get_window_extent()
+        assert min(size.width, size.height) > 0.3 * figure.dpi
 
 
 def test_numbers_stay_inside_the_axes():
