@@ -102,7 +102,8 @@ class NoteAttributions:
         row = check_row(row, len(self.effects))
         frame = pd.DataFrame(self.effects[row], columns=self.label_names)
         if note is not None:
-            frame.insert(0, "text", [note[start:stop] for start, stop in self.spans[row]])
+            spans = self._spans_in(row, note)
+            frame.insert(0, "text", [note[start:stop] for start, stop in spans])
         return frame
 
     def to_html(self, note: str, label: str, *, row: int | None = None) -> str:
@@ -134,7 +135,8 @@ class NoteAttributions:
         effects = np.asarray(self.effects[row])[:, self.label_names.index(label)]
         depths = _STRONGEST * effects / (np.abs(effects).max(initial=0.0) or 1.0)
         parts, end = [], 0
-        for (start, stop), value, depth in zip(self.spans[row], effects, depths, strict=True):
+        spans = self._spans_in(row, note)
+        for (start, stop), value, depth in zip(spans, effects, depths, strict=True):
             color = _RAISES if value >= 0 else _LOWERS
             line = "underline dotted" if depth < -_UNDERLINED else "none"
             parts += [
@@ -146,6 +148,16 @@ class NoteAttributions:
         parts.append(escape(note[end:]))
         style = "white-space:pre-wrap;line-height:1.5;max-width:46em"
         return f'<div style="{style}">{"".join(parts)}</div>'
+
+    def _spans_in(self, row: int, note: str) -> list[Span]:
+        """Return the spans of a stay, unless its note was another one."""
+        spans = self.spans[row]
+        if spans and spans[-1][1] > len(note):
+            raise ValueError(
+                f"note has {len(note)} characters, fewer than the note that was attributed; pass "
+                f"that of the stay at position {row}."
+            )
+        return spans
 
 
 def note_attributions(

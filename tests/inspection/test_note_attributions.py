@@ -113,6 +113,9 @@ def test_html_holds_the_note_and_marks_its_units(attributions, stays):
     assert not hasattr(marked, "_repr_html_")
     with pytest.raises(ValueError, match="label='CHF' must be one of"):
         marked.to_html(note, "CHF")
+    for write in (marked.to_frame, lambda row, other: marked.to_html(other, "COPD", row=row)):
+        with pytest.raises(ValueError, match="note has 9 characters, fewer than"):
+            write(0, "Too short")
     empty = stays["note"][:40].isna().to_numpy().argmax()
     with pytest.raises(ValueError, match=f"position {empty} has no note"):
         attributions.to_html("", "disease 1", row=empty)
