@@ -11,6 +11,7 @@ import argparse
 import numpy as np
 import pandas as pd
 from common import boosting
+from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from sklearn_medfuse import MEDFuseClassifier
@@ -35,10 +36,14 @@ def scores(n_stays, seed):
     """Macro AUROC of each model on new stays."""
     X, y, _ = make_stays(n_stays, np.random.default_rng([seed, n_stays]))
     X_test, y_test, truth = make_stays(N_TEST, np.random.default_rng(99))
-    medfuse = MEDFuseClassifier(modalities=WIDTHS, random_state=seed).fit(X, y)
-    net, linear = medfuse._model.both_logits(X_test)
-    boosted = boosting(seed).fit(X, y).predict_proba(X_test)
-    found = {"net": net, "regressions": linear, "both": net + linear, "boosting": boosted}
+    net = MEDFuseClassifier(modalities=WIDTHS, random_state=seed)
+    models = {
+        "net": net,
+        "net without linear part": clone(net).set_params(linear_weight=0),
+        "linear part": clone(net).set_params(linear_weight=1, n_estimators=1, max_epochs=1),
+        "boosting": boosting(seed),
+    }
+    found = {name: model.fit(X, y).predict_proba(X_test) for name, model in models.items()}
     return {n: roc_auc_score(y_test, s) for n, s in {**found, "best possible": truth}.items()}
 
 

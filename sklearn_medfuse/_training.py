@@ -83,33 +83,13 @@ _TURN = _Turn()
 
 @contextmanager
 def generators_put_back(devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Put torch's global generators back after the block, which no other thread's block disturbs.
-
-    Examples
-    --------
-    >>> before = torch.get_rng_state()
-    >>> with generators_put_back():
-    ...     drawn = torch.rand(3)
-    >>> torch.equal(torch.get_rng_state(), before)
-    True
-    """
+    """Put torch's global generators back after the block; other threads wait for its end."""
     with _TURN.lock, torch.random.fork_rng(devices=devices):
         yield
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """State of the generators that layers on a device draw from.
-
-    Examples
-    --------
-    >>> cpu = torch.device("cpu")
-    >>> with generators_put_back():
-    ...     state = random_state(cpu)
-    ...     drawn = torch.rand(3)
-    ...     set_random_state(state, cpu)
-    ...     torch.equal(torch.rand(3), drawn)
-    True
-    """
+    """State of the generators that layers on a device draw from."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -137,14 +117,7 @@ def torch_seed(seed: int, device: torch.device) -> Iterator[torch.Generator]:
 
 
 def with_gradients() -> AbstractContextManager:
-    """Have torch record gradients within the block, though fit was called under `torch.no_grad()`.
-
-    Examples
-    --------
-    >>> with torch.no_grad(), with_gradients():
-    ...     torch.is_grad_enabled()
-    True
-    """
+    """Have torch record gradients within the block, even under `torch.no_grad()`."""
     # It switches on what no_grad switched off too
     return torch.inference_mode(False)
 
@@ -187,13 +160,7 @@ class Announcement:
 
 
 def _duration(seconds: float) -> str:
-    """Round a time to what an estimate can tell.
-
-    Examples
-    --------
-    >>> _duration(44), _duration(200), _duration(9000)
-    ('40 s', '3 min', '2.5 h')
-    """
+    """Text of a time, rounded to what an estimate can tell."""
     if seconds < 95:
         return f"{max(10, round(seconds, -1)):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -202,8 +169,8 @@ def _duration(seconds: float) -> str:
 def for_inference(module: Module, device: torch.device) -> Module:
     """Make a trained module ready to predict: evaluation mode, float64, no gradients.
 
-    In float32 the result for a row depends, in its last digits, on the rows beside it, because
-    matrix products are blocked by batch size; float64 keeps such noise below 1e-12.
+    In float32 the last digits of a row's result depend on the rows beside it, as matrix products
+    are blocked by batch size; float64 keeps such noise below 1e-12.
     """
     return module.to(device=device, dtype=torch.float64).eval().requires_grad_(False)
 
@@ -234,11 +201,7 @@ class BestWeights:
 
     def state_dict(self) -> dict:
         """Return what a checkpoint has to keep."""
-        return {
-            "score": self.best_score,
-            "epoch": self.best_epoch,
-            "weights": self._weights,
-        }
+        return {"score": self.best_score, "epoch": self.best_epoch, "weights": self._weights}
 
     def load_state_dict(self, state: dict) -> None:
         """Take what a checkpoint has kept."""
@@ -268,11 +231,9 @@ class TensorBatches:
 class FittingRows:
     """Number of rows that go through a net together, halved when the device runs out of memory.
 
-    What was found to fit is kept for the next call.
-
-    `warning` is said once when fewer rows go together than were asked for; "{asked}", "{size}" and
-    "{device}" in it stand for both numbers and the device. `remedy` ends the error of a device on
-    which not even one row fits.
+    The number that fits is kept for the next call. `warning`, with "{asked}", "{size}" and
+    "{device}" to fill in, is given once when fewer rows fit than were asked for; `remedy` ends the
+    error of a device that not even one row fits on.
 
     Examples
     --------
@@ -298,10 +259,9 @@ class FittingRows:
         return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
     def run(self, n_rows: int, attempt: Callable[[int], Result]) -> Result:
-        """Do something with rows, again from the start with fewer together where they do not fit.
+        """Call ``attempt(size)``, from the start with fewer rows together where they do not fit.
 
-        ``attempt(size)`` takes `size` rows together at most. It may be left at any point, and is
-        called anew with torch's generators as they were.
+        It may be left at any point, and is called anew with torch's generators as they were.
         """
         size = min(n_rows, self.size or n_rows)
         before = random_state(self._device)
@@ -320,10 +280,7 @@ class FittingRows:
     def batches(
         self, n_rows: int, size: int, run: Callable[[slice], Result]
     ) -> Iterator[tuple[slice, Result]]:
-        """Run rows in batches of `size` at most, fewer where they do not fit.
-
-        A batch that was done is not done again.
-        """
+        """Run rows in batches of `size` at most, fewer where they do not fit; none twice."""
         start = 0
         while start < n_rows:
             rows = slice(start, min(start + min(size, self.size or size), n_rows))
@@ -375,8 +332,7 @@ def rows_of_prediction(device: torch.device, outcome: str = "with the same resul
 def rows_of_training(device: torch.device, parameters: str, remedy: str) -> FittingRows:
     """Rows whose gradients are computed together in a step of training.
 
-    `parameters` says what to set to have steps that fit, with "{size}" for the number of rows, and
-    `remedy` what to do where not even one row fits.
+    `parameters` names what to set, to "{size}" rows, and `remedy` what to lower if not one fits.
     """
     return FittingRows(
         device,

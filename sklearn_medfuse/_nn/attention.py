@@ -10,10 +10,9 @@ _DROPOUT_LEVELS = 2**16
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014) that is cheap on a CPU.
 
-    On a CPU torch draws one random number per entry, which takes longer than the matrix products
-    of a net this small. Sixteen random bits per entry are enough: each 64-bit number decides on
-    four entries, and `probability` is rounded to a multiple of 1/65536. Other devices use torch's
-    own dropout. Entries that stay are divided by their probability of staying.
+    Torch draws a random number per entry, which takes longer than the matrix products of a net this
+    small. Sixteen bits per entry are enough: each 64-bit number decides on four entries, and
+    `probability` is rounded to a multiple of 1/65536. Other devices use torch's own dropout.
 
     Examples
     --------

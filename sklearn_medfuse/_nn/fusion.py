@@ -12,6 +12,7 @@ The code takes any number of modalities. NOTE[DIFF] marks each departure from th
 name that docs/paper.rst lists.
 """
 
+import math
 from itertools import combinations
 from typing import NamedTuple, cast
 
@@ -328,14 +329,68 @@ class SpecificPart(nn.Module):
         return self.norm(self.dense(attended.mean(dim=1)) + self.skip(tokens.flatten(1)))
 
 
+class LinearSkip(nn.Module):
+    """β_0 + β_A·A + β_B·B + …: a logistic regression on each modality, past the fusion.
+
+    NOTE[DIFF] (linear part): the paper has no such part. Fusion and regressions err differently on
+    a thousand stays. Separate regressions rank and calibrate better than one on all modalities, as
+    these do not compete for the penalty. They are fitted before the fusion, which does not move
+    them. `weight` is their share w in the logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> skip = LinearSkip([5, 7], 3, weight=0.5)
+    >>> skip([torch.zeros(4, 5), torch.zeros(4, 7)], torch.ones(4, 2, dtype=torch.bool)).shape
+    torch.Size([4, 3])
+    """
+
+    coef: Tensor
+    bias: Tensor
+    weight: Tensor
+
+    def __init__(self, widths: list[int], n_outputs: int, weight: float):
+        super().__init__()
+        # A modality has a coefficient for its absence too
+        self.sizes = [width + 1 for width in widths]
+        self.register_buffer("coef", torch.zeros(sum(self.sizes), n_outputs))
+        self.register_buffer("bias", torch.zeros(n_outputs))
+        self.register_buffer("weight", torch.tensor(float(weight)))
+
+    def forward(self, blocks: list[Tensor], present: Tensor) -> Tensor:
+        """Logits (n, n_outputs)."""
+        return self.forward_contributions(blocks, present).sum(dim=0) + self.bias
+
+    def mix(self, logits: Tensor, blocks: list[Tensor], present: Tensor) -> Tensor:
+        """(1 - w) · logits (…, n, n_outputs) of the fusion + w · those of the regressions."""
+        return (1 - self.weight) * logits + self.weight * self(blocks, present)
+
+    def forward_contributions(self, blocks: list[Tensor], present: Tensor) -> Tensor:
+        """What each modality, or its absence, adds to the logits, (n_modalities, n, n_outputs)."""
+        of_each = zip(self.regressors(blocks, present), self.coef.split(self.sizes), strict=True)
+        return torch.stack([columns @ coef for columns, coef in of_each])
+
+    @staticmethod
+    def regressors(blocks: list[Tensor], present: Tensor) -> list[Tensor]:
+        """Columns of each modality, 0 where they are absent, then a flag of its absence."""
+        found = []
+        for m, block in enumerate(blocks):
+            columns, there = block.flatten(1), present[:, [m]]
+            known = torch.where(there & ~columns.isnan(), columns, 0.0)
+            # The root lets one penalty suit a modality of ten columns and one of a thousand
+            known = known / math.sqrt(columns.shape[1])
+            found.append(torch.cat([known, (~there).to(known)], dim=1))
+        return found
+
+
 class FusionWithCritic(nn.Module):
     """An ensemble of fusions, each with the critic q(S_C | S_A, S_B) of its mutual information.
 
     NOTE[DIFF] (several nets): the paper trains one net. Members share nothing but the batches;
     their logits are averaged, so a prediction stays a sum over the parts.
 
-    `fusion` is one of `FUSIONS`, of which those without mutual information have no critic; the rest
-    is as in `Fusion`.
+    `fusion` is one of `FUSIONS`, of which those without mutual information have no critic. With
+    `linear_weight` above 0 a `LinearSkip` has that share in the logits. The rest is as in `Fusion`.
 
     Examples
     --------
@@ -352,6 +407,7 @@ class FusionWithCritic(nn.Module):
         n_outputs: int,
         d_model: int = 64,
         fusion: str = "disentangled",
+        linear_weight: float = 0.0,
         **options,
     ):
         super().__init__()
@@ -362,10 +418,14 @@ class FusionWithCritic(nn.Module):
             for member in members
             if member.has_information
         )
+        counts = options.get("n_input_tokens") or [0] * len(widths)
+        flat = [width * max(1, count) for width, count in zip(widths, counts, strict=True)]
+        self.linear = LinearSkip(flat, n_outputs, linear_weight) if linear_weight else None
 
     def forward(self, blocks: list[Tensor], present: Tensor) -> Tensor:
-        """Logits averaged over members, shape (n, n_outputs)."""
-        return self.forward_logits(self.forward_parts(blocks, present)).mean(dim=0)
+        """Logits (n, n_outputs): (1 - w) · the members' mean + w · the linear part."""
+        logits = self.forward_logits(self.forward_parts(blocks, present)).mean(dim=0)
+        return logits if self.linear is None else self.linear.mix(logits, blocks, present)
 
     def forward_parts(self, blocks: list[Tensor], present: Tensor) -> list[FusionParts]:
         """Parts of every member."""
@@ -376,12 +436,24 @@ class FusionWithCritic(nn.Module):
         members = zip(self._members(), parts, strict=True)
         return torch.stack([member.forward_head(own) for member, own in members])
 
-    def forward_contributions(self, parts: list[FusionParts]) -> tuple[Tensor, Tensor]:
-        """Mean over members of what each part adds, (n_parts, n, n_outputs), and of the bias."""
-        members = list(zip(self._members(), parts, strict=True))
+    def forward_contributions(self, blocks: list[Tensor], present: Tensor) -> Tensor:
+        """What each part adds to the logits, (n, n_parts + 1, n_outputs), the bias last.
+
+        The linear part of a modality counts with what is specific to it, or with the only part of
+        a fusion that has no specific ones.
+        """
+        members = zip(self._members(), self.forward_parts(blocks, present), strict=True)
         added = torch.stack([member.forward_contributions(own) for member, own in members])
-        bias = torch.stack([member.head.bias for member, _ in members])
-        return added.mean(dim=0), bias.mean(dim=0)
+        bias = torch.stack([member.head.bias for member in self._members()]).mean(dim=0)
+        total = torch.cat([added.mean(dim=0), bias.expand(1, *added.shape[2:])])
+        if self.linear is not None:
+            own = self.linear.forward_contributions(blocks, present)
+            if not self._members()[0].has_specific:
+                own = own.sum(dim=0, keepdim=True)
+            total *= 1 - self.linear.weight
+            total[: len(own)] += self.linear.weight * own
+            total[-1] += self.linear.weight * self.linear.bias
+        return total.transpose(0, 1)
 
     def critic_loss(self, parts: list[FusionParts], weight: Tensor | None = None) -> Tensor:
         """-log q(S_C | S_A, S_B), summed over members, on detached features."""

@@ -61,9 +61,8 @@ class FactorModel(nn.Module):
     r"""Factor analysis of standardised lab values.
 
     A row's values are :math:`z_j = \mu_j + w_j^\top f + \varepsilon_j` with factors
-    :math:`f \sim N(0, I)` and noise :math:`\varepsilon_j \sim N(0, \psi_j)`. From any set of
-    visible cells the factors' posterior is Gaussian in closed form, at the cost of the visible
-    cells only: a cell that was not measured takes no part.
+    :math:`f \sim N(0, I)` and noise :math:`\varepsilon_j \sim N(0, \psi_j)`. The factors' posterior
+    is Gaussian in closed form; only visible cells take part.
 
     There are `n_versions` of loadings and means: training predicts each row with a version that did
     not learn from it; the last version learned from all rows.
@@ -128,34 +127,28 @@ class FactorModel(nn.Module):
         row = factors.version[:, None]
         loadings = self.loadings[row, lab]
         mean = self.mean[row, lab] + (loadings @ factors.mean[..., None])[..., 0]
-        spread = torch.linalg.solve_triangular(
-            factors.cholesky, loadings.transpose(1, 2), upper=False
-        )
-        return mean, spread.square().sum(dim=1) + self.noise[lab]
+        root = torch.linalg.solve_triangular(factors.cholesky, loadings.mT, upper=False)
+        return mean, root.square().sum(dim=1) + self.noise[lab]
 
     def sample(self, factors: Factors, lab: Tensor, generator: torch.Generator) -> Tensor:
         """Draw the values of the labs `lab` (n, q) jointly, each row from the same factors."""
-        shape = factors.mean.shape
-        noise = torch.randn(shape, generator=generator, dtype=self.noise.dtype)
-        noise = noise.to(factors.mean.device)[..., None]
-        drawn = factors.mean + torch.linalg.solve_triangular(
-            factors.cholesky.transpose(1, 2), noise, upper=True
+        of_factors, own = (
+            torch.randn(shape, generator=generator, dtype=self.noise.dtype).to(lab.device)
+            for shape in (factors.mean.shape, lab.shape)
+        )
+        off = torch.linalg.solve_triangular(
+            factors.cholesky.mT, of_factors[..., None], upper=True
         ).squeeze(-1)
-        row = factors.version[:, None]
-        mean = self.mean[row, lab] + (self.loadings[row, lab] @ drawn[..., None])[..., 0]
-        own = torch.randn(lab.shape, generator=generator, dtype=self.noise.dtype).to(lab.device)
+        mean, _ = self.predict(factors._replace(mean=factors.mean + off), lab)
         return mean + own * self.noise[lab].sqrt()
 
 
 class LabPrior(nn.Module):
     """Two factor models of the same labs: of their values and of their normal scores.
 
-    The first models labs as Gaussian, the second their ranks, as a Gaussian copula does: exact
-    sums and differences of labs are linear in values, skewed labs in ranks. The mean of the two
-    predictions is better than either.
-
-    Each lab's curve from score to value, `values_at`, has `n_points` points between plus and minus
-    `score_range`.
+    Sums and differences of labs are linear in values, skewed labs in ranks (a Gaussian copula); the
+    mean of the two predictions is better than either. `values_at`, each lab's curve from score to
+    value, has `n_points` points between plus and minus `score_range`.
 
     Examples
     --------
@@ -276,11 +269,10 @@ def random_masking(
 class LabTokens(nn.Module):
     """Embed (lab, value, score) triples.
 
-    A token is the sum of the lab's identity embedding, directions of the lab's own times the
-    value and times its normal score (the linear part, as in FT-Transformer, Gorishniy et al.
-    2021), and periodic features of the score with learned frequencies shared by all labs
-    (Gorishniy et al. 2022, "On embeddings for numerical features"), which let attention tell
-    ranges apart. NOTE[DIFF] (lab tokens): ReMasker adds value times direction and a position.
+    A token is the sum of the lab's embedding, the lab's own directions times value and normal score
+    (FT-Transformer, Gorishniy et al. 2021), and periodic features of the score, which let attention
+    tell ranges apart ("On embeddings for numerical features", Gorishniy et al. 2022).
+    NOTE[DIFF] (lab tokens): ReMasker adds value times direction and a position.
 
     Examples
     --------
@@ -306,10 +298,9 @@ class LabTokens(nn.Module):
         """Embed labs (n, k) with their values and scores (n, k) as tokens (n, k, d_model)."""
         angle = 2 * math.pi * score[..., None] * self.frequencies
         waves = self.periodic(torch.cat([angle.sin(), angle.cos()], dim=-1))
-        linear = value[..., None] * self.direction(lab) + score[..., None] * self.score_direction(
-            lab
-        )
-        return self.identity(lab) + linear + waves
+        by_value = value[..., None] * self.direction(lab)
+        by_score = score[..., None] * self.score_direction(lab)
+        return self.identity(lab) + (by_value + by_score) + waves
 
 
 class EncodedLabs(NamedTuple):
@@ -324,11 +315,11 @@ class EncodedLabs(NamedTuple):
 class MaskedLabAutoencoder(nn.Module):
     """Encode the visible lab tests, reconstruct the hidden ones.
 
-    Three parts share the work. The linear part, two factor models, predicts a hidden lab as far as
-    linear dependence allows; in small hospital tables it does nearly all. The deep encoder reads
-    the visible tokens and a summary token that knows the factors; a shallow cross-attention decoder
-    reads all encoded tokens and corrects the linear part. A bilinear decoder reads only the
-    summary, so that the summary, the embedding of the stay, has to carry what predicts the labs.
+    The linear part, two factor models, predicts a hidden lab as far as linear dependence allows,
+    which in small hospital tables is nearly all. The encoder reads the visible tokens and a summary
+    token that knows the factors; a shallow cross-attention decoder corrects the linear part. A
+    bilinear decoder reads only the summary, the embedding of the stay, which therefore has to carry
+    what predicts the labs.
 
     NOTE[DIFF] (decoder): MAE and ReMasker decode the whole row with self-attention. Here a hidden
     cell queries its value by its identity alone, so the cost grows with the number of cells, not of

@@ -17,7 +17,6 @@ from skorch.utils import noop
 
 from .._input_data import no_values_in_errors
 from .._nn.fusion import FUSIONS, FusionWithCritic
-from .._nn.losses import LOSSES
 from .._state import NetStateMixin
 from .._training import (
     WARM_UP,
@@ -30,7 +29,7 @@ from .._training import (
     with_gradients,
 )
 from ._insight import ScoredModel, modality_importance, mutual_information
-from ._model import BlockScaler, Decisions, FusedModel, LinearPart, best_linear_weight
+from ._model import BlockScaler, Decisions, FusedModel, fit_regressions
 from ._rows import (
     TrainingRows,
     check_scaling,
@@ -95,19 +94,14 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Dropout probability.
     n_estimators : int, default=4
         Nets trained side by side from different initial weights, their logits averaged.
-    linear_weight : float or "auto", default=0.5
-        Weight, below 1, of penalised logistic regressions, one on each modality, in the mean of
-        the logits; 0 leaves them out, as the paper does. "auto" takes the weight from 0 to 1 that
-        best predicts the rows held out by `decision_folds`.
+    linear_weight : float, default=0.5
+        Share, from 0 to 1, of the linear part in the logits: penalised logistic regressions, one on
+        each modality. 0 leaves it out, as the paper does; 1 leaves only it.
     linear_C : float, default=0.5
         Inverse strength of their penalty, as in scikit-learn, for modalities of unit length.
-    loss : {"log_loss", "focal", "asymmetric"}, default="log_loss"
-        Prediction loss. Focal loss (Lin et al. 2017, exponent 2) gives less weight to easy cells,
-        asymmetric loss (Ridnik et al. 2021, exponent 4, margin 0.05; not for several classes) to
-        easy negatives. Both distort probabilities, which `calibration` corrects.
     class_weight : None, "balanced", dict or list of dict, default=None
         Weights of classes, as in scikit-learn. For labels a dict weighs 0 and 1; "balanced" and a
-        list work label by label. They distort probabilities too.
+        list work label by label. They distort probabilities, which `calibration` corrects.
     threshold : float or "tune", default=0.5
         Probability from which `predict` says 1, for each label or for the second of two classes.
         "tune" chooses one per label on held-out predictions. Several classes have no threshold.
@@ -118,9 +112,9 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Calibrate probabilities, label by label, on held-out predictions. A label that no held-out
         row knows stays as it is.
     decision_folds : int or None, default=3
-        For `threshold`, `calibration` and linear_weight="auto": number of folds to predict out of
-        fold, each with its own net; None uses the `validation_fraction` that the net is not
-        trained on. Folds keep groups together when `groups` are given to fit.
+        For `threshold` and `calibration`: number of folds to predict out of fold, each with its own
+        net; None uses the `validation_fraction` that the net is not trained on. Folds keep groups
+        together when `groups` are given to fit.
     max_epochs : int, default=12
         Maximal number of passes over the training rows. Twelve suit a thousand rows; fewer rows
         need more.
@@ -168,8 +162,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Tokens of each modality; 0 for a vector.
     part_names_ : list of str
         Parts that `contributions` distinguishes: the modalities, "shared" and "baseline".
-    linear_weight_ : float
-        Weight of the linear part.
     thresholds_ : ndarray of shape (n_labels,) or (1,)
         Probability from which each label, or the second class, is predicted.
     temperatures_ : ndarray of shape (n_labels,) or (1,)
@@ -242,9 +234,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         "n_tokens": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "linear_weight": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
+        "linear_weight": [Interval(Real, 0, 1, closed="both")],
         "linear_C": [Interval(Real, 0, None, closed="neither")],
-        "loss": [StrOptions(set(LOSSES))],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"tune"})],
         "false_negative_cost": [Interval(Real, 0, None, closed="neither"), None],
@@ -286,7 +277,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         n_estimators=4,
         linear_weight=0.5,
         linear_C=0.5,
-        loss="log_loss",
         class_weight=None,
         threshold=0.5,
         false_negative_cost=None,
@@ -320,7 +310,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         self.n_estimators = n_estimators
         self.linear_weight = linear_weight
         self.linear_C = linear_C
-        self.loss = loss
         self.class_weight = class_weight
         self.threshold = threshold
         self.false_negative_cost = false_negative_cost
@@ -370,11 +359,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         # C = A ⊗ B, S_A, S_B, S_C, h and logits, trained with L = L_prediction + λ · L_MI
         net, model, held_out = self._train(rows, rng)
         # NOTE[DIFF] (decisions): the paper has no temperatures and no thresholds but 0.5
-        model = self._learn_decisions(rows, model, held_out, rng)
+        self._learn_decisions(rows, model, held_out, rng)
         self.net_, self._model = net, model
         self._describe_training(validated=held_out is not None)
-        added = self._model.contributions(rows.X, self.part_names_[:-1])
-        self._mean_contributions = added.mean(axis=0)
+        self._mean_contributions = self._model.contributions(rows.X).mean(axis=0)
         return self
 
     def predict(self, X):
@@ -503,7 +491,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             classes the one output is that of the second.
         """
         check_is_fitted(self)
-        added = self._model.contributions(self._validate_input(X), self.part_names_[:-1])
+        added = self._model.contributions(self._validate_input(X))
         centred = added - self._mean_contributions
         # The bias, last, is the same in every row; the baseline is the bias plus all means
         centred[:, -1] = self._mean_contributions.sum(axis=0)
@@ -604,11 +592,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             )
             kind, classes, constant, y = encode_targets(y, observed)
         self._find_modalities()
-        if kind == "multiclass" and self.loss == "asymmetric":
-            raise ValueError(
-                "loss='asymmetric' needs binary labels, but y has several classes; use "
-                "'log_loss' or 'focal'."
-            )
         for name in ("target_names_", "temperatures_", "validation_scores_"):
             self.__dict__.pop(name, None)
         self.classes_, self._target_kind = classes, kind
@@ -637,7 +620,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         self.n_input_tokens_ = resolve_tokens(self.input_tokens, self.modalities_, names)
 
     def _train(self, rows: TrainingRows, rng) -> tuple[FusionNet, FusedModel, np.ndarray | None]:
-        """Train net and linear part on the rows, less those held out; return which these are."""
+        """Train the net on the rows, less those held out; return which these are."""
         holds_out = self.early_stopping or (self._decides() and self.decision_folds is None)
         split = rows.split(self.validation_fraction, rng) if holds_out else None
         kept, held_out = split or (slice(None), None)
@@ -647,28 +630,24 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         )
         scaled = scaler.transform(rows.X)
         train, train_scaled = rows.take(kept), scaled.take(kept)
-        # With "auto" one half, until rows held out tell the weight
-        weight = 0.5 if self.linear_weight == "auto" else self.linear_weight
-        linear = None
-        if weight > 0:
-            n_outputs = len(self._decisions.constant)
-            linear = LinearPart.fit(scaler, train_scaled, train, n_outputs, self.linear_C)
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         validation, score = None, None
         if held_out is not None:
             left = rows.take(held_out)
             validation = to_dataset(columns, scaled.take(held_out), left, dtype)
             if self.early_stopping and self.scoring != "loss":
-                score = self._scorer(left, scaler, linear, weight)
+                score = self._scorer(left, scaler)
         device = resolve_device(self.device)
         with torch_seed(draw_seed(rng), device), with_gradients():
             module = self._build_module().to(dtype)
+            if module.linear is not None:
+                fit_regressions(module.linear, train_scaled, train, self.linear_C)
             net = self._build_net(module, device, len(train.X), validation, score)
             net.fit(to_dataset(columns, train_scaled, train, dtype), y=None)
             net.forget_rows()
             # Weights are saved in float32: the model must predict now as it will once loaded
             for_inference(net.module_.float(), device)
-        return net, FusedModel(net.module_, scaler, linear, weight), held_out
+        return net, FusedModel(net.module_, scaler), held_out
 
     def _build_module(self) -> FusionWithCritic:
         """Untrained fusion of this classifier's modalities, with its critic."""
@@ -684,6 +663,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             n_heads=self.n_heads,
             n_tokens=self.n_tokens,
             dropout=self.dropout,
+            linear_weight=self.linear_weight,
             n_input_tokens=[tokens[name] for name in self.modalities_],
         )
 
@@ -720,7 +700,6 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             module,
             criterion=torch.nn.BCEWithLogitsLoss,
             mi_weight=self.mi_weight,
-            loss=self.loss,
             critic_steps=self.critic_steps,
             modality_dropout=self.modality_dropout,
             autocast=autocast,
@@ -739,7 +718,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             verbose=0,
         )
 
-    def _scorer(self, held_out: TrainingRows, scaler, linear, weight) -> Callable:
+    def _scorer(self, held_out: TrainingRows, scaler) -> Callable:
         """Function from a module in training to its score on the rows held out."""
         # Scorers do not handle missing labels
         complete = (held_out.cell_weight > 0).all(axis=1)
@@ -747,7 +726,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         y = decode_targets(self._target_kind, self.classes_, held_out.y[complete])
 
         def score(module):
-            logits = FusedModel(module.eval(), scaler, linear, weight).logits
+            logits = FusedModel(module.eval(), scaler).logits
             model = ScoredModel(self._decisions, np.array([0.5]), logits)
             return check_scoring(model, self.scoring)(model, X, y)
 
@@ -755,39 +734,32 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
 
     def _decides(self) -> bool:
         """Whether decisions are learned on rows held out of the training."""
-        tuned = self.threshold == "tune" or self.linear_weight == "auto"
-        return tuned or self.calibration is not None
+        return self.threshold == "tune" or self.calibration is not None
 
-    def _learn_decisions(self, rows: TrainingRows, model: FusedModel, held_out, rng) -> FusedModel:
-        """Weigh the linear part, calibrate and tune thresholds on rows held out of training."""
+    def _learn_decisions(self, rows: TrainingRows, model: FusedModel, held_out, rng) -> None:
+        """Calibrate and tune thresholds on rows held out of training."""
         decisions = self._decisions
         labels = decisions.kind == "multilabel-indicator"
         tune = self.threshold == "tune"
         start = 0.5 if tune else float(self.threshold)
         self.thresholds_ = np.full(len(decisions.constant) if labels else 1, start)
         if not self._decides():
-            return model
+            return
         if self.decision_folds is not None:
             predictions = self._predict_folds(rows, rng)
         elif held_out is not None:
             rows = rows.take(held_out)
-            predictions = iter([(np.arange(len(rows.X)), *model.both_logits(rows.X))])
+            predictions = iter([(slice(None), model.logits(rows.X))])
         else:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} of {len(rows.X)} rows is too "
                 "few to tune decisions on; hold out more, or set decision_folds."
             )
-        deep, linear = np.zeros((2, len(rows.X), len(decisions.constant)))
-        for left, of_net, of_linear in predictions:
-            deep[left] = of_net
-            if of_linear is not None:
-                linear[left] = of_linear
+        logits = np.zeros((len(rows.X), len(decisions.constant)))
+        for left, found in predictions:
+            logits[left] = found
         # Class weights would distort probabilities; missing labels still do not count
         weight = rows.row_weight[:, None] * (rows.cell_weight > 0)
-        if self.linear_weight == "auto":
-            best = best_linear_weight(decisions.kind, deep, linear, rows.y, weight)
-            model = model._replace(weight=best)
-        logits = model.mix(deep, None if model.linear is None else linear)
         self._decisions = decisions.calibrated(self.calibration, logits, rows.y, weight)
         if self._decisions.temperatures is not None:
             self.temperatures_ = self._decisions.temperatures
@@ -795,18 +767,16 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             self.thresholds_ = self._decisions.tuned_thresholds(
                 logits, rows.y, weight, self.false_negative_cost
             )
-        return model
 
     def _predict_folds(self, rows: TrainingRows, rng) -> Iterator[tuple]:
         """Yield the rows of each fold and their logits from a model trained on all others."""
         for kept, left in rows.folds(self.decision_folds, rng):
             _, model, _ = self._train(rows.take(kept), rng)
-            yield left, *model.both_logits(rows.X[left])
+            yield left, model.logits(rows.X[left])
 
     def _describe_training(self, validated: bool) -> None:
         """Set the attributes that describe the training."""
         history, fusion = self.net_.history, self.net_.module_.fusion[0]
-        self.linear_weight_ = float(self._model.weight)
         self.part_names_ = [
             *(self.modalities_ if fusion.has_specific else []),
             *(["shared"] if fusion.has_shared else []),
@@ -849,12 +819,11 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         """Flatten the fitted parts to arrays; a fitted estimator leaves its callbacks behind."""
         state = super().__getstate__()
         if "_model" in vars(self):
-            _, scaler, linear, _ = self._model
+            scaler = self._model.scaler
             state["callbacks"] = None
             state["_fitted_parts"] = {
                 "mean": scaler.mean,
                 "scale": scaler.scale,
-                "linear": None if linear is None else list(linear),
                 "constant": self._decisions.constant,
                 "isotonic": self._decisions.isotonic,
             }
@@ -877,8 +846,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             scaler = BlockScaler(
                 self.modalities_, self.n_input_tokens_, parts["mean"], parts["scale"]
             )
-            linear = None if parts["linear"] is None else LinearPart(*parts["linear"])
-            self._model = FusedModel(self.net_.module_, scaler, linear, self.linear_weight_)
+            self._model = FusedModel(self.net_.module_, scaler)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

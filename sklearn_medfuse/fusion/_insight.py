@@ -10,7 +10,7 @@ from sklearn.utils import Bunch, check_random_state
 from torch import Tensor
 
 from .._nn.fusion import FusionParts
-from ._model import BlockScaler, Decisions, FusedModel, LinearPart
+from ._model import BlockScaler, Decisions, FusedModel
 
 
 def mutual_information(model: FusedModel, X: np.ndarray) -> float:
@@ -86,17 +86,12 @@ def differentiable_logits(classifier, X: Tensor) -> Tensor:
     (n_rows, n_features), has the columns of fit; the logits (n_rows, n_outputs) are those of the
     labels, of the classes, or of the second of two classes.
     """
-    module, scaler, linear, weight = classifier._model
+    module, scaler = classifier._model
     parameter = next(module.parameters())
     present = torch.from_numpy(scaler.presence(X.detach().cpu().numpy()))
     scaled = (X - X.new_tensor(scaler.mean)) / X.new_tensor(scaler.scale)
-    parts = module.forward_parts(
-        _blocks(scaler, scaled.to(parameter)), present.to(parameter.device)
-    )
-    logits = module.forward_logits(parts).mean(dim=0).to(X)
-    if linear is not None:
-        own = _linear_logits(linear, scaler, scaled, present)
-        logits = (1 - weight) * logits + weight * own
+    blocks = _blocks(scaler, scaled.to(parameter))
+    logits = module(blocks, present.to(parameter.device)).to(X)
     temperatures = classifier._decisions.temperatures
     return logits if temperatures is None else logits / X.new_tensor(temperatures)
 
@@ -108,17 +103,3 @@ def _blocks(scaler: BlockScaler, scaled: Tensor) -> list[Tensor]:
         count = scaler.n_tokens[name]
         blocks.append(block.unflatten(1, (count, -1)) if count else block)
     return blocks
-
-
-def _linear_logits(
-    linear: LinearPart, scaler: BlockScaler, scaled: Tensor, present: Tensor
-) -> Tensor:
-    """Logits as those of `LinearPart.logits`."""
-    coef = scaled.new_tensor(linear.coef)
-    absence = (~present).to(scaled)
-    logits = scaled.new_tensor(linear.intercept) + absence @ coef[scaled.shape[1] :]
-    for columns in scaler.columns.values():
-        place = torch.from_numpy(columns).to(scaled.device)
-        block = torch.where(scaled[:, place].isnan(), 0.0, scaled[:, place])
-        logits = logits + block @ coef[place] / np.sqrt(len(columns))
-    return logits

@@ -1,4 +1,4 @@
-"""What predicts: inputs scaled once, the net, the linear part, and decisions on logits."""
+"""What predicts: scaled inputs, the net with its linear part, and decisions on logits."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from .._nn.fusion import FusionParts, FusionWithCritic
+from .._nn.fusion import FusionParts, FusionWithCritic, LinearSkip
 from .._training import in_fitting_batches
 from ._rows import NAME_MODALITIES, TrainingRows
 
@@ -21,13 +21,12 @@ _PREDICTION_BATCH = 4096
 # The mean of fewer rows would tell what a patient's vector was
 _FEWEST_ROWS = 5
 _TEMPERATURES = (0.05, 20.0)
-_LINEAR_WEIGHTS = np.linspace(0.0, 1.0, 21)
 # Logit of a label that had one value in fit: as sure as a float64 can be short of infinity
 _CERTAIN = np.finfo(np.float64).eps
 
 
 class ScaledInput(NamedTuple):
-    """Standardised rows, which net and linear part both read."""
+    """Standardised rows, as the net reads them."""
 
     blocks: list[np.ndarray]  # One per modality, (n, width) or (n, n_tokens, width); NaN if absent
     present: np.ndarray  # bool (n, n_modalities): False where a row lacks a modality
@@ -111,63 +110,18 @@ class BlockScaler(NamedTuple):
         return present
 
 
-class LinearPart(NamedTuple):
-    """Penalised logistic regressions, one on each modality.
+def fit_regressions(skip: LinearSkip, scaled: ScaledInput, rows: TrainingRows, C: float) -> None:
+    """Fit by maximum likelihood with penalty ||coef||² / (2 C), modality by modality.
 
-    A logit is the usual one plus what each modality, taken alone, adds to it. NOTE[DIFF] (linear
-    part): the paper has no such part. A net that learns from a thousand stays and linear models of
-    the same vectors err in different ways, so the mean of their logits errs less than either.
-    Separate regressions rank and calibrate better on real stays than one on all modalities, as the
-    modalities do not compete for the penalty.
+    A logit is the usual one plus what each modality, taken alone, adds to it.
     """
-
-    coef: np.ndarray  # (n_features + n_modalities, n_outputs), of the columns of `_regressors`
-    intercept: np.ndarray  # (n_outputs,): the usual logits
-
-    @classmethod
-    def fit(
-        cls, scaler: BlockScaler, scaled: ScaledInput, rows: TrainingRows, n_outputs: int, C: float
-    ) -> "LinearPart":
-        """Fit by maximum likelihood with penalty ||coef||² / (2 C), modality by modality."""
-        Z = _regressors(scaler, scaled)
-        usual = _usual_logits(rows, n_outputs)
-        coef, intercept = np.zeros((Z.shape[1], n_outputs)), usual.copy()
-        fit = _fit_classes if rows.y.ndim == 1 else _fit_labels
-        for columns in _regressors_of(scaler).values():
-            coef[columns], own = fit(Z[:, columns], rows, usual, C)
-            intercept += own - usual
-        return cls(coef, intercept)
-
-    def logits(self, scaler: BlockScaler, scaled: ScaledInput) -> np.ndarray:
-        """Logits (n, n_outputs)."""
-        return _regressors(scaler, scaled) @ self.coef + self.intercept
-
-    def contributions(self, scaler: BlockScaler, scaled: ScaledInput) -> dict[str, np.ndarray]:
-        """What each modality adds to the logits (n, n_outputs), without the intercept."""
-        Z = _regressors(scaler, scaled)
-        return {
-            name: Z[:, columns] @ self.coef[columns]
-            for name, columns in _regressors_of(scaler).items()
-        }
-
-
-def _regressors(scaler: BlockScaler, scaled: ScaledInput) -> np.ndarray:
-    """Standardised columns in the order of X, 0 where absent, then flags of absence."""
-    n_rows, n_features = len(scaled.present), len(scaler.mean)
-    Z = np.zeros((n_rows, n_features + len(scaled.blocks)))
-    for block, columns in zip(scaled.blocks, scaler.columns.values(), strict=True):
-        # The root lets one C suit a modality of ten columns and one of a thousand
-        Z[:, columns] = np.nan_to_num(block.reshape(n_rows, -1)) / np.sqrt(len(columns))
-    Z[:, n_features:] = ~scaled.present
-    return Z
-
-
-def _regressors_of(scaler: BlockScaler) -> dict[str, np.ndarray]:
-    """Columns of each modality and of its absence in `_regressors`."""
-    return {
-        name: np.append(block, len(scaler.mean) + m)
-        for m, (name, block) in enumerate(scaler.columns.items())
-    }
+    usual = _usual_logits(rows, len(skip.bias))
+    fit = _fit_classes if rows.y.ndim == 1 else _fit_labels
+    blocks = [torch.from_numpy(block) for block in scaled.blocks]
+    of_each = skip.regressors(blocks, torch.from_numpy(scaled.present))
+    fitted = [fit(columns.numpy(), rows, usual, C) for columns in of_each]
+    skip.coef.copy_(torch.from_numpy(np.concatenate([coef for coef, _ in fitted])))
+    skip.bias.copy_(torch.from_numpy(usual + sum(own - usual for _, own in fitted)))
 
 
 def _usual_logits(rows: TrainingRows, n_outputs: int) -> np.ndarray:
@@ -213,69 +167,35 @@ def _regression(C: float) -> LogisticRegression:
 
 
 class FusedModel(NamedTuple):
-    """From X to logits: (1 - w) · those of the net + w · those of the linear part."""
+    """From X to logits, parts and contributions."""
 
     module: FusionWithCritic
     scaler: BlockScaler
-    linear: LinearPart | None
-    weight: float  # w, from 0 to 1
 
     def logits(self, X: np.ndarray) -> np.ndarray:
         """Logits (n, n_outputs)."""
-        return self.mix(*self.both_logits(X))
-
-    def both_logits(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits of the net, averaged over its members, and of the linear part, if any."""
-        scaled = self.scaler.transform(X)
-        forward = self.module.forward_logits
-        batches = list(self._run(scaled, lambda parts: forward(parts).mean(dim=0).cpu().numpy()))
-        linear = None if self.linear is None else self.linear.logits(self.scaler, scaled)
-        return np.concatenate(batches), linear
-
-    def mix(self, deep: np.ndarray, linear: np.ndarray | None) -> np.ndarray:
-        """(1 - w) · net + w · linear part."""
-        return deep if linear is None else (1 - self.weight) * deep + self.weight * linear
+        batches = [logits.cpu().numpy() for logits in self._run(X, self.module)]
+        return np.concatenate(batches)
 
     def parts(self, X: np.ndarray) -> Iterator[list[FusionParts]]:
         """Yield the parts of every member of the net, a batch of rows at a time."""
-        return self._run(self.scaler.transform(X), lambda parts: parts)
+        return self._run(X, self.module.forward_parts)
 
-    def contributions(self, X: np.ndarray, part_names: list[str]) -> np.ndarray:
-        """What each part adds to the logits, (n, n_parts + 1, n_outputs), the bias last.
+    def contributions(self, X: np.ndarray) -> np.ndarray:
+        """What each part adds to the logits, (n, n_parts + 1, n_outputs), the bias last."""
+        batches = self._run(X, self.module.forward_contributions)
+        return np.concatenate([added.cpu().numpy() for added in batches])
 
-        The linear part's share of a modality counts with what is specific to it, or with the only
-        part of a fusion that has no specific ones.
-        """
-
-        def contribute(parts):
-            added, bias = self.module.forward_contributions(parts)
-            whole = torch.cat([added, bias.expand(1, *added.shape[1:])])
-            return whole.transpose(0, 1).cpu().numpy()
-
+    def _run(self, X: np.ndarray, run: Callable[..., Result]) -> Iterator[Result]:
         scaled = self.scaler.transform(X)
-        total = np.concatenate(list(self._run(scaled, contribute)))
-        if self.linear is None:
-            return total
-        total *= 1 - self.weight
-        for name, own in self.linear.contributions(self.scaler, scaled).items():
-            place = part_names.index(name) if name in part_names else 0
-            total[:, place] += self.weight * own
-        total[:, -1] += self.weight * self.linear.intercept
-        return total
-
-    def _run(
-        self, scaled: ScaledInput, run: Callable[[list[FusionParts]], Result]
-    ) -> Iterator[Result]:
         parameter = next(self.module.parameters())
 
         @torch.inference_mode()
         def run_rows(rows: slice) -> Result:
-            batch = [torch.from_numpy(block[rows]).to(parameter) for block in scaled.blocks]
-            there = torch.from_numpy(scaled.present[rows]).to(parameter.device)
-            return run(self.module.forward_parts(batch, there))
+            blocks = [torch.from_numpy(block[rows]).to(parameter) for block in scaled.blocks]
+            return run(blocks, torch.from_numpy(scaled.present[rows]).to(parameter.device))
 
-        n_rows = len(scaled.present)
-        return in_fitting_batches(n_rows, _PREDICTION_BATCH, run_rows, parameter.device)
+        return in_fitting_batches(len(X), _PREDICTION_BATCH, run_rows, parameter.device)
 
 
 class Decisions(NamedTuple):
@@ -358,10 +278,10 @@ def _fit_temperatures(kind: str, logits, y, weight) -> np.ndarray:
     It is 1 where a label has only one value.
     """
     if kind == "multiclass":
-        return np.array([_best_temperature(kind, logits, y, weight)[0]])
+        return np.array([_best_temperature(kind, logits, y, weight)])
     return np.array(
         [
-            _best_temperature(kind, logits[:, [j]], y[:, [j]], weight[:, [j]])[0]
+            _best_temperature(kind, logits[:, [j]], y[:, [j]], weight[:, [j]])
             if _has_both(y[:, j], weight[:, j])
             else 1
             for j in range(logits.shape[1])
@@ -370,8 +290,8 @@ def _fit_temperatures(kind: str, logits, y, weight) -> np.ndarray:
     )
 
 
-def _best_temperature(kind: str, logits, y, weight) -> tuple[float, float]:
-    """One temperature of all outputs, and the weighted sum of log losses that it leaves."""
+def _best_temperature(kind: str, logits, y, weight) -> float:
+    """One temperature of all outputs."""
 
     def loss(log_temperature):
         z = logits / np.exp(log_temperature)
@@ -380,7 +300,7 @@ def _best_temperature(kind: str, logits, y, weight) -> tuple[float, float]:
         return (weight * (np.logaddexp(0, z) - y * z)).sum()
 
     found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
-    return float(np.exp(found.x)), float(found.fun)
+    return float(np.exp(found.x))
 
 
 def _fit_isotonic(kind: str, logits, y, weight) -> list[np.ndarray]:
@@ -410,18 +330,6 @@ def _fit_isotonic(kind: str, logits, y, weight) -> list[np.ndarray]:
         regression.fit(logits[counted, j], hit[counted], sample_weight=own[counted])
         steps.append(np.stack([regression.X_thresholds_, regression.y_thresholds_]))
     return steps
-
-
-def best_linear_weight(kind: str, deep, linear, y, weight) -> float:
-    """w with which the mean of the logits predicts best, one of 0, 0.05, …, 1.
-
-    Each w is judged by the log loss under its best temperature: otherwise a net that is merely too
-    sure of itself would be mixed away.
-    """
-    losses = [
-        _best_temperature(kind, (1 - w) * deep + w * linear, y, weight)[1] for w in _LINEAR_WEIGHTS
-    ]
-    return float(_LINEAR_WEIGHTS[np.argmin(losses)])
 
 
 def tune_threshold(probability, y, weight, false_negative_cost: float | None = None) -> float:

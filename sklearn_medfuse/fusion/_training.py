@@ -11,7 +11,7 @@ from skorch.utils import to_device
 from torch import Tensor
 
 from .._nn.fusion import FusionParts, drop_modalities, information_loss
-from .._nn.losses import LOSSES
+from .._nn.losses import log_loss
 from .._training import FittingRows, TensorBatches, progress_bar, rows_of_training
 from ._model import ScaledInput
 from ._rows import TrainingRows
@@ -71,7 +71,6 @@ class FusionNet(NeuralNet):
         self,
         *args,
         mi_weight,  # λ
-        loss="log_loss",  # L_prediction, one of `LOSSES`
         critic_steps=1,  # Before each step of the fusion
         modality_dropout=0.0,  # Probability of treating a modality as absent
         autocast=False,  # Forward passes in bfloat16 where torch deems it safe
@@ -79,7 +78,6 @@ class FusionNet(NeuralNet):
         **kwargs,
     ):
         self.mi_weight = mi_weight
-        self.loss = loss
         self.critic_steps = critic_steps
         self.modality_dropout = modality_dropout
         self.autocast = autocast
@@ -160,13 +158,23 @@ class FusionNet(NeuralNet):
     def loss_of(self, part: BatchPart, parts: list[FusionParts]) -> tuple[Tensor, Tensor, Tensor]:
         """L = L_prediction + λ · L_MI of a batch's part; L_prediction; logits of every member.
 
-        Both terms are sums over members, not means: each member learns as it would alone.
+        Both terms are sums over members, not means: each member learns as it would alone. Of its
+        logits by themselves and of those mixed with the linear part, L_prediction is the mean loss:
+        the first alone would not learn what the linear part lacks, and the second alone would learn
+        only that.
         """
         with self._precision():
             logits = self.module_.forward_logits(parts)
         logits = _at_least_single(logits)
-        own = [self._prediction_loss(each, part.y, part.X["cell_weight"]) for each in logits]
-        prediction = torch.stack(own).sum() * part.share
+        judged = [logits]
+        if self.module_.linear is not None:
+            judged.append(self.module_.linear.mix(logits, part.blocks, part.X["present"]))
+        own = [
+            self._prediction_loss(each, part.y, part.X["cell_weight"])
+            for version in judged
+            for each in version
+        ]
+        prediction = torch.stack(own).sum() / len(judged) * part.share
         if not self._steers_information():
             return prediction, prediction, logits
         with self._precision():
@@ -218,7 +226,7 @@ class FusionNet(NeuralNet):
         return [X[name] for name in X if name not in _NOT_BLOCKS], X, y
 
     def _prediction_loss(self, logits: Tensor, y: Tensor, cell_weight: Tensor) -> Tensor:
-        return (LOSSES[self.loss](logits, y) * cell_weight).mean()
+        return (log_loss(logits, y) * cell_weight).mean()
 
 
 def _at_least_single(logits: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from sklearn.metrics import roc_auc_score
 
 from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse._nn.fusion import drop_modalities
-from sklearn_medfuse._nn.losses import LOSSES, asymmetric_loss, focal_loss, log_loss
 from sklearn_medfuse.metrics import get_scorer
 
 FUSIONS = ["disentangled", "concat", "late", "kronecker", "labs", "notes"]
@@ -167,7 +166,8 @@ def test_class_weights_by_label_and_for_all(X, y):
     plain, of_all, of_each, of_first = (model.predict_proba(X) for model in fit)
     np.testing.assert_array_equal(of_all, of_each)
     # The other label is not raised, but loses some of its share in the loss
-    assert (of_first - plain)[:, 0].mean() > 0.05 > abs(of_first - plain)[:, 1].mean()
+    raised, other = (of_first - plain).mean(axis=0)
+    assert raised > 0.1 > 0.05 > abs(other)
     with pytest.raises(ValueError, match="list of 1 dicts"):
         make(class_weight=[three]).fit(X, y)
 
@@ -199,44 +199,6 @@ def test_a_label_that_nobody_has_is_refused(X, y):
     holes[:, 1] = np.nan
     with pytest.raises(ValueError, match="1 labels, first at position 1, are missing"):
         make().fit(X, holes)
-
-
-# Losses
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_losses_fall_with_the_right_answer_and_are_zero_at_certainty(loss):
-    logits = torch.tensor([[-30.0], [-1.0], [1.0], [30.0]])
-    of_one = LOSSES[loss](logits, torch.ones(4, 1)).flatten().tolist()
-    of_zero = LOSSES[loss](logits, torch.zeros(4, 1)).flatten().tolist()
-    assert of_one == sorted(of_one, reverse=True)
-    assert of_zero == sorted(of_zero)
-    assert of_one[-1] == pytest.approx(0, abs=1e-6)
-    assert of_zero[0] == pytest.approx(0, abs=1e-6)
-
-
-def test_focal_loss_without_focus_is_the_log_loss():
-    logits, y = torch.randn(5, 3), torch.randint(0, 2, (5, 3)).float()
-    torch.testing.assert_close(focal_loss(logits, y, gamma=0.0), log_loss(logits, y))
-    torch.testing.assert_close(asymmetric_loss(logits, y, 0.0, 0.0), log_loss(logits, y))
-
-
-def test_the_asymmetric_loss_by_hand():
-    """Of p = 0.2 and 0.8 with y = 0: (p - 0.05)^4 of -log(1 - (p - 0.05)), and y = 1: -log p."""
-    logits, y = torch.tensor([0.2, 0.8, 0.8]).logit(), torch.tensor([0.0, 0.0, 1.0])
-    expected = [0.15**4 * -np.log(0.85), 0.75**4 * -np.log(0.25), -np.log(0.8)]
-    np.testing.assert_allclose(asymmetric_loss(logits, y), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_learns(X, y, loss):
-    model = make(loss=loss, max_epochs=40).fit(X, y)
-    assert roc_auc_score(y, model.predict_proba(X)) > 0.9
-
-
-def test_the_loss_of_labels_is_not_one_of_classes(X, y):
-    with pytest.raises(ValueError, match="loss='asymmetric' needs binary labels"):
-        make(loss="asymmetric").fit(X, y.sum(axis=1))
 
 
 # Early stopping on a score

@@ -102,6 +102,22 @@ def test_input_tokens_are_pooled_by_learned_queries():
     np.testing.assert_allclose(to_numpy(found), expected, atol=1e-9)
 
 
+def linear_equation(skip, blocks, present):
+    """β_0 + β_A·A + β_B·B of rows, or what a modality's absence adds."""
+    logits = np.tile(to_numpy(skip.bias), (len(present), 1))
+    start = 0
+    for block, there in zip(blocks, present.T, strict=True):
+        beta = to_numpy(skip.coef)[start : start + block.shape[1] + 1]
+        start += len(beta)
+        logits += np.where(there[:, None], block @ beta[:-1] / np.sqrt(block.shape[1]), beta[-1])
+    return logits
+
+
+def cross_entropy(logits, y):
+    p = expit(logits)
+    return -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+
+
 def gaussian_log_q(critic, x, y):
     """Log q(y | x) of one pair."""
     hidden = gelu(dense(critic.body[0], x))
@@ -123,7 +139,7 @@ def untrained(widths, y, **params):
     modalities = {f"modality {m}": width for m, width in enumerate(widths)}
     classifier = MEDFuseClassifier(
         modalities=modalities, d_model=8, n_heads=2, n_tokens=2, dropout=0.0, n_estimators=2
-    ).set_params(max_epochs=1, linear_weight=0, precision="float64", random_state=0, **params)
+    ).set_params(max_epochs=1, precision="float64", random_state=0, **params)
     net = clone(classifier).fit(X, y).net_
     net.module_.double().requires_grad_(True)
     blocks = np.split(X, np.cumsum(widths)[:-1], axis=1)
@@ -138,33 +154,46 @@ ABSENCES = {
 
 @pytest.mark.parametrize("widths", [(3, 5), (3, 5, 4)])
 @pytest.mark.parametrize("all_present", [True, False])
-def test_parts_logits_bound_and_loss_are_those_of_the_paper(widths, all_present):
+@pytest.mark.parametrize("w", [0, 0.25])
+def test_parts_logits_bound_and_loss_are_those_of_the_paper(widths, all_present, w):
     y = np.random.default_rng(1).integers(0, 2, (7, 3))
     y[:2] = [[0, 1, 0], [1, 0, 1]]
-    net, blocks = untrained(widths, y, mi_weight=0.7)
+    net, blocks = untrained(widths, y, mi_weight=0.7, linear_weight=w)
     present = np.array(ABSENCES[len(widths)], dtype=bool) | all_present
     tensors = [torch.tensor(np.where(present[:, [m]], own, np.nan)) for m, own in enumerate(blocks)]
     weight = torch.ones(7, dtype=torch.float64)
     X = {"present": torch.tensor(present), "row_weight": weight}
     X["cell_weight"] = weight[:, None].expand(7, 3)
     target = torch.tensor(y, dtype=torch.float64)
-    part = SimpleNamespace(X=X, y=target, share=1.0, weight_share=1.0)
+    part = SimpleNamespace(blocks=tensors, X=X, y=target, share=1.0, weight_share=1.0)
+    if w:
+        net.module_.linear.coef.normal_(generator=torch.Generator().manual_seed(2))
+        linear = linear_equation(net.module_.linear, blocks, present)
     members = net.module_.forward_parts(tensors, X["present"])
     loss, prediction, logits = net.loss_of(part, members)
 
-    expected_prediction, expected_information = 0.0, 0.0
+    expected_prediction, expected_information, mean_logits = 0.0, 0.0, 0.0
     for m, (fusion, critic) in enumerate(zip(net.module_.fusion, net.module_.critic, strict=True)):
         h, expected_logits = equations(fusion, blocks, present)
         for found, expected in zip(members[m].vectors(), h, strict=True):
             np.testing.assert_allclose(to_numpy(found), expected, atol=1e-9)
         np.testing.assert_allclose(to_numpy(logits[m]), expected_logits, atol=1e-9)
-        p = expit(expected_logits)
-        expected_prediction -= (y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+        mean_logits = mean_logits + expected_logits / 2
+        alone = cross_entropy(expected_logits, y)
+        if w:
+            mixed = cross_entropy((1 - w) * expected_logits + w * linear, y)
+            expected_prediction += (alone + mixed) / 2
+        else:
+            expected_prediction += alone
         bound = vclub(critic, np.hstack(h[:-1]), h[-1])
         found = net.module_.mutual_information(members)[m].item()
         assert found == pytest.approx(bound, abs=1e-9)
         expected_information += max(bound, 0.0)
     assert prediction.item() == pytest.approx(expected_prediction)
+    # A prediction is (1 - w) · the mean of the members + w · the linear part
+    expected_logits = (1 - w) * mean_logits + (w * linear if w else 0)
+    found = to_numpy(net.module_(tensors, X["present"]))
+    np.testing.assert_allclose(found, expected_logits, atol=1e-9)
     # λ weighs the bound in nats
     assert loss.item() == pytest.approx(expected_prediction + 0.7 * expected_information)
 
