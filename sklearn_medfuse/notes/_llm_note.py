@@ -36,21 +36,6 @@ from ._texts import NoteColumnsMixin, check_length, label_matrix
 
 # Highest learning rates of fine-tuning
 _LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
-# Attributes that another fit may not set again
-_FORGOTTEN = {
-    "tuned_method_",
-    "tuned_rank_",
-    "tuned_targets_",
-    "tuned_data_",
-    "base_fingerprint_",
-    "validation_loss_",
-    "best_epoch_",
-    "model_files_",
-    "model_sha256_",
-    "attention_",
-    "dtype_",
-    "_has_warned",
-}
 # Learned pooling of windows: width of its layer, and its training
 _HIDDEN = 32
 _N_STEPS = 200
@@ -474,8 +459,10 @@ class LLMNoteEncoder(
         self._refuse_contradictions(y)
         device = resolve_device(self.device)
         texts = self._read_texts(X, first=True)
-        for name in _FORGOTTEN & vars(self).keys():
-            delattr(self, name)
+        # What an earlier fit learned of other notes, or with other parameters
+        for name in [name for name in vars(self) if name.endswith("_") or name == "_has_warned"]:
+            if not name.endswith("_in_"):
+                delattr(self, name)
         self.dtype_ = backbone.choose_dtype(self.dtype, device)
         self._arithmetic = backbone.arithmetic_of(self.dtype_, device)
         checkpoints = []
