@@ -1,7 +1,7 @@
 """Fine-tune a note model: by the labels of the notes, or as a language model on the notes alone.
 
-Processes that `accelerate launch` or torchrun has joined to torch's process group train together:
-all have all notes, and a step takes `gradient_accumulation` batches from each.
+Processes that `accelerate launch` or torchrun joins to a process group of torch train together:
+each holds all notes, and a step takes `gradient_accumulation` batches from each.
 """
 
 import hashlib
@@ -34,13 +34,13 @@ from ._language_model.backbone import ModelParts, RowInputs, fingerprint, pad_ro
 from ._language_model.source import TunedWeights
 from ._language_model.windows import packed_batches, special_tokens
 
-# Tokens of like length that are run together in a batch
+# Tokens of a forward pass, in windows of similar length
 _RUN_TOKENS = 1024
 # Devlin et al. 2019, section 3.1
 _MASKED_SHARE = 0.15
-# Tokens of a window up to which its scores of attention are few enough to be kept
+# Up to this many tokens a window's attention scores are few enough to keep
 _LONGEST_EAGER = 512
-# Inverse strengths of the penalty on weights of standardised vectors, and folds that choose one
+# Values of C that the first head may have, and the folds that choose one
 _STRENGTHS = (0.001, 0.003, 0.01, 0.1, 1.0)
 _STRENGTH_FOLDS = 4
 # The head of labels begins fitted and learns at this share of the model's rate, a new head of words
@@ -75,7 +75,7 @@ class TuningSettings(NamedTuple):
     seed: int
 
 
-# A batch's number of notes, or in language modelling of windows, and a slice's share of its loss
+# Number of notes, or of windows in language modelling, and a slice's share of the batch's loss
 TuningBatch = tuple[int, Callable[[slice], Tensor]]
 
 
@@ -97,9 +97,9 @@ def fine_tune(
 ) -> tuple[TunedWeights, list[float], list[Checkpoint]]:
     """Train on a part of the notes; those held out choose the epoch.
 
-    `parts` are a freshly loaded model in float32, which is changed. Gives the weights of the best
-    epoch, the validation loss before and after each epoch, and the checkpoints, which the caller
-    removes when all is done.
+    Changes `parts`, a freshly loaded model in float32. Returns the weights of the best epoch, the
+    validation loss before training and after each epoch, and the checkpoints, which the caller
+    removes in the end.
     """
     base = fingerprint(parts)
     processes = Processes()
@@ -174,9 +174,9 @@ class Training:
         )
 
     def run(self, checkpoint: Checkpoint | None, before: dict[str, Tensor] | None) -> list[float]:
-        """Train, leave the best weights in the task, and give the losses on the notes held out.
+        """Train, leave the best weights in the task, and return the validation losses.
 
-        `before` are weights of the model from before an earlier stage, which counts as epoch 1.
+        `before` holds the weights from before an earlier stage, which counts as epoch 1.
         """
         settings = self.settings
         n_first = 1 if before is None else 2
@@ -189,7 +189,7 @@ class Training:
             work = f"Fine-tuning on {len(lengths):,} windows of notes, {sum(lengths):,} tokens"
             self.announcement.begin(f"{work}, {settings.max_epochs} epochs")
             self.n_before = bar.n
-            # To the end: the notes held out cannot judge a model before its rate has fallen
+            # No early stop: validation losses mean little before the rate has fallen
             while len(losses) < n_first + settings.max_epochs:
                 self.run_epoch(len(losses) - n_first, bar)
                 losses.append(self._validate())
@@ -232,7 +232,7 @@ class Training:
     def _begin_or_resume(
         self, checkpoint: Checkpoint | None, before: dict[str, Tensor] | None
     ) -> tuple[list[float], dict]:
-        """Losses so far and the best weights; the model before training counts as epoch 0."""
+        """Losses so far and the best weights; the original model counts as epoch 0."""
         first, own = [], _copies(self.task.model)
         for weights in (own,) if before is None else (before, own):
             self.task.model.load_state_dict(weights, strict=False)
@@ -284,7 +284,7 @@ class Training:
         return self.fitting.run(n_rows, attempt)
 
     def _add_gradients(self, batches: list[TuningBatch], n_batches: int) -> None:
-        """Leave the gradient of a step's mean loss, as far as these batches make it up."""
+        """Set the gradients to these batches' share in those of a step's mean loss."""
 
         def attempt(size: int) -> None:
             self.optimizer.zero_grad()
@@ -530,7 +530,7 @@ def _fit_labels(X, y, strength: float, class_weight) -> tuple[np.ndarray, np.nda
 
 
 class Processes:
-    """The processes of torch's default group when this is made; without one a single process."""
+    """The processes of torch's default group, or this one alone."""
 
     def __init__(self) -> None:
         joined = distributed.is_available() and distributed.is_initialized()
