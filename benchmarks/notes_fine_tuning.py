@@ -6,7 +6,7 @@ hospitals held out, or on a simulated hospital, the first 400 characters of each
 
     python benchmarks/notes_fine_tuning.py RESULTS [--hospital FOLDER] [--figure curve.svg]
 
-RESULTS keeps predictions, so that an interrupted run goes on; `tools/clinosim_tables.py` makes
+RESULTS keeps predictions, so that an interrupted run goes on. `tools/clinosim_tables.py` makes
 FOLDER.
 """
 
@@ -16,15 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common import gain, hospital_folds, load_stays, one_score, penalised
-from fusion_headline import read_patients
+from common import gain, hospital_folds, load_stays, penalised
 from matplotlib.figure import Figure
+from study.settings import load_hospital
 
 from sklearn_medfuse import LLMNoteEncoder
+from sklearn_medfuse.metrics import multilabel_report
 
 ARMS = {"frozen": {}, "LoRA": {"fine_tuning": "lora"}}
 ARMS["masked words, then LoRA"] = {"fine_tuning": "lora", "objective": "both"}
 N_TEST, N_CHARACTERS = 800, 400
+TITLES = {"AUPRC": "macro AUPRC", "gain": "gain over the frozen model"}
+COLUMNS = [f"{score}{end}" for score in TITLES for end in ("", " low", " high")]
 
 
 def predict(notes, y, train, test, **how):
@@ -37,22 +40,21 @@ def predict(notes, y, train, test, **how):
 
 
 def draw(table, path):
-    """Draw scores and gains with intervals, seed beside seed."""
+    """Draw scores and gains with their intervals, a line for each arm and seed."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for ax, score in zip(figure.subplots(1, 2), ("AUPRC", "gain"), strict=True):
-        for i, (arm, rows) in enumerate(table.groupby("arm", sort=False)):
-            if (score, arm) == ("gain", "frozen"):
-                ax.axhline(0, color="C0", linewidth=1)
-                continue
-            error = abs(rows[["low", "high"]].T - rows["gain"]) if score == "gain" else None
-            at = rows["notes"] * 1.05 ** (2 * i + rows["seed"])
-            ax.errorbar(at, rows[score], error, fmt="o", color=f"C{i}", markersize=4, label=arm)
-            mean = rows.groupby("notes")[score].mean()
-            ax.plot(mean.index * 1.05 ** (2 * i + 0.5), mean, color=f"C{i}", linewidth=1)
-        ax.set(xscale="log", xlabel="notes to train on", title=f"macro AUPRC: {score}")
-        ax.set_xticks(sizes := sorted(set(table["notes"])), sizes, minor=False)
+    for ax, score in zip(figure.subplots(1, 2), TITLES, strict=True):
+        for (arm, seed), rows in table.groupby(["arm", "seed"], sort=False):
+            i = list(ARMS).index(arm)
+            if (score, arm) != ("gain", "frozen"):
+                error = abs(rows[[f"{score} low", f"{score} high"]].T - rows[score]).to_numpy()
+                at = rows["notes"] * 1.04 ** (len(ARMS) * (seed - 0.5) + i - 1)
+                line = {"color": f"C{i}", "linewidth": 1, "label": None if seed else arm}
+                ax.errorbar(at, rows[score], error, marker="o", markersize=4, **line)
+        ax.set(xscale="log", xlabel="notes to train on", title=TITLES[score])
+        ax.set_xticks(sizes := sorted(set(table["notes"])), [f"{size:,}" for size in sizes])
         ax.minorticks_off()
-        ax.legend(frameon=False)
+    figure.axes[1].axhline(0, color="C0", linewidth=1)
+    figure.axes[0].legend(frameon=False, loc="lower right")
     figure.savefig(path)
 
 
@@ -69,24 +71,25 @@ def main():
     rows = []
     for n, seed in product(options.notes if options.hospital else ["stays"], options.seeds):
         if options.hospital:
-            X, y = read_patients(options.hospital, "text_without_diagnoses")
-            who, notes, how = np.arange(len(y)), X["note"].str[:N_CHARACTERS], {"split_on": None}
-            test, train = np.split(np.random.default_rng(seed).permutation(who), [N_TEST])
-            train = train[:n]
+            cohort = load_hospital(Path(options.hospital), "text_without_diagnoses")
+            order, how = np.random.default_rng(seed).permutation(len(cohort.y)), {"split_on": None}
+            train, test = order[N_TEST : N_TEST + n], order[:N_TEST]
+            notes = cohort.X[cohort.note_column].str[:N_CHARACTERS]
         else:
-            cohort = load_stays()
-            who, notes, y, how = cohort.groups, cohort.X[cohort.note_column], cohort.y, {}
+            cohort, how = load_stays(), {}
+            notes = cohort.X[cohort.note_column]
             train, test = hospital_folds(cohort, 5, seed)[0]
-        truth, who = y.iloc[test], np.asarray(who)[test]
+        y, truth, who = cohort.y, cohort.y.iloc[test], np.asarray(cohort.groups)[test]
         for arm in options.arms:
             kept = options.results / f"{n} {seed} {arm}.npy"
             if not kept.exists():
                 np.save(kept, predict(notes, y, train, test, random_state=seed, **how, **ARMS[arm]))
             logits, frozen = np.load(kept), np.load(options.results / f"{n} {seed} frozen.npy")
             row = {"notes": len(train), "seed": seed, "arm": arm}
-            row["AUPRC"] = one_score(truth, logits, "auprc")
-            row["gain"], row["low"], row["high"] = gain(truth, logits, frozen, who, "auprc")
-            rows.append(row)
+            report = multilabel_report(truth, logits, groups=who, random_state=0).loc["macro"]
+            found = [*report[["auprc", "auprc_low", "auprc_high"]]]
+            found += [*gain(truth, logits, frozen, who, "auprc")]
+            rows.append(row | dict(zip(COLUMNS, found, strict=True)))
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(index=False))
     if options.figure:

@@ -100,10 +100,12 @@ class LLMNoteEncoder(
         Layers that get an adapter: ends of their names, or a regular expression for the whole name,
         as in peft. None takes every linear layer that the token states depend on.
     max_epochs : int, default=4
-        Passes over the notes. All are made, as the last ones, at a low rate, are often the best.
+        Passes over the notes. All are made, as the validation loss often falls only once the
+        learning rate does.
     learning_rate : float or None, default=None
         Peak rate of AdamW, of which the head of labels, which begins fitted, takes a tenth; None
-        takes 1e-3 ("lora") or 5e-5 ("full").
+        takes 1e-3 ("lora") or 5e-5 ("full"). Large decoders
+        are usually tuned at about 1e-4.
     batch_size : int, default=16
         Notes per batch, which is computed in parts, with a warning, if memory is short.
     gradient_accumulation : int, default=1
