@@ -71,8 +71,8 @@ def build_form_notes(
 ) -> pd.Series:
     """One text per registered stay, of what was entered until the index time; NaN without one."""
     source.execute(
-        "CREATE OR REPLACE TEMP TABLE entries (stay BIGINT, section BIGINT, topic VARCHAR, "
-        "head VARCHAR, value VARCHAR, happened BIGINT)",
+        "CREATE OR REPLACE TEMP TABLE entries (form VARCHAR, stay BIGINT, section BIGINT, "
+        "topic VARCHAR, head VARCHAR, value VARCHAR, happened BIGINT, n BIGINT)",
         "notes",
     )
     refuse_unknown_types(options.note_types or (), [form.table for form in FORMS])
@@ -86,8 +86,8 @@ def build_form_notes(
             "patient", {"stay": ("patientunitstayid", "id"), "value": ("apacheadmissiondx", "text")}
         )
         source.execute(
-            f"INSERT INTO entries SELECT s.stay, 0, '', '', e.value, 0 FROM {patients} e "
-            "JOIN stays s ON e.stay = s.key WHERE e.value IS NOT NULL",
+            "INSERT INTO entries SELECT 'patient', s.stay, 0, '', '', e.value, 0, 1 "
+            f"FROM {patients} e JOIN stays s ON e.stay = s.key WHERE e.value IS NOT NULL",
             "patient",
         )
     texts = as_series(_compose_all(source, options, counts), n_stays)
@@ -152,13 +152,13 @@ def _use_latest(source: Source, form: EventTable, counts) -> None:
         form.table,
     )
     source.execute(
-        "CREATE OR REPLACE TEMP TABLE used_entries AS "
-        "SELECT stay, section, topic, head, value, max(happened) AS happened, count(*) AS n "
-        f"FROM (SELECT * FROM said WHERE NOT unwanted {latest}) GROUP BY ALL",
+        f"INSERT INTO entries SELECT '{form.table}', stay, section, topic, head, value, "
+        "max(happened), count(*) FROM "
+        f"(SELECT * FROM said WHERE NOT unwanted {latest}) GROUP BY ALL",
         form.table,
     )
     sums = source.query(
-        "SELECT (SELECT coalesce(sum(n), 0) FROM used_entries) AS used, "
+        f"SELECT (SELECT coalesce(sum(n), 0) FROM entries WHERE form = '{form.table}') AS used, "
         "(SELECT count(*) FROM said WHERE unwanted) AS unwanted",
         form.table,
     ).iloc[0]
@@ -170,12 +170,7 @@ def _use_latest(source: Source, form: EventTable, counts) -> None:
         known - used - unwanted
     )
     counts[f"{form.table} rows kept"] = used
-    source.execute(
-        "INSERT INTO entries SELECT stay, section, topic, head, value, happened FROM used_entries",
-        form.table,
-    )
     source.execute("DROP TABLE said", form.table)
-    source.execute("DROP TABLE used_entries", form.table)
 
 
 def _compose_all(source, options: CohortOptions, counts) -> Iterator[tuple[int, str | None]]:

@@ -400,7 +400,12 @@ class Source:
 def _find_place(where, schemas: Sequence[str], dataset: str, url: str):
     """The kind of place that is meant."""
     if isinstance(where, Mapping):
-        return GivenTables(where)
+        return Files(
+            {
+                name.lower(): table if isinstance(table, pd.DataFrame) else _checked_files(table)
+                for name, table in where.items()
+            }
+        )
     given = [where] if isinstance(where, str | PathLike) else list(where)
     if any(is_database_url(one) for one in given):
         return PostgresPlace(given, schemas)
@@ -417,7 +422,7 @@ def _find_place(where, schemas: Sequence[str], dataset: str, url: str):
                 f"'{path}' is not a folder, and a database cannot be combined with one."
             )
     if len(paths) > 1 or paths[0].is_dir():
-        return Folders(paths)
+        return Files(_files_of(paths), paths)
     if paths[0].suffix.lower() not in DATABASE_SUFFIXES:
         raise FileNotFoundError(
             f"'{paths[0]}' is a file, neither a folder nor a DuckDB database "
@@ -470,49 +475,28 @@ class LocalPlace:
         """Close what is open: nothing."""
 
 
-class Folders(LocalPlace):
-    """Folders with one file per table, searched in their order."""
+class Files(LocalPlace):
+    """Tables by lower-case name, each a data frame or a list of files."""
 
-    def __init__(self, folders: list[Path]):
+    def __init__(self, tables: Mapping[str, Any], folders: Sequence[Path] = ()):
+        self._given = tables
         self._folders = folders
 
     def relation(self, table: str) -> str | None:
-        for folder in self._folders:
-            present = {file.name.lower(): file for file in sorted(folder.iterdir())}
-            for suffix in SUFFIXES:
-                if (file := present.get(f"{table.lower()}{suffix}")) is not None:
-                    return _read_files(table, file)
-        return None
+        key = table.lower()
+        given = self._given.get(key)
+        if isinstance(given, pd.DataFrame):
+            name = f"frame {key}"
+            self._connection.register(name, to_arrow(given, f"Table '{key}'"))
+            return quoted(name)
+        return None if given is None else _read_files(table, *given)
 
     def missing(self, table: str) -> str:
+        if not self._folders:
+            return f"No table '{table}' among those given."
         wanted = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES)
         folders = " or ".join(f"'{folder}'" for folder in self._folders)
         return f"No table '{table}' in {folders}: looked for {wanted} in upper or lower case."
-
-
-class GivenTables(LocalPlace):
-    """Tables by name, each a data frame, a file, or a list of parquet files."""
-
-    def __init__(self, tables: Mapping[str, Any]):
-        self._frames: dict[str, pd.DataFrame] = {}
-        self._files: dict[str, list[Path]] = {}
-        for name, table in tables.items():
-            if isinstance(table, pd.DataFrame):
-                self._frames[name.lower()] = table
-            else:
-                parts = table if isinstance(table, list) else [table]
-                self._files[name.lower()] = [_checked_file(Path(part)) for part in parts]
-
-    def relation(self, table: str) -> str | None:
-        key = table.lower()
-        if key in self._frames:
-            name = f"frame {key}"
-            self._connection.register(name, to_arrow(self._frames[key], f"Table '{key}'"))
-            return quoted(name)
-        return _read_files(table, *self._files[key]) if key in self._files else None
-
-    def missing(self, table: str) -> str:
-        return f"No table '{table}' among those given."
 
 
 class DuckDBFile(LocalPlace):
@@ -543,14 +527,30 @@ class DuckDBFile(LocalPlace):
         return f"No table '{table}' in '{self._file}'."
 
 
-def _checked_file(file: Path) -> Path:
-    if is_database_url(file):
-        raise ValueError("Give a database URL as `database`, and the tables by their names in it.")
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no file '{file}'.")
-    if not file.name.lower().endswith(SUFFIXES):
-        raise ValueError(f"The name of '{file}' must end in one of {', '.join(SUFFIXES)}.")
-    return file
+def _files_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """The file of each table: of the first folder, and of the first suffix, that has it."""
+    found = {}
+    for folder in reversed(folders):
+        files = sorted(folder.iterdir())
+        for suffix in reversed(SUFFIXES):
+            named = {file.name.lower(): file for file in files}
+            ended = (name for name in named if name.endswith(suffix))
+            found |= {name.removesuffix(suffix): [named[name]] for name in ended}
+    return found
+
+
+def _checked_files(given: Any) -> list[Path]:
+    files = [Path(file) for file in (given if isinstance(given, list) else [given])]
+    for file in files:
+        if is_database_url(file):
+            raise ValueError(
+                "Give a database URL as `database`, and the tables by their names in it."
+            )
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no file '{file}'.")
+        if not file.name.lower().endswith(SUFFIXES):
+            raise ValueError(f"The name of '{file}' must end in one of {', '.join(SUFFIXES)}.")
+    return files
 
 
 def _read_files(table: str, *files: Path) -> str:
