@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -372,10 +372,7 @@ def _read_version(told: str) -> int:
 
 
 def _label_new_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:
-    """Phenotypes first recorded after the index time; NaN where they were, or may have been, before.
-
-    Shape (n_stays, n_phenotypes) of 0, 1 and NaN.
-    """
+    """Phenotypes first recorded after the index time; NaN where they were, or may be, known before."""
     new = codes["late"].astype("boolean").fillna(False).astype(bool)
     labels = _label_codes(codes[new], wanted, n_stays)
     before = _label_codes(codes[~new], wanted, n_stays)
@@ -502,10 +499,7 @@ def _choose_labels(labels: pd.DataFrame, n_labels: int | Sequence[str] | None) -
 def _outcomes(
     stays: pd.DataFrame, everyone: pd.DataFrame, names: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Outcomes (0, 1, NaN if unknown), and whether each was decided at the index time.
-
-    The patient's next stay is looked for in `everyone`, all stays of the source.
-    """
+    """Outcomes (0, 1, NaN if unknown), and whether each was decided at the index time."""
     labels, foreseen = {}, {}
     died = stays["died"] if "died" in stays else pd.Series(np.nan, index=stays.index)
     over = stays["end"] <= stays["index_time"]
@@ -603,20 +597,14 @@ def _assemble(stays, labs, notes, persons, history, y, layout, counts) -> Cohort
 
 
 def age_at(start: pd.Series, birth: pd.Series) -> pd.Series:
-    """Age in whole years; 90 for everyone whose date of birth is hidden for old age.
-
-    NaN where either is missing, or the day of birth lies after the start.
-    """
+    """Age in whole years; 90 where the birth is hidden for old age, NaN if it is after the start."""
     months = 12 * (start.dt.year - birth.dt.year) + start.dt.month - birth.dt.month
     years = (months - (start.dt.day < birth.dt.day)) // 12
     return years.astype(float).where(years <= _BEYOND, float(OLDEST + 1)).where(years >= 0)
 
 
 def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.DataFrame:
-    """Stays with the columns of another table by a key that they share.
-
-    Rows of the other table without a key are left out; a key that comes twice is refused.
-    """
+    """Stays with the columns of another table by a key, which must be unique there."""
     of = of[of[key].notna()]
     n_repeated = int(of[key].duplicated().sum())
     if n_repeated:
@@ -625,18 +613,14 @@ def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.
 
 
 def unique_names(items: pd.DataFrame, label: str, details: list[str]) -> pd.DataFrame:
-    """Unique names of lab items.
+    """The columns `item` and `name`, which is the `label`, followed by details where it is shared.
 
-    Items that share a `label` get the texts in the columns `details` in brackets, and their number
-    if that is not enough: "Sodium", "Sodium (Blood, Chemistry)", "Sodium (Blood, Chemistry, 50824)".
-    The result has the columns `item` and `name`.
+    "Sodium", "Sodium (Blood, Chemistry)", and if need be "Sodium (Blood, Chemistry, 50824)".
     """
     items = items[items["item"].notna() & items[label].notna()]
-    names, number = items[label].astype(str), items["item"].astype(str)
-    in_brackets = [items[column].fillna("?").astype(str) for column in details]
-    for parts in (in_brackets, [*in_brackets, number]):
-        if parts:
-            bracket = reduce(lambda left, right: left + ", " + right, parts)
-            longer = items[label].astype(str) + " (" + bracket + ")"
-            names = names.where(~names.duplicated(keep=False), longer)
+    names, longer = items[label].astype(str), items[label].astype(str) + " ("
+    for column in (*details, "item"):
+        longer = longer + items[column].astype(object).fillna("?").astype(str) + ", "
+        if column in (*details[-1:], "item"):
+            names = names.where(~names.duplicated(keep=False), longer.str[:-2] + ")")
     return pd.DataFrame({"item": items["item"], "name": names})

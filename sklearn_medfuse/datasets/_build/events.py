@@ -173,12 +173,10 @@ def classify(
     joins: str = "",
     read: Callable[[str], str] = str,
 ) -> Events:
-    """Join the rows of a table to the registered stays, with the reason if a row is not used.
+    """Join the rows of a table to the registered stays, with the first reason not to use a row.
 
-    `reasons` apply after those of stay and time. If `timed`, and with the `window`, only events
-    count that were known at the index time, and not earlier than `lookback` minutes before the
-    start. `more` holds further columns, each after a comma, `joins` further joins, and `read`
-    rewrites the query for the rows.
+    `reasons` apply after those of stay and, if `timed` and with the `window`, of time. `more` holds
+    further columns, each after a comma, `joins` further joins; `read` rewrites the query for rows.
     """
     stored = table.columns["known"][0].lower() if "known" in table.columns else None
     known = timed and stored in source.columns(table.table)
@@ -207,10 +205,7 @@ def classify(
 
 
 def _happened(columns: Columns, known: bool) -> tuple[str, str]:
-    """SQL for when an event had happened for sure, and for whether it has only a date.
-
-    That is at the end of its day at the latest, and no later than it was entered.
-    """
+    """SQL for when an event had happened for sure, and for whether it has only a date."""
     times = [role for role in ("time", "date") if role in columns]
     ended = f"coalesce({', '.join(f'e.{role}' for role in times)})"
     cases = " ".join(f"WHEN e.{role} IS NOT NULL THEN e.{role}_dated" for role in times)
@@ -244,10 +239,7 @@ def _time_conditions(
 def count_rows(
     source: Source, events: Events, made: str, counts: dict[str, int], *, grouped: bool = False
 ) -> None:
-    """Report the rows of a table made of `Events.used`: read, dropped by reason, and kept.
-
-    With `grouped`, each row of the table stands for several and holds their `Events.tallies`.
-    """
+    """Report the rows of a table made of `Events.used`; if `grouped`, one holds several's tallies."""
     table = events.table.table
     sums = events.tallies()
     if grouped:

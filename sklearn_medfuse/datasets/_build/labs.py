@@ -73,10 +73,7 @@ _CONVERTED = (
 
 
 class Labs(NamedTuple):
-    """Lab columns (n_stays, n_columns), with the unit and the normal range of each.
-
-    A range is there for columns that hold results, where the source gives one.
-    """
+    """Lab columns (n_stays, n_columns), with the unit of each, and the range where there is one."""
 
     table: pd.DataFrame
     units: dict[str, str]
@@ -199,11 +196,7 @@ def _count_once(source, table: str, keys: str, pieces: dict[str, str], counts) -
 
 
 def _written_results(source, labs: EventTable) -> tuple[EventTable, Callable[[str], str], str, str]:
-    """How to read the results that are texts.
-
-    Gives the table with the roles for it, what it makes of the query for the rows, and SQL of the
-    unit of a result and of what its text says of the decimal sign.
-    """
+    """How results in texts are read: roles, rewritten query, and SQL of unit and decimal sign."""
     unit = "unit" if "unit" in labs.columns else "NULL::VARCHAR"
     column = labs.columns["value"][0]
     is_text = source.columns(labs.table).get(column.lower(), ("", ""))[1] == "VARCHAR"
@@ -319,10 +312,9 @@ def _choose_units(
 
 
 def _scales(n_point: int, n_comma: int) -> dict[str | None, float | None]:
-    """By what to multiply results that may be a thousand times as large, by their notation.
+    """Factors for results such as "1.234" and "1,234", written as the table's other numbers are.
 
-    A number such as "1.234" or "1,234" is written as the table's other numbers are. Where these
-    have commas and points, and where nothing else has a comma, a comma of this kind tells nothing.
+    Where these have commas and points, or none has a comma, such a comma tells nothing.
     """
     point = 1.0 if n_point >= n_comma else None
     comma = 1.0 if n_point else None
@@ -383,10 +375,7 @@ def _warn_of_lost(table: str, lost: dict[str, int], names: Sequence[str]) -> Non
 
 
 def _read_days(source, days: DayTable, options, n_stays: int, counts) -> pd.DataFrame:
-    """Values of the first hours, (n_stays, n_labs), in the units of the table.
-
-    They are NaN where not measured, and where the index time is before the end of these hours.
-    """
+    """Values of the first hours, (n_stays, n_labs); NaN where these end after the index time."""
     columns: dict = {"stay": (days.stay, "id")}
     columns |= {name: (name, "number") for name in days.units}
     columns |= {f"{name}_told": (name, "text") for name in days.units}
@@ -428,10 +417,9 @@ def _in_units(values: pd.DataFrame, days: DayTable, units: pd.Series, counts) ->
 
 
 def _choose_labs(source, layout: Layout, options, days) -> tuple[list[str], set[str]]:
-    """Labs to make columns of, and those that have results.
+    """Labs to make columns of, in the order of `lab_names`, and those that have results.
 
-    The order is that of `lab_names`. By default, labs with values of the first hours come first, in
-    their own order and at any coverage, then the others in alphabetical order.
+    By default, labs with values of the first hours come first, at any coverage, then the others.
     """
     covered = source.query(
         f"SELECT c.lab AS lab, count(DISTINCT stay) AS n FROM {_CONVERTED} GROUP BY ALL",

@@ -268,11 +268,9 @@ def _moment(minutes: pd.Series) -> pd.Series:
 
 
 def _turns(stays: pd.DataFrame) -> pd.Series:
-    """The order of a patient's stays, as far as it is known.
+    """The order of a patient's stays: by year, age, hospital stay, and admission within it.
 
-    Stays in one hospital stay are in the order of their admissions; hospital stays are in the order
-    of the years in which they ended, and of the patient's age. Within a year the order is unknown,
-    and the hospital stay with the lower id counts as the earlier one.
+    Within a year it is unknown, and the hospital stay with the lower id counts as the earlier one.
     """
     begins = -stays["admitted"]
     ordered = stays.assign(begins=begins, line=pd.to_numeric(stays["hospital_stay"], "coerce"))
@@ -283,10 +281,9 @@ def _turns(stays: pd.DataFrame) -> pd.Series:
 
 
 def _days_to_next(stays: pd.DataFrame) -> pd.Series:
-    """Days from the end of a stay to the start of the patient's next one.
+    """Days from the end of a stay to the patient's next one, inf if there is none, NaN if unknown.
 
-    They are known if both are in one hospital stay. There is no next one if the patient has no
-    other hospital stay that may have been later.
+    They are known within a hospital stay; a patient without a later one has no next stay.
     """
     line = stays[["hospital_stay", "admitted", "length"]].rename(
         columns={"hospital_stay": "patient"}

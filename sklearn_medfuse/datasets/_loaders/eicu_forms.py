@@ -195,10 +195,7 @@ def _compose_all(source, options: CohortOptions, counts) -> Iterator[tuple[int, 
 
 
 def within_budget(entries: Sequence[Entry], budget: int) -> list[Entry]:
-    """The newest entries whose text, as `compose` writes it, is within a budget of characters.
-
-    They come in the order of their content.
-    """
+    """The newest entries whose text is within a budget of characters, sorted by their content."""
     used, length = [], 0
     begun: set[tuple] = set()
     for entry in sorted(entries, key=lambda entry: (-entry[4], entry[:4])):
@@ -221,10 +218,7 @@ def within_budget(entries: Sequence[Entry], budget: int) -> list[Entry]:
 
 
 def newest_first(entries: Sequence[Entry]) -> list[Entry]:
-    """Sections, topics, heads and values, each by the time of the newest entry in it.
-
-    Those of one time are in the order of their content.
-    """
+    """Sections, topics, heads and values, each by the time of its newest entry, then by content."""
     newest: dict[tuple, int] = {}
     for entry in entries:
         for depth in (1, 2, 3):
@@ -239,9 +233,7 @@ def newest_first(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def compose(entries: Iterable[Entry]) -> str:
-    """A paragraph per section, a sentence per topic.
-
-    The entries of a section, a topic and a head stand together.
+    """A paragraph per section, a sentence per topic; the entries of each stand together.
 
     >>> compose([(1, "Cardiovascular", "", "angina", 0), (1, "Cardiovascular", "Valves", "AR", 0)])
     'Past history: Cardiovascular: angina; Valves: AR.'
@@ -362,10 +354,9 @@ def _tidy(name: str) -> str:
 
 
 def _without_repetition(heads: list[str], value: str) -> list[str]:
-    """Heads that add something to what follows them.
+    """Heads that add something to what follows: not "COPD" before "COPD - moderate".
 
-    "COPD" adds nothing to "COPD - moderate", nor "Cancer" to "Cancer-Primary Site"; and a page
-    named after all that is on it, "Ears/Nose/Mouth/Throat", nothing to "Ears".
+    Nor does a page named after all that is on it, "Ears/Nose/Mouth/Throat", before "Ears".
     """
     return [
         head

@@ -225,10 +225,7 @@ def _visit(stay: str) -> str:
 def _find_stays(
     source: Source, admission: str, discharge: str, stay: str, before: pd.Timedelta
 ) -> pd.DataFrame:
-    """Stays of the subjects; the table `meds_stays` has the time in which each takes events.
-
-    A stay takes events from `before` its start on.
-    """
+    """Stays of the subjects; the table `meds_stays` has the time in which each takes events."""
     events = _read_events(source, admission, discharge, stay)
     stays = _pair(events, admission)
     stays = stays.join(_persons(events), on="patient")
@@ -264,11 +261,7 @@ def _read_events(source: Source, admission: str, discharge: str, stay: str) -> p
 
 
 def _pair(events: pd.DataFrame, admission: str) -> pd.DataFrame:
-    """Every admission with its discharge: the one that names the same stay.
-
-    Otherwise it is the one that follows the admission before the next, if that names no stay with
-    an admission of its own.
-    """
+    """Admissions with their discharges: of the same stay, or else the next one that names none."""
     timed = events[events["time"].notna()]
     started = timed[timed["role"].eq("admission")]
     # An event for the admission and one for the move to the ward are one stay

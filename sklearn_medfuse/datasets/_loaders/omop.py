@@ -126,10 +126,7 @@ def load_omop(
 
 
 def _define_joins(source: Source) -> None:
-    """Measurements with the codes of their units and the texts of those without a number.
-
-    Also conditions with their ICD codes.
-    """
+    """Measurements with their units and texts, and conditions with their ICD codes, as tables."""
     texts = ["value_as_concept_id", "value_source_value"]
     concept, written = (
         f"CAST(m.{name} AS VARCHAR)" if name in source.columns("measurement") else "NULL"
@@ -154,7 +151,7 @@ def _define_joins(source: Source) -> None:
     )
     # Refuses codes that were read as numbers
     source.select("condition_occurrence", {"code": ("condition_source_value", "code")})
-    key = "TRY_CAST(k.concept_id AS BIGINT)"
+    key, answer = (f"TRY_CAST({of}.concept_id AS BIGINT)" for of in ("k", "a"))
     units = source.scan(
         "concept", ["concept_id", "concept_code", "domain_id"], where="domain_id = 'Unit'"
     )
@@ -171,7 +168,7 @@ def _define_joins(source: Source) -> None:
         # Concept 0 means that no unit is known
         f"FROM {measurement} m LEFT JOIN {units} k ON {key} <> 0 "
         f"AND {key} = TRY_CAST(m.unit_concept_id AS BIGINT) "
-        f"LEFT JOIN {answers} a ON {key.replace('k.', 'a.')} = TRY_CAST({concept} AS BIGINT)",
+        f"LEFT JOIN {answers} a ON {answer} = TRY_CAST({concept} AS BIGINT)",
         rows_of=measurement,
     )
     codes = source.scan(

@@ -85,11 +85,7 @@ def interval(minutes: float) -> str:
 def read_column(
     new: str, kind: Kind, column: Column | None, where: str, century: int | None
 ) -> Reading:
-    """Read a column as what it should hold.
-
-    `where` names table and column in errors. None for an absent column, which reads as NULL.
-    `century` stands before years of two digits.
-    """
+    """Read a column as its kind; an absent one, None, reads as NULL. Errors quote `where`."""
     assert kind in get_args(Kind)
     name, sql_type = ("NULL", "NULL") if column is None else (quoted(column[0]), column[1])
     if kind in ("time", "date", "start"):
@@ -200,10 +196,7 @@ def _of_day(new: str, kind: Kind, time: str, dated: str) -> list[str]:
 
 
 def _read_written_time(new: str, kind: Kind, name: str, century: int | None) -> Reading:
-    """A time written as a text: 2101-10-20 19:08:00, with or without a zone, or with AM or PM.
-
-    DuckDB's own reading overlooks words after the time: only texts of a known form are read.
-    """
+    """A time in a text of a known form: DuckDB's own reading overlooks words after the time."""
 
     def matches(form: str) -> str:
         return rf"regexp_full_match({name}, '\s*{form}\s*')"

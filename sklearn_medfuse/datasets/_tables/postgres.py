@@ -226,10 +226,7 @@ def _roles_of(condition: str) -> list[str]:
 
 
 class PostgresPlace:
-    """The tables of the PostgreSQL database at the one URL that is `given`.
-
-    `schemas` go before others where the URL names none.
-    """
+    """The tables of a PostgreSQL database; `schemas` go before others where its URL names none."""
 
     failure = (
         "was broken off by the server or could not be read: the connection was lost, a time limit "
@@ -383,11 +380,10 @@ class PostgresPlace:
         absent: set[str],
         conditions: Sequence[str],
     ) -> dict[int, int]:
-        """Leave rows on the server that a condition refuses; their number per condition.
+        """Leave rows on the server that a condition refuses; their number by its place.
 
-        The conditions are checked up to the first one that needs a role which the server cannot
-        compare, or the stays where the user may not make a temporary table for them. `absent` are
-        columns that no row has.
+        The conditions end before one with a role that the server cannot compare, or with the stays
+        where the user may make no temporary table. `absent` are columns that no row has.
         """
         of = self._scans.get(scan)
         if of is None:

@@ -204,41 +204,28 @@ class Source:
     def scan(
         self, table: str, columns: Sequence[str], optional: Sequence[str] = (), where: str = "true"
     ) -> str:
-        """SQL that stands for some columns of a table, as they are.
-
-        `columns` and `optional` are in lower case; the latter are left out where they are absent.
-        `where` is a condition that DuckDB and PostgreSQL understand alike.
-        """
+        """SQL of some columns, by lower-case names, as they are; `where` is SQL of both engines."""
         present = self.columns(table)
         self._check_columns(table, columns, present)
         wanted = [*columns, *(name for name in optional if name in present)]
         return self._place.scan(table, {name: present[name][0] for name in wanted}, where)
 
     def define(self, name: str, sql: str, rows_of: str = "") -> None:
-        """Make a query over scans known as a table.
-
-        `rows_of` is one of the scans, if each row of the query is one of its rows, with its
-        columns: a server then keeps back rows that are not needed.
-        """
+        """Make a query over scans known as a table, whose rows are those of the scan `rows_of`."""
         self._defined[name.lower()] = (f"({sql})", rows_of)
 
     def select(
         self, table: str, columns: Columns, optional: Sequence[str] = (), where: str = "true"
     ) -> str:
-        """SQL for some columns of a table, under new names and read as their kinds.
-
-        New names in `optional` may lack their column, which then reads as NULL.
-        """
+        """SQL of some columns, read as their kinds; an absent one in `optional` reads as NULL."""
         return self._select(table, columns, optional, where)[0]
 
     def select_needed(
         self, table: str, columns: Columns, optional: Sequence[str], conditions: Sequence[str]
     ) -> tuple[str, dict[int, int]]:
-        """As `select`, and leave rows on a server that a condition refuses.
+        """As `select`, with the number of rows that a server keeps back by place of the condition.
 
-        The portable conditions, on rows `e` and stays `s`, are checked there in their order, up to
-        the first one that needs more than the server can compare. With the SQL comes the number of
-        rows left on the server by the place of the condition, counted from 1.
+        The portable conditions are on rows `e` and stays `s`; places are counted from 1.
         """
         sql, scan, readings = self._select(table, columns, optional, "true")
         roles = {
@@ -275,11 +262,7 @@ class Source:
     def fetch(
         self, table: str, columns: Columns, optional: Sequence[str] = (), where: str = "true"
     ) -> pd.DataFrame:
-        """Some columns of a table of moderate size.
-
-        Ids come as numbers, times as datetime64 without zone, texts as strings, missing cells as
-        NaN or NaT.
-        """
+        """Some columns of a table of moderate size; times come without a zone."""
         frame = self.query(f"SELECT * FROM {self.select(table, columns, optional, where)}", table)
         for new, (name, kind) in columns.items():
             if kind in TIMES:
