@@ -426,11 +426,6 @@ def _draw_flow(counts: Mapping[str, int], ax):
     return ax
 
 
-def read_description(source: str) -> str:
-    """The `DESCR` of a source."""
-    return (Path(__file__).parent / "data" / "descr" / f"{source}.rst").read_text(encoding="utf-8")
-
-
 def _cohort_from_dict(cls, fields):
     return cls(**fields)
 

@@ -7,7 +7,8 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
-from ._cohort import Cohort, read_description
+from ._build.cohort_builder import read_description
+from ._cohort import Cohort
 
 # Name, unit, usual value, spread (of the logarithm if skewed), skewed, normal range. Labs of one
 # panel stand together and are ordered together.

@@ -5,13 +5,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .. import phenotypes
-from .._cohort import Cohort, read_description
+from .._cohort import Cohort
 from .._options import CohortOptions, check_require, listed, nearest, parse_outcome
 from .._tables.columns import literal
 from .._tables.source import Source
@@ -594,6 +595,12 @@ def _assemble(stays, labs, notes, persons, history, y, layout, counts) -> Cohort
         counts=counts,
         DESCR=read_description(layout.describe),
     )
+
+
+def read_description(source: str) -> str:
+    """The `DESCR` of a source."""
+    file = Path(__file__).parents[1] / "data" / "descr" / f"{source}.rst"
+    return file.read_text(encoding="utf-8")
 
 
 def age_at(start: pd.Series, birth: pd.Series) -> pd.Series:
