@@ -104,8 +104,8 @@ class LLMNoteEncoder(
         learning rate does.
     learning_rate : float or None, default=None
         Peak rate of AdamW, of which the head of labels, which begins fitted, takes a tenth; None
-        takes 1e-3 ("lora") or 5e-5 ("full"). Large decoders
-        are usually tuned at about 1e-4.
+        takes 1e-3 ("lora") or 5e-5 ("full"). Large decoders are usually tuned
+        at about 1e-4.
     batch_size : int, default=16
         Notes per batch, which is computed in parts, with a warning, if memory is short.
     gradient_accumulation : int, default=1
