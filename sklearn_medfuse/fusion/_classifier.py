@@ -110,7 +110,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         F1.
     calibration : {"temperature", "isotonic"} or None, default=None
         Calibrate probabilities, label by label, on held-out predictions. A label that no held-out
-        row knows stays as it is.
+        row knows stays as it is. Neither makes the n held-out rows surer than odds of n + 1 to 1,
+        even where they are told apart without an error.
     decision_folds : int or None, default=3
         For `threshold` and `calibration`: number of folds to predict out of fold, each with its own
         net; None uses the `validation_fraction` that the net is not trained on. Folds keep groups

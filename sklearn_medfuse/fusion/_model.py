@@ -291,7 +291,10 @@ def _fit_temperatures(kind: str, logits, y, weight) -> np.ndarray:
 
 
 def _best_temperature(kind: str, logits, y, weight) -> float:
-    """One temperature of all outputs."""
+    """One temperature of all outputs.
+
+    It sharpens the odds of no row beyond n + 1 to 1, since n rows cannot prove certainty.
+    """
 
     def loss(log_temperature):
         z = logits / np.exp(log_temperature)
@@ -300,7 +303,10 @@ def _best_temperature(kind: str, logits, y, weight) -> float:
         return (weight * (np.logaddexp(0, z) - y * z)).sum()
 
     found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
-    return float(np.exp(found.x))
+    counted = (weight > 0).any(axis=1)
+    reach = np.ptp(logits[counted], axis=1) if kind == "multiclass" else np.abs(logits[counted])
+    sharpest = min(reach.max(initial=0) / np.log(counted.sum() + 1), 1)
+    return float(max(np.exp(found.x), sharpest))
 
 
 def _fit_isotonic(kind: str, logits, y, weight) -> list[np.ndarray]:

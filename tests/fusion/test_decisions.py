@@ -83,6 +83,17 @@ def test_calibration_undoes_overconfidence(overfitted, calibration):
         assert (found.temperatures_ > 1.5).all()
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_rows_told_apart_without_an_error_prove_no_certainty(n_classes):
+    """Maximum likelihood would lower the temperature without end, and one miss would cost 150."""
+    y = np.arange(150) % n_classes
+    X = np.eye(n_classes)[y] + np.linspace(-0.1, 0.1, 150)[:, None]
+    options = {"modalities": {"all": n_classes}, "max_epochs": 60, "learning_rate": 0.01}
+    model = make(**options, calibration="temperature").fit(X, y)
+    assert model.score(X, y) == 1
+    assert 1e-4 < model.predict_proba(X).min() < 0.05
+
+
 def test_one_temperature_of_all_classes(overfitted):
     y = overfitted.y.sum(axis=1).astype(int)
     plain, X, truth = overfitted(y)
