@@ -14,7 +14,7 @@ from common import METRICS, gain_text, one_score
 from common import gain as gain_of
 from models import DEFAULT, MODELS, OURS, PEERS, TFIDF, TUNED, WITHOUT, WORDS
 from settings import prediction_files
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 from sklearn_medfuse.metrics import (
     calibration_report,
@@ -104,7 +104,7 @@ def decisions(results, names):
     for name in results.present(names):
         each = zip(results.scores[name], results.decided[name], strict=True)
         rows[name] = pd.DataFrame([decision_scores(results.y, *own) for own in each]).mean()
-    return pd.DataFrame(rows).T.round(3)
+    return pd.DataFrame(rows).T.map("{:.3f}".format)
 
 
 def decision_scores(y, probability, decided):
@@ -115,7 +115,6 @@ def decision_scores(y, probability, decided):
         "F1 macro": f1_score(y, decided, **options),
         "precision": precision_score(y, decided, **options),
         "recall": recall_score(y, decided, **options),
-        "accuracy": accuracy_score(y.to_numpy().ravel(), decided.ravel()),
         "log loss": multilabel_log_loss(y, probability),
         "Brier score": multilabel_brier_score(y, probability),
         "calibration error": report["ece"],
@@ -149,8 +148,8 @@ def write_page(page, folder, cohort, settings, seeds, names, left_out):
         "Decisions and probabilities": decisions(results, models),
         "What each part gives": ranking(results, WITHOUT, WHOLE),
         "What words alone say": ranking(results, (TFIDF, *WORDS), BLEND_WORDS),
-        "What the searches chose": chosen(results, models),
-        "Cost": pd.DataFrame(results.cost).T.round(1),
+        "What the searches chose": chosen(results, MODELS),
+        "Cost": pd.DataFrame(results.cost)[results.present(models)].T.round(1),
     }
     begin, end = (f".. tables of {settings.stays} {what}" for what in ("begin", "end"))
     text = [begin, "", about(cohort, settings, seeds, results, left_out), ""]
