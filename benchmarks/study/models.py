@@ -193,7 +193,6 @@ def grid(**values):
 _TREES = {"leaves": (4, 15), "rate": (0.03, 0.06), "trees": (100, 50)}
 _BLENDS = {"C": (0.03, 0.01), "characters_C": (2, 10), "labs": (0.5, 1)}
 _LINEAR_C = (0.5, 0.02, 0.05, 0.1, 0.2, 1, 2, 5)
-_NETS = grid(dropout=(0.3, 0.6), max_epochs=(12, 20))
 _WORDS = grid(C=(1, 0.3, 3, 10))
 _CHARACTERS = {"char_ngram_range": (3, 5), "max_terms": 60_000}
 # Name → function and its candidates
@@ -202,7 +201,7 @@ MODELS = {
     TFIDF: (tfidf, grid(analyzer=("word", "char_wb"), C=(3, 0.3, 1, 10))),
     FROZEN: (frozen, grid(C=(0.003, 0.0003, 0.001, 0.01, 0.03, 0.1, 0.3, 1))),
     SKRUB: (skrub_boosting, grid(**_TREES)),
-    # Four where a fit takes long: here, and for our nets
+    # Four or two where a fit takes long: here, and for our nets
     CATBOOST: (catboost, grid(depth=(2, 3), trees=(150, 75))),
     LIGHTGBM: (lightgbm, grid(**_TREES)),
     BLEND_A: (blend, grid(**_BLENDS)),
@@ -211,7 +210,7 @@ MODELS = {
     DEFAULT: (medfuse, [{}]),
     SEARCHED: (medfuse, grid(dropout=(0.3, 0.6), linear_weight=(0.5, 0.75))),
     REGRESSIONS: (medfuse, [_ALL_LINEAR | {"linear_C": C} for C in _LINEAR_C]),
-    NET: (medfuse, [{"linear_weight": 0.0, **UNDECIDED} | own for own in _NETS]),
+    NET: (medfuse, [{"linear_weight": 0.0, "dropout": own, **UNDECIDED} for own in (0.3, 0.6)]),
     TUNED: (medfuse, [{"tuned": True}]),
 }
 # What words alone say, with the word views as they were, as they are and as they could be
