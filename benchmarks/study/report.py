@@ -173,8 +173,8 @@ NOTES = {
     "the blends learn one slope.",
     "What each part gives": f"One part removed at a time from “{WHOLE}”, which is the default "
     "without calibration and thresholds; the gain is that of the whole over the row.",
-    "What words alone say": "The views “words” (word vector) and “naive_bayes” by themselves, as by "
-    "default but for what a row names.",
+    "What words alone say": "The views “words” (word vector) and “naive_bayes” by themselves, as "
+    "they are by default but for what a row names.",
     "What the searches chose": "Code is the last commit of the package when the row was computed.",
     "Cost": "Medians over folds on a machine that other work may have disturbed; peak memory of "
     "the process. Vectors and encoded stays are kept, so the first row that needs them pays.",
