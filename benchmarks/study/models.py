@@ -53,8 +53,7 @@ OURS = (PAPER, DEFAULT, SEARCHED, REGRESSIONS, NET)
 PACKAGES = {SKRUB: "skrub", CATBOOST: "catboost", LIGHTGBM: "lightgbm"}
 # Ranking needs neither, and a search fits a net per candidate and fold
 UNDECIDED = {"calibration": None, "threshold": 0.5}
-# A linear weight of 1 is refused, as no net would be left; what is left of it here moves nothing
-_ALL_LINEAR = {"linear_weight": 1 - 1e-9, "n_estimators": 1, "max_epochs": 1, **UNDECIDED}
+_ALL_LINEAR = {"linear_weight": 1, "n_estimators": 1, "max_epochs": 1, **UNDECIDED}
 
 
 class Context(NamedTuple):
