@@ -24,7 +24,8 @@ from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 from sklearn_medfuse import MaskedLabEncoder
 
-OURS, TREES, REMASKER = "MaskedLabEncoder", "IterativeImputer, 30 extra trees", "ReMasker"
+OURS, LINEAR = "MaskedLabEncoder", "MaskedLabEncoder, max_epochs=0"
+TREES, REMASKER = "IterativeImputer, 30 extra trees", "ReMasker"
 TARGET = 0.97
 _LARGE, _FEW_EPOCHS = 100_000, 2
 
@@ -38,6 +39,7 @@ def make_imputers(seed, n_jobs):
         "IterativeImputer, ridge": IterativeImputer(random_state=seed, keep_empty_features=True),
         TREES: IterativeImputer(trees, max_iter=2, random_state=seed, keep_empty_features=True),
         OURS: MaskedLabEncoder(random_state=seed),
+        LINEAR: MaskedLabEncoder(max_epochs=0, random_state=seed),
     }
 
 

@@ -30,7 +30,7 @@ LEAST_OF_A_NET = dict.fromkeys(
 LEAST = {
     MaskedLabEncoder: LEAST_OF_A_NET
     | dict.fromkeys(("n_components", "n_layers", "n_decoder_layers"), 1)
-    | {"n_factors": 0},
+    | {"max_epochs": 0, "n_factors": 1},
     MEDFuseClassifier: LEAST_OF_A_NET
     | dict.fromkeys(("n_tokens", "n_estimators", "critic_steps"), 1)
     | {"mi_weight": 0, "modality_dropout": 0, "linear_weight": 0}
@@ -45,6 +45,7 @@ OUTSIDE = {
     "mask_ratio": [0, 1],
     "mi_weight": [-0.1],
     "modality_dropout": [-0.1, 1],
+    "n_factors": [-1],
     "threshold": [-0.1, 1.1],
     "validation_fraction": [0, 1],
     "weight_decay": [-0.1],

@@ -335,7 +335,7 @@ class MaskedTrainer:
         if n_rows is None:
             self._schedule = LambdaLR(self._optimizer, _stream_rate)
         else:
-            steps = max(math.ceil(n_rows / batch_size), 1) * max_epochs
+            steps = max(math.ceil(n_rows / batch_size) * max_epochs, 1)
             self._schedule = OneCycleLR(
                 self._optimizer, learning_rate, total_steps=steps, pct_start=WARM_UP
             )

@@ -101,7 +101,8 @@ class MaskedLabEncoder(
     dropout : float, default=0.1
         Dropout probability.
     max_epochs : int, default=15
-        Maximum number of passes over the training rows.
+        Maximum number of passes over the training rows. 0 fits the linear part alone, which is all
+        that `impute` needs and takes a fraction of the time; there is no embedding then.
     batch_size : int, default=128
         Rows per optimiser step; one that does not fit into the device's memory is divided, with
         one warning.
@@ -231,7 +232,7 @@ class MaskedLabEncoder(
         "n_decoder_layers": [Interval(Integral, 1, None, closed="left")],
         "n_factors": [Interval(Integral, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -356,7 +357,7 @@ class MaskedLabEncoder(
             trainer = self._make_trainer(module, generator, mask_ratio, len(train.cells))
             attributes = partial(self._attributes_now, trainer)
             with epochs_of_fit(self, X, y, attributes) as after_epoch:
-                if len(train.cells):
+                if len(train.cells) and self.max_epochs:
                     trainer.run(train, validation, self.verbose, checkpoint, after_epoch)
             self._finish(trainer, train)
         if checkpoint is not None:
@@ -421,7 +422,18 @@ class MaskedLabEncoder(
         -------
         ndarray of shape (n_rows, n_components) or (n_rows, n_labs * d_model)
             One vector per row, or one per row and lab side by side, as set by `output`.
+
+        Raises
+        ------
+        ValueError
+            If the net was not trained, with `max_epochs` of 0 and no `initial`.
         """
+        check_is_fitted(self)
+        if self.max_epochs == self.n_iter_ == 0 and self.initial is None:
+            raise ValueError(
+                "With max_epochs=0 only impute, score and reconstruct work, as the embedding was "
+                "not trained; fit with max_epochs of 1 or more."
+            )
         cells = self._cells(X)
         absent = np.nan if self.absent == "nan" else 0.0
         if self.output == "pooled":
@@ -565,6 +577,10 @@ class MaskedLabEncoder(
         """Return the lowest and highest mask ratio."""
         self._validate_params()
         check_heads(self.d_model, self.n_heads)
+        if self.max_epochs == self.n_factors == 0:
+            raise ValueError(
+                "max_epochs=0 with n_factors=0 leaves nothing to fit; raise one of them."
+            )
         if isinstance(self.mask_ratio, Real):
             return float(self.mask_ratio), float(self.mask_ratio)
         bounds = tuple(self.mask_ratio)

@@ -458,6 +458,18 @@ def test_what_other_labs_tell_of_may_exceed_what_was_seen():
     assert 1.5 * seen < encoder.impute(X)[-1, 1] < 3 * seen
 
 
+def test_without_epochs_labs_are_imputed_and_not_embedded(labs):
+    encoder = make(max_epochs=0).fit(labs)
+    assert encoder.n_iter_ == 0
+    assert encoder.score(labs) > 0.3
+    assert np.isfinite(encoder.impute(labs)).all()
+    with pytest.raises(ValueError, match="max_epochs=0 only impute"):
+        encoder.transform(labs)
+    assert np.isfinite(encoder.partial_fit(labs).transform(labs)).all()
+    with pytest.raises(ValueError, match="nothing to fit"):
+        make(max_epochs=0, n_factors=0).fit(labs)
+
+
 def test_labs_that_never_vary_score_zero():
     X = np.full((20, 3), 4.0)
     assert make(max_epochs=1).fit(X).score(X) == 0.0
