@@ -41,7 +41,7 @@ OUTSIDE = {
     "false_negative_cost": [0],
     "learning_rate": [0],
     "linear_C": [0],
-    "linear_weight": [-0.1, 1],
+    "linear_weight": [-0.1, 1.1],
     "mask_ratio": [0, 1],
     "mi_weight": [-0.1],
     "modality_dropout": [-0.1, 1],

@@ -414,7 +414,9 @@ def _draw_flow(counts: Mapping[str, int], ax):
         _, ax = plt.subplots(figsize=(7, (way + 16 * len(kept) + 36) / 72), layout="constrained")
     from matplotlib.text import OffsetFrom
 
-    look = {"bbox": {"boxstyle": "square,pad=0.6", "facecolor": "white", "edgecolor": "0.3"}}
+    look: dict[str, Any] = {
+        "bbox": {"boxstyle": "square,pad=0.6", "facecolor": "white", "edgecolor": "0.3"}
+    }
     first = ax.text(0.2, 0.95, f"{n_read:,} stays read", ha="center", va="top", **look)
     look |= dict.fromkeys(("xycoords", "textcoords"), OffsetFrom(first, (0.5, 0), "points"))
     look["arrowprops"] = {"arrowstyle": "<-", "color": "0.3"}

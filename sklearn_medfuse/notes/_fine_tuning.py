@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -265,11 +266,13 @@ class Training:
         self.task.eval()
         y, groups = self.data.y, self.data.groups
         assert y is not None
+
+        def vectors_of(notes: list[list[list[int]]], rows: slice) -> Tensor:
+            return self.task.note_vectors(notes[rows])
+
         found: list[Tensor] = []
         for notes, _ in self._batches(self.train, np.random.default_rng(self.settings.seed)):
-            found += self._in_parts(
-                len(notes), lambda rows, notes=notes: self.task.note_vectors(notes[rows])
-            )
+            found += self._in_parts(len(notes), partial(vectors_of, notes))
         vectors = torch.cat(found).float().cpu().numpy()
         groups = self.train if groups is None else groups[self.train]
         self.task.head.start(vectors, y[self.train], groups, self.settings.class_weight)

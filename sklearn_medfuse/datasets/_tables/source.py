@@ -512,7 +512,7 @@ class DuckDBFile(LocalPlace):
 
 def _files_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """The file of each table: of the first folder, and of the first suffix, that has it."""
-    found = {}
+    found: dict[str, list[Path]] = {}
     for folder in reversed(folders):
         files = sorted(folder.iterdir())
         for suffix in reversed(SUFFIXES):
