@@ -523,6 +523,22 @@ def test_every_inner_split_keeps_patients_together(make, cohort, inner_splits, r
     assert inner_splits.count("GroupShuffleSplit") >= 2 * n_fits
 
 
+def test_fine_tuning_keeps_patients_together(make, cohort, inner_splits):
+    patients = np.minimum(np.arange(150) // 5, 20)
+    pipe = make()
+    pipe["encode"].transformers[1][1].set_params(
+        fine_tuning="lora", learning_rate=1e-2, max_epochs=4, cv=2
+    )
+    told = np.where(cohort.y.iloc[:, 0], "Chest pain. Known cough.", "Denies fever. No cough.")
+    X = cohort.X.assign(**{cohort.note_column: told})
+    pipe.fit(X, cohort.y.iloc[:, 0], groups=patients)
+    # Vectors of an epoch that is better than none come from two folds more
+    assert pipe["encode"].named_transformers_["notes"].best_epoch_ > 0
+    # Notes held out of the whole and of two folds, whose heads choose their penalty on four
+    assert inner_splits.count("GroupShuffleSplit") == 3
+    assert inner_splits.count("GroupKFold") == 2 + 3 * 4
+
+
 def test_a_fitted_pipeline_keeps_no_groups(make, cohort):
     search = GridSearchCV(
         make(), {"medfuse__mi_weight": [0.1]}, cv=MultilabelStratifiedGroupKFold(2)
