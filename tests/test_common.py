@@ -1,12 +1,16 @@
 """scikit-learn's checks for the estimators of numbers; the same contract for the one of text."""
 
+import ast
+import importlib
 import inspect
 import pickle
+import re
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
@@ -202,6 +206,27 @@ def test_the_least_that_a_parameter_may_be(kind):
         for value in values:
             with pytest.raises(InvalidParameterError, match=f"'{name}' parameter"):
                 kind(**params | {name: value}).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_groups_are_routed_to_fit_by_default(kind):
+    with config_context(enable_metadata_routing=True):
+        assert kind().get_metadata_routing().fit.requests["groups"] is True
+
+
+@pytest.mark.parametrize(
+    "module", ["", ".datasets", ".inspection", ".metrics", ".model_selection", ".plotting"]
+)
+def test_defaults_are_those_that_the_docstrings_tell(module):
+    module = importlib.import_module(f"sklearn_medfuse{module}")
+    for public in (getattr(module, name) for name in module.__all__):
+        if not callable(public):
+            continue
+        known = inspect.signature(public).parameters
+        told = re.findall(r"^(\w+) : .*default=([^ ]+)$", inspect.getdoc(public), re.MULTILINE)
+        for name, default in told:
+            if name in known and "**" not in default:
+                assert known[name].default == ast.literal_eval(default), (public, name)
 
 
 def test_insight_needs_a_fit():

@@ -9,6 +9,8 @@ from scipy.special import expit, softmax
 from sklearn.metrics import f1_score, log_loss
 
 from sklearn_medfuse import MEDFuseClassifier
+from sklearn_medfuse.fusion._model import tune_threshold
+from sklearn_medfuse.fusion._rows import TrainingRows
 from sklearn_medfuse.metrics import multilabel_log_loss
 
 SMALL = {
@@ -308,6 +310,19 @@ def test_without_calibration_probabilities_are_the_logistic_of_logits(data, fitt
     np.testing.assert_allclose(
         model.predict_proba(data[0]), expit(model.decision_function(data[0]))
     )
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_of_one_value_the_threshold_is_a_half(value):
+    assert tune_threshold(np.array([0.2, 0.4]), np.full(2, value), np.ones(2)) == 0.5
+
+
+def test_as_many_rows_of_a_class_as_folds_are_dealt_out_evenly():
+    y = np.repeat([0, 1], [45, 5])
+    ones = np.ones(50)
+    rows = TrainingRows(np.zeros((50, 2)), y, ones, ones[:, None], None, 1.0)
+    folds = rows.folds(5, np.random.RandomState(0))
+    assert [y[test].sum() for _, test in folds] == [1] * 5
 
 
 def test_a_constant_label_is_certain_in_every_answer(data):

@@ -217,6 +217,29 @@ def test_early_stopping_keeps_the_epoch_of_the_best_score(scoring):
     assert not hasattr(model.set_params(scoring="loss").fit(X, y), "validation_scores_")
 
 
+def test_rows_with_a_missing_label_are_not_scored(X):
+    """Label 1 is 1 where label 0 is missing, and 0 elsewhere."""
+    y = np.c_[np.arange(len(X)) % 2, np.zeros(len(X))]
+    y[::3] = np.nan, 1
+    seen = []
+
+    def count_labels(model, X, y):
+        seen.append(y[:, 1].sum())
+        return 0.0
+
+    options = {"early_stopping": True, "validation_fraction": 0.5, "max_epochs": 2}
+    make(scoring=count_labels, **options).fit(X, y)
+    assert seen
+    assert not any(seen)
+
+
+def test_one_column_of_labels_may_not_be_missing(X, y):
+    holes = y[:, :1].astype(float)
+    holes[0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        make().fit(X, holes)
+
+
 # Modality dropout
 
 

@@ -56,6 +56,13 @@ def test_modalities_add_what_each_says_by_itself(X, y):
     np.testing.assert_allclose(both, expected, atol=1e-3)
 
 
+def test_two_of_three_classes_are_told_apart_where_the_third_has_no_weight(X):
+    y = np.where(X[:, 0] > 0, 1, 0)
+    y[:5] = 2
+    model = make(linear_weight=1).fit(X, y, sample_weight=np.where(y == 2, 0.0, 1.0))
+    assert (model.predict(X[5:]) == y[5:]).mean() > 0.9
+
+
 def test_of_several_classes(X):
     y = np.digitize(X[:, 0], [-0.5, 0.5])
     found = linear_logits(make(modalities={"all": 7}, linear_C=2.0), X, y)

@@ -216,6 +216,19 @@ def test_the_interval_of_the_error_covers():
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
+def test_the_interval_of_the_error_begins_at_zero_at_the_least(calibrated):
+    y_true, logits = (part[:200] for part in calibrated)
+    report = calibration_report(y_true, expit(logits), n_bootstraps=50, random_state=0)
+    assert (report["ece_low"] >= 0).all()
+    assert (report["ece_low"] == 0).any()
+
+
+def test_two_bins_of_equal_weight_meet_at_the_median():
+    y_prob = np.array([0.1, 0.12, 0.14, 0.9])
+    bins = calibration_bins([0, 1, 0, 1], y_prob, n_bins=2, strategy="quantile", n_bootstraps=0)
+    assert bins["n_samples"].tolist() == [2, 2]
+
+
 @pytest.mark.parametrize("strategy", ["uniform", "quantile"])
 def test_bins_are_those_of_scikit_learn(labels, scores, strategy):
     # Quantiles of scikit-learn interpolate, ours are values that occur: same bins where the

@@ -126,6 +126,23 @@ def test_a_rare_label_is_not_shown_in_a_group(labels, scores, people):
     assert (shown["n_positive"] >= 10).all()
 
 
+def test_a_label_that_nearly_all_have_is_not_shown_either(labels, scores, people):
+    labels = labels.copy()
+    labels[:, 0] = 1
+    labels[:9, 0] = 0
+    report = subgroup_report(labels, scores, people, n_bootstraps=0)
+    shown = report[(report["attribute"] != "all") & (report["label"] == "label_0")]
+    assert len(shown)
+    assert shown["score"].isna().all()
+
+
+def test_values_of_several_types_are_groups_of_their_text():
+    site = pd.Series([66, "unknown", 7.0] * 40, dtype=object)
+    y = np.arange(120) % 2
+    report = subgroup_report(y, np.linspace(0, 1, 120), {"site": site}, n_bootstraps=0)
+    assert set(report.loc[report["attribute"] == "site", "group"]) == {"66", "unknown", "7"}
+
+
 def test_the_largest_group_is_the_reference(labels, scores, people):
     report = subgroup_report(labels, scores, people, reference="largest", n_bootstraps=0)
     assert pick(report, "ethnicity", "A")["gap"].isna().all()
