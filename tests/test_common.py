@@ -195,6 +195,7 @@ def test_the_least_that_a_parameter_may_be(kind):
     params = LEAST[kind] | {"random_state": 0}
     if kind is MEDFuseClassifier:
         params["modalities"] = {"labs": 2, "notes": 2}
+        kind(**params | {"threshold": "tune", "false_negative_cost": 0.5}).fit(X, y)
     kind(**params).fit(X, y)
     outside = {
         name: OUTSIDE.get(name, [LEAST[kind].get(name, 0) - 1])

@@ -243,6 +243,11 @@ def test_one_column_of_labels_may_not_be_missing(X, y):
 # Modality dropout
 
 
+def test_modalities_are_dropped_in_training(X, y):
+    without, often = (make(modality_dropout=p).fit(X, y).predict_proba(X) for p in (0.0, 0.9))
+    assert np.abs(without - often).max() > 0.01
+
+
 def test_modality_dropout_never_takes_the_last_modality():
     with torch.random.fork_rng():
         torch.manual_seed(0)
