@@ -77,12 +77,12 @@ def logistic(C):
     return OneVsRestClassifier(LogisticRegression(C=C, max_iter=1000))
 
 
-def penalised(strengths):
+def penalised(strengths, cv=4):
     """One logistic regression per label on standardised columns; inner folds choose the penalty."""
     one = LogisticRegressionCV(
         Cs=strengths,
         l1_ratios=[0.0],
-        cv=4,
+        cv=cv,
         scoring="neg_log_loss",
         max_iter=1000,
         use_legacy_attributes=False,

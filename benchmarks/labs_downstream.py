@@ -14,14 +14,12 @@ import argparse
 
 import numpy as np
 import pandas as pd
-from common import NHANES_LABS, boosting, load_stays, nhanes
+from common import NHANES_LABS, boosting, load_stays, nhanes, penalised
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from sklearn.preprocessing import QuantileTransformer
 
 from sklearn_medfuse import MaskedLabEncoder
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
@@ -40,19 +38,6 @@ def load_tables(folder):
         "nhanes": (people.iloc[:, NHANES_LABS][known], diseases[known].astype(int), None),
         "eicu": (cohort.X[cohort.lab_columns], cohort.y, cohort.hospitals),
     }
-
-
-def make_logistic():
-    """One penalized logistic regression per label."""
-    one = LogisticRegressionCV(
-        Cs=[0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
-        l1_ratios=[0.0],
-        cv=3,
-        scoring="neg_log_loss",
-        max_iter=500,
-        use_legacy_attributes=False,
-    )
-    return make_pipeline(StandardScaler(), OneVsRestClassifier(one))
 
 
 def make_normal(seed):
@@ -94,7 +79,11 @@ def compare(labs, labels, folds, seed, **params):
         axes = PCA(_N_AXES, random_state=seed).fit(embedding[train]).transform(embedding)
         complete = make_normal(seed).fit(labs.iloc[train]).transform(labs)
         for kind, model, raw in [
-            ("logistic regression", make_logistic(), complete),
+            (
+                "logistic regression",
+                penalised([0.001, 0.003, 0.01, 0.03, 0.1, 0.3], cv=3),
+                complete,
+            ),
             ("boosting", boosting(seed), labs.to_numpy(dtype=float)),
         ]:
             inputs = {
