@@ -137,7 +137,7 @@ def what_dask_keeps(client):
     return kept + str(client.get_worker_logs(nanny=True))
 
 
-def test_vectors_are_those_of_one_machine_and_the_model_is_sent_once(
+def test_vectors_are_those_of_one_machine_and_the_cluster_loads_the_model_once(
     run_program, cluster, encoder, watched, stays, tmp_path
 ):
     names = run_program("map_partitions")

@@ -47,7 +47,7 @@ _LONGEST_DEFAULT = 2048
 # Families whose states depend on the padding: their mixing, convolutions or hashes do not see it
 _UNPADDED = {"convbert", "cpmant", "fnet", "nystromformer", "yoso"}
 # Of other families, least relative change of a state that rounding does not explain
-_LEAST_CHANGE, _LEAST_CHANGE_IN_HALF = 1e-4, 0.2
+_LEAST_CHANGE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.2}
 # Of a config, by no means a vector's business
 _NOT_CONFIG = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label"}
 _NOT_CONFIG |= {"label2id", "use_cache", "quantization_config", "model_type"}
@@ -153,8 +153,7 @@ class Backbone:
         padded = self._run([row], len(row) + _WIDTH_STEP, ("auto", 0))[0]
         change = (padded[:, : states.shape[1]] - states).abs().max() / states.abs().max()
         # Not finite: the weights are damaged, which the vectors will show
-        least = _LEAST_CHANGE if self.dtype == torch.float32 else _LEAST_CHANGE_IN_HALF
-        return pooled.shape[1], not bool(change > least)
+        return pooled.shape[1], not bool(change > _LEAST_CHANGE.get(self.dtype, 0.2))
 
     def context(self, how: tuple[str, int]) -> bytes:
         """Everything but its tokens that a window's vector depends on."""
