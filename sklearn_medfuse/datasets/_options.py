@@ -117,7 +117,7 @@ class CohortOptions:
     n_jobs : int, default=1
         Number of threads for reading tables.
     verbose : bool, default=False
-        Show a progress bar for each table.
+        Show the progress bar of DuckDB in queries that take longer than two seconds.
 
     Raises
     ------

@@ -305,28 +305,27 @@ def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False)
         roles = {role: of for role, of in table.columns.items() if role not in table.times}
         table = replace(table, columns=roles)
     without = {"without a code": Condition("e.code IS NULL")}
-    with source.progress_bar(table.table):
-        moments = {"index_time": "until", "ended": "length"}
-        more = [f", epoch_us(s.{of}) - epoch_us(s.started) AS {to}" for of, to in moments.items()]
-        events = classify(
-            source, table, options, without, timed=timed, window=False, more="".join(more)
-        )
-        version = "version" if "version" in table.columns else "NULL::VARCHAR"
-        since = "since_start" if timed else "NULL::BIGINT"
-        used = {
-            "stay": "stay_number",
-            "code": "code",
-            "version": version,
-            "late": f"{since} > until",
-            "in_stay": f"{since} < length",
-        }
-        sums = ", ".join(f"{sql} AS {name}" for name, sql in events.tallies().items())
-        source.execute(
-            f"CREATE OR REPLACE TEMP TABLE all_codes AS SELECT reason, {', '.join(used)}, {sums} "
-            f"FROM {events.used(used)} GROUP BY ALL",
-            table.table,
-        )
-        count_rows(source, events, "all_codes", counts, grouped=True)
+    moments = {"index_time": "until", "ended": "length"}
+    more = [f", epoch_us(s.{of}) - epoch_us(s.started) AS {to}" for of, to in moments.items()]
+    events = classify(
+        source, table, options, without, timed=timed, window=False, more="".join(more)
+    )
+    version = "version" if "version" in table.columns else "NULL::VARCHAR"
+    since = "since_start" if timed else "NULL::BIGINT"
+    used = {
+        "stay": "stay_number",
+        "code": "code",
+        "version": version,
+        "late": f"{since} > until",
+        "in_stay": f"{since} < length",
+    }
+    sums = ", ".join(f"{sql} AS {name}" for name, sql in events.tallies().items())
+    source.execute(
+        f"CREATE OR REPLACE TEMP TABLE all_codes AS SELECT reason, {', '.join(used)}, {sums} "
+        f"FROM {events.used(used)} GROUP BY ALL",
+        table.table,
+    )
+    count_rows(source, events, "all_codes", counts, grouped=True)
     each = "code"
     if table.separator is not None:
         each = f"trim(unnest(string_split(code, {literal(table.separator)})))"

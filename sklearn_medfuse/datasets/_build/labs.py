@@ -87,13 +87,11 @@ def build_labs(source: Source, layout: Layout, options: CohortOptions, n_stays, 
     items = None if layout.items is None else layout.items(source)
     if items is not None and (n_repeated := int(items["item"].duplicated().sum())):
         raise ValueError(f"The dictionary of lab items has {n_repeated} rows more than items.")
-    with source.progress_bar(layout.labs.table):
-        _reduce_to_cells(source, layout.labs, items, options, counts)
+    _reduce_to_cells(source, layout.labs, items, options, counts)
     units, lost = _choose_units(source, layout, options, counts)
     days = pd.DataFrame(index=range(n_stays))
     if layout.days is not None:
-        with source.progress_bar(layout.days.table):
-            days = _read_days(source, layout.days, options, n_stays, counts)
+        days = _read_days(source, layout.days, options, n_stays, counts)
         days = _in_units(days, layout.days, units, counts)
     names, with_results = _choose_labs(source, layout, options, days)
     _warn_of_lost(layout.labs.table, lost, names)

@@ -29,8 +29,7 @@ def build_notes(
         "notes",
     )
     for notes in layout.notes:
-        with source.progress_bar(notes.table):
-            _collect(source, notes, options, counts)
+        _collect(source, notes, options, counts)
     if options.note_types is not None and layout.notes:
         _check_types(source, layout.notes, options.note_types)
     texts = as_series(_compose(source, options, counts), n_stays)

@@ -78,8 +78,7 @@ def build_form_notes(
     refuse_unknown_types(options.note_types or (), [form.table for form in FORMS])
     titles = {section_name(SECTIONS[0])} if admission_diagnosis else set()
     for form in FORMS:
-        with source.progress_bar(form.table):
-            titles |= _collect(source, form, options, counts)
+        titles |= _collect(source, form, options, counts)
     refuse_unknown_sections(options, titles)
     if admission_diagnosis and section_name(SECTIONS[0]) not in options.dropped_sections:
         patients = source.select(

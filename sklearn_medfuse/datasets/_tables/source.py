@@ -10,10 +10,9 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -61,7 +60,6 @@ _CSV_OPTIONS = (
     # DuckDB unpacks a whole buffer of a compressed file to read the header
     "buffer_size = 8000000"
 )
-_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def is_database_url(where: Any) -> bool:
@@ -91,7 +89,6 @@ class Source:
         self.dataset = dataset
         self.url = url
         self._century = century
-        self._verbose = options.verbose
         self._zones: dict[str, tuple[int, int]] = {}
         # Name -> query, and the scan of which each row of the query is one row
         self._defined: dict[str, tuple[str, str]] = {}
@@ -121,14 +118,10 @@ class Source:
             "preserve_insertion_order": False,
         }
         self._connection = duckdb.connect(":memory:", config=settings)
-        for setting in (
-            # A time with a zone becomes UTC, whatever the machine's own zone is
-            "TimeZone = 'UTC'",
-            # Progress is tracked, and shown by `progress_bar` alone
-            "enable_progress_bar = true",
-            "enable_progress_bar_print = false",
-        ):
-            self._connection.execute(f"SET {setting}")
+        # A time with a zone becomes UTC, whatever the machine's own zone is
+        self._connection.execute("SET TimeZone = 'UTC'")
+        # A notebook would show it unasked
+        self._connection.execute(f"SET enable_progress_bar = {options.verbose}")
         # DuckDB refuses to encrypt temporary files without an extension that has to be downloaded,
         # as the random numbers of its own encryption are weak. The key stays in this process, and
         # the files in a folder that the owner alone may enter. DuckDB 1.4 has no such setting and
@@ -337,35 +330,6 @@ class Source:
         self._connection.create_function(  # type: ignore[call-overload]  # of "arrow"
             name, read_all, [text], result, type="arrow"
         )
-
-    @contextmanager
-    def progress_bar(self, table: str) -> Iterator[None]:
-        """Show how much of the running queries is done, if `verbose` asks for it."""
-        if not self._verbose:
-            yield
-            return
-        from tqdm.auto import tqdm
-
-        over = threading.Event()
-        layout = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}"
-        with tqdm(total=100, desc=table, bar_format=layout) as bar:
-
-            def look() -> None:
-                while not over.wait(_SECONDS_BETWEEN_LOOKS):
-                    # A table takes several queries; the bar never goes back
-                    done = min(self._connection.query_progress(), 99.0)
-                    bar.update(max(0.0, done - bar.n))
-
-            looker = threading.Thread(target=look, daemon=True)
-            looker.start()
-            try:
-                yield
-                over.set()
-                looker.join()
-                bar.update(100 - bar.n)
-            finally:
-                over.set()
-                looker.join()
 
     def _guarded(self, what: str, run: Callable[[], Any]) -> Any:
         # DuckDB quotes cells in its errors, and chained errors are logged with their causes: ours
