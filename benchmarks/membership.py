@@ -52,7 +52,7 @@ def make_models(seed):
     return {
         "MEDFuse": MEDFuseClassifier(**options),
         "MEDFuse, linear_weight=0": MEDFuseClassifier(**options, linear_weight=0.0),
-        "MEDFuse, temperature": MEDFuseClassifier(**options, calibration="temperature"),
+        "MEDFuse, sigmoid": MEDFuseClassifier(**options, calibration="sigmoid"),
         "logistic regression, C=0.003": logistic(0.003),
         "logistic regression, C=1": logistic(1.0),
         "MEDFuse by heart": MEDFuseClassifier(**options, **by_heart),

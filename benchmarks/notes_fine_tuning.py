@@ -68,6 +68,7 @@ def main():
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--figure", help="file to draw to")
     options = parser.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
     rows = []
     for n, seed in product(options.notes if options.hospital else ["stays"], options.seeds):
         if options.hospital:

@@ -156,7 +156,7 @@ _SETTINGS: dict[str, dict[str, dict]] = {
         "labs": {"mask_ratio": 0.75, "n_factors": 0},
         "notes": {"fine_tuning": "lora"},
     },
-    "full": {"medfuse": {"calibration": "temperature", "threshold": "tune"}},
+    "full": {"medfuse": {"calibration": "sigmoid", "threshold": "tune"}},
 }
 _VIEWS = ("lab_text", "words", "boosted", "naive_bayes")
 

@@ -38,7 +38,7 @@ LEAST = {
     MEDFuseClassifier: LEAST_OF_A_NET
     | dict.fromkeys(("n_tokens", "n_estimators", "critic_steps"), 1)
     | {"mi_weight": 0, "modality_dropout": 0, "linear_weight": 0}
-    | {"decision_folds": 2, "threshold": 0, "calibration": "temperature"},
+    | {"decision_folds": 2, "threshold": 0, "calibration": "sigmoid"},
 }
 OUTSIDE = {
     "dropout": [-0.1, 1],

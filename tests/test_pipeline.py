@@ -117,7 +117,7 @@ def test_the_default_takes_every_view_and_calibrates(cohort):
     assert pipe.predict_proba(cohort.X[:40]).shape == (40, 3)
     medfuse = pipe["medfuse"]
     assert list(medfuse.modalities_) == ["labs", "notes", "words", "boosted", "naive_bayes"]
-    assert medfuse.temperatures_.shape == medfuse.thresholds_.shape == (3,)
+    assert medfuse.calibration_intercept_.shape == medfuse.thresholds_.shape == (3,)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -511,7 +511,7 @@ def test_every_inner_split_keeps_patients_together(make, cohort, inner_splits, r
     patients = np.minimum(np.arange(150) // 5, 20)
     pipe = make(
         views={"boosted": STUMPS, "naive_bayes": NaiveBayesNoteEncoder(cv=2)},
-        calibration="temperature",
+        calibration="sigmoid",
         decision_folds=2,
         early_stopping=True,
         validation_fraction=0.3,

@@ -51,7 +51,7 @@ def make_pipeline():
         n_estimators=2,
         max_epochs=2,
         threshold="tune",
-        calibration="temperature",
+        calibration="sigmoid",
         device="cpu",
         random_state=0,
     )

@@ -108,10 +108,11 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     false_negative_cost : float or None, default=None
         Cost of a missed case, where a false alarm costs 1, for threshold="tune"; None maximises
         F1.
-    calibration : {"temperature", "isotonic"} or None, default=None
-        Calibrate probabilities, label by label, on held-out predictions. A label that no held-out
-        row knows stays as it is. Neither makes the n held-out rows surer than odds of n + 1 to 1,
-        even where they are told apart without an error.
+    calibration : {"sigmoid", "isotonic"} or None, default=None
+        Calibrate probabilities on held-out predictions. "sigmoid" fits one slope of all logits and
+        an intercept of each label or class; "isotonic" fits a curve of each. Neither takes n
+        held-out rows without an error as a proof: each counts as wrong by 1 / (n + 2). A label that
+        no held-out row knows has no intercept, or no curve.
     decision_folds : int or None, default=3
         For `threshold` and `calibration`: number of folds to predict out of fold, each with its own
         net; None uses the `validation_fraction` that the net is not trained on. Folds keep groups
@@ -165,8 +166,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Parts that `contributions` distinguishes: the modalities, "shared" and "baseline".
     thresholds_ : ndarray of shape (n_labels,) or (1,)
         Probability from which each label, or the second class, is predicted.
-    temperatures_ : ndarray of shape (n_labels,) or (1,)
-        Only with calibration="temperature".
+    calibration_slope_ : float
+        Factor of all logits; only with calibration="sigmoid".
+    calibration_intercept_ : ndarray of shape (n_labels,), (n_classes,) or (1,)
+        Added to the logits; only with calibration="sigmoid".
     n_features_in_ : int
         Number of columns of X in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -240,7 +243,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"tune"})],
         "false_negative_cost": [Interval(Real, 0, None, closed="neither"), None],
-        "calibration": [StrOptions({"temperature", "isotonic"}), None],
+        "calibration": [StrOptions({"sigmoid", "isotonic"}), None],
         "decision_folds": [Interval(Integral, 2, None, closed="left"), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -359,7 +362,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         rng = check_random_state(self.random_state)
         # C = A ⊗ B, S_A, S_B, S_C, h and logits, trained with L = L_prediction + λ · L_MI
         net, model, held_out = self._train(rows, rng)
-        # NOTE[DIFF] (decisions): the paper has no temperatures and no thresholds but 0.5
+        # NOTE[DIFF] (decisions): the paper has no calibration and no thresholds but 0.5
         self._learn_decisions(rows, model, held_out, rng)
         self.net_, self._model = net, model
         self._describe_training(validated=held_out is not None)
@@ -425,8 +428,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Returns
         -------
         ndarray of shape (n_rows,), (n_rows, n_classes) or (n_rows, n_labels)
-            Logits, divided by the temperatures if there are any; isotonic calibration does not
-            change them.
+            Logits, calibrated by a sigmoid if there is one; isotonic calibration does not change
+            them.
         """
         logits = self._logits(X)
         return self._decisions.logits(logits)
@@ -496,7 +499,9 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         centred = added - self._mean_contributions
         # The bias, last, is the same in every row; the baseline is the bias plus all means
         centred[:, -1] = self._mean_contributions.sum(axis=0)
-        return centred / getattr(self, "temperatures_", 1.0)
+        centred *= self._decisions.slope
+        centred[:, -1] += self._decisions.intercept
+        return centred
 
     def modality_importance(self, X, y, *, scoring=None, n_repeats=5, random_state=None):
         """Measure how much a score falls when a modality is shuffled among the rows.
@@ -593,7 +598,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             )
             kind, classes, constant, y = encode_targets(y, observed)
         self._find_modalities()
-        for name in ("target_names_", "temperatures_", "validation_scores_"):
+        calibration = "calibration_slope_", "calibration_intercept_"
+        for name in ("target_names_", "validation_scores_", *calibration):
             self.__dict__.pop(name, None)
         self.classes_, self._target_kind = classes, kind
         self._decisions = Decisions(kind, classes, constant)
@@ -762,8 +768,9 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         # Class weights would distort probabilities; missing labels still do not count
         weight = rows.row_weight[:, None] * (rows.cell_weight > 0)
         self._decisions = decisions.calibrated(self.calibration, logits, rows.y, weight)
-        if self._decisions.temperatures is not None:
-            self.temperatures_ = self._decisions.temperatures
+        if self.calibration == "sigmoid":
+            self.calibration_slope_ = self._decisions.slope
+            self.calibration_intercept_ = self._decisions.intercept
         if tune:
             self.thresholds_ = self._decisions.tuned_thresholds(
                 logits, rows.y, weight, self.false_negative_cost
@@ -839,7 +846,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
                 state["_target_kind"],
                 state["classes_"],
                 parts["constant"],
-                state.get("temperatures_"),
+                state.get("calibration_slope_", 1.0),
+                state.get("calibration_intercept_", 0.0),
                 parts["isotonic"],
             )
         super().__setstate__(state)

@@ -82,7 +82,7 @@ def modality_importance(
 def differentiable_logits(classifier, X: Tensor) -> Tensor:
     """Logits of a fitted `MEDFuseClassifier` that torch can differentiate.
 
-    They are divided by the temperatures, but not calibrated isotonically. `X`, a float64 Tensor
+    They are calibrated by a sigmoid if there is one, but not isotonically. `X`, a float64 Tensor
     (n_rows, n_features), has the columns of fit; the logits (n_rows, n_outputs) are those of the
     labels, of the classes, or of the second of two classes.
     """
@@ -92,8 +92,8 @@ def differentiable_logits(classifier, X: Tensor) -> Tensor:
     scaled = (X - X.new_tensor(scaler.mean)) / X.new_tensor(scaler.scale)
     blocks = _blocks(scaler, scaled.to(parameter))
     logits = module(blocks, present.to(parameter.device)).to(X)
-    temperatures = classifier._decisions.temperatures
-    return logits if temperatures is None else logits / X.new_tensor(temperatures)
+    slope, intercept = classifier._decisions.slope, classifier._decisions.intercept
+    return slope * logits + X.new_tensor(intercept)
 
 
 def _blocks(scaler: BlockScaler, scaled: Tensor) -> list[Tensor]:

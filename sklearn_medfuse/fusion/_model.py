@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.optimize import minimize
+from scipy.special import expit, logit, logsumexp, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -20,7 +20,8 @@ Result = TypeVar("Result")
 _PREDICTION_BATCH = 4096
 # The mean of fewer rows would tell what a patient's vector was
 _FEWEST_ROWS = 5
-_TEMPERATURES = (0.05, 20.0)
+# A net that tells nothing would have a slope of 0, and rank nothing
+_LEAST_SLOPE = 0.05
 # Logit of a label that had one value in fit: as sure as a float64 can be short of infinity
 _CERTAIN = np.finfo(np.float64).eps
 
@@ -204,12 +205,13 @@ class Decisions(NamedTuple):
     kind: str  # "binary", "multiclass" or "multilabel-indicator"
     classes: np.ndarray  # Label numbers for multi-label targets
     constant: np.ndarray  # (n_outputs,): 0 or 1 where a label had only that value in fit, else NaN
-    temperatures: np.ndarray | None = None  # (n_outputs,) or (1,): divisors of the logits
+    slope: float = 1.0  # Of every logit
+    intercept: np.ndarray | float = 0.0  # (n_outputs,)
     isotonic: list[np.ndarray] | None = None  # (2, k): steps of outputs; k = 0 leaves one as it is
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
-        """Logits over the temperatures, in scikit-learn's shape; certain for constant labels."""
-        logits = self._cooled(logits)
+        """Calibrated logits in scikit-learn's shape; certain for constant labels."""
+        logits = self.slope * logits + self.intercept
         if self.kind == "multiclass":
             return logits
         certain = logit(np.clip(self.constant, _CERTAIN, 1 - _CERTAIN))
@@ -220,7 +222,7 @@ class Decisions(NamedTuple):
         """Probabilities in scikit-learn's shape."""
         several = self.kind == "multiclass"
         if self.isotonic is None:
-            logits = self._cooled(logits)
+            logits = self.slope * logits + self.intercept
             if several:
                 return softmax(logits, axis=1)
             positive = expit(logits)
@@ -252,8 +254,9 @@ class Decisions(NamedTuple):
 
     def calibrated(self, calibration: str | None, logits, y, weight) -> "Decisions":
         """These decisions with probabilities fitted to rows that were not trained on."""
-        if calibration == "temperature":
-            return self._replace(temperatures=_fit_temperatures(self.kind, logits, y, weight))
+        if calibration == "sigmoid":
+            slope, intercept = _fit_sigmoid(self.kind, logits, y, weight)
+            return self._replace(slope=slope, intercept=intercept)
         if calibration == "isotonic":
             return self._replace(isotonic=_fit_isotonic(self.kind, logits, y, weight))
         return self
@@ -268,45 +271,38 @@ class Decisions(NamedTuple):
         columns = zip(probabilities.T, y.T, weight.T, strict=True)
         return np.array([tune_threshold(*column, false_negative_cost) for column in columns])
 
-    def _cooled(self, logits: np.ndarray) -> np.ndarray:
-        return logits if self.temperatures is None else logits / self.temperatures
 
+def _fit_sigmoid(kind: str, logits, y, weight) -> tuple[float, np.ndarray]:
+    """One slope of all logits and an intercept of each, by maximum likelihood (Platt 1999).
 
-def _fit_temperatures(kind: str, logits, y, weight) -> np.ndarray:
-    """Temperature of each label, or one of all classes, by maximum likelihood (Guo et al. 2017).
-
-    It is 1 where a label has only one value.
+    One slope, since a rare label cannot tell its own. A share 1 / (n + k) of each row goes to each
+    of its k classes, since n rows cannot prove certainty. A label that no row knows has an
+    intercept of 0.
     """
-    if kind == "multiclass":
-        return np.array([_best_temperature(kind, logits, y, weight)])
-    return np.array(
-        [
-            _best_temperature(kind, logits[:, [j]], y[:, [j]], weight[:, [j]])
-            if _has_both(y[:, j], weight[:, j])
-            else 1
-            for j in range(logits.shape[1])
-        ],
-        dtype=np.float64,
+    several = kind == "multiclass"
+    n_outputs = logits.shape[1]
+    n_classes = n_outputs if several else 2
+    hit = np.eye(n_classes)[y] if several else y
+    n_known = (weight > 0).sum(axis=0)
+    target = (n_known * hit + 1) / (n_known + n_classes)
+    weight = weight / weight.sum()
+
+    def loss(parameters):
+        z = parameters[0] * logits + parameters[1:]
+        log_total = logsumexp(z, axis=1, keepdims=True) if several else np.logaddexp(0, z)
+        residual = weight * ((softmax(z, axis=1) if several else expit(z)) - target)
+        value = (weight * log_total).sum() - (weight * target * z).sum()
+        return value, np.append((residual * logits).sum(), residual.sum(axis=0))
+
+    found = minimize(
+        loss,
+        np.append(1.0, np.zeros(n_outputs)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(_LEAST_SLOPE, None)] + [(None, None)] * n_outputs,
+        options={"ftol": 1e-12, "gtol": 1e-8, "maxiter": 1000},
     )
-
-
-def _best_temperature(kind: str, logits, y, weight) -> float:
-    """One temperature of all outputs.
-
-    It sharpens the odds of no row beyond n + 1 to 1, since n rows cannot prove certainty.
-    """
-
-    def loss(log_temperature):
-        z = logits / np.exp(log_temperature)
-        if kind == "multiclass":
-            return -(weight[:, 0] * log_softmax(z, axis=1)[np.arange(len(y)), y]).sum()
-        return (weight * (np.logaddexp(0, z) - y * z)).sum()
-
-    found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
-    counted = (weight > 0).any(axis=1)
-    reach = np.ptp(logits[counted], axis=1) if kind == "multiclass" else np.abs(logits[counted])
-    sharpest = min(reach.max(initial=0) / np.log(counted.sum() + 1), 1)
-    return float(max(np.exp(found.x), sharpest))
+    return float(found.x[0]), found.x[1:]
 
 
 def _fit_isotonic(kind: str, logits, y, weight) -> list[np.ndarray]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import skops.io
 from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse.fusion._model import tune_threshold
+from sklearn_medfuse.fusion._model import Decisions, tune_threshold
 from sklearn_medfuse.fusion._rows import TrainingRows
 from sklearn_medfuse.metrics import multilabel_log_loss
 
@@ -73,39 +74,88 @@ def overfitted():
 # Calibration
 
 
-@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
+@pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
 def test_calibration_undoes_overconfidence(overfitted, calibration):
     plain, X, y = overfitted()
     found, _, _ = overfitted(calibration=calibration)
     losses = [multilabel_log_loss(y, model.predict_proba(X)) for model in (plain, found)]
     assert losses[1] < losses[0] - 0.1
-    if calibration == "temperature":
-        ratio = plain.decision_function(X) / found.decision_function(X)
-        np.testing.assert_allclose(ratio, found.temperatures_ + np.zeros(ratio.shape))
-        assert (found.temperatures_ > 1.5).all()
+    if calibration == "sigmoid":
+        slope, intercept = found.calibration_slope_, found.calibration_intercept_
+        expected = slope * plain.decision_function(X) + intercept
+        np.testing.assert_allclose(found.decision_function(X), expected)
+        assert slope < 0.7
+        assert intercept.shape == (2,)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_rows_told_apart_without_an_error_prove_no_certainty(n_classes):
-    """Maximum likelihood would lower the temperature without end, and one miss would cost 150."""
+    """Maximum likelihood would raise the slope without end, and one miss would cost 150."""
     y = np.arange(150) % n_classes
     X = np.eye(n_classes)[y] + np.linspace(-0.1, 0.1, 150)[:, None]
     options = {"modalities": {"all": n_classes}, "max_epochs": 60, "learning_rate": 0.01}
-    model = make(**options, calibration="temperature").fit(X, y)
+    model = make(**options, calibration="sigmoid").fit(X, y)
     assert model.score(X, y) == 1
     assert 1e-4 < model.predict_proba(X).min() < 0.05
 
 
-def test_one_temperature_of_all_classes(overfitted):
+def test_one_slope_of_all_classes(overfitted):
     y = overfitted.y.sum(axis=1).astype(int)
     plain, X, truth = overfitted(y)
-    found, _, _ = overfitted(y, calibration="temperature")
-    assert found.temperatures_.shape == (1,)
-    assert found.temperatures_[0] > 1.5
+    found, _, _ = overfitted(y, calibration="sigmoid")
+    assert found.calibration_slope_ < 0.7
+    assert found.calibration_intercept_.shape == (3,)
     assert log_loss(truth, found.predict_proba(X)) < log_loss(truth, plain.predict_proba(X)) - 0.1
 
 
-@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
+def repeat_for_classes(logits, y, weight, classes):
+    """Rows of every class with the share of it that a sigmoid is fitted to."""
+    known = weight > 0
+    n, k = known.sum(), len(classes)
+    target = np.concatenate([np.full(known.sum(), c) for c in classes])
+    share = np.concatenate([(n * (y[known] == c) + 1) / (n + k) for c in classes])
+    return np.tile(logits[known].T, k).T, target, share * np.tile(weight[known], k)
+
+
+def test_sigmoids_are_logistic_regressions_on_the_logits():
+    """One on the logits of all labels with a column for each label, by scikit-learn."""
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(400, 3))
+    y = (rng.random((400, 3)) < expit(logits / 2 - [0, 1, 2])).astype(float)
+    weight = rng.integers(3, size=(400, 3)).astype(float)
+    labels = Decisions("multilabel-indicator", np.arange(3), np.full(3, np.nan))
+    found = labels.calibrated("sigmoid", logits, y, weight)
+    columns = [repeat_for_classes(*c, [0, 1]) for c in zip(logits.T, y.T, weight.T, strict=True)]
+    label = np.repeat(np.arange(3), [len(target) for _, target, _ in columns])
+    z, target, share = (np.concatenate(part) for part in zip(*columns, strict=True))
+    regression = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=1000)
+    regression.fit(np.c_[z, np.eye(3)[label]], target, sample_weight=share)
+    own = np.append(found.slope, found.intercept)
+    np.testing.assert_allclose(own, regression.coef_[0], rtol=1e-4)
+    assert 0.4 < found.slope < 0.6
+
+
+def test_sigmoid_of_two_classes_is_platts():
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(300, 1))
+    y = (rng.random((300, 1)) < expit(logits / 2 + 1)).astype(float)
+    two = Decisions("binary", np.arange(2), np.array([np.nan]))
+    found = two.calibrated("sigmoid", logits, y, np.ones((300, 1)))
+    z, target, share = repeat_for_classes(logits[:, 0], y[:, 0], np.ones(300), [0, 1])
+    regression = LogisticRegression(C=np.inf, tol=1e-10).fit(z[:, None], target, share)
+    own = found.slope, found.intercept[0]
+    np.testing.assert_allclose(own, [regression.coef_[0, 0], regression.intercept_[0]], rtol=1e-4)
+
+
+def test_a_useless_net_still_ranks_rows_one_way():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, 1))
+    y = (logits < 0).astype(float)
+    two = Decisions("binary", np.arange(2), np.array([np.nan]))
+    assert two.calibrated("sigmoid", logits, y, np.ones((300, 1))).slope == 0.05
+
+
+@pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
 def test_rows_of_little_weight_hardly_calibrate_or_set_thresholds(calibration):
     """Half of the rows have the opposite label; counted alike, they would leave nothing to tell."""
     rng = np.random.default_rng(0)
@@ -155,24 +205,32 @@ def test_huge_logits_do_not_overflow(data, fitted):
     assert np.isfinite(fitted("several").predict_proba(far)).all()
 
 
-def test_isotonic_calibration_repairs_what_class_weights_distort(data, fitted):
+@pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
+def test_calibration_repairs_what_class_weights_distort(data, fitted, calibration):
     X, y = data[0][300:], data[1]["labels"][300:]
     plain, calibrated = (
-        fitted(class_weight="balanced", calibration=c).predict_proba(X) for c in (None, "isotonic")
+        fitted(class_weight="balanced", calibration=c).predict_proba(X) for c in (None, calibration)
     )
     assert multilabel_log_loss(y, calibrated) < multilabel_log_loss(y, plain)
     assert abs(calibrated[:, 1].mean() - y[:, 1].mean()) < 0.06
 
 
-def test_a_temperature_cannot_move_the_middle(data, fitted):
-    plain, calibrated = (
-        fitted(calibration=c).predict_proba(data[0]) for c in (None, "temperature")
-    )
+def test_a_sigmoid_keeps_the_ranks_of_each_label(data, fitted):
+    plain, calibrated = (fitted(calibration=c).predict_proba(data[0]) for c in (None, "sigmoid"))
     assert not np.array_equal(calibrated, plain)
-    np.testing.assert_array_equal(calibrated >= 0.5, plain >= 0.5)
+    np.testing.assert_array_equal(calibrated.argsort(axis=0), plain.argsort(axis=0))
 
 
-@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
+def test_a_sigmoid_leaves_a_label_without_an_intercept_that_no_held_out_row_knows(data):
+    X, y = data[0][:300], data[1]["labels"][:300].astype(float)
+    y[:, 1] = np.nan
+    y[:3, 1] = 0, 1, 1
+    model = make(calibration="sigmoid", decision_folds=None).fit(X, y)
+    assert model.calibration_intercept_[1] == 0
+    assert model.calibration_intercept_[0] != 0
+
+
+@pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
 @pytest.mark.parametrize("target", ["two", "several"])
 def test_calibration_of_two_and_of_several_classes(data, fitted, target, calibration):
     X, classes = data[0], data[1][target]
@@ -294,7 +352,7 @@ def test_groups_are_not_split_between_training_and_decisions(data, decision_fold
 @pytest.mark.parametrize("target", ["labels", "two", "several"])
 def test_logits_and_probabilities_agree(data, fitted, target):
     X, _ = data
-    model = fitted(target, calibration="temperature")
+    model = fitted(target, calibration="sigmoid")
     decision, probabilities = model.decision_function(X), model.predict_proba(X)
     if target == "two":
         np.testing.assert_allclose(expit(decision), probabilities[:, 1])
@@ -340,7 +398,7 @@ def test_a_constant_label_is_certain_in_every_answer(data):
     assert (decision[:, 2] > 30).all()
 
 
-@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
+@pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
 def test_decisions_outlive_saving(data, fitted, round_trip, calibration):
     X, _ = data
     model = fitted(threshold="tune", calibration=calibration)
@@ -352,7 +410,7 @@ def test_decisions_outlive_saving(data, fitted, round_trip, calibration):
 
 def test_decisions_are_forgotten_by_another_fit(data, fitted):
     X, y = data[0], data[1]["labels"][:300]
-    model = make(threshold="tune", calibration="temperature").fit(X[:300], y)
+    model = make(threshold="tune", calibration="sigmoid").fit(X[:300], y)
     again = model.set_params(calibration=None, threshold=0.5).fit(X[:300], y)
-    assert not hasattr(again, "temperatures_")
+    assert not hasattr(again, "calibration_slope_")
     np.testing.assert_array_equal(again.predict_proba(X), fitted().predict_proba(X))

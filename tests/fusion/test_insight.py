@@ -62,7 +62,7 @@ def test_contributions_add_up_to_the_logits(data, fitted, fusion):
     np.testing.assert_allclose(added.sum(axis=1), model.decision_function(X), atol=1e-12)
 
 
-@pytest.mark.parametrize("calibration", ["temperature", "isotonic"])
+@pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
 @pytest.mark.parametrize("target", ["labs", "several"])
 def test_contributions_add_up_for_classes_and_after_calibration(data, fitted, target, calibration):
     X, _ = data
@@ -121,7 +121,7 @@ def test_importance_repeats_and_takes_any_score(data, fitted):
 
 def test_importance_of_several_classes(data, fitted):
     X, y = data
-    model = fitted("several", calibration="temperature", max_epochs=1)
+    model = fitted("several", calibration="sigmoid", max_epochs=1)
     assert np.isfinite(model.modality_importance(X, y["several"], n_repeats=1).importances).all()
 
 
