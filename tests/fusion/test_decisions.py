@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss
 
 from sklearn_medfuse import MEDFuseClassifier
-from sklearn_medfuse.fusion._model import Decisions, tune_threshold
+from sklearn_medfuse.fusion._model import Decisions
 from sklearn_medfuse.fusion._rows import TrainingRows
 from sklearn_medfuse.metrics import multilabel_log_loss
 
@@ -372,7 +372,9 @@ def test_without_calibration_probabilities_are_the_logistic_of_logits(data, fitt
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_of_one_value_the_threshold_is_a_half(value):
-    assert tune_threshold(np.array([0.2, 0.4]), np.full(2, value), np.ones(2)) == 0.5
+    two = Decisions("binary", np.arange(2), np.array([np.nan]))
+    logits, ones = np.array([[-1.0], [0.5]]), np.ones((2, 1))
+    assert two.tuned_thresholds(logits, value * ones, ones, None) == 0.5
 
 
 def test_as_many_rows_of_a_class_as_folds_are_dealt_out_evenly():
