@@ -10,44 +10,19 @@ _MOST_WORDS = 6
 
 
 class Section(NamedTuple):
-    """A heading's paragraphs.
+    """A heading and its paragraphs."""
 
-    Attributes
-    ----------
-    name : str or None
-        The heading as `section_name` writes it; of the text above a note's first heading, what
-        `split_sections` was told.
-    paragraphs : list of str
-        The first one begins with the heading.
-    """
-
-    name: str | None
-    paragraphs: list[str]
+    name: str | None  # As `section_name` writes it
+    paragraphs: list[str]  # The first one begins with the heading
 
 
 def section_name(heading: str) -> str:
-    """Write a heading so that two of the same name are equal.
-
-    Examples
-    --------
-    >>> section_name(" DISCHARGE  Diagnosis: ")
-    'discharge diagnosis'
-    """
+    """Normalise a heading: " DISCHARGE  Diagnosis: " is "discharge diagnosis"."""
     return " ".join(heading.split()).rstrip(": ").casefold()
 
 
 def read_heading(line: str) -> tuple[str, bool] | None:
-    """Read the heading at the start of a line, and whether it has the line for itself.
-
-    Examples
-    --------
-    >>> read_heading("DISCHARGE DIAGNOSIS:")
-    ('discharge diagnosis', True)
-    >>> read_heading("Allergies: penicillin")
-    ('allergies', False)
-    >>> read_heading("seen at 12:30") is None
-    True
-    """
+    """Read the heading at the start of a line, and whether it stands alone on the line."""
     found = _HEADING.match(line)
     if found is None or not line[0].isupper() or found[1].count(" ") >= _MOST_WORDS:
         return None
@@ -57,13 +32,12 @@ def read_heading(line: str) -> tuple[str, bool] | None:
 def split_sections(
     lines: list[str], named: Collection[str] = (), first: str | None = None
 ) -> tuple[list[Section], int]:
-    """Put a note's lines into paragraphs, and those into sections.
+    """Divide a note's lines into paragraphs, and these into sections.
 
-    Blank lines end a paragraph, except right below a heading, which stays with its text. A
-    heading begins a section where it has the line for itself, where it begins a paragraph, or
-    where its name is among `named`; so "BP: 120/80" amid an examination begins none. Text above
-    the first heading is named `first`. Also counts headings left out because the next line had the
-    same one.
+    A blank line ends a paragraph, except right below a heading, which stays with its text. A
+    heading begins a section if it stands alone on its line, begins a paragraph, or has one of the
+    names `named`; so "BP: 120/80" amid an examination begins none. Text above the first heading is
+    named `first`. The number returned counts headings dropped because the next line repeats them.
     """
     sections = [Section(first, [])]
     paragraph: list[str] = []
@@ -102,14 +76,7 @@ def split_sections(
 
 
 def without_sections(text: str, names: Collection[str]) -> tuple[str, list[str]]:
-    """Take the sections of some names out of a note, and give the name of each.
-
-    Examples
-    --------
-    >>> note = "Alert.\\n\\nDischarge diagnosis:\\nCOPD.\\n\\nPlan: home."
-    >>> without_sections(note, {"discharge diagnosis"})
-    ('Alert.\\n\\nPlan: home.', ['discharge diagnosis'])
-    """
+    """Remove the sections with some names from a note; return it and the name of each."""
     lines = [line.strip() for line in text.splitlines()]
     sections, _ = split_sections(lines, named=names)
     kept = [section for section in sections if section.name not in names]

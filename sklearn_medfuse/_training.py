@@ -233,16 +233,7 @@ class FittingRows:
 
     The number that fits is kept for the next call. `warning`, with "{asked}", "{size}" and
     "{device}" to fill in, is given once when fewer rows fit than were asked for; `remedy` ends the
-    error of a device that not even one row fits on.
-
-    Examples
-    --------
-    >>> import torch
-    >>> rows = FittingRows(torch.device("cpu"), "{size} of {asked} rows fit.", "use fewer labs")
-    >>> rows.run(10, lambda size: size)
-    10
-    >>> [(part.start, part.stop) for part in rows.slices(10, 4)]
-    [(0, 4), (4, 8), (8, 10)]
+    error raised when not even one row fits.
     """
 
     def __init__(self, device: torch.device, warning: str, remedy: str):

@@ -351,8 +351,10 @@ class MaskedLabEncoder(
         held_out = self.validation_fraction if self.early_stopping else 0.0
         train, validation = split_rows(cells, weight, by_group, held_out, seed)
         device = resolve_device(self.device)
-        going_on = nullcontext() if checkpoint is None else checkpoint.going_on()
-        with torch_seed(seed, device) as generator, with_gradients(), going_on:
+        # The numbers in a forged checkpoint may have the right shapes and yet no solution
+        failing = torch.linalg.LinAlgError
+        restoring = nullcontext() if checkpoint is None else checkpoint.restoring(failing)
+        with torch_seed(seed, device) as generator, with_gradients(), restoring:
             module = self._begin(train, start, device)
             trainer = self._make_trainer(module, generator, mask_ratio, len(train.cells))
             attributes = partial(self._attributes_now, trainer)
