@@ -78,6 +78,7 @@ def main():
             notes = cohort.X[cohort.note_column].str[:N_CHARACTERS]
         else:
             cohort, how = load_stays(), {}
+            cohort = cohort.select(cohort.X[cohort.note_column].notna())
             notes = cohort.X[cohort.note_column]
             train, test = hospital_folds(cohort, 5, seed)[0]
         y, truth, who = cohort.y, cohort.y.iloc[test], np.asarray(cohort.groups)[test]
