@@ -250,13 +250,11 @@ def timed(run):
 
 
 def tokens_per_second(encoder, n_notes):
-    """Speed on new notes, after a batch that loads and compiles."""
+    """Speed on new notes, after a batch that loads the model."""
     encoder.fit_transform(make_notes(max(4, n_notes // 10), seed=1))
     seconds, vectors = timed(lambda: encoder.fit_transform(make_notes(n_notes, seed=2)))
     check(np.isfinite(vectors).all(), "vectors are not finite")
-    rate = f"{encoder.n_tokens_.sum() / seconds:,.0f} tokens/s"
-    n_compiled = encoder.report_["compiled_windows"]
-    return f"{rate}, {n_compiled:,} windows compiled" if encoder.compile is True else rate
+    return f"{encoder.n_tokens_.sum() / seconds:,.0f} tokens/s"
 
 
 def lowest_cosine(a, b):
@@ -290,41 +288,33 @@ def machine(size, device, folder):
 
 
 def note_encoder(size, device, folder):
-    """MiniLM in float32 and bfloat16, as it is and compiled, and beside the CPU's vectors."""
+    """MiniLM in float32 and bfloat16, beside the CPU's vectors."""
     model, which = minilm(size, folder)
     yield "model", which
     notes = make_notes(16, seed=3)
     exact = LLMNoteEncoder(model, dtype="float32", device="cpu").fit_transform(notes)
     for dtype in ("float32", "bfloat16"):
-        for compiled in (False, True):
-            encoder = LLMNoteEncoder(model, dtype=dtype, device=device, compile=compiled)
-            name = f"{dtype}, {'compiled' if compiled else 'as it is'}"
-            yield name, tokens_per_second(encoder, size["notes"])
-            cosine = lowest_cosine(encoder.transform(notes), exact)
-            yield f"{name}, lowest cosine with the CPU's float32", f"{cosine:.6f}"
-            check(cosine > 0.99, f"cosine {cosine}")
+        encoder = LLMNoteEncoder(model, dtype=dtype, device=device)
+        yield dtype, tokens_per_second(encoder, size["notes"])
+        cosine = lowest_cosine(encoder.transform(notes), exact)
+        yield f"{dtype}, lowest cosine with the CPU's float32", f"{cosine:.6f}"
+        check(cosine > 0.99, f"cosine {cosine}")
     yield "peak memory", peak_memory(device)
 
 
-def large_model(size, device, folder, compiled=False):
+def large_model(size, device, folder):
     """A random model in the shape of Llama 3 8B, in bfloat16."""
     with random_llama(size, folder, device) as model:
         encoder = LLMNoteEncoder(
             model,
             dtype="bfloat16",
             device=device,
-            compile=compiled,
             max_length=1024,
             batch_tokens=8192,
             split_on=None,
         )
         yield "speed", tokens_per_second(encoder, size["large_notes"])
         yield "peak memory", peak_memory(device)
-
-
-def large_model_compiled(size, device, folder):
-    """The same model, compiled."""
-    yield from large_model(size, device, folder, compiled=True)
 
 
 def lora(size, device, folder):
@@ -519,7 +509,6 @@ SECTIONS = {
     "out of memory": (out_of_memory, 75),
     "device_map": (device_map, 45),
     "4 bits": (four_bits, 45),
-    "Llama 3 8B's shape, compiled": (large_model_compiled, 120),
 }
 
 
@@ -550,7 +539,7 @@ def run_apart(name, options, limit):
         command = [sys.executable, __file__, str(answer), "--section", name]
         command += ["--device", options.device, *(["--tiny"] if options.tiny else [])]
         start = time.perf_counter()
-        # A session of its own: what a compiler has started ends with it
+        # A session of its own: what a section has started ends with it
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )

@@ -129,12 +129,6 @@ class LLMNoteEncoder(
         Type of the weights. "auto" is bfloat16 on a CUDA GPU that multiplies it natively, else
         float32, whose vectors are the same on every machine. "bfloat16" is faster on recent CPUs
         too; the third digit of its vectors depends on the machine.
-    compile : {"auto", True, False}, default="auto"
-        Whether torch compiles the model for `transform`. "auto" tries it on a CUDA GPU once about
-        ten minutes of work are left and keeps the faster way; not with `quantization` or
-        `device_map`. True compiles at the first batch, on a CPU too, whose own fused layers are
-        usually faster. Vectors differ in their last digits, with "auto" from run to run. A model
-        that torch cannot compile runs uncompiled, with a warning.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
@@ -153,8 +147,9 @@ class LLMNoteEncoder(
     device_map : str or None, default=None
         Spread a model over devices through accelerate, as by "auto" (extra `quantization`).
     n_jobs : int or None, default=None
-        Number of processes, or of GPUs, that embed, each with weights of its own; -1 takes all.
-        None means one, unless in a `joblib.parallel_config`. A task of a Dask cluster takes one.
+        Number of processes that embed on a CPU, each with weights of its own; -1 uses all cores.
+        None means one, unless in a `joblib.parallel_config`. A GPU, like a task of a Dask cluster,
+        is served by one process.
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False
@@ -175,7 +170,7 @@ class LLMNoteEncoder(
     report_ : dict of str to int
         Counts over the notes of fit: "notes", among them "without_text", "without_tokens" (the
         tokenizer knows none of their characters) and "in_several_windows"; "most_windows" of a
-        note; "windows" and "tokens" in all; "compiled_windows" that a compiled model embedded.
+        note; "windows" and "tokens" in all.
     validation_loss_ : list of float
         Loss on the notes held out, before fine-tuning and after each epoch; with "both", that
         for y, where language modelling counts as one epoch.
@@ -244,7 +239,6 @@ class LLMNoteEncoder(
         "max_chunks": [Interval(Integral, 1, None, closed="left")],
         "checkpoint_dir": [str, os.PathLike, None],
         "batch_tokens": [Interval(Integral, 1, None, closed="left")],
-        "compile": [StrOptions({"auto"}), "boolean"],
         "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "quantization": [StrOptions({"4bit", "8bit"}), None],
         "cache": [str, os.PathLike, None],
@@ -289,7 +283,6 @@ class LLMNoteEncoder(
         checkpoint_dir=None,
         batch_tokens=4096,
         dtype="auto",
-        compile="auto",
         quantization=None,
         cache=None,
         cache_max_bytes=2**30,
@@ -328,7 +321,6 @@ class LLMNoteEncoder(
         self.checkpoint_dir = checkpoint_dir
         self.batch_tokens = batch_tokens
         self.dtype = dtype
-        self.compile = compile
         self.quantization = quantization
         self.cache = cache
         self.cache_max_bytes = cache_max_bytes
@@ -360,7 +352,7 @@ class LLMNoteEncoder(
             The fitted encoder.
         """
         texts, embedder, checkpoints = self._prepare_fit(X, y, groups)
-        self._report(texts, *embedder.count(texts), embedder.n_compiled)
+        self._report(texts, *embedder.count(texts))
         for checkpoint in checkpoints:
             checkpoint.remove()
         return self
@@ -384,7 +376,7 @@ class LLMNoteEncoder(
         """
         texts, embedder, checkpoints = self._prepare_fit(X, y, groups)
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
-        self._report(texts, n_chunks, n_tokens, embedder.n_compiled)
+        self._report(texts, n_chunks, n_tokens)
         by_labels = self.fine_tuning and self.objective != "language" and y is not None
         if by_labels and self.best_epoch_ > 0 and self.cv is not None:
             checkpoints += self._cross_fit(embedding, texts, y, groups)
@@ -506,7 +498,6 @@ class LLMNoteEncoder(
         """What identifies the model, with what fine-tuning changed, in any process."""
         # Fit has refused a device that does not exist
         device = resolve_fitted_device(self.device)
-        placed = self.quantization is not None or self.device_map is not None
         files = tuple(getattr(self, "model_files_", {}).items())
         tuned = None
         if hasattr(self, "tuned_data_") and not files:
@@ -521,7 +512,6 @@ class LLMNoteEncoder(
             trust_remote_code=self.trust_remote_code,
             quantization=self.quantization,
             device_map=self.device_map,
-            compile=resolve_compile(self.compile, device, placed),
             tuned=tuned,
             files=files,
         )
@@ -686,7 +676,7 @@ class LLMNoteEncoder(
         with torch.inference_mode():
             return attention(chunks, of_note, n_notes).numpy()
 
-    def _report(self, texts, n_chunks, n_tokens, n_compiled: int) -> None:
+    def _report(self, texts, n_chunks, n_tokens) -> None:
         self.n_chunks_, self.n_tokens_ = n_chunks, n_tokens
         without_text = texts.count(None)
         self.report_ = {
@@ -697,16 +687,8 @@ class LLMNoteEncoder(
             "most_windows": int(n_chunks.max()),
             "windows": int(n_chunks.sum()),
             "tokens": int(n_tokens.sum()),
-            "compiled_windows": n_compiled,
         }
 
     @property
     def _n_features_out(self) -> int:
         return self.hidden_size_
-
-
-def resolve_compile(compile: bool | str, device: torch.device, placed: bool) -> bool | str:
-    """Resolve compile="auto": only on a CUDA GPU, and not with weights placed otherwise."""
-    if compile != "auto":
-        return bool(compile)
-    return "auto" if device.type == "cuda" and not placed else False

@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from packaging.version import Version
 
 from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse._nn.fusion import FusionWithCritic
@@ -19,7 +18,7 @@ from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
 from sklearn_medfuse._training import FittingRows, in_fitting_batches
 from sklearn_medfuse.fusion._training import FusionNet
 from sklearn_medfuse.notes._fine_tuning import TuningTask
-from sklearn_medfuse.notes._language_model import backbone, embedding
+from sklearn_medfuse.notes._language_model import backbone
 from sklearn_medfuse.notes._language_model.backbone import Backbone
 
 
@@ -91,22 +90,6 @@ def test_fit_transform_and_a_padded_model_too(
         found = note_encoder(batch_tokens=1000).fit_transform(many_notes)
     assert len(caught) == 1
     np.testing.assert_array_equal(found, expected)
-
-
-def test_several_devices_too(note_encoder, tiny_llama, many_notes, limit_memory, monkeypatch, anew):
-    """Two names of the CPU stand in for two GPUs."""
-    devices = [torch.device("cpu"), torch.device("cpu", 0)]
-    monkeypatch.setattr(backbone, "can_pack", lambda model: False)
-    encoder = note_encoder(model=tiny_llama, batch_tokens=400, n_jobs=2).fit(many_notes)
-    expected = anew(encoder.set_params(n_jobs=None), many_notes)
-    monkeypatch.setattr(embedding, "gpus", lambda device, n_workers: devices[:n_workers])
-    limit_memory(100)
-    with pytest.warns(UserWarning, match="batch_tokens=400") as caught:
-        found = anew(encoder.set_params(n_jobs=2), many_notes)
-    assert len(caught) == 1
-    # Before torch 2.13 the last digit depends on the number of rows
-    exact = Version(torch.__version__) >= Version("2.13")
-    np.testing.assert_allclose(found, expected, rtol=0, atol=0 if exact else 1e-6)
 
 
 def test_a_window_that_does_not_fit_alone_is_an_error(note_encoder, many_notes, limit_memory, anew):

@@ -137,8 +137,8 @@ def test_a_bfloat16_vector_does_not_depend_on_the_chunks_beside_it(
     rng = np.random.default_rng(0)
     longest = min(backbone.max_positions, 60) - 4
     chunks = [rng.integers(4, 20, size).tolist() for size in rng.integers(1, longest, 40)]
-    alone = np.concatenate([backbone.embed([chunk], "mean")[0] for chunk in chunks])
+    alone = np.concatenate([backbone.embed([chunk], ("mean", 0)) for chunk in chunks])
     together = np.empty_like(alone)
     for batch in backbone.batches(chunks, 200):
-        together[batch] = backbone.embed([chunks[i] for i in batch], "mean")[0]
+        together[batch] = backbone.embed([chunks[i] for i in batch], ("mean", 0))
     np.testing.assert_array_equal(together, alone)

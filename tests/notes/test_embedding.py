@@ -1,16 +1,13 @@
 """Several processes, or devices, give what one gives; each has one copy of the weights."""
 
 import sys
-import threading
 from types import SimpleNamespace
 
 import joblib
 import numpy as np
 import pytest
-import torch
 
-from sklearn_medfuse.notes._language_model import backbone, embedding
-from sklearn_medfuse.notes._language_model.backbone import Backbone
+from sklearn_medfuse.notes._language_model import embedding
 
 
 @pytest.fixture
@@ -62,51 +59,6 @@ def test_a_task_of_a_dask_cluster_asks_for_no_tasks_of_its_own(
     monkeypatch.setattr(embedding.joblib, "Parallel", None)
     monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(get_worker=lambda: "worker"))
     np.testing.assert_array_equal(anew(encoder.set_params(n_jobs=2), many_notes), expected)
-
-
-def test_each_device_has_one_copy_and_all_work(
-    note_encoder, many_notes, monkeypatch, tiny_llama, anew
-):
-    """Two names of the CPU stand for two GPUs."""
-    devices = [torch.device("cpu"), torch.device("cpu", 0)]
-    monkeypatch.setattr(backbone, "can_pack", lambda model: False)
-    encoder = note_encoder(batch_tokens=128, n_jobs=2, model=tiny_llama).fit(many_notes)
-    expected = anew(encoder.set_params(n_jobs=None), many_notes)
-
-    both_at_work = threading.Barrier(2, timeout=30)
-    seen = {}
-    embed = Backbone.embed
-
-    def watched(self, chunks, pooling, tokens_left):
-        if id(self.model) not in seen:
-            seen[id(self.model)] = self.device
-            both_at_work.wait()
-        return embed(self, chunks, pooling, tokens_left)
-
-    monkeypatch.setattr(embedding, "gpus", lambda device, n_workers: devices[:n_workers])
-    monkeypatch.setattr(Backbone, "embed", watched)
-    found = anew(encoder.set_params(n_jobs=2), many_notes)
-    np.testing.assert_array_equal(found, expected)
-    assert sorted(map(str, seen.values())) == ["cpu", "cpu:0"]
-    # A second call copies nothing
-    copies = len(seen)
-    anew(encoder, many_notes)
-    assert len(seen) == copies
-
-
-@pytest.mark.parametrize(
-    ("device", "n_gpus", "n_workers", "expected"),
-    [
-        ("cpu", 0, 4, ["cpu"]),
-        ("cuda", 4, 2, ["cuda:0", "cuda:1"]),
-        ("cuda", 2, 8, ["cuda:0", "cuda:1"]),
-        ("cuda:0", 2, 8, ["cuda:0"]),
-    ],
-)
-def test_as_many_gpus_as_there_are(device, n_gpus, n_workers, expected, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
-    found = embedding.gpus(torch.device(device), n_workers)
-    assert [str(each) for each in found] == expected
 
 
 def test_no_jobs_make_no_sense(note_encoder, many_notes):

@@ -130,7 +130,6 @@ def test_the_report_counts_what_became_of_the_notes(note_encoder):
         "most_windows": 3,
         "windows": 6,
         "tokens": 62 + 63 + 3,
-        "compiled_windows": 0,
     }
 
 

@@ -1,6 +1,5 @@
 """Load a Hugging Face model and run it: token ids of windows in, one vector per window out."""
 
-import copy
 import functools
 import hashlib
 import inspect
@@ -18,7 +17,6 @@ from packaging.version import Version
 from ..._training import torch_seed, with_gradients
 from . import source
 from .adapter import apply_weights
-from .compiled import compiled_forward
 from .cpu_layers import PACKABLE, can_pack, prepare_packed, run_packed
 from .sentence import (
     SentenceFormat,
@@ -79,13 +77,12 @@ class ModelParts(NamedTuple):
 
 
 class Backbone:
-    """A tokenizer and a frozen model, which is changed.
+    """A tokenizer and a frozen model, whose layers may be replaced by faster ones.
 
-    A model that torch compiles (see `CompiledForward`) takes padded batches. Weights in `content`
-    count in full for the fingerprint, which otherwise samples.
+    `content` is what fine-tuning or a file brought; it is part of the fingerprint.
     """
 
-    def __init__(self, parts: ModelParts, compile: bool | str = False, content: bytes = b""):
+    def __init__(self, parts: ModelParts, content: bytes = b""):
         self.tokenizer = parts.tokenizer
         self.model: Any = parts.model
         self.max_length, self.max_positions = parts.max_length, parts.max_positions
@@ -102,9 +99,8 @@ class Backbone:
         self.pooling = self.pooling.to(self.device)
         self.inputs = RowInputs(self.model, self.special)
         self.hidden_size, self.pads = self._probe()
-        # Packed layers are fused already, with operators that a compiler does not know
         plain = not self.inputs.with_types and not self.pooling.reads_more
-        self.packed = not compile and plain and can_pack(self.model)
+        self.packed = plain and can_pack(self.model)
         if self.packed:
             prepare_packed(self.model)
         elif self.dtype == torch.bfloat16 and self.device.type == "cpu" and _OLD_TORCH:
@@ -112,22 +108,6 @@ class Backbone:
             self.model.set_attn_implementation("eager")
         # Tokens per batch that fit into the device's memory, once some did not
         self.fitting_tokens: int | None = None
-        self._compile = compile
-        self._forward = compiled_forward(self.model, self.device, compile) if compile else None
-        self._replicas: dict[torch.device, Backbone] = {}
-
-    def replica(self, device: torch.device) -> "Backbone":
-        """Give the model on a device, copied there at the first call."""
-        if device not in self._replicas:
-            other = copy.copy(self)
-            if device != self.device:
-                other.model, other.device = copy.deepcopy(self.model).to(device), device
-                other.pooling = copy.deepcopy(self.pooling).to(device)
-                if self._forward is not None:
-                    told = self._forward.told
-                    other._forward = compiled_forward(other.model, device, self._compile, told)
-            self._replicas[device] = other
-        return self._replicas[device]
 
     @torch.inference_mode()
     def _probe(self) -> tuple[int, bool]:
@@ -139,7 +119,7 @@ class Backbone:
         known = [token for token in text if token < (self._n_vectors() or token + 1)] or [0]
         row = [*self.special.before, *known[: max(1, room)], *self.special.after]
         try:
-            states, pooled, _ = self._run([row], len(row), ("auto", 0))
+            states, pooled = self._run([row], len(row), ("auto", 0))
         except torch.OutOfMemoryError:
             raise
         except _NOT_RUN as error:
@@ -188,13 +168,10 @@ class Backbone:
         widths = np.array([self.padded_width(len(window)) for window in windows], dtype=np.int64)
         return (packed_batches if self.packed else budget_batches)(widths, batch_tokens)
 
-    def embed(
-        self, windows: list[list[int]], how: tuple[str, int], tokens_left: int = 0
-    ) -> tuple[np.ndarray, bool]:
-        """Float32 vectors (n_windows, hidden_size), and whether a compiled model made them.
+    def embed(self, windows: list[list[int]], how: tuple[str, int]) -> np.ndarray:
+        """Float32 vectors (n_windows, hidden_size).
 
-        `how` is the pooling, and the number of tokens before the text if there is a prompt;
-        `tokens_left` are still to come after this batch.
+        `how` is the pooling, and the number of tokens before the text if there is a prompt.
         """
         rows = [[*self.special.before, *window, *self.special.after] for window in windows]
         self._refuse_unknown_tokens(rows)
@@ -203,10 +180,9 @@ class Backbone:
                 pool, prompt_length = self.pooling.with_pooling(how[0]), how[1]
                 groups = run_packed(self.model, rows)
                 pooled = [pool(states.float(), prompt_length=prompt_length) for states in groups]
-                return torch.cat(pooled).cpu().numpy(), False
+                return torch.cat(pooled).cpu().numpy()
             width = max(self.padded_width(len(row) - self.n_special) for row in rows)
-            _, vectors, compiled = self._run(rows, width, how, self._forward, tokens_left)
-            return vectors.cpu().numpy(), compiled
+            return self._run(rows, width, how)[1].cpu().numpy()
 
     def _n_vectors(self) -> int | None:
         """Number of the tokens that have vectors, where each has its own."""
@@ -225,19 +201,15 @@ class Backbone:
             )
 
     def _run(
-        self, rows: list[list[int]], width: int, how: tuple[str, int], forward=None, left: int = 0
-    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
-        """States and vectors of padded rows, and whether a compiled model made them."""
+        self, rows: list[list[int]], width: int, how: tuple[str, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States and vectors of padded rows."""
         ids, visible = pad_rows(rows, width, self.tokenizer.pad_token_id, self.device)
-        inputs = self.inputs(ids, visible)
-        if forward is None:
-            output, compiled = self.model(**inputs), False
-        else:
-            output, compiled = forward(ids.numel(), left, **inputs)
+        output = self.model(**self.inputs(ids, visible))
         states = output.last_hidden_state.float()
         layers = getattr(output, "hidden_states", None) if self.pooling.reads_more else None
         pool = self.pooling.with_pooling(how[0])
-        return states, pool(states, visible, ids, how[1], layers), compiled
+        return states, pool(states, visible, ids, how[1], layers)
 
 
 class RowInputs:
@@ -306,9 +278,9 @@ def load_backbone(spec: source.ModelSpec) -> Backbone:
     """Load a model once per process; clones in a cross-validation share it."""
     if spec.files:
         weights = [content for name, content in spec.files if name.endswith(".safetensors")]
-        return Backbone(_parts_from_files(spec), spec.compile, b"".join(weights))
+        return Backbone(_parts_from_files(spec), b"".join(weights))
     content = b"" if spec.tuned is None else spec.tuned.data
-    return Backbone(load_parts(spec), spec.compile, content)
+    return Backbone(load_parts(spec), content)
 
 
 def load_parts(spec: source.ModelSpec) -> ModelParts:

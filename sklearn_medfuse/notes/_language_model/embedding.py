@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import joblib
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from ..._training import Announcement
-from .backbone import Backbone, load_backbone
+from .backbone import load_backbone
 from .cache import KEY_BYTES, VectorCache
 from .source import ModelSpec
 from .windows import Windows
@@ -68,7 +67,7 @@ class NoteEmbedder:
     """Embed notes window by window, each distinct window once.
 
     Batches of `batch_tokens` are halved if the device runs out of memory; the backbone remembers
-    the size that fits. `n_compiled` counts windows whose vectors a compiled model gave.
+    the size that fits.
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class NoteEmbedder:
         self.spec, self.windows, self.cache, self.n_jobs = spec, windows, cache, n_jobs
         self.backbone = load_backbone(spec)
         self._how = (pooling, windows.prompt_length)
-        self.n_compiled = 0
         self._asked_tokens, self._was_halved = batch_tokens, False
         self._context = self.backbone.context(self._how)
         cut = (windows.size, windows.stride, windows.prompt)
@@ -194,7 +192,7 @@ class NoteEmbedder:
         n_tokens, n_done = sum(map(len, missing.values())), 0
         in_all = len(missing) * (1 + blocks_later), n_tokens * (1 + blocks_later)
         announcement.begin("Embedding {:,.0f} windows of notes, {:,.0f} tokens".format(*in_all))
-        for keys, found in self._embed_windows(missing, blocks_later):
+        for keys, found in self._embed_windows(missing):
             new = {key: row.tobytes() for key, row in zip(keys, found, strict=True)}
             self.cache.put_many(new)
             vectors |= new
@@ -204,21 +202,19 @@ class NoteEmbedder:
         return vectors
 
     def _embed_windows(
-        self, windows: dict[bytes, list[int]], blocks_later: float
+        self, windows: dict[bytes, list[int]]
     ) -> Iterator[tuple[list[bytes], np.ndarray]]:
         """Yield keys and vectors of the windows of each batch, in batches that fit into memory."""
         left = dict(windows)
-        later = round(blocks_later * sum(map(len, windows.values())))
         while left:
             keys = list(left)
             batches = self.backbone.batches(list(left.values()), self._batch_tokens)
             parts = [[left[keys[i]] for i in batch] for batch in batches]
             try:
-                for number, (vectors, compiled) in self._run(parts, later):
+                for number, vectors in self._run(parts):
                     done = [keys[i] for i in batches[number]]
                     for key in done:
                         del left[key]
-                    self.n_compiled += len(done) * compiled
                     yield done, vectors
                 continue
             except torch.OutOfMemoryError:
@@ -248,46 +244,20 @@ class NoteEmbedder:
     def _tokens_of(self, part: list[list[int]]) -> int:
         return sum(self.backbone.padded_width(len(window)) for window in part)
 
-    def _run(
-        self, parts: list[list[list[int]]], tokens_later: int
-    ) -> Iterator[tuple[int, tuple[np.ndarray, bool]]]:
-        """Yield the position of each batch, in any order, and what it gave.
+    def _run(self, parts: list[list[list[int]]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the position of each batch, in any order, and its vectors.
 
-        A worker is a process with weights of its own on a CPU, and a thread for each GPU, where
-        the work is done outside Python's lock.
+        On a CPU each worker is a process with weights of its own.
         """
         n_workers = 1 if in_dask_task() else joblib.effective_n_jobs(self.n_jobs)
         n_workers = min(n_workers, len(parts))
-        devices = gpus(torch.device(self.spec.device), n_workers)
-        if len(devices) == 1 and n_workers > 1 and self.backbone.device.type == "cpu":
+        if n_workers > 1 and self.backbone.device.type == "cpu":
             job = joblib.delayed(_embed_numbered)
             jobs = (job(self.spec, self._how, i, part) for i, part in enumerate(parts))
             yield from joblib.Parallel(n_workers, return_as="generator_unordered")(jobs)
             return
-        # A worker's share of the tokens after each batch, padding included
-        tokens = np.array([self._tokens_of(part) for part in parts], dtype=np.int64)
-        left = ((tokens.sum() - tokens.cumsum() + tokens_later) // len(devices)).tolist()
-        if len(devices) > 1:
-            yield from self._run_on(devices, parts, left)
-        else:
-            for i, part in enumerate(parts):
-                yield i, self.backbone.embed(part, self._how, left[i])
-
-    def _run_on(self, devices: list[torch.device], parts, left: list[int]):
-        """Yield what `_run` does, from a thread per GPU."""
-        free: SimpleQueue[Backbone] = SimpleQueue()
-        for device in devices:
-            free.put(self.backbone.replica(device))
-
-        def embed(i: int) -> tuple[int, tuple[np.ndarray, bool]]:
-            mine = free.get()
-            try:
-                return i, mine.embed(parts[i], self._how, left[i])
-            finally:
-                free.put(mine)
-
-        with ThreadPoolExecutor(len(devices), "sklearn-medfuse-gpu") as pool:
-            yield from pool.map(embed, range(len(parts)))
+        for i, part in enumerate(parts):
+            yield i, self.backbone.embed(part, self._how)
 
 
 def blocks_of_notes(texts: list[str | None]) -> Iterator[tuple[int, int]]:
@@ -310,13 +280,6 @@ def in_dask_task() -> bool:
     except ValueError:
         return False
     return True
-
-
-def gpus(device: torch.device, n_workers: int) -> list[torch.device]:
-    """The GPUs to use beside one another, unless one is named: as many as there are, or workers."""
-    if device.type != "cuda" or device.index is not None:
-        return [device]
-    return [torch.device("cuda", i) for i in range(min(n_workers, torch.cuda.device_count()))]
 
 
 def _embed_numbered(spec: ModelSpec, how: tuple, i: int, part: list[list[int]]) -> tuple:

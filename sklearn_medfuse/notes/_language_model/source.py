@@ -59,7 +59,6 @@ class ModelSpec(NamedTuple):
     trust_remote_code: bool = False
     quantization: str | None = None
     device_map: str | None = None
-    compile: bool | str = False
     tuned: TunedWeights | None = None
     # Names and contents of all files, if the encoder was saved with them
     files: tuple[tuple[str, bytes], ...] = ()
