@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._language_model.backbone import load_backbone
+from sklearn_medfuse.notes._language_model.backbone import Backbone, load_backbone
 from sklearn_medfuse.notes._language_model.cache import process_cache
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
@@ -66,6 +66,20 @@ def anew(forget):
         return encoder.transform(notes)
 
     return embed
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """Windows that reach the language model, as they come."""
+    windows = []
+    embed = Backbone.embed
+
+    def record(self, batch, *options):
+        windows.extend(batch)
+        return embed(self, batch, *options)
+
+    monkeypatch.setattr(Backbone, "embed", record)
+    return windows
 
 
 def _byte_tokenizer(special_tokens: bool) -> PreTrainedTokenizerFast:

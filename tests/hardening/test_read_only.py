@@ -4,11 +4,6 @@ import numpy as np
 import pytest
 
 from sklearn_medfuse.notes._language_model import cache as _cache
-from sklearn_medfuse.notes._language_model.backbone import Backbone
-from sklearn_medfuse.notes._language_model.cache import (
-    FolderCache,
-    open_folder_cache,
-)
 
 LAB_NAMES = ["a", "b", "c"]
 
@@ -32,25 +27,19 @@ def test_a_checkpoint_folder_that_is_a_file_is_refused(make_lab_encoder, table, 
 
 
 def test_what_an_embedding_cache_holds_is_used(
-    note_encoder, table, place, make_read_only, monkeypatch, forget
+    note_encoder, table, place, make_read_only, monkeypatch, forget, embedded
 ):
     notes = table["note"]
     folder = place / "cache"
     expected = note_encoder(cache=folder).fit_transform(notes)
     # Another process, after this one has ended
-    open_folder_cache(folder, 2**30)._close()
+    _cache.open_folder_cache(folder, 2**30)._close()
     forget()
     make_read_only(folder)
     files = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    cache = FolderCache(folder, 2**30)
+    cache = _cache.FolderCache(folder, 2**30)
     monkeypatch.setattr(_cache, "open_folder_cache", lambda *_: cache)
-    embedded = []
-    embed = Backbone.embed
-    monkeypatch.setattr(
-        Backbone,
-        "embed",
-        lambda self, batch, *options: embedded.extend(batch) or embed(self, batch, *options),
-    )
+    embedded.clear()
     encoder = note_encoder(cache=folder)
     with pytest.warns(UserWarning, match="embedding cache could not be used") as caught:
         np.testing.assert_array_equal(encoder.fit_transform(notes), expected)

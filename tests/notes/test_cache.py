@@ -13,7 +13,6 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 
 from sklearn_medfuse.notes._language_model import cache as _folder_cache
-from sklearn_medfuse.notes._language_model.backbone import Backbone
 from sklearn_medfuse.notes._language_model.cache import (
     FolderCache,
     MemoryCache,
@@ -163,18 +162,6 @@ def test_processes_that_write_together_lose_nothing(tmp_path):
 
 
 # The encoder's use of it
-
-
-@pytest.fixture
-def embedded(monkeypatch):
-    chunks = []
-    embed = Backbone.embed
-    monkeypatch.setattr(
-        Backbone,
-        "embed",
-        lambda self, batch, *options: chunks.extend(batch) or embed(self, batch, *options),
-    )
-    return chunks
 
 
 def test_a_later_process_finds_the_vectors_in_the_folder(

@@ -1,4 +1,4 @@
-"""Packed chunks get the states that the library gives for each chunk alone."""
+"""Windows packed and fused on a CPU get the states that the library gives for each alone."""
 
 import numpy as np
 import pytest
@@ -6,103 +6,98 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoConfig, AutoModel
 
+from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes._language_model import cpu_layers
-from sklearn_medfuse.notes._language_model.backbone import load_backbone
-from sklearn_medfuse.notes._language_model.cpu_layers import (
-    PACKABLE,
-    FusedEncoderLayer,
-    PrepackedLinear,
-    attend_by_scores,
-    can_fuse,
-    can_pack,
-    prepare_packed,
-    run_packed,
+
+NOTES = ["Known COPD.", "Denies pain", "ECG", "x", "On home oxygen for two years."]
+
+
+@pytest.fixture
+def save(tmp_path, byte_tokenizer):
+    """Return a function that writes a small random model; it returns the model and its folder."""
+
+    def make(family, **more):
+        config = AutoConfig.for_model(
+            family,
+            vocab_size=len(byte_tokenizer),
+            hidden_size=16,
+            embedding_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=32,
+            max_position_embeddings=80,
+            pad_token_id=0,
+            **more,
+        )
+        if hasattr(config, "num_key_value_heads"):
+            config.num_key_value_heads = 2
+            config.head_dim = 4
+        if family == "mistral":
+            config.sliding_window = None
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            model = AutoModel.from_config(config).eval()
+            # Norms and biases as random as the rest, so that none can be left out unseen
+            for parameter in model.parameters():
+                parameter += 0.2 * torch.randn_like(parameter)
+        model.save_pretrained(tmp_path)
+        byte_tokenizer.save_pretrained(tmp_path)
+        return model, str(tmp_path)
+
+    return make
+
+
+def encoder(folder, **params):
+    return LLMNoteEncoder(folder, **{"dtype": "float32", "device": "cpu"} | params)
+
+
+def alone(model, tokenizer, notes):
+    """Means of the states of each note by itself."""
+    with torch.no_grad():
+        inputs = [tokenizer(note, return_tensors="pt")["input_ids"] for note in notes]
+        return np.stack([model(input_ids=i).last_hidden_state[0].mean(dim=0) for i in inputs])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        *[(family, {}) for family in sorted(cpu_layers.PACKABLE)],
+        *[("bert", {"hidden_act": activation}) for activation in ("gelu_new", "relu", "silu")],
+        ("electra", {"hidden_act": "relu"}),
+    ],
 )
-from sklearn_medfuse.notes._language_model.source import ModelSpec
-
-ROWS = [[5, 6, 7, 8, 9], [9, 8, 7, 6, 5], [3, 4, 3], [7]]
-
-
-def small_model(family, **more):
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=20,
-        hidden_size=16,
-        embedding_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        **more,
-    )
-    if hasattr(config, "num_key_value_heads"):
-        config.num_key_value_heads = 2
-        config.head_dim = 4
-    if family == "mistral":
-        config.sliding_window = None
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return AutoModel.from_config(config).eval().requires_grad_(False)
-
-
-@pytest.mark.parametrize("family", sorted(PACKABLE))
-def test_packed_states_are_the_librarys(family):
-    model = small_model(family)
-    assert can_pack(model)
-    with torch.inference_mode():
-        alone = [model(input_ids=torch.tensor([row])).last_hidden_state[0] for row in ROWS]
-        prepare_packed(model)
-        packed = [states for group in run_packed(model, ROWS) for states in group]
-    for one, other in zip(alone, packed, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
-
-
-def kinds_of_modules(model):
-    return {type(module) for module in model.modules()}
+def test_packed_states_are_the_librarys(save, byte_tokenizer, monkeypatch, family, more, fused):
+    """Also without oneDNN, where the library's own layers stay."""
+    if not fused:
+        monkeypatch.setattr(cpu_layers, "can_fuse", lambda dtype: False)
+    model, folder = save(family, **more)
+    found = encoder(folder).fit_transform(NOTES)
+    np.testing.assert_allclose(found, alone(model, byte_tokenizer, NOTES), atol=2e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "electra"])
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
-def test_fused_layers_give_the_librarys_states(family, activation):
-    model = small_model(family, hidden_act=activation)
-    # Norms and biases as random as the rest, so that none can be left out unseen
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(1)
-        for parameter in model.parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
-    with torch.inference_mode():
-        alone = [model(input_ids=torch.tensor([row])).last_hidden_state[0] for row in ROWS]
-        prepare_packed(model)
-        packed = [states for group in run_packed(model, ROWS) for states in group]
-    fused = can_fuse(torch.float32) and activation != "silu"
-    assert (FusedEncoderLayer in kinds_of_modules(model)) == fused
-    for one, other in zip(alone, packed, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+def test_layers_are_fused_where_the_machine_can(save, monkeypatch, family):
+    kinds = []
+    run = cpu_layers.run_packed
+    monkeypatch.setattr(
+        "sklearn_medfuse.notes._language_model.backbone.run_packed",
+        lambda model, *rest: kinds.extend(map(type, model.modules())) or run(model, *rest),
+    )
+    encoder(save(family)[1]).fit_transform(NOTES)
+    assert (cpu_layers.FusedEncoderLayer in kinds) == cpu_layers.can_fuse(torch.float32)
 
 
-def test_without_onednn_the_librarys_layers_stay(monkeypatch):
-    monkeypatch.setattr(cpu_layers, "can_fuse", lambda dtype: False)
-    model = small_model("bert")
-    kinds = kinds_of_modules(model)
-    prepare_packed(model)
-    assert kinds_of_modules(model) == kinds
-    assert not {FusedEncoderLayer, PrepackedLinear} & kinds
-
-
-@pytest.mark.skipif(not can_fuse(torch.bfloat16), reason="the processor has no bfloat16 products")
+@pytest.mark.skipif(
+    not cpu_layers.can_fuse(torch.bfloat16), reason="the processor has no bfloat16 products"
+)
 @pytest.mark.parametrize("family", ["bert", "electra", "llama"])
-def test_bfloat16_states_are_near_those_of_float32(family):
-    rng = np.random.default_rng(0)
-    rows = [rng.integers(1, 20, size).tolist() for size in (60, 60, 33, 32, 31, 2)]
-    model = small_model(family)
-    with torch.inference_mode():
-        exact = [model(input_ids=torch.tensor([row])).last_hidden_state[0] for row in rows]
-        half = model.to(torch.bfloat16)
-        prepare_packed(half)
-        found = [states.float() for group in run_packed(half, rows) for states in group]
-    for one, other in zip(exact, found, strict=True):
-        assert F.cosine_similarity(one, other, dim=1).min() > 0.999
+def test_bfloat16_vectors_are_near_those_of_float32(save, byte_tokenizer, family):
+    notes = ["ab cd " * 10, "b" * 60, "c" * 33, "d" * 32, "e" * 31, "fg"]
+    model, folder = save(family)
+    found = encoder(folder, dtype="bfloat16").fit_transform(notes)
+    exact = alone(model, byte_tokenizer, notes)
+    assert F.cosine_similarity(*map(torch.tensor, (found, exact)), dim=1).min() > 0.999
 
 
 @pytest.mark.parametrize("score_bytes", [1, 20_000, 2**20])
@@ -113,32 +108,24 @@ def test_attention_by_scores_is_torchs(monkeypatch, score_bytes, length):
     # Scores up to two hundred, which exp alone would not take
     heads = (6 * heads).permute(2, 0, 3, 1, 4)
     exact = F.scaled_dot_product_attention(*heads.double(), scale=0.3)
-    found = attend_by_scores(*heads, 0.3)
+    found = cpu_layers.attend_by_scores(*heads, 0.3)
     torch.testing.assert_close(found.double(), exact, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma3_text", "roberta"])
-def test_what_is_not_known_to_pack_is_not_packed(family):
-    model = small_model(family)
+def test_what_is_not_known_to_pack_is_not_packed(save, family):
+    model, _ = save(family)
     model.config.sliding_window = 4
-    assert not can_pack(model)
+    assert not cpu_layers.can_pack(model)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama", "gemma3_text"])
-def test_a_bfloat16_vector_does_not_depend_on_the_chunks_beside_it(
-    tiny_bert, tiny_llama, tmp_path, family
+def test_a_bfloat16_vector_does_not_depend_on_the_notes_beside_it(
+    save, tiny_bert, tiny_llama, anew, family
 ):
-    folder = {"bert": tiny_bert, "llama": tiny_llama}.get(family, str(tmp_path))
-    if family == "gemma3_text":
-        small_model(family, head_dim=4).save_pretrained(folder)
-        llama = ModelSpec(tiny_llama, None, "float32", "cpu", False, False)
-        load_backbone(llama).tokenizer.save_pretrained(folder)
-    backbone = load_backbone(ModelSpec(folder, None, "bfloat16", "cpu", False, False))
+    folder = {"bert": tiny_bert, "llama": tiny_llama}.get(family) or save(family)[1]
     rng = np.random.default_rng(0)
-    longest = min(backbone.max_positions, 60) - 4
-    chunks = [rng.integers(4, 20, size).tolist() for size in rng.integers(1, longest, 40)]
-    alone = np.concatenate([backbone.embed([chunk], ("mean", 0)) for chunk in chunks])
-    together = np.empty_like(alone)
-    for batch in backbone.batches(chunks, 200):
-        together[batch] = backbone.embed([chunks[i] for i in batch], ("mean", 0))
-    np.testing.assert_array_equal(together, alone)
+    notes = ["".join(rng.choice(list("abcdef"), size)) for size in rng.integers(1, 50, 40)]
+    fitted = encoder(folder, dtype="bfloat16", batch_tokens=200).fit(notes)
+    one_by_one = np.concatenate([anew(fitted, [note]) for note in notes])
+    np.testing.assert_array_equal(anew(fitted, notes), one_by_one)

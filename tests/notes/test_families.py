@@ -17,7 +17,6 @@ import safetensors.torch
 import torch
 
 from sklearn_medfuse import LLMNoteEncoder
-from sklearn_medfuse.notes._language_model.backbone import load_backbone
 from tests.notes.tiny_families import FAMILIES, tiny
 
 NOTE, LONG = "denies chest pain", "known copd on oxygen " * 8
@@ -60,17 +59,22 @@ def folder(family, tmp_path, byte_tokenizer):
     return str(tmp_path)
 
 
-def loaded_elsewhere(encoder):
-    """Saved and loaded, as in a process that has no model yet."""
-    file = io.BytesIO()
-    joblib.dump(encoder, file)
-    file.seek(0)
-    load_backbone.cache_clear()
-    return joblib.load(file)
+@pytest.fixture
+def loaded_elsewhere(forget):
+    """Return a function that saves and loads, as in a process that has no model yet."""
+
+    def load(encoder):
+        file = io.BytesIO()
+        joblib.dump(encoder, file)
+        file.seek(0)
+        forget(models=True)
+        return joblib.load(file)
+
+    return load
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:transformers", "ignore::FutureWarning")
-def test_a_family_gives_its_own_states(family, folder, byte_tokenizer):
+def test_a_family_gives_its_own_states(family, folder, byte_tokenizer, loaded_elsewhere):
     model = tiny(family)
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
@@ -133,7 +137,7 @@ def test_the_guide_lists_the_families_that_cannot():
 
 
 @pytest.mark.parametrize("targets", [["query", "key"], r".*layer\.0.*\.value", ["word_embeddings"]])
-def test_target_modules_are_those_of_peft(tiny_bert, targets):
+def test_target_modules_are_those_of_peft(tiny_bert, targets, loaded_elsewhere):
     tuned = LLMNoteEncoder(
         tiny_bert, fine_tuning="lora", target_modules=targets, cv=None, max_epochs=1,
         learning_rate=0.1, random_state=0, device="cpu",
@@ -156,7 +160,7 @@ def test_target_modules_that_the_model_lacks_are_refused(tiny_bert, targets):
         encoder.fit([NOTE, LONG, NOTE, LONG], [0, 1, 0, 1])
 
 
-def test_layers_that_are_no_linear_ones_can_be_named(tmp_path, byte_tokenizer):
+def test_layers_that_are_no_linear_ones_can_be_named(tmp_path, byte_tokenizer, loaded_elsewhere):
     tiny("squeezebert").save_pretrained(tmp_path)
     byte_tokenizer.save_pretrained(tmp_path)
     usual = {"fine_tuning": "lora", "cv": None, "max_epochs": 1, "random_state": 0, "device": "cpu"}

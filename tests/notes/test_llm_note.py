@@ -16,23 +16,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes._language_model import backbone, embedding, windows
-from sklearn_medfuse.notes._language_model.backbone import Backbone
 
 CANARY = "Zebulon Quixote"
-
-
-@pytest.fixture
-def embedded(monkeypatch):
-    """Chunks that reach the model, as they come."""
-    chunks = []
-    embed = Backbone.embed
-
-    def record(self, batch, *options):
-        chunks.extend(batch)
-        return embed(self, batch, *options)
-
-    monkeypatch.setattr(Backbone, "embed", record)
-    return chunks
 
 
 def words(n):
