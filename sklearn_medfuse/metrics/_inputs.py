@@ -118,10 +118,10 @@ def _read_labels(y_true):
         # The missing value of pandas' nullable columns is unknown to numpy
         values = y_true.to_numpy(dtype=object)
         y_true = np.where(pd.isna(values), np.nan, values)
-    return _as_floats(y_true, _NO_LABELS.format(""))
+    return as_floats(y_true, _NO_LABELS.format(""))
 
 
-def _as_floats(values, problem):
+def as_floats(values, problem):
     with suppress(TypeError, ValueError, OverflowError):
         return np.asarray(values, dtype=float)
     # Raised out here, as numpy's own message, which shows the value, would become its context
@@ -187,7 +187,7 @@ def _stack_positive_class(y_score, name):
                 "with the positive class of each label."
             )
         y_score = np.column_stack([np.asarray(proba)[:, 1] for proba in y_score])
-    return _as_floats(
+    return as_floats(
         y_score, f"`{name}` cannot be read as numbers; pass one score per row and label."
     )
 
@@ -207,7 +207,7 @@ def check_sample_weight(sample_weight, n_samples):
     """Return the row weights as floats; None gives every row a weight of 1."""
     if sample_weight is None:
         return np.ones(n_samples)
-    weights = _as_floats(
+    weights = as_floats(
         sample_weight, "`sample_weight` cannot be read as numbers; pass one number per row."
     )
     if weights.shape != (n_samples,):

@@ -9,7 +9,15 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 from .._input_data import no_values_in_errors
 from ._calibration import expected_calibration_error
-from ._inputs import AVERAGES, Labels, Scores, check_labels, check_sample_weight, check_scores
+from ._inputs import (
+    AVERAGES,
+    Labels,
+    Scores,
+    as_floats,
+    check_labels,
+    check_sample_weight,
+    check_scores,
+)
 from ._losses import multilabel_brier_score, multilabel_log_loss
 from ._scores import weighted_auprc, weighted_auroc, with_averages
 
@@ -160,8 +168,7 @@ class MultilabelScorer:
         self, estimator: Any, X: Any, y_true: Labels, *, sample_weight: npt.ArrayLike | None = None
     ) -> float:
         """Return the score; higher is better."""
-        with no_values_in_errors():
-            y_prob = predict_positive(estimator, X)
+        y_prob = predict_positive(estimator, X)
         score = self.score_func(y_true, y_prob, sample_weight=sample_weight, **self.params)
         return self.sign * score
 
@@ -188,12 +195,17 @@ class MultilabelScorer:
 
 def predict_positive(estimator: Any, X: Any) -> Scores:
     """Predict probabilities; turn a list with one array per label into a matrix."""
-    y_prob = estimator.predict_proba(X)
+    with no_values_in_errors():
+        y_prob = estimator.predict_proba(X)
     if not isinstance(y_prob, list):
         return y_prob
-    return np.column_stack(
-        [
-            pair @ (np.asarray(classes) == 1)
-            for pair, classes in zip(y_prob, estimator.classes_, strict=True)
-        ]
+    problem = (
+        "`estimator` was fitted on classes other than 0 and 1; fit it on one 0/1 column per label, "
+        "for classes e.g. by sklearn.preprocessing.label_binarize."
     )
+    classes = [as_floats(of_label, problem) for of_label in estimator.classes_]
+    if not np.isin(np.concatenate(classes), (0, 1)).all():
+        raise ValueError(problem)
+    # A label that was constant in fit has one column, of either class
+    pairs = zip(y_prob, classes, strict=True)
+    return np.column_stack([probability @ (of_label == 1) for probability, of_label in pairs])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from sklearn.utils import Bunch
 
 from .._version import __version__
 from ..metrics import calibration_report, multilabel_report, subgroup_report
-from ..metrics._inputs import check_labels
+from ..metrics._inputs import as_floats, check_labels
 from ..metrics._scorers import predict_positive
 
 if TYPE_CHECKING:
@@ -37,13 +36,6 @@ _DECISIONS = (
     "At the thresholds of the model's `predict`. A share is not shown, and enters no mean, if "
     "either of its two parts is small."
 )
-# Each share with the two cells (truth, decision) that make up its denominator
-_SHARES = {
-    "sensitivity": ((1, 1), (1, 0)),
-    "specificity": ((0, 0), (0, 1)),
-    "ppv": ((1, 1), (0, 1)),
-    "npv": ((0, 0), (1, 0)),
-}
 _CALIBRATION = (
     "Slope and intercept are those of logistic recalibration: probabilities are too extreme where "
     "the slope is below 1, and too high overall where the intercept is below 0. ECE is the mean "
@@ -56,10 +48,22 @@ _SUBGROUPS = (
     "numbered by size."
 )
 _LIMITS = (
-    "The numbers hold for the cohort above. Patients, laboratories, note-taking and coding differ "
-    "elsewhere: validate and recalibrate there first.",
-    "Labels are what was coded, which may differ from what patients had.",
+    "- The numbers hold for the cohort above. Patients, laboratories, note-taking and coding "
+    "differ elsewhere: validate and recalibrate there first.\n"
+    "- Labels are what was coded, which may differ from what patients had.\n"
+    "- Groups of fewer than {min_count} patients were not examined."
 )
+_RARE = "\n- Not evaluated (fewer than {min_count} positive or negative stays): {labels}."
+# Metrics of the tables, with their digits
+_RANKED = {"prevalence": 2, "auroc": 2, "auprc": 2, "brier": 3}
+_CALIBRATED = {"slope": 2, "intercept": 2, "observed_expected": 2, "ece": 3}
+# Each share with the two cells (truth, decision) that make up its denominator
+_SHARES = {
+    "sensitivity": ((1, 1), (1, 0)),
+    "specificity": ((0, 0), (0, 1)),
+    "ppv": ((1, 1), (0, 1)),
+    "npv": ((0, 0), (1, 0)),
+}
 _MOST_VALUES = 20
 _SHORTEST_IDENTIFIER = 5
 _OPTION = re.compile(r"[A-Za-z0-9_.+/-]{1,80}")
@@ -144,7 +148,6 @@ def model_card(
         raise ImportError('model_card needs skops: pip install "sklearn-medfuse[skops]".') from None
     _check_arguments(cohort, trained_on, min_count)
     y_prob = predict_positive(estimator, cohort.X)
-    y_pred = np.asarray(estimator.predict(cohort.X), dtype=float)
     labels, names = check_labels(cohort.y, missing=True)
     y = pd.DataFrame(labels, columns=names)
     rare = list(y.columns[np.minimum((y == 1).sum(), (y == 0).sum()) < min_count])
@@ -161,32 +164,32 @@ def model_card(
         "confidence_level": confidence_level,
         "random_state": random_state,
     }
+    decisions = _score_decisions(y, estimator.predict(cohort.X), min_count, options)
     averages = ("macro", "micro", "weighted")
-    metrics = ("prevalence", "auroc", "auprc", "brier")
-    ranking = multilabel_report(y, y_prob, metrics=metrics, averages=averages, **options)
-    decisions = _score_decisions(y, y_pred.reshape(y.shape), min_count, options)
+    ranking = multilabel_report(y, y_prob, metrics=list(_RANKED), averages=averages, **options)
     calibration = calibration_report(y, y_prob, averages=averages[:2], **options)
-    calibrated = ("slope", "intercept", "observed_expected", "ece")
-    limits = [*_LIMITS, f"Groups of fewer than {min_count} patients were not examined."]
+    limits = _LIMITS.format(min_count=min_count)
     if rare:
-        hidden = ", ".join(map(_cell, rare))
-        limits += [f"Not evaluated (fewer than {min_count} positive or negative stays): {hidden}."]
+        limits += _RARE.format(min_count=min_count, labels=", ".join(map(_cell, rare)))
     versions = {"sklearn-medfuse": __version__, "Python": platform.python_version()}
     versions |= {name: version(name) for name in _LIBRARIES}
-    known = {str(name) for name in (*cohort.X, *y)}
 
     card = Card(estimator, template=None, model_diagram=False)
     card.add(**{"Intended use": _INTENDED_USE})
     _add_data(card, cohort, trained_on, names, min_count)
-    _add_table(card, "Parameters", "", _list_parameters(estimator, known))
-    for section, text, report, columns in (
-        ("Evaluation", _RANKING, ranking, metrics),
-        ("Evaluation/Decisions", _DECISIONS, decisions, _SHARES),
-        ("Calibration", _CALIBRATION, calibration, calibrated),
+    parameters = getattr(estimator, "best_estimator_", estimator).get_params()
+    known = {str(name) for name in (*cohort.X, *y)}
+    shown = sorted((name, _describe(value, known)) for name, value in parameters.items())
+    _add_table(card, "Parameters", "", pd.DataFrame(shown, columns=["parameter", "value"]))
+    for section, text, report, digits in (
+        ("Evaluation", _RANKING, ranking, _RANKED),
+        ("Evaluation/Decisions", _DECISIONS, decisions, dict.fromkeys(_SHARES, 2)),
+        ("Calibration", _CALIBRATION, calibration, _CALIBRATED),
     ):
-        _add_table(card, section, text, _score_table(report.drop(index=rare), columns))
+        table = _write_scores(report.drop(index=rare), digits)
+        _add_table(card, section, text, table.rename_axis("label").reset_index())
     _add_subgroups(card, cohort, y, y_prob, min_count, options)
-    card.add(Limits="\n".join(f"- {line}" for line in limits))
+    card.add(Limits=limits)
     table = pd.DataFrame(versions.items(), columns=["library", "version"])
     _add_table(card, "Versions", "", table)
     _check_identifiers(card.render(), [cohort] if trained_on is None else [cohort, trained_on])
@@ -213,9 +216,8 @@ def _check_identifiers(text: str, cohorts: list[Bunch]) -> None:
     # A number in a table is no identifier: 0.12345 and 12,345 are one word each
     words = set(re.findall(r"[\w.,-]*\w", text))
     columns = [each.get(name) for each in cohorts for name in ("stay_ids", "groups", "hospitals")]
-    values = {
-        str(v) for column in columns if column is not None for v in pd.unique(np.asarray(column))
-    }
+    given = [pd.unique(np.asarray(column)) for column in columns if column is not None]
+    values = {str(value) for column in given for value in column}
     # Shorter ones are numbers that occur by chance
     long = [value for value in values if len(value) >= _SHORTEST_IDENTIFIER]
     n_shown = sum(v in words or bool(re.search(r"\W", v) and v in text) for v in long)
@@ -229,9 +231,10 @@ def _check_identifiers(text: str, cohorts: list[Bunch]) -> None:
 def _add_table(card: Card, section: str, text: str, table: pd.DataFrame) -> None:
     if table.empty:
         card.add(**{section: text})
-    else:
-        card.add_table(description=text, folded=section == "Parameters", **{section: table})
-        card.select(section).title = section.split("/")[-1]
+        return
+    cells = table.map(_cell)
+    card.add_table(description=text, folded=section == "Parameters", **{section: cells})
+    card.select(section).title = section.split("/")[-1]
 
 
 def _cell(name: object) -> str:
@@ -247,52 +250,39 @@ def _count(n: int, min_count: int) -> str:
     return f"about {min_count * round(n / min_count):,}"
 
 
-def _score_table(report: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
-    """Write scores with their intervals, a row per label and a column per metric."""
-    table = pd.DataFrame({"label": [*map(_cell, report.index)]})
-    for metric in metrics:
-        digits = 3 if metric in ("ece", "brier") else 2
-        table[metric] = _scores(report, metric, digits)
+def _write_scores(report: pd.DataFrame, digits: dict[str, int]) -> pd.DataFrame:
+    """Write scores as "0.81 [0.75, 0.86]", or "n/a" where there is none, a column per metric."""
+    table = pd.DataFrame(index=report.index)
+    for metric, n_digits in digits.items():
+        cells = []
+        for ends in report[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy(dtype=float):
+            # Adding 0 turns -0 into 0
+            value, low, high = (f"{round(end, n_digits) + 0.0:.{n_digits}f}" for end in ends)
+            interval = f" [{low}, {high}]" if np.isfinite(ends[1:]).all() else ""
+            cells.append(f"{value}{interval}" if np.isfinite(ends[0]) else "n/a")
+        table[metric] = cells
     return table
-
-
-def _scores(report: pd.DataFrame, metric: str, digits: int) -> list[str]:
-    """Write a column as "0.81 [0.75, 0.86]", or "n/a" where it has no value."""
-    cells = []
-    for ends in report[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy(dtype=float):
-        # Adding 0 turns -0 into 0
-        value, low, high = (f"{round(end, digits) + 0.0:.{digits}f}" for end in ends)
-        interval = f" [{low}, {high}]" if np.isfinite(ends[1:]).all() else ""
-        cells.append(f"{value}{interval}" if np.isfinite(ends[0]) else "n/a")
-    return cells
 
 
 def _add_data(
     card: Card, cohort: Bunch, trained_on: Bunch | None, label_names: list[str], min_count: int
 ) -> None:
-    rows = []
-    for name, each in (("fitted on", trained_on), ("evaluated on", cohort)):
-        if each is not None:
-            measured = each.X[each.lab_columns].notna().to_numpy().mean()
-            rows.append(
-                {
-                    "cohort": name,
-                    "stays": _count(len(each.X), min_count),
-                    "patients": _count(pd.Series(each.groups).nunique(), min_count),
-                    "hospitals": pd.Series(each.get("hospitals")).nunique() or "unknown",
-                    "labs measured": f"{100 * measured:.0f} %",
-                    "with a note": f"{100 * each.X[each.note_column].notna().mean():.0f} %",
-                }
-            )
+    cohorts = {"fitted on": trained_on, "evaluated on": cohort}
+    rows = [
+        {
+            "cohort": name,
+            "stays": _count(len(each.X), min_count),
+            "patients": _count(pd.Series(each.groups).nunique(), min_count),
+            "hospitals": pd.Series(each.get("hospitals")).nunique() or "unknown",
+            "labs measured": f"{100 * each.X[each.lab_columns].notna().to_numpy().mean():.0f} %",
+            "with a note": f"{100 * each.X[each.note_column].notna().mean():.0f} %",
+        }
+        for name, each in cohorts.items()
+        if each is not None
+    ]
     labs, labels = (", ".join(map(_cell, names)) for names in (cohort.lab_columns, label_names))
     text = f"Labs: {labs}.\n\nLabels: {labels}.\n\nCounts are rounded."
     _add_table(card, "Data", text, pd.DataFrame(rows))
-
-
-def _list_parameters(estimator: Any, known: set[str]) -> pd.DataFrame:
-    parameters = getattr(estimator, "best_estimator_", estimator).get_params()
-    rows = [(_cell(name), _cell(_describe(value, known))) for name, value in parameters.items()]
-    return pd.DataFrame(sorted(rows), columns=["parameter", "value"])
 
 
 def _describe(value: Any, known: set[str]) -> str:
@@ -311,9 +301,17 @@ def _describe(value: Any, known: set[str]) -> str:
 
 
 def _score_decisions(
-    y: pd.DataFrame, y_pred: np.ndarray, min_count: int, options: dict[str, Any]
+    y: pd.DataFrame, predicted: Any, min_count: int, options: dict[str, Any]
 ) -> pd.DataFrame:
     """Score decisions where both parts of a share are large: a PPV of 4 in 44 reveals the 4."""
+    problem = (
+        "`estimator` does not predict 0 or 1 for each label of `cohort.y`; fit it on one 0/1 "
+        "column per label, for classes e.g. by sklearn.preprocessing.label_binarize."
+    )
+    y_pred = as_floats(predicted, problem)
+    if y_pred.size != y.size or not np.isin(y_pred, (0, 1)).all():
+        raise ValueError(problem)
+    y_pred = y_pred.reshape(y.shape)
     reports = []
     for metric, cells in _SHARES.items():
         counts = [((y == truth) & (y_pred == decision)).sum() for truth, decision in cells]
@@ -328,21 +326,21 @@ def _add_subgroups(
     groups, left_out = _choose_groups(cohort)
     if groups.empty:
         return
-    table, text = pd.DataFrame(), _SUBGROUPS
+    scores = []
     for metric, digits in (("auroc", 2), ("ece", 3)):
         report = subgroup_report(y, y_prob, groups, metric=metric, min_count=min_count, **options)
         macro = report[(report["attribute"] != "all") & (report["label"] == "macro")]
-        table["attribute"] = [*map(_cell, macro["attribute"])]
-        table["group"] = [*map(_cell, macro["group"])]
-        table["stays"] = [_count(n, min_count) for n in macro["n_samples"]]
-        table[f"macro {metric}"] = _scores(macro, "score", digits)
-        table[f"gap of {metric}"] = _scores(macro, "gap", digits)
+        written = _write_scores(macro, {"score": digits, "gap": digits})
+        scores.append(written.set_axis([f"macro {metric}", f"gap of {metric}"], axis=1))
+    text = _SUBGROUPS
     hidden = [f"`{_cell(name)}` {n}" for name, n in report.attrs["n_not_shown"].items() if n]
     if hidden:
         text += f"\n\nValues not shown (fewer than {min_count} patients): {', '.join(hidden)}."
     if left_out:
-        names = ", ".join(f"`{_cell(name)}`" for name in left_out)
-        text += f"\n\nAttributes not shown (numbers or many values): {names}."
+        listed = ", ".join(f"`{_cell(name)}`" for name in left_out)
+        text += f"\n\nAttributes not shown (numbers or many values): {listed}."
+    stays = [_count(n, min_count) for n in macro["n_samples"]]
+    table = pd.concat([macro[["attribute", "group"]].assign(stays=stays), *scores], axis=1)
     _add_table(card, "Subgroups", text, table)
 
 

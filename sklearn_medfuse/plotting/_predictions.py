@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import _safe_indexing
 
-from .._input_data import no_values_in_errors
 from ..metrics._inputs import check_labels, check_scores, share_parameters
+from ..metrics._scorers import predict_positive
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -104,18 +104,6 @@ def check_models(
     return labels, scores, names
 
 
-def predict_labels(estimator: Any, X: Any) -> Any:
-    """Predict probabilities; a forest gives one column for a label that was constant in fit."""
-    with no_values_in_errors():
-        found = estimator.predict_proba(X)
-        if not isinstance(found, list):
-            return found
-        return [
-            each if each.shape[1] > 1 else np.tile([1.0 - classes[0], classes[0]], (len(each), 1))
-            for each, classes in zip(found, estimator.classes_, strict=True)
-        ]
-
-
 class PredictionSources:
     """Class methods of a display that has `from_predictions(y_true, values_by_model, ...)`."""
 
@@ -147,7 +135,7 @@ class PredictionSources:
         """
         if not isinstance(estimators, Mapping):
             estimators = {type(estimators).__name__: estimators}
-        scores = {name: predict_labels(each, X) for name, each in estimators.items()}
+        scores = {name: predict_positive(each, X) for name, each in estimators.items()}
         return cls.from_predictions(y, scores, **options)
 
     @classmethod
@@ -205,6 +193,6 @@ def _out_of_fold(cv_results: Any, X: Any, labels: np.ndarray, name: str) -> np.n
         )
     scores = np.empty(labels.shape)
     for estimator, test in zip(cv_results["estimator"], tests, strict=True):
-        predicted = predict_labels(estimator, _safe_indexing(X, test))
+        predicted = predict_positive(estimator, _safe_indexing(X, test))
         scores[test] = check_scores(predicted, labels[test])
     return scores

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ..metrics import subgroup_report
+from ..metrics._scorers import predict_positive
 from ._drawing import REFERENCE, draw_intervals, finish_rows, fit_name, row_axes
-from ._predictions import check_option, documented, predict_labels
+from ._predictions import check_option, documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +83,7 @@ class SubgroupDisplay:
         -------
         display
         """
-        return cls.from_predictions(y, predict_labels(estimator, X), subgroups, **options)
+        return cls.from_predictions(y, predict_positive(estimator, X), subgroups, **options)
 
     @classmethod
     @documented

@@ -84,6 +84,15 @@ def test_a_label_that_is_constant_in_training(table, constant):
     assert found == pytest.approx(-multilabel_brier_score(y, y_prob))
 
 
+@pytest.mark.parametrize("classes", [["well", "sick"], [1, 2]])
+def test_classes_other_than_0_and_1_are_refused(table, classes):
+    """Else their probabilities would be those of the class 1: 0 where no class is so called."""
+    X, y = table
+    forest = RandomForestClassifier(3, random_state=0).fit(X, np.array(classes)[y])
+    with pytest.raises(ValueError, match="classes other than 0 and 1; fit it on one 0/1 column"):
+        get_scorer("macro_auroc")(forest, X, y)
+
+
 def test_names():
     assert NAMES == [
         "macro_auprc",

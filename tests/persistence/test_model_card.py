@@ -288,6 +288,21 @@ def test_an_identifier_in_a_name_is_refused(model, cohorts):
         assert "canary" not in str(info.value)
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("classes", [["well", "zzcanarysick"], [1, 2]])
+def test_classes_other_than_0_and_1_are_refused(many, classes, cohorts):
+    train, test = cohorts
+    y = np.array(classes)[train.y.to_numpy()[:, : 5 if many else 1]]
+    forest = RandomForestClassifier(3, random_state=0)
+    labs = ColumnTransformer([("labs", SimpleImputer(), train.lab_columns)])
+    model = make_pipeline(labs, forest).fit(train.X, y if many else y.ravel())
+    cohort = type(test)(**{**test, "y": test.y if many else test.y.iloc[:, :1]})
+    with pytest.raises(ValueError, match=r"`estimator` .* one 0/1 column per label") as info:
+        model_card(model, cohort, n_bootstraps=0)
+    assert "canary" not in str(info.value)
+    assert info.value.__context__ is None
+
+
 def test_what_cannot_be_described_is_refused(model, cohorts):
     train, test = cohorts
     n_patients = train.groups.nunique()
