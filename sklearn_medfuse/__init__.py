@@ -1,7 +1,7 @@
 """Fuse lab tests and clinical notes for multi-label disease prediction, the scikit-learn way.
 
-The estimators follow MEDFuse (Phan et al., CIKM 2024, arXiv 2407.12309). Heavy parts are imported
-when a name is first used, so that `import sklearn_medfuse` stays cheap.
+The estimators follow MEDFuse (Phan et al., CIKM 2024, arXiv 2407.12309). Each name is imported
+when it is first used, so `import sklearn_medfuse` stays cheap.
 """
 
 import importlib
@@ -22,17 +22,7 @@ _HOMES = {
     "make_medfuse_pipeline": "pipeline",
 }
 
-__all__ = ["BoostedLabEncoder", "LLMNoteEncoder", "LabTextSerializer", "MEDFuseClassifier"]
-__all__ += [
-    "MEDFusePipeline",
-    "MaskedLabEncoder",
-    "NaiveBayesNoteEncoder",
-    "NoteCleaner",
-    "NoteWordEncoder",
-    "TableEncoder",
-    "__version__",
-    "make_medfuse_pipeline",
-]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str):

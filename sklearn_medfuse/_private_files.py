@@ -22,12 +22,12 @@ from ._input_data import read_json_object
 try:
     import fcntl
 except ImportError:
-    # Windows: what is abandoned is told by its age
+    # Windows: only its age tells that a file is abandoned
     fcntl = None  # type: ignore[assignment]
 
 _KEY_BYTES = 32
 _WRITING = ".writing-"
-# Where a file system knows no locks, nobody is still writing what is older
+# Without locks on a file system, anything older counts as abandoned
 _ABANDONED_SECONDS = 24 * 3600
 _FILES, _SELF = "files", "sha256"
 
@@ -36,14 +36,14 @@ def make_private_folder(folder):
     """Make a folder that only its owner can open; close an existing one to others."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
-    # The mode of mkdir passes through the umask, and the folder may be an older one; one that is
-    # private already may lie where no mode can be set
+    # The umask changes the mode of mkdir, and the folder may be an older one; one that is already
+    # private may lie where no mode can be set
     if stat.S_IMODE(folder.stat().st_mode) != 0o700:
         folder.chmod(0o700)
 
 
 def write_private(file, data):
-    """Write a file of mode 0600 whole or not at all, whoever else writes it."""
+    """Write a file of mode 0600, whole or not at all, even if others write it too."""
     remove_abandoned(file.parent)
     with temporary_in(file.parent) as new:
         _write_to_disk(new, data)
@@ -54,13 +54,18 @@ def write_private(file, data):
 def temporary_in(folder, *, directory=False) -> Iterator[Path]:
     """Make a file of mode 0600, or a folder of mode 0700, and remove it after the block.
 
-    It is locked meanwhile, so that `remove_abandoned` tells it from one whose writer was killed.
-    Renamed by `os.replace`, it stays.
+    It is locked meanwhile, so that `remove_abandoned` can tell it from one whose writer was killed.
+    Once renamed by `os.replace`, it stays.
     """
     while True:
-        new = _make(folder, directory)
+        if directory:
+            new = Path(tempfile.mkdtemp(dir=folder, prefix=_WRITING))
+        else:
+            descriptor, name = tempfile.mkstemp(dir=folder, prefix=_WRITING)
+            os.close(descriptor)
+            new = Path(name)
         lock = _lock(new)
-        # Else one who sweeps was faster than the lock
+        # Otherwise another process swept it away before it was locked
         if new.exists():
             break
         _unlock(lock)
@@ -72,41 +77,37 @@ def temporary_in(folder, *, directory=False) -> Iterator[Path]:
 
 
 def remove_abandoned(folder):
-    """Remove what killed processes have left half-written in a folder."""
+    """Remove what killed processes left half-written in a folder."""
     for left in folder.glob(f"{_WRITING}*"):
-        # Another process may be faster, and what cannot be removed does no harm
+        # Another process may be faster, and a file that cannot be removed does no harm
         with suppress(OSError):
             _remove_if_abandoned(left)
 
 
 def load_key(file):
-    """Read the secret key, after making one if there is none.
+    """Read the secret key; make one if there is none.
 
-    Of two that processes make at the same time the first stays.
+    If two processes make one at the same time, the first one stays.
     """
     if not file.exists():
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_if_absent(file, secrets.token_bytes(_KEY_BYTES))
+        with temporary_in(file.parent) as new:
+            _write_to_disk(new, secrets.token_bytes(_KEY_BYTES))
+            try:
+                # Succeeds in one process only
+                os.link(new, file)
+            except FileExistsError:
+                pass
+            except OSError:
+                # A file system without links
+                os.replace(new, file)
     key = file.read_bytes()
     if len(key) != _KEY_BYTES:
         raise ValueError(
-            f"The key file {str(file)!r} holds {len(key)} bytes and not the {_KEY_BYTES} of a "
-            "key; remove it for a new one, with which all results are computed again."
+            f"The key file {str(file)!r} holds {len(key)} bytes instead of {_KEY_BYTES}. Remove it "
+            "to get a new key; all cached results are then computed again."
         )
     return key
-
-
-def _write_if_absent(file, data):
-    with temporary_in(file.parent) as new:
-        _write_to_disk(new, data)
-        try:
-            # Succeeds in one process only
-            os.link(new, file)
-        except FileExistsError:
-            pass
-        except OSError:
-            # A file system without links
-            os.replace(new, file)
 
 
 def _write_to_disk(file, data):
@@ -117,16 +118,8 @@ def _write_to_disk(file, data):
         os.fsync(stream.fileno())
 
 
-def _make(folder, directory) -> Path:
-    if directory:
-        return Path(tempfile.mkdtemp(dir=folder, prefix=_WRITING))
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=_WRITING)
-    os.close(descriptor)
-    return Path(name)
-
-
 def _lock(path) -> int | None:
-    """Lock what is being written until it is done, or its writer is dead."""
+    """Lock a file or folder until its writer is done or dead."""
     if fcntl is None:
         return None
     try:
@@ -147,7 +140,7 @@ def _remove_if_abandoned(left) -> None:
     lock = None if fcntl is None else _open_to_lock(left)
     try:
         if _is_abandoned(left, lock):
-            # Under the lock, for which one who has just made it waits
+            # Under the lock, which a process that has just made the file waits for
             _remove(left)
     finally:
         _unlock(lock)
@@ -164,7 +157,7 @@ def _is_abandoned(left, lock: int | None) -> bool:
             pass
         else:
             return True
-    # Clocks may jump, so one from the future is as old
+    # Clocks may jump, so a file from the future counts as old
     return abs(time.time() - left.stat().st_mtime) > _ABANDONED_SECONDS
 
 
@@ -181,14 +174,14 @@ def _remove(path) -> None:
 
 
 def seal(config: dict[str, Any], folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Add the digests of files to what a json file is to hold, and the digest of all that."""
+    """Add the digests of files, and a digest of the whole, to the content of a json file."""
     content = json.loads(json.dumps(config))
     content[_FILES] = {name: file_sha256(folder / name) for name in names}
     return content | {_SELF: _digest(content)}
 
 
 def read_sealed(folder: Path, name: str, remedy: str) -> dict[str, Any]:
-    """Read the json file of a folder once all files that it seals prove undamaged."""
+    """Read the json file of a folder, after checking that every file it seals is undamaged."""
     refuse_link(folder, folder / name, remedy)
     content = read_json_object(folder / name, remedy)
     sealed = content.pop(_SELF, None)
@@ -206,7 +199,7 @@ def read_sealed(folder: Path, name: str, remedy: str) -> dict[str, Any]:
 
 
 def refuse_link(folder: Path, file: Path, remedy: str) -> None:
-    """Refuse a file that is a link to somewhere outside its folder."""
+    """Refuse a file that links to somewhere outside its folder."""
     if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{file} is a link to a file outside its folder. {remedy}")
 
@@ -218,5 +211,5 @@ def file_sha256(file: Path) -> str:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """Digest of what is in a json file, however it is laid out."""
+    """Digest of the content of a json file, whatever its layout."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

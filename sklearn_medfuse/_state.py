@@ -37,12 +37,12 @@ def module_to_bytes(module: nn.Module) -> bytes:
 class VersionedStateMixin:
     """Stamp the state with our version and warn when another version reads it.
 
-    A parameter that the writing version did not know yet has its default after loading. A subclass
-    names in `_transient` the attributes that stay in the process.
+    A parameter unknown to the version that wrote the state gets its default. `_transient` names
+    the attributes that stay in the process.
 
     The HTML diagram links to the estimator's page on the site that the environment variable
-    `SKLEARN_MEDFUSE_DOCS_URL` names, as an address ("https://docs.example.org") or as a folder on
-    disk ("file:///srv/medfuse/html"). Without it there is no link, as no address holds for all.
+    `SKLEARN_MEDFUSE_DOCS_URL` names: an address ("https://docs.example.org") or a folder on disk
+    ("file:///srv/medfuse/html"). Without it there is no link, since every site has its own address.
     """
 
     _transient: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class VersionedStateMixin:
 
     @property
     def _doc_link_template(self) -> str:
-        """Template of scikit-learn, read when the diagram is drawn; empty for no link."""
+        """Scikit-learn's template, read when the diagram is drawn; empty for no link."""
         site = os.environ.get("SKLEARN_MEDFUSE_DOCS_URL", "").rstrip("/")
         page = f"{self._doc_link_module}.{{estimator_name}}.html"
         return f"{site}/generated/{page}" if site else ""
@@ -64,7 +64,7 @@ class VersionedStateMixin:
         return state
 
     def __setstate__(self, state):
-        """Take the state, after a look at the version that wrote it."""
+        """Take the state, and warn if another version wrote it."""
         state = dict(state)
         version = state.pop(_VERSION_KEY, None)
         if version != __version__:
@@ -81,18 +81,18 @@ class VersionedStateMixin:
 
 
 def _default_parameters(estimator_class: type) -> dict[str, Any]:
-    """Parameters of `__init__` that have a default, and which."""
+    """Defaults of the parameters of `__init__` that have one."""
     parameters = inspect.signature(estimator_class.__init__).parameters  # type: ignore[misc]
     empty = inspect.Parameter.empty
     return {name: p.default for name, p in parameters.items() if p.default is not empty}
 
 
 class NetStateMixin(VersionedStateMixin):
-    """Pickle an estimator that owns a torch module as own state.
+    """Pickle an estimator that owns a torch module without pickling the module.
 
-    A subclass has `_get_module()`, which returns the fitted module or None, `_build_module()`,
-    which builds an empty module from the fitted attributes, and `_restore_module()`, which keeps
-    it too. `_n_parts` names the parameters that say how many parts of a kind the module has.
+    `_get_module()` returns the fitted module or None, `_build_module()` builds an untrained one
+    from the fitted attributes, and `_restore_module()` also keeps it. `_n_parts` names the
+    parameters that say how many parts of a kind the module has.
     """
 
     _n_parts: tuple[str, ...] = ()
@@ -119,29 +119,20 @@ class NetStateMixin(VersionedStateMixin):
         state = dict(state)
         weights = state.pop(_WEIGHTS_KEY, None)
         super().__setstate__(state)
-        if weights is not None:
-            self._fill_module(weights)
-
-    def _fill_module(self, weights: bytes) -> None:
-        """Build the module of the fitted attributes and fill it with what was saved.
-
-        Raises
-        ------
-        ValueError
-            Where the two do not fit together.
-        """
+        if weights is None:
+            return
         tensors = safetensors.torch.load(weights)
         self._refuse_other_shapes(tensors)
-        # Initial weights are drawn, only to be overwritten: not at the cost of the user's draws
+        # Initial weights are drawn, only to be overwritten: the user's generators stay as they are
         with generators_put_back():
             module = self._restore_module()
         module.load_state_dict(tensors)
 
     def _refuse_other_shapes(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Refuse parameters that ask for another net, before memory is taken for it."""
+        """Refuse weights that do not fit the parameters, before taking memory for a net."""
         fits = all(getattr(self, name) <= len(tensors) for name in self._n_parts)
         if fits:
-            # Holds shapes and no numbers
+            # The meta device holds shapes without numbers
             with torch.device("meta"), _ShapesOnly():
                 shapes = {
                     name: each.shape for name, each in self._build_module().state_dict().items()
@@ -155,13 +146,13 @@ class NetStateMixin(VersionedStateMixin):
 
 
 class _ShapesOnly(TorchFunctionMode):
-    """Leave out draws of initial weights and their scaling.
+    """Skip drawing and scaling initial weights.
 
     On the meta device these import torch._dynamo, which takes one to two seconds.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Call `func`, or give what has the shape of its result."""
+        """Call `func`, or return something of its result's shape."""
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         if func is torch.Tensor.mul and not isinstance(args[1], torch.Tensor):

@@ -40,12 +40,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def resolve_device_to_load(device: str | torch.device) -> torch.device:
-    """Device of a loaded estimator: a GPU of fit where there is one here, else the CPU."""
+    """Device of a loaded estimator: "cpu" stays, and any other becomes "auto"."""
     return resolve_device("cpu" if str(device) == "cpu" else "auto")
 
 
 def resolve_fitted_device(device: str | torch.device) -> torch.device:
-    """Device of a fitted estimator: that of fit where it is here too, else as "auto" takes it."""
+    """Device of a fitted estimator: that of fit if this machine has it, otherwise as by "auto"."""
     wanted = torch.device("cpu" if str(device) == "auto" else device)
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         device = "auto"
@@ -66,12 +66,12 @@ def draw_seed(random_state: np.random.RandomState) -> int:
 
 
 class _Turn:
-    """One thread's turn at a time; it may take it again within."""
+    """A lock for one thread at a time, which may take it again while it holds it."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         if hasattr(os, "register_at_fork"):
-            # The thread that held it does not go on in a forked process
+            # A forked process lacks the thread that held it
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
@@ -97,7 +97,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Set these generators back to a state, as far as it was taken on a device of this kind."""
+    """Restore these generators; the GPU's only if the state was taken on a GPU."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
@@ -118,7 +118,7 @@ def torch_seed(seed: int, device: torch.device) -> Iterator[torch.Generator]:
 
 def with_gradients() -> AbstractContextManager:
     """Have torch record gradients within the block, even under `torch.no_grad()`."""
-    # It switches on what no_grad switched off too
+    # Leaving inference mode undoes no_grad too
     return torch.inference_mode(False)
 
 
@@ -136,9 +136,9 @@ def progress_bar(total: int, description: str, unit: str, verbose: int) -> tqdm:
 
 
 class Announcement:
-    """One line above a progress bar on how much work there is and about how long it takes.
+    """One line above a progress bar: how much work there is, and roughly how long it takes.
 
-    The rate is measured at the work itself, over two seconds; what takes less is not announced.
+    The rate is that of the first two seconds of work; shorter work is not announced.
     """
 
     _MEASURED_SECONDS = 2.0
@@ -160,7 +160,7 @@ class Announcement:
 
 
 def _duration(seconds: float) -> str:
-    """Text of a time, rounded to what an estimate can tell."""
+    """Format a duration as coarsely as an estimate deserves."""
     if seconds < 95:
         return f"{max(10, round(seconds, -1)):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -204,7 +204,7 @@ class BestWeights:
         return {"score": self.best_score, "epoch": self.best_epoch, "weights": self._weights}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take what a checkpoint has kept."""
+        """Take back what a checkpoint kept."""
         self.best_score, self.best_epoch = float(state["score"]), int(state["epoch"])
         self._weights = state["weights"]
 
@@ -250,9 +250,9 @@ class FittingRows:
         return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
     def run(self, n_rows: int, attempt: Callable[[int], Result]) -> Result:
-        """Call ``attempt(size)``, from the start with fewer rows together where they do not fit.
+        """Call ``attempt(size)``, and again from the start with half the rows if memory runs out.
 
-        It may be left at any point, and is called anew with torch's generators as they were.
+        An attempt may fail at any point; the next starts with torch's generators as they were.
         """
         size = min(n_rows, self.size or n_rows)
         before = random_state(self._device)
@@ -271,7 +271,7 @@ class FittingRows:
     def batches(
         self, n_rows: int, size: int, run: Callable[[slice], Result]
     ) -> Iterator[tuple[slice, Result]]:
-        """Run rows in batches of `size` at most, fewer where they do not fit; none twice."""
+        """Run rows in batches of at most `size`, smaller if memory runs out; no row twice."""
         start = 0
         while start < n_rows:
             rows = slice(start, min(start + min(size, self.size or size), n_rows))
@@ -295,12 +295,12 @@ class FittingRows:
         self._asked = max(asked, self._asked)
         self.size = size // 2
         if self._device.type == "cuda":
-            # Pieces that are free but too small for the next batch
+            # Free memory may lie in pieces too small for the next batch
             torch.cuda.empty_cache()
         return self.size
 
     def warn(self) -> None:
-        """Say what fits, if that is less than was asked for and was not said before."""
+        """Warn, once, if fewer rows fit than were asked for."""
         if self.size is None or self._has_warned:
             return
         self._has_warned = True
@@ -332,13 +332,3 @@ def rows_of_training(device: torch.device, parameters: str, remedy: str) -> Fitt
         f"longer. Set {parameters}, or use device='cpu'.",
         f"{remedy}, or use device='cpu'",
     )
-
-
-def in_fitting_batches(
-    n_rows: int, size: int, run: Callable[[slice], Result], device: torch.device
-) -> Iterator[Result]:
-    """Run rows in batches, smaller ones once the device has run out of memory."""
-    fitting = rows_of_prediction(device)
-    for _, result in fitting.batches(n_rows, size, run):
-        yield result
-    fitting.warn()

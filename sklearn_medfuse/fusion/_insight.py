@@ -10,7 +10,7 @@ from sklearn.utils import Bunch, check_random_state
 from torch import Tensor
 
 from .._nn.fusion import FusionParts
-from ._model import BlockScaler, Decisions, FusedModel
+from ._model import Decisions, FusedModel
 
 
 def mutual_information(model: FusedModel, X: np.ndarray) -> float:
@@ -90,16 +90,7 @@ def differentiable_logits(classifier, X: Tensor) -> Tensor:
     parameter = next(module.parameters())
     present = torch.from_numpy(scaler.presence(X.detach().cpu().numpy()))
     scaled = (X - X.new_tensor(scaler.mean)) / X.new_tensor(scaler.scale)
-    blocks = _blocks(scaler, scaled.to(parameter))
+    blocks = scaler.split(scaled.to(parameter))
     logits = module(blocks, present.to(parameter.device)).to(X)
     slope, intercept = classifier._decisions.slope, classifier._decisions.intercept
     return slope * logits + X.new_tensor(intercept)
-
-
-def _blocks(scaler: BlockScaler, scaled: Tensor) -> list[Tensor]:
-    blocks = []
-    for name, columns in scaler.columns.items():
-        block = scaled[:, torch.from_numpy(columns).to(scaled.device)]
-        count = scaler.n_tokens[name]
-        blocks.append(block.unflatten(1, (count, -1)) if count else block)
-    return blocks

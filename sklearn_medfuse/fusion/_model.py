@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from .._nn.fusion import FusionParts, FusionWithCritic, LinearSkip
-from .._training import in_fitting_batches
+from .._training import rows_of_prediction
 from ._rows import NAME_MODALITIES, TrainingRows
 
 Result = TypeVar("Result")
@@ -78,14 +78,16 @@ class BlockScaler(NamedTuple):
 
     def transform(self, X: np.ndarray) -> ScaledInput:
         """Standardise rows (n, n_features)."""
-        present = self.presence(X)
-        scaled = (X - self.mean) / self.scale
+        return ScaledInput(self.split((X - self.mean) / self.scale), self.presence(X))
+
+    def split(self, scaled) -> list:
+        """Blocks of the modalities in the columns of an array or a tensor."""
         blocks = []
-        for name, block in self.columns.items():
+        for name, columns in self.columns.items():
             count = self.n_tokens[name]
-            shape = (len(X), count, len(block) // count) if count else (len(X), len(block))
-            blocks.append(scaled[:, block].reshape(shape))
-        return ScaledInput(blocks, present)
+            shape = (count, len(columns) // count) if count else (len(columns),)
+            blocks.append(scaled[:, columns].reshape(len(scaled), *shape))
+        return blocks
 
     def presence(self, X: np.ndarray) -> np.ndarray:
         """Which rows have which modality (n, n_modalities).
@@ -196,7 +198,10 @@ class FusedModel(NamedTuple):
             blocks = [torch.from_numpy(block[rows]).to(parameter) for block in scaled.blocks]
             return run(blocks, torch.from_numpy(scaled.present[rows]).to(parameter.device))
 
-        return in_fitting_batches(len(X), _PREDICTION_BATCH, run_rows, parameter.device)
+        fitting = rows_of_prediction(parameter.device)
+        for _, result in fitting.batches(len(X), _PREDICTION_BATCH, run_rows):
+            yield result
+        fitting.warn()
 
 
 class Decisions(NamedTuple):

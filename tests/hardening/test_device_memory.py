@@ -15,7 +15,7 @@ import torch
 from sklearn_medfuse import MEDFuseClassifier
 from sklearn_medfuse._nn.fusion import FusionWithCritic
 from sklearn_medfuse._nn.masked_autoencoder import MaskedLabAutoencoder
-from sklearn_medfuse._training import FittingRows, in_fitting_batches
+from sklearn_medfuse._training import FittingRows, rows_of_prediction
 from sklearn_medfuse.fusion._training import FusionNet
 from sklearn_medfuse.notes._fine_tuning import TuningTask
 from sklearn_medfuse.notes._language_model import backbone
@@ -143,12 +143,12 @@ def test_one_row_that_does_not_fit_is_an_error():
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(torch.OutOfMemoryError):
-        list(in_fitting_batches(5, 4, fail, torch.device("cpu")))
+        list(rows_of_prediction(torch.device("cpu")).batches(5, 4, fail))
 
 
 def test_batches_that_fit_are_as_large_as_asked_for():
-    parts = in_fitting_batches(10, 4, lambda rows: rows.stop - rows.start, torch.device("cpu"))
-    assert list(parts) == [4, 4, 2]
+    parts = rows_of_prediction(torch.device("cpu")).batches(10, 4, lambda rows: rows.stop)
+    assert [(rows.start, stop) for rows, stop in parts] == [(0, 4), (4, 8), (8, 10)]
 
 
 # Training
