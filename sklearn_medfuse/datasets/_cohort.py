@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +14,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils import Bunch, check_random_state
 
-from .._private_files import read_sealed, seal
+from .._private_files import read_sealed, seal, temporary_in
 from .._version import __version__
 
 _FORMAT = "sklearn-medfuse Cohort"
@@ -217,14 +215,14 @@ class Cohort(Bunch):
         if folder.exists() and not (folder / _META).is_file() and any(folder.iterdir()):
             raise ValueError(f"'{folder}' holds other files than a cohort's; name a new folder.")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The folders of mkdtemp have mode 0700
-        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            self._write(beside)
-            _replace(folder, beside)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
+        with (
+            temporary_in(folder.parent, directory=True) as new,
+            temporary_in(folder.parent, directory=True) as old,
+        ):
+            self._write(new)
+            if folder.exists():
+                os.replace(folder, old / folder.name)
+            os.replace(new, folder)
 
     def _write(self, folder: Path) -> None:
         fields: dict[str, Any] = dict(self.items())
@@ -364,7 +362,45 @@ class Cohort(Bunch):
         matplotlib Axes
             The drawing.
         """
-        return _draw_flow(self["counts"], ax)
+        counts: dict[str, int] = self["counts"]
+
+        def listed(kind: str) -> list[str]:
+            told = {
+                what.removeprefix(kind): n for what, n in counts.items() if what.startswith(kind)
+            }
+            return [f"{n:,} {of}" for of, n in told.items() if n]
+
+        n_read = counts.get("stays read", 0)
+        n_dropped = sum(n for what, n in counts.items() if what.startswith("stays dropped: "))
+        dropped = listed("stays dropped: ")
+        n_kept = counts.get("stays kept", n_read - n_dropped)
+        kept = [f"{n_kept:,} stays kept", *listed("stays kept: ")]
+        # Points from box to box
+        way = 36 + 14 * (len(dropped) + 1) * bool(dropped)
+        if ax is None:
+            try:
+                import matplotlib.pyplot as plt
+            except ImportError as error:
+                raise ImportError(
+                    'Drawing needs matplotlib: run `pip install "sklearn-medfuse[plot]"`.'
+                ) from error
+            height = (way + 16 * len(kept) + 36) / 72
+            _, ax = plt.subplots(figsize=(7, height), layout="constrained")
+        from matplotlib.text import OffsetFrom
+
+        look: dict[str, Any] = {
+            "bbox": {"boxstyle": "square,pad=0.6", "facecolor": "white", "edgecolor": "0.3"}
+        }
+        first = ax.text(0.2, 0.95, f"{n_read:,} stays read", ha="center", va="top", **look)
+        look |= dict.fromkeys(("xycoords", "textcoords"), OffsetFrom(first, (0.5, 0), "points"))
+        look["arrowprops"] = {"arrowstyle": "<-", "color": "0.3"}
+        ax.annotate("\n".join(kept), (0, -6), (0, -way), ha="center", va="top", **look)
+        if dropped:
+            middle = -way / 2
+            beside = "\n   ".join([f"{n_dropped:,} dropped", *dropped])
+            ax.annotate(beside, (0, middle), (90, middle), va="center", fontsize="small", **look)
+        ax.axis("off")
+        return ax
 
     def __repr__(self) -> str:
         """Counts only: the fields of a Bunch would print patients' values."""
@@ -383,53 +419,8 @@ class Cohort(Bunch):
         return f"<pre>{escape(repr(self))}</pre>"
 
     def __reduce__(self):
-        # Bunch's own pickling ignores the state of subclasses: build from the plain dict instead
-        return (_cohort_from_dict, (type(self), dict(self)))
-
-
-def _draw_flow(counts: Mapping[str, int], ax):
-    """Two boxes, and the stays dropped beside the arrow."""
-    n_read, dropped = counts.get("stays read", 0), {}
-    for what, n in counts.items():
-        kind, _, reason = what.partition(": ")
-        if kind == "stays dropped" and n:
-            dropped[reason] = n
-    n_dropped = sum(dropped.values())
-    beside = "\n   ".join([f"{n_dropped:,} dropped", *(f"{n:,} {of}" for of, n in dropped.items())])
-    kept = [f"{counts.get('stays kept', n_read - n_dropped):,} stays kept"]
-    kept += [
-        f"{n:,} {of.removeprefix('stays kept: ')}"
-        for of, n in counts.items()
-        if of.startswith("stays kept: ") and n
-    ]
-    # Points from box to box
-    way = 36 + 14 * (len(dropped) + 1) * bool(dropped)
-    if ax is None:
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError(
-                'Drawing needs matplotlib: run `pip install "sklearn-medfuse[plot]"`.'
-            ) from error
-        _, ax = plt.subplots(figsize=(7, (way + 16 * len(kept) + 36) / 72), layout="constrained")
-    from matplotlib.text import OffsetFrom
-
-    look: dict[str, Any] = {
-        "bbox": {"boxstyle": "square,pad=0.6", "facecolor": "white", "edgecolor": "0.3"}
-    }
-    first = ax.text(0.2, 0.95, f"{n_read:,} stays read", ha="center", va="top", **look)
-    look |= dict.fromkeys(("xycoords", "textcoords"), OffsetFrom(first, (0.5, 0), "points"))
-    look["arrowprops"] = {"arrowstyle": "<-", "color": "0.3"}
-    ax.annotate("\n".join(kept), (0, -6), (0, -way), ha="center", va="top", **look)
-    if dropped:
-        middle = -way / 2
-        ax.annotate(beside, (0, middle), (90, middle), va="center", fontsize="small", **look)
-    ax.axis("off")
-    return ax
-
-
-def _cohort_from_dict(cls, fields):
-    return cls(**fields)
+        # Bunch's own pickling ignores the state of subclasses: the items are set one by one instead
+        return type(self), (), None, None, iter(self.items())
 
 
 def _without_rare_words(column: pd.Series) -> pd.Series:
@@ -445,17 +436,6 @@ def _plain(value):
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"A field of type {type(value).__name__} cannot be written.")
-
-
-def _replace(folder: Path, new: Path) -> None:
-    """Put a finished folder in the place of an older one."""
-    old = None
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-"))
-        os.replace(folder, old)
-    os.replace(new, folder)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_fields(folder: Path, meta: Mapping) -> dict[str, Any]:

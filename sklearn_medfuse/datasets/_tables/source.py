@@ -121,7 +121,7 @@ class Source:
         # A time with a zone becomes UTC, whatever the machine's own zone is
         self._connection.execute("SET TimeZone = 'UTC'")
         # A notebook would show it unasked
-        self._connection.execute(f"SET enable_progress_bar = {options.verbose}")
+        self._connection.execute(f"SET enable_progress_bar = {bool(options.verbose)}")
         # DuckDB refuses to encrypt temporary files without an extension that has to be downloaded,
         # as the random numbers of its own encryption are weak. The key stays in this process, and
         # the files in a folder that the owner alone may enter. DuckDB 1.4 has no such setting and
