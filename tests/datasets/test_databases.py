@@ -297,7 +297,7 @@ def test_schema_of_the_url_is_the_one_that_is_read(server, places):
     names = ("labevents", "noteevents", "diagnoses_icd", "admissions")
     with pytest.raises(ValueError, match=r"'made' at .* in 4 schemas: copy, mimiciii, mimiciv_"):
         load_tables(*names, database=url)
-    with pytest.raises(ValueError, match="'admissions' lacks the column stay_id"):
+    with pytest.raises(ValueError, match="'admissions' lacks the columns stay_id, patient_id"):
         load_tables(*names, database=in_path)
     with pytest.raises(ValueError, match=r"no schema 'nowhere' in the database 'made'.* zebra"):
         load_mimic3(url + "schema=nowhere", **ALL)

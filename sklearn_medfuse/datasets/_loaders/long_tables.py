@@ -10,7 +10,7 @@ from .._build.cohort_builder import build_cohort
 from .._build.events import EventTable, Layout
 from .._cohort import Cohort
 from .._options import lists_choices, make_options, nearest
-from .._tables.columns import Kind
+from .._tables.columns import NUMBERS, Kind
 from .._tables.source import Columns, Source
 
 # Table -> role -> default column, kind
@@ -256,8 +256,9 @@ def _roles(
 def _present(source: Source, tables, roles, optional) -> dict[str, Columns]:
     """The roles whose columns exist; required ones stay in, for the error."""
     # Ids are read as numbers where those of the stays are numbers
-    stay_column = roles["stays"]["stay_id"][0]
-    key: Kind = "id" if source.has_numbers(tables["stays"], stay_column) else "key"
+    stay_column = roles["stays"]["stay_id"][0].lower()
+    _, sql_type = source.columns(tables["stays"]).get(stay_column, ("", ""))
+    key: Kind = "id" if sql_type in NUMBERS else "key"
     present: dict[str, dict[str, tuple[str, Kind]]] = {table: {} for table in roles}
     for table, of_table in roles.items():
         for role, (column, kind) in of_table.items():

@@ -23,7 +23,6 @@ import pyarrow as pa
 
 from .._options import CohortOptions
 from .columns import (
-    NUMBERS,
     TEXT_DTYPE,
     TIMES,
     Column,
@@ -151,12 +150,6 @@ class Source:
             part = f"It is part of {self.dataset}" + (f", at {self.url}." if self.url else ".")
             raise FileNotFoundError(f"{self._place.missing(table)} {part}")
         return found
-
-    def has_numbers(self, table: str, column: str) -> bool:
-        """Whether the type of a column is a number."""
-        present = self.columns(table)
-        self._check_columns(table, [column], present)
-        return present[column.lower()][1] in NUMBERS
 
     def _find(self, table: str) -> TableColumns | None:
         key = table.lower()
@@ -347,7 +340,7 @@ class Source:
 def _find_place(where, schemas: Sequence[str], dataset: str, url: str):
     """The kind of place that is meant."""
     if isinstance(where, Mapping):
-        return Files(
+        return LocalPlace(
             {
                 name.lower(): table if isinstance(table, pd.DataFrame) else _checked_files(table)
                 for name, table in where.items()
@@ -369,41 +362,84 @@ def _find_place(where, schemas: Sequence[str], dataset: str, url: str):
                 f"'{path}' is not a folder, and a database cannot be combined with one."
             )
     if len(paths) > 1 or paths[0].is_dir():
-        return Files(_files_of(paths), paths)
+        return LocalPlace(_files_of(paths), paths)
     if paths[0].suffix.lower() not in DATABASE_SUFFIXES:
         raise FileNotFoundError(
             f"'{paths[0]}' is a file, neither a folder nor a DuckDB database "
             f"({', '.join(DATABASE_SUFFIXES)}). {remedy}"
         )
-    return DuckDBFile(paths[0], schemas)
+    return LocalPlace({}, file=paths[0], schemas=schemas)
 
 
 class LocalPlace:
-    """Tables that DuckDB reads by itself; the interface of `PostgresPlace` too."""
+    """Tables that DuckDB reads by itself, with the interface of `PostgresPlace`.
+
+    They are data frames or lists of files, by lower-case name, or all are in a DuckDB `file`, where
+    those in `schemas` go first.
+    """
 
     failure = (
         "cannot be read to its end: it is truncated, damaged, not UTF-8 text, not separated by "
         "commas, or has rows longer or shorter than its header"
     )
-    opened = "the query engine"
+
+    def __init__(
+        self,
+        tables: Mapping[str, Any],
+        folders: Sequence[Path] = (),
+        file: Path | None = None,
+        schemas: Sequence[str] = (),
+    ):
+        self._given = tables
+        self._folders = folders
+        self._file = file
+        self._schemas = schemas
+        self._relations: dict[str, str | None] = {}
+        self.opened = "the query engine" if file is None else f"'{file}' as a DuckDB file"
 
     def attach(self, connection) -> None:
         """Make the tables known to a DuckDB connection."""
         self._connection = connection
-        self._relations: dict[str, str | None] = {}
-
-    def relation(self, table: str) -> str | None:
-        """SQL that stands for a table; None if there is none."""
-        raise NotImplementedError
+        if self._file is not None:
+            connection.execute(f"ATTACH {literal(str(self._file))} AS source (READ_ONLY)")
 
     def missing(self, table: str) -> str:
         """Where a table was looked for in vain."""
-        raise NotImplementedError
+        if self._file is not None:
+            return f"No table '{table}' in '{self._file}'."
+        if not self._folders:
+            return f"No table '{table}' among those given."
+        wanted = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES)
+        folders = " or ".join(f"'{folder}'" for folder in self._folders)
+        return f"No table '{table}' in {folders}: looked for {wanted} in upper or lower case."
 
     def columns(self, table: str, describe: Callable[[str], TableColumns]) -> TableColumns | None:
         """Columns of a table; None if there is none."""
-        relation = self._relations.setdefault(table.lower(), self.relation(table))
+        of_kind = self._given_table if self._file is None else self._table_in_file
+        relation = self._relations.setdefault(table.lower(), of_kind(table))
         return None if relation is None else describe(relation)
+
+    def _given_table(self, table: str) -> str | None:
+        """SQL that stands for a table; None if there is none."""
+        key = table.lower()
+        given = self._given.get(key)
+        if isinstance(given, pd.DataFrame):
+            name = f"frame {key}"
+            self._connection.register(name, to_arrow(given, f"Table '{key}'"))
+            return quoted(name)
+        return None if given is None else _read_files(table, *given)
+
+    def _table_in_file(self, table: str) -> str | None:
+        found = self._connection.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables "
+            "WHERE table_catalog = 'source' AND lower(table_name) = lower(?)",
+            [table],
+        ).fetchall()
+        if not found:
+            return None
+        names = dict(found)
+        schema = choose_schema(list(names), self._schemas, table, f"'{self._file}'")
+        return f"source.{quoted(schema)}.{quoted(names[schema])}"
 
     def scan(self, table: str, columns: Mapping[str, str], where: str) -> str:
         """SQL that reads some columns (new name -> name) of the rows that fulfil `where`."""
@@ -420,58 +456,6 @@ class LocalPlace:
 
     def close(self) -> None:
         """Close what is open: nothing."""
-
-
-class Files(LocalPlace):
-    """Tables by lower-case name, each a data frame or a list of files."""
-
-    def __init__(self, tables: Mapping[str, Any], folders: Sequence[Path] = ()):
-        self._given = tables
-        self._folders = folders
-
-    def relation(self, table: str) -> str | None:
-        key = table.lower()
-        given = self._given.get(key)
-        if isinstance(given, pd.DataFrame):
-            name = f"frame {key}"
-            self._connection.register(name, to_arrow(given, f"Table '{key}'"))
-            return quoted(name)
-        return None if given is None else _read_files(table, *given)
-
-    def missing(self, table: str) -> str:
-        if not self._folders:
-            return f"No table '{table}' among those given."
-        wanted = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES)
-        folders = " or ".join(f"'{folder}'" for folder in self._folders)
-        return f"No table '{table}' in {folders}: looked for {wanted} in upper or lower case."
-
-
-class DuckDBFile(LocalPlace):
-    """A DuckDB file, opened for reading; tables of `schemas` go before others."""
-
-    def __init__(self, file: Path, schemas: Sequence[str]):
-        self._file = file
-        self._schemas = schemas
-        self.opened = f"'{file}' as a DuckDB file"
-
-    def attach(self, connection) -> None:
-        super().attach(connection)
-        connection.execute(f"ATTACH {literal(str(self._file))} AS source (READ_ONLY)")
-
-    def relation(self, table: str) -> str | None:
-        found = self._connection.execute(
-            "SELECT table_schema, table_name FROM information_schema.tables "
-            "WHERE table_catalog = 'source' AND lower(table_name) = lower(?)",
-            [table],
-        ).fetchall()
-        if not found:
-            return None
-        names = dict(found)
-        schema = choose_schema([s for s, _ in found], self._schemas, table, f"'{self._file}'")
-        return f"source.{quoted(schema)}.{quoted(names[schema])}"
-
-    def missing(self, table: str) -> str:
-        return f"No table '{table}' in '{self._file}'."
 
 
 def _files_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
