@@ -28,7 +28,6 @@ _OUTCOME_SECTIONS = (
 
 # Names that an error lists
 _MOST_LISTED = 20
-_DISCHARGE = re.compile(r"discharge(?:\s*\+\s*(?P<delay>.+))?")
 _OUTCOME = re.compile(r"mortality|(readmission|length_of_stay)_(\d+)d")
 
 
@@ -163,7 +162,8 @@ class CohortOptions:
 
     def __post_init__(self):
         parse_hours(self.lookback, "lookback")
-        check_require(self.require)
+        if not set(self.required) <= {"labs", "notes"}:
+            raise ValueError(f"require may name 'labs' and 'notes', got {self.require!r}.")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"min_coverage must be from 0 to 1, got {self.min_coverage}.")
         unknown = [name for name in self.aggregates if name not in get_args(Aggregate)]
@@ -220,26 +220,10 @@ class CohortOptions:
         """The aggregates as a list."""
         return [self.aggregate] if isinstance(self.aggregate, str) else list(self.aggregate)
 
-    def index_rule(self, columns: Sequence[str]) -> tuple[str, float]:
-        """Say from which time the index time is counted, and how long after it.
-
-        Parameters
-        ----------
-        columns : sequence of str
-            Columns of the table of stays that hold times.
-
-        Returns
-        -------
-        str, float
-            "start", "end" or one of `columns`, and the minutes after that time.
-        """
-        if isinstance(self.index_time, str):
-            if self.index_time in columns:
-                return self.index_time, 0.0
-            if found := _DISCHARGE.fullmatch(self.index_time.strip()):
-                delay = found["delay"]
-                return "end", parse_hours(delay, "index_time") if delay else 0.0
-        return "start", parse_hours(self.index_time, "index_time")
+    @property
+    def required(self) -> list[str]:
+        """Modalities that a stay must have, as a list."""
+        return [self.require] if isinstance(self.require, str) else list(self.require)
 
 
 def parse_outcome(name: str) -> tuple[str, float]:
@@ -261,14 +245,6 @@ def parse_hours(duration: str | float, parameter: str) -> float:
             f"{parameter} must be a duration such as '24h' or a number of hours, got {duration!r}."
         )
     return hours * 60
-
-
-def check_require(require: str | Sequence[str]) -> list[str]:
-    """Modalities that a stay must have, as a list."""
-    wanted = [require] if isinstance(require, str) else list(require)
-    if not set(wanted) <= {"labs", "notes"}:
-        raise ValueError(f"require may name 'labs' and 'notes', got {require!r}.")
-    return wanted
 
 
 # The entry in a loader's docstring that `lists_choices` replaces, and what it adds to those of the

@@ -116,9 +116,6 @@ CALLS |= {
     "datasets.make_ehr_cohort": Call(
         lambda *_: datasets.make_ehr_cohort, lambda *_: {"n_stays": 20}
     ),
-    "datasets.CohortOptions.index_rule": Call(
-        lambda *_: datasets.CohortOptions().index_rule, lambda *_: {"columns": ["start", "end"]}
-    ),
     "datasets.phenotypes.elixhauser_names": Call(
         lambda *_: phenotypes.elixhauser_names, lambda *_: {}
     ),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .. import phenotypes
 from .._cohort import Cohort
-from .._options import CohortOptions, check_require, listed, nearest, parse_outcome
+from .._options import CohortOptions, listed, nearest, parse_hours, parse_outcome
 from .._tables.columns import literal
 from .._tables.source import Source
 from .events import Condition, EventTable, Layout, classify, count_rows, register_stays
@@ -28,24 +28,12 @@ _LARGE_SHARE = 0.1
 _HANDFUL = 10
 # An error lists beginnings of codes that as many stays have
 _FEWEST_STAYS = 5
-# Reasons that belong to the design of a cohort: rows of other stays and other hours, and what a
-# later row replaces. Units have a warning of their own.
-_EXPECTED = frozenset(
-    (
-        *("of stays not used", "before the window", "after the index time"),
-        *("entered after the index time", "repeated, or revised later"),
-        *("clerical, or superseded by a later examination", "ended before the index time"),
-        *("of another kind", "in a unit that cannot be converted"),
-    )
-)
-# Reasons that are there because the user asked for them
-_ASKED_FOR = (
-    *("of labs that lab_names lacks", "of other types", "without a stored time"),
-    *("in sections to drop", "younger than .* years", "not the patient's first"),
-    *(".* decided at the index time", ".* not known", "without (labs|notes)"),
-    "without a known label",
+# Reasons that may come from a wrong column or format. All others are by design or asked for.
+_DEFECT = re.compile(
+    "with(out)? (an? (?!stored time|known label)|neither).*|of items that the dictionary lacks"
 )
 _DAY = pd.Timedelta(days=1)
+_DISCHARGE = re.compile(r"discharge(?:\s*\+\s*(.+))?")
 # De-identified sources give everyone older than 89 years a date of birth centuries ago
 OLDEST = 89
 _BEYOND = 130
@@ -166,8 +154,7 @@ def _eligible(
         order = "turn" if "turn" in everyone else "start"
         by_start = everyone.sort_values([order, "stay_id"], kind="stable")
         reasons["not the patient's first"] = by_start.duplicated("patient").sort_index()
-    times = [str(name) for name, column in everyone.items() if column.dtype.kind == "M"]
-    column, minutes = options.index_rule(times)
+    column, minutes = _index_rule(options.index_time, everyone)
     index_time = everyone[column] + pd.Timedelta(minutes=minutes)
     reasons["without an index time"] = index_time.isna()
     reasons["with an index time before the start"] = index_time < everyone["start"]
@@ -178,6 +165,16 @@ def _eligible(
     }
     kept = _drop_stays(everyone.assign(index_time=index_time), reasons, counts, some=True)
     return kept.reset_index(drop=True)
+
+
+def _index_rule(index_time: str | float, stays: pd.DataFrame) -> tuple[str, float]:
+    """The column of times from which the index time is counted, and the minutes after it."""
+    if isinstance(index_time, str):
+        if index_time in stays and stays[index_time].dtype.kind == "M":
+            return index_time, 0.0
+        if found := _DISCHARGE.fullmatch(index_time.strip()):
+            return "end", parse_hours(found[1], "index_time") if found[1] else 0.0
+    return "start", parse_hours(index_time, "index_time")
 
 
 def _ended(stays: pd.DataFrame) -> pd.Series:
@@ -230,7 +227,7 @@ def _with_input(stays, labs: Labs, notes: pd.Series, options, counts) -> np.ndar
     """Numbers of the stays with labs or notes, and with what is required."""
     without = {"labs": labs.table.isna().all(axis=1), "notes": notes.isna()}
     reasons = {"with neither labs nor notes": without["labs"] & without["notes"]}
-    reasons |= {f"without {name}": without[name] for name in check_require(options.require)}
+    reasons |= {f"without {name}": without[name] for name in options.required}
     return _drop_stays(stays, reasons, counts, some=True).index.to_numpy()
 
 
@@ -255,9 +252,6 @@ def _warn_of_silent_losses(layout: Layout, counts: dict[str, int]) -> None:
         losses.append("no stay has a lab that is a column of X (see min_coverage and lookback)")
     if (layout.notes or layout.make_notes) and counts["stays kept: without notes"] == n_kept:
         losses.append("no stay has a note")
-    declared = (layout.labs, layout.diagnoses, *layout.notes)
-    expected = _EXPECTED | layout.expected
-    expected |= {reason for table in declared if table is not None for reason in table.drop}
     in_question: dict[str, int] = {}
     lost: dict[tuple[str, str], int] = {}
     for what, n in counts.items():
@@ -265,10 +259,10 @@ def _warn_of_silent_losses(layout: Layout, counts: dict[str, int]) -> None:
         if not reason:
             table = what.removesuffix(" read")
             in_question[table] = in_question.get(table, 0) + n * what.endswith(" read")
-        elif reason in expected or any(re.fullmatch(asked, reason) for asked in _ASKED_FOR):
-            in_question[table] = in_question.get(table, 0) - n
-        else:
+        elif _DEFECT.fullmatch(reason) and reason not in layout.expected:
             lost[table, reason] = n
+        else:
+            in_question[table] = in_question.get(table, 0) - n
     for unused in (_NO_VERSION, _NO_TIME):
         if n := counts.get(unused, 0):
             assert layout.diagnoses is not None
@@ -619,10 +613,7 @@ def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.
 
 
 def unique_names(items: pd.DataFrame, label: str, details: list[str]) -> pd.DataFrame:
-    """The columns `item` and `name`, which is the `label`, followed by details where it is shared.
-
-    "Sodium", "Sodium (Blood, Chemistry)", and if need be "Sodium (Blood, Chemistry, 50824)".
-    """
+    """The columns `item` and `name`: "Sodium", or if that is shared, "Sodium (Blood, Chemistry)"."""
     items = items[items["item"].notna() & items[label].notna()]
     names, longer = items[label].astype(str), items[label].astype(str) + " ("
     for column in (*details, "item"):

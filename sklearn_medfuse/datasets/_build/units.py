@@ -174,7 +174,7 @@ def conversion(unit: str, target: str, lab: str) -> tuple[float, float] | None:
         if found is None:
             return None
         bridge = found
-    elif first.dimension == "share" and analyte.is_clotting:
+    elif first.dimension == "share" and "clotting" in analyte.kinds:
         # The ratio of clotting times is not their percentage
         return None
     scale = first.size * bridge[0] / second.size
@@ -185,9 +185,9 @@ def conversion(unit: str, target: str, lab: str) -> tuple[float, float] | None:
 
 def _meant(unit: _Unit, key: str, analyte: "Analyte") -> _Unit:
     """Of cells, "G/L" is no mass but a number; "units" of pH are its own."""
-    if analyte.is_cells and key == "g/l":
+    if "cells" in analyte.kinds and key == "g/l":
         return _Unit("count per volume", 1e9)
-    return _Unit("ph", 1.0) if analyte.is_ph and key in ("u", "1", "#") else unit
+    return _Unit("ph", 1.0) if "ph" in analyte.kinds and key in ("u", "1", "#") else unit
 
 
 def _parse(key: str) -> _Unit | None:
@@ -232,28 +232,24 @@ class Analyte:
     # Grams per mole, and charges per ion where mEq are in use; 0 where unknown
     molar_mass: float = 0.0
     charges: int = 0
-    is_cells: bool = False
-    is_clotting: bool = False
-    is_ph: bool = False
-    is_osmolality: bool = False
-    is_a1c: bool = False
-    is_mchc: bool = False
+    # Those of `_KINDS` that it is of
+    kinds: frozenset[str] = frozenset()
 
     def bridge(self, dimension: str, wanted: str) -> tuple[float, float] | None:
         """Factor and offset between the bases of two dimensions; None if there is no way."""
-        if self.is_a1c and {dimension, wanted} == {"share", "amount per amount"}:
+        if "a1c" in self.kinds and {dimension, wanted} == {"share", "amount per amount"}:
             # NGSP (%) = 0.09148 * IFCC (mmol/mol) + 2.152; the bases are 1 and mol/mol
             slope, shift = 0.9148, 0.02152
             return (1 / slope, -shift / slope) if dimension == "share" else (slope, shift)
         same = {"amount per mass", "osmoles per mass", "osmoles per volume"}
-        if self.is_osmolality and {dimension, wanted} <= same:
+        if "osmolality" in self.kinds and {dimension, wanted} <= same:
             # Of osmolality a litre stands for a kilogram of water, which is 1000 times the gram
             size = {"osmoles per volume": 1e-3}
             return size.get(dimension, 1.0) / size.get(wanted, 1.0), 0.0
-        if self.is_mchc and {dimension, wanted} == {"share", "mass per volume"}:
+        if "mchc" in self.kinds and {dimension, wanted} == {"share", "mass per volume"}:
             # A percentage of MCHC is grams in a decilitre
             return (1000.0, 0.0) if dimension == "share" else (0.001, 0.0)
-        if self.is_clotting and {dimension, wanted} == {"share", "inr"}:
+        if "clotting" in self.kinds and {dimension, wanted} == {"share", "inr"}:
             return 1.0, 0.0
         for per in (" per volume", " per time", ""):
             # Mass is amount times molar mass, charge is amount times charges
@@ -289,20 +285,25 @@ _OTHER = re.compile(
     r"phosphatase|kinase|dehydrogenase|clearance|ratio|binding|transferase|transferrin|saturation|"
     r"antibod|receptor|phospholipid|peroxidase|protein|free light|index|pressure"
 )
-_CELLS = re.compile(
-    r"\b(?:n?rbc|wbc|plt|plts|leu[ck]o\w*|leu[ck]ocyt\w*|erythrocyt\w*|erythrozyt\w*|platelets?|"
-    r"thrombo[cz]yt\w*|thrombo|neutro\w*|lympho\w*|lymphs?|mono|monos|monocyt\w*|eosino\w*|eos|"
-    r"baso\w*|retic\w*|granulo\w*|blasts?|bands?|white (?:blood )?cells?|red (?:blood )?cells?|"
-    r"(?:white|red) (?:blood )?(?:cell )?count)\b"
-)
-_CLOTTING = re.compile(r"\b(?:inr|prothrombin|pt|a?ptt|thromboplastin|quick|tpz|thrombin)\b")
-_MCHC = re.compile(r"\bmchc\b|corpuscular h\w+ concentration")
+_KINDS = {
+    "cells": re.compile(
+        r"\b(?:n?rbc|wbc|plt|plts|leu[ck]o\w*|leu[ck]ocyt\w*|erythrocyt\w*|erythrozyt\w*|"
+        r"platelets?|thrombo[cz]yt\w*|thrombo|neutro\w*|lympho\w*|lymphs?|mono|monos|monocyt\w*|"
+        r"eosino\w*|eos|baso\w*|retic\w*|granulo\w*|blasts?|bands?|white (?:blood )?cells?|"
+        r"red (?:blood )?cells?|(?:white|red) (?:blood )?(?:cell )?count)\b"
+    ),
+    "clotting": re.compile(
+        r"\b(?:inr|prothrombin|pt|a?ptt|thromboplastin|quick|tpz|thrombin)\b"
+    ),
+    "ph": re.compile(r"\bph\b"),
+    "osmolality": re.compile(r"\bosm"),
+    "a1c": re.compile(r"\b(?:hb|hgb|h\w*globin ?)?a1c\b|gly(?:cated|cosylated|co) ?h"),
+    "mchc": re.compile(r"\bmchc\b|corpuscular h\w+ concentration"),
+}
+_A1C = Analyte(kinds=frozenset({"a1c"}))
+_BY_CODE |= dict.fromkeys(("4548-4", "17856-6", "59261-8", "4549-2"), _A1C)
 _LOINC = re.compile(r"(?:loinc)?[ :/_-]*(\d{1,5}-\d)")
-
-
 _UNIT = re.compile(r"\b(?:[munp]?(?:g|mol|eq|iu)|k|10\S*) ?/ ?(?:d|m|u)?l\b")
-_A1C = re.compile(r"\b(?:hb|hgb|h\w*globin ?)?a1c\b|gly(?:cated|cosylated|co) ?h")
-_BY_CODE |= dict.fromkeys(("4548-4", "17856-6", "59261-8", "4549-2"), Analyte(is_a1c=True))
 
 
 @lru_cache(1024)
@@ -315,8 +316,9 @@ def analyte_of(lab: str) -> Analyte:
     split = re.sub(r"(?<=[a-z]{2})(?=[A-Z])", " ", lab)
     plain = unicodedata.normalize("NFKD", split).encode("ascii", "ignore").decode().lower()
     name = " ".join(re.sub(r"[^a-z0-9]+", " ", _UNIT.sub(" ", plain)).split())
-    if _A1C.search(name):
-        return Analyte(is_a1c=True)
+    kinds = frozenset(kind for kind, pattern in _KINDS.items() if pattern.search(name))
+    if "a1c" in kinds:
+        return _A1C
     found, rest = set(), name
     if not _OTHER.search(name):
         for analyte, long, _, _ in _CHECKED:
@@ -325,10 +327,5 @@ def analyte_of(lab: str) -> Analyte:
                 rest = long.sub(" ", rest)
         found |= {_BY_SHORT[word] for word in rest.split() if word in _BY_SHORT}
     if len(found) == 1:
-        return replace(found.pop(), is_mchc=bool(_MCHC.search(name)))
-    return Analyte(
-        is_cells=bool(_CELLS.search(name)),
-        is_clotting=bool(_CLOTTING.search(name)),
-        is_ph=bool(re.search(r"\bph\b", name)),
-        is_osmolality=bool(re.search(r"\bosm", name)),
-    )
+        return replace(found.pop(), kinds=kinds & {"mchc"})
+    return Analyte(kinds=kinds - {"mchc"})

@@ -268,10 +268,7 @@ def _moment(minutes: pd.Series) -> pd.Series:
 
 
 def _turns(stays: pd.DataFrame) -> pd.Series:
-    """The order of a patient's stays: by year, age, hospital stay, and admission within it.
-
-    Within a year it is unknown, and the hospital stay with the lower id counts as the earlier one.
-    """
+    """The order of a patient's stays: by year, age, hospital stay, and admission within it."""
     begins = -stays["admitted"]
     ordered = stays.assign(begins=begins, line=pd.to_numeric(stays["hospital_stay"], "coerce"))
     ordered = ordered.sort_values(
@@ -281,10 +278,7 @@ def _turns(stays: pd.DataFrame) -> pd.Series:
 
 
 def _days_to_next(stays: pd.DataFrame) -> pd.Series:
-    """Days from the end of a stay to the patient's next one, inf if there is none, NaN if unknown.
-
-    They are known within a hospital stay; a patient without a later one has no next stay.
-    """
+    """Days from the end of a stay to the patient's next one: inf without one, NaN if unknown."""
     line = stays[["hospital_stay", "admitted", "length"]].rename(
         columns={"hospital_stay": "patient"}
     )

@@ -232,11 +232,7 @@ def newest_first(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def compose(entries: Iterable[Entry]) -> str:
-    """A paragraph per section, a sentence per topic; the entries of each stand together.
-
-    >>> compose([(1, "Cardiovascular", "", "angina", 0), (1, "Cardiovascular", "Valves", "AR", 0)])
-    'Past history: Cardiovascular: angina; Valves: AR.'
-    """
+    """A paragraph per section, a sentence per topic; the entries of each stand together."""
     return "\n\n".join(
         f"{SECTIONS[section]}: {'. '.join(_sentences(of_section))}."
         for section, of_section in groupby(entries, key=itemgetter(0))
@@ -288,22 +284,14 @@ _PASSAGE = re.compile(
 
 
 def menu_of(path: str, choice: str) -> str:
-    """The path without the choice at its end (which may contain the separator).
-
-    >>> menu_of("notes/Affect/calm/appropriate", "calm/appropriate")
-    'notes/Affect'
-    """
+    """The path without the choice at its end (which may contain the separator)."""
     if path == choice:
         return ""
     return path.removesuffix(f"/{choice}") if choice else path
 
 
 def names_of(path: str, choice: str) -> list[str]:
-    """Names of all menus that lead to an entry.
-
-    >>> names_of("notes/Progress Notes/Past History/Organ Systems/Renal  (R)/none", "none")
-    ['notes', 'Progress Notes', 'Past History', 'Organ Systems', 'Renal']
-    """
+    """Names of all menus that lead to an entry."""
     menu = menu_of(path, choice)
     for name in _NAMES_WITH_SLASH:
         menu = menu.replace(name, name.replace("/", _KEPT_SLASH))
@@ -312,12 +300,7 @@ def names_of(path: str, choice: str) -> list[str]:
 
 
 def read_finding(path: str, choice: str) -> Phrase | None:
-    """An entry whose choice is the finding; None for a clerical one.
-
-    >>> read_finding("notes/Progress Notes/Physical Exam/Physical Exam/Cardiovascular/Pulses/"
-    ...              "Dorsalis pedis/L/reduced", "reduced")
-    ('Cardiovascular', 'Pulses Dorsalis pedis L', 'reduced')
-    """
+    """An entry whose choice is the finding; None for a clerical one."""
     menus = names_of(path, choice)
     value = _tidy(choice)
     if not value or _CLERICAL_CHOICE.fullmatch(value) or any(map(_CLERICAL_MENU.fullmatch, menus)):
@@ -333,12 +316,7 @@ def read_finding(path: str, choice: str) -> Phrase | None:
 
 
 def read_measurement(path: str, choice: str) -> Phrase | None:
-    """An entry whose choice names a number that was typed in; None for a clerical one.
-
-    >>> read_measurement("notes/Progress Notes/Physical Exam/Physical Exam/Constitutional/"
-    ...                  "Vital Sign and Physiological Data/HR/HR Current", "HR Current")
-    ('', 'HR', 'Current')
-    """
+    """An entry whose choice names a number that was typed in; None for a clerical one."""
     menus = names_of(path, choice)
     if any(map(_CLERICAL_MENU.fullmatch, menus)):
         return None
@@ -353,13 +331,11 @@ def _tidy(name: str) -> str:
 
 
 def _without_repetition(heads: list[str], value: str) -> list[str]:
-    """Heads that add something to what follows: not "COPD" before "COPD - moderate".
-
-    Nor does a page named after all that is on it, "Ears/Nose/Mouth/Throat", before "Ears".
-    """
+    """Heads that add to what follows, unlike "COPD" before "COPD - moderate"."""
     return [
         head
         for head, after in zip(heads, [*heads, value][1:], strict=True)
+        # A page named after all that is on it, "Ears/Nose/Mouth/Throat", adds nothing to "Ears"
         if not _contains(after, head) and not (after is not value and _contains(head, after))
     ]
 
