@@ -233,14 +233,15 @@ class FittingRows:
 
     The number that fits is kept for the next call. `warning`, with "{asked}", "{size}" and
     "{device}" to fill in, is given once when fewer rows fit than were asked for; `remedy` ends the
-    error raised when not even one row fits.
+    error raised when not even one row, or `unit`, fits.
     """
 
-    def __init__(self, device: torch.device, warning: str, remedy: str):
+    def __init__(self, device: torch.device, warning: str, remedy: str, unit: str = "row"):
         self.size: int | None = None
         self._device = device
         self._warning = warning
         self._remedy = remedy
+        self._unit = unit
         self._asked = 0
         self._has_warned = False
 
@@ -289,8 +290,8 @@ class FittingRows:
         """Take half of `size` rows from now on."""
         if size < 2:
             raise torch.OutOfMemoryError(
-                f"A single row does not fit into the memory of device={str(self._device)!r}; "
-                f"{self._remedy}."
+                f"A single {self._unit} does not fit into the memory of "
+                f"device={str(self._device)!r}; {self._remedy}."
             )
         self._asked = max(asked, self._asked)
         self.size = size // 2

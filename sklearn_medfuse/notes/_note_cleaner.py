@@ -20,6 +20,8 @@ _RULES = re.compile(r"-{3,}|={3,}|~{3,}|#{3,}|_{4,}|\*{4,}")
 _EMPTY_CELLS = re.compile(r"(?:\|[ \t]*){2,}")
 # A line of nothing else is part of an empty table or a rule
 _TABLE_CHARACTERS = frozenset(" \t|+-_=.:~#*")
+_COUNTED = ("characters", "marks", "repeated_headings", "duplicate_paragraphs", "sections")
+_COUNTED += ("other_sections", "pattern_matches", "notes")
 
 
 class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseEstimator):
@@ -327,13 +329,5 @@ def _without_duplicates(paragraphs: list[str], seen: set[str], counts: Counter) 
 
 def _report(counts: Counter, rules: _Rules) -> dict[str, int | dict[str, int]]:
     """Counts under fixed keys and the user's names: a heading in a note may be a person's name."""
-    return {
-        "characters": counts["characters"],
-        "marks": counts["marks"],
-        "repeated_headings": counts["repeated_headings"],
-        "duplicate_paragraphs": counts["duplicate_paragraphs"],
-        "sections": {name: counts["sections", name] for name in sorted(rules.drop)},
-        "other_sections": counts["other_sections"],
-        "pattern_matches": counts["pattern_matches"],
-        "notes": counts["notes"],
-    }
+    sections = {name: counts["sections", name] for name in sorted(rules.drop)}
+    return {name: counts[name] for name in _COUNTED} | {"sections": sections}

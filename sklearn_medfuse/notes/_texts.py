@@ -20,7 +20,16 @@ class NoteColumnsMixin:
         """Clean text columns of X: in fit, as `first` says, or in the form of fit."""
         columns, names = check_notes(X)
         if first:
-            self._remember(columns, names)
+            self.n_features_in_ = len(columns)
+            if names is not None:
+                self.feature_names_in_ = np.array(names, dtype=object)
+            elif hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+            if not columns or not columns[0]:
+                raise ValueError(
+                    "Found array with 0 sample(s) while a minimum of 1 is required by "
+                    f"{type(self).__name__}."
+                )
         if len(columns) != self.n_features_in_:
             raise ValueError(
                 f"X has {len(columns)} features, but {type(self).__name__} is expecting "
@@ -38,18 +47,6 @@ class NoteColumnsMixin:
         """One text per row of X: a single column's, several under their names as headings."""
         rows = zip(*self._read_columns(X, first=first), strict=True)
         return [join_row(row, self._headings()) for row in rows]
-
-    def _remember(self, columns: list[list], names: list[str] | None) -> None:
-        self.n_features_in_ = len(columns)
-        if names is not None:
-            self.feature_names_in_ = np.array(names, dtype=object)
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        if not columns or not columns[0]:
-            raise ValueError(
-                "Found array with 0 sample(s) while a minimum of 1 is required by "
-                f"{type(self).__name__}."
-            )
 
     def _headings(self) -> list[str]:
         default = [f"text {i}" for i in range(self.n_features_in_)]

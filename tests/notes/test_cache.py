@@ -17,7 +17,6 @@ from sklearn_medfuse.notes._language_model.cache import (
     FolderCache,
     MemoryCache,
     VectorCache,
-    keyed_hash,
     open_folder_cache,
 )
 
@@ -62,10 +61,11 @@ def test_memory_keeps_to_its_bytes_and_forgets_the_least_recently_used():
 
 @pytest.mark.parametrize("other", [(b"model", b"13"), (b"model", b"1"), (b"mode", b"l12")])
 def test_keys_tell_contexts_and_contents_apart(other):
-    assert keyed_hash(b"s", b"model", b"12") == keyed_hash(b"s", b"model", b"12")
-    assert keyed_hash(b"s", b"model", b"12") != keyed_hash(b"s", *other)
-    assert keyed_hash(b"s", b"model", b"12") != keyed_hash(b"t", b"model", b"12")
-    assert MemoryCache(10).secret != MemoryCache(10).secret
+    cache = VectorCache(memory=MemoryCache(10))
+    assert cache.key(b"model", b"12") == cache.key(b"model", b"12")
+    assert cache.key(b"model", b"12") != cache.key(*other)
+    # Another process has another secret
+    assert cache.key(b"model", b"12") != VectorCache(memory=MemoryCache(10)).key(b"model", b"12")
 
 
 # The folder

@@ -137,19 +137,11 @@ class Backbone:
 
     def context(self, how: tuple[str, int]) -> bytes:
         """Everything but its tokens that a window's vector depends on."""
+        model = self.fingerprint, self._config, metadata.version("transformers")
         # A padded run differs in its last digits from a packed one, and machines that share a
         # folder may compute half precision differently
-        run = (self.dtype, self.device, self.packed, arithmetic_of(self.dtype, self.device))
-        return str(
-            (
-                self.fingerprint,
-                self._config,
-                metadata.version("transformers"),
-                *run,
-                how,
-                self.special,
-            )
-        ).encode()
+        run = self.dtype, self.device, self.packed, arithmetic_of(self.dtype, self.device)
+        return str((*model, *run, how, self.special)).encode()
 
     def padded_width(self, n_tokens: int) -> int:
         """Width at which a window of n_tokens is run, special tokens included.
@@ -386,6 +378,10 @@ def _read_model(spec, place: str, options: dict, sentence: SentenceFormat | None
     config = AutoConfig.from_pretrained(place, **options | own.get("config_kwargs", {}))
     rules = options | {"use_fast": True} | own.get("processor_kwargs", {})
     tokenizer = AutoTokenizer.from_pretrained(place, **rules)
+    if unpacked:
+        from transformers import GgufConfig
+
+        options = options | {"quantization_config": GgufConfig(dequantize=True)}
     # Of these a checkpoint may hold the encoder alone
     encoders: Any = AutoModelForTextEncoding._model_mapping
     is_text_encoder = type(config) in encoders and _is_encoder(encoders[type(config)])
@@ -397,7 +393,6 @@ def _read_model(spec, place: str, options: dict, sentence: SentenceFormat | None
         dtype=getattr(torch, spec.dtype),
         output_loading_info=True,
         **options | own.get("model_kwargs", {}),
-        **(source.unpacking() if unpacked else {}),
         **_placement(spec),
     )
     return tokenizer, model, set(report["missing_keys"])

@@ -57,16 +57,6 @@ class CacheInfo(NamedTuple):
     max_bytes: int
 
 
-def keyed_hash(secret: bytes, context: bytes, content: bytes) -> bytes:
-    """Key of a content under a context; without the secret no content can be guessed from it."""
-    # The context's length keeps the border between the two in the hash
-    digest = hashlib.blake2b(key=secret, digest_size=KEY_BYTES)
-    digest.update(len(context).to_bytes(8, "little"))
-    digest.update(context)
-    digest.update(content)
-    return digest.digest()
-
-
 class MemoryCache:
     """Least-recently-used store of this process, bounded by the bytes of its entries."""
 
@@ -312,7 +302,10 @@ class VectorCache:
         self.secret = (self.folder or memory).secret
 
     def key(self, context: bytes, content: bytes) -> bytes:
-        return keyed_hash(self.secret, context, content)
+        """Key of a content under a context; without the secret no content can be guessed."""
+        # The context's length keeps the border between the two in the hash
+        whole = len(context).to_bytes(8, "little") + context + content
+        return hashlib.blake2b(whole, key=self.secret, digest_size=KEY_BYTES).digest()
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         keys = list(keys)

@@ -5,7 +5,6 @@ work outside Python's lock. No more than two blocks are held, however many notes
 """
 
 import sys
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import joblib
 import numpy as np
 import torch
 
-from ..._training import Announcement
+from ..._training import Announcement, FittingRows
 from .backbone import load_backbone
 from .cache import KEY_BYTES, VectorCache
 from .source import ModelSpec
@@ -83,7 +82,15 @@ class NoteEmbedder:
         self.spec, self.windows, self.cache, self.n_jobs = spec, windows, cache, n_jobs
         self.backbone = load_backbone(spec)
         self._how = (pooling, windows.prompt_length)
-        self._asked_tokens, self._was_halved = batch_tokens, False
+        self._asked_tokens = batch_tokens
+        self._fitting = FittingRows(
+            self.backbone.device,
+            "Batches of batch_tokens={asked} do not fit into the memory of device={device}; "
+            "batches of {size} tokens are used instead, with the same result. Set batch_tokens to "
+            "that.",
+            "lower max_length, take a smaller model or dtype='bfloat16', or use device='cpu'",
+            unit="window",
+        )
         self._context = self.backbone.context(self._how)
         cut = (windows.size, windows.stride, windows.prompt)
         self._cut_context = str(cut).encode() + self._context
@@ -102,15 +109,7 @@ class NoteEmbedder:
             bar.update(len(block.keys) - len(block.missing))
             rows = np.frombuffer(b"".join(vectors[key] for key in block.keys), dtype=np.float32)
             yield block, rows.reshape(len(block.keys), self.backbone.hidden_size)
-        if self._was_halved:
-            warnings.warn(
-                f"Batches of batch_tokens={self._asked_tokens} do not fit into the memory of "
-                f"device={str(self.backbone.device)!r}; batches of {self._batch_tokens} tokens are "
-                "used instead, with the same result. Set batch_tokens to that.",
-                UserWarning,
-                stacklevel=2,
-            )
-        self._was_halved = False
+        self._fitting.warn()
 
     def count(self, texts: list[str | None]) -> tuple[np.ndarray, np.ndarray]:
         """Windows and tokens of each note, both int64 of shape (n_notes,)."""
@@ -229,20 +228,11 @@ class NoteEmbedder:
     def _halve(self, parts: list[list[list[int]]]) -> None:
         """Take less from now on than the largest of these batches, which did not fit."""
         if all(len(part) == 1 for part in parts):
-            raise torch.OutOfMemoryError(
-                "A single window does not fit into the memory of "
-                f"device={str(self.backbone.device)!r}; lower max_length, take a smaller model or "
-                "dtype='bfloat16', or use device='cpu'."
-            )
-        largest = max(map(self._tokens_of, parts))
-        self.backbone.fitting_tokens = max(1, min(self._batch_tokens, largest) // 2)
-        self._was_halved = True
-        if self.backbone.device.type == "cuda":
-            # Pieces that are free but too small for the next batch
-            torch.cuda.empty_cache()
-
-    def _tokens_of(self, part: list[list[int]]) -> int:
-        return sum(self.backbone.padded_width(len(window)) for window in part)
+            largest = 1
+        else:
+            widths = ([self.backbone.padded_width(len(row)) for row in part] for part in parts)
+            largest = max(2, min(self._batch_tokens, max(map(sum, widths))))
+        self.backbone.fitting_tokens = self._fitting.halve(largest, self._asked_tokens)
 
     def _run(self, parts: list[list[list[int]]]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the position of each batch, in any order, and its vectors.

@@ -30,9 +30,9 @@ _HONOURED = (
 # nor document, and those that are honoured
 _NO_EFFECT = {"module_output_name", "unpad_inputs", "query_length", "document_length"}
 _KNOWN = {"max_seq_length", "do_lower_case", "modality_config", "query_expansion"}
-_OPTIONS = ("model_kwargs", "processor_kwargs", "config_kwargs")
-_OLD_OPTIONS = {"model_args": "model_kwargs", "tokenizer_args": "processor_kwargs"}
-_OLD_OPTIONS["config_args"] = "config_kwargs"
+# Its options of from_pretrained functions, each with its name in older files
+_OPTIONS = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args"}
+_OPTIONS["config_kwargs"] = "config_args"
 # Options of the encoder's own: dtype, device_map and where files come from
 _OWN = {"dtype", "torch_dtype", "device_map", "revision", "token", "cache_dir", "local_files_only"}
 _OWN |= {"trust_remote_code", "code_revision", "subfolder"}
@@ -128,6 +128,7 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
     if not modules:
         return None
     source.require("sentence_transformers", "notes", f"model={spec.model!r} has modules, which")
+    from sentence_transformers.sentence_transformer.modules import Pooling
     from sentence_transformers.util import import_from_string
 
     hub: dict[str, Any] = {"revision": spec.revision, "local_files_only": spec.local_files_only}
@@ -161,9 +162,9 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
     prompts = settings.get("prompts") or {}
     if default is not None and default not in prompts:
         raise _refusal(spec, f"its default prompt {default!r} is not among its prompts")
-    pooling = WindowPooling("auto", steps, settings.get("truncate_dim"))
     if is_static:
-        pooling = WindowPooling("auto", [_static_pooling(), *steps], pooling.width)
+        steps.insert(0, Pooling(1, "mean"))
+    pooling = WindowPooling("auto", steps, settings.get("truncate_dim"))
     return SentenceFormat(
         folder=first["path"],
         options={name: _options(spec, read, name) for name in _OPTIONS},
@@ -207,7 +208,7 @@ def _check_transformer(spec: source.ModelSpec, read: dict[str, Any]) -> None:
         raise _refusal(spec, "it does not pool the last states of the tokens")
     if read.get("transformer_task", "feature-extraction") != "feature-extraction":
         raise _refusal(spec, f"it is made for {read['transformer_task']!r}")
-    known = _NO_EFFECT | _KNOWN | {"transformer_task", *_OPTIONS, *_OLD_OPTIONS}
+    known = _NO_EFFECT | _KNOWN | {"transformer_task", *_OPTIONS, *_OPTIONS.values()}
     for name, value in read.items():
         if value and (name not in known or name == "query_expansion"):
             raise _refusal(spec, f"its setting {name!r} is not known here")
@@ -215,9 +216,7 @@ def _check_transformer(spec: source.ModelSpec, read: dict[str, Any]) -> None:
 
 def _options(spec: source.ModelSpec, read: dict[str, Any], name: str) -> dict[str, Any]:
     """Options of from_pretrained that are the model's own."""
-    found: dict[str, Any] = dict(read.get(name) or {})
-    for old, new in _OLD_OPTIONS.items():
-        found |= (read.get(old) or {}) if new == name else {}
+    found = (read.get(name) or {}) | (read.get(_OPTIONS[name]) or {})
     if not spec.trust_remote_code:
         source.refuse_kernels(f"sentence_bert_config.json of model={spec.model!r}", found)
     return {key: value for key, value in found.items() if key not in _OWN}
@@ -231,12 +230,6 @@ def lower(tokenizer: Any) -> None:
     steps = list(own) if is_sequence else [own] if own else []
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         rules.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
-
-
-def _static_pooling() -> Any:
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
-    return Pooling(1, "mean")
 
 
 def write_sentence_format(folder: Path, found: SentenceFormat) -> None:

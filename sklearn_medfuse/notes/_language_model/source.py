@@ -189,15 +189,6 @@ def check_gguf(spec: ModelSpec) -> None:
         )
 
 
-def unpacking() -> dict[str, Any]:
-    """Options of from_pretrained that unpack a GGUF file's weights, which are then plain ones."""
-    # A version without this setting unpacks them anyway
-    import transformers
-
-    settings = getattr(transformers, "GgufConfig", None)
-    return {} if settings is None else {"quantization_config": settings(dequantize=True)}
-
-
 def model_sha256(source: str) -> dict[str, str]:
     """Digests, by path within the folder, of a model's files; {} for one that is not on disk."""
     path = Path(source)

@@ -151,13 +151,7 @@ class Windows:
 
 
 def window_bounds(n_tokens: int, size: int, stride: int) -> list[tuple[int, int]]:
-    """Cut n_tokens into as few windows as cover them, of even length: no scrap is left.
-
-    >>> window_bounds(10, size=6, stride=2)
-    [(0, 6), (4, 10)]
-    >>> window_bounds(5, size=6, stride=2)
-    [(0, 5)]
-    """
+    """Cut n_tokens into as few windows as cover them, of even length: no scrap is left."""
     if n_tokens <= size:
         return [(0, n_tokens)] if n_tokens else []
     n_windows = math.ceil((n_tokens - stride) / (size - stride))
@@ -168,11 +162,7 @@ def window_bounds(n_tokens: int, size: int, stride: int) -> list[tuple[int, int]
 
 
 def cut_text(text: str, size: int = _TEXT_CHARACTERS) -> list[str]:
-    """Cut a very long text before blanks, or anywhere where there are none; nothing is lost.
-
-    >>> cut_text("aa bb cc", 6)
-    ['aa bb', ' cc']
-    """
+    """Cut a very long text before blanks, or anywhere if there are none; nothing is lost."""
     parts = []
     while len(text) > size:
         blanks = [found.start() for found in re.finditer(r"\s", text[1:size])]
@@ -240,11 +230,7 @@ def budget_batches(widths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 
 
 def packed_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Positions of windows of any length, longest first, in batches within the budget.
-
-    >>> [batch.tolist() for batch in packed_batches(np.array([3, 9, 4, 3]), 9)]
-    [[1], [2, 0], [3]]
-    """
+    """Positions of windows of any length, longest first, in batches within the budget."""
     order = np.argsort(-lengths, kind="stable")
     batches, start, tokens = [], 0, 0
     for end, position in enumerate(order):
