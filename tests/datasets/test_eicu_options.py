@@ -6,14 +6,6 @@ import pandas as pd
 import pytest
 
 from sklearn_medfuse.datasets import load_eicu, load_tables
-from sklearn_medfuse.datasets._loaders.eicu import read_stays
-from sklearn_medfuse.datasets._loaders.eicu_forms import (
-    SECTIONS,
-    compose,
-    newest_first,
-    within_budget,
-)
-from sklearn_medfuse.datasets._tables.source import Source
 
 from .conftest import EXAM, HISTORY, entry_of, make_tables, write_in_form, write_tables
 from .formats import as_eicu, expected_of_eicu, long_tables
@@ -144,7 +136,7 @@ def test_types_of_notes_that_are_no_tables_are_refused(folder):
         load_eicu(folder, note_types=["note", "nursing"], **ALL)
 
 
-@pytest.mark.parametrize("budget", [1, 40, 90, 10_000])
+@pytest.mark.parametrize("budget", [1, 40, 60, 90, 130, 10_000])
 def test_a_budget_is_kept_and_spent_on_the_newest(budget, tables, folder, whole):
     cohort = load_eicu(folder, max_note_chars=budget, **ALL)
     notes = cohort.X["note"].reindex(whole.stay_ids)
@@ -155,40 +147,29 @@ def test_a_budget_is_kept_and_spent_on_the_newest(budget, tables, folder, whole)
     for stay, of_stay in entries[entries["stay_id"].isin(whole.stay_ids)].groupby("stay_id"):
         there = of_stay.assign(used=[w in str(notes[stay]) for w in of_stay["words"]])
         # Equal words of two sections or inside others cannot be told apart by a look at the text
-        if there["words"].is_unique and not there["used"].all() and there["used"].any():
-            left_out, used = there[~there["used"]]["time"], there[there["used"]]["time"]
-            assert used.max() >= left_out.max()
+        if there["words"].is_unique and not there["used"].all():
+            used, left_out = there[there["used"]], there[~there["used"]].sort_values("time")
+            assert used.empty or used["time"].min() >= left_out["time"].iloc[-1]
+            if (left_out["time"] == left_out["time"].iloc[-1]).sum() == 1:
+                # One more would have been too much
+                more = composed(pd.concat([used, left_out[-1:]]), ORDERS["oldest_first"])
+                assert len(more[stay]) > budget
     n_used = cohort.report()["entries of notes used within max_note_chars"]
     assert (n_used == 0) == (budget == 1)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_budget_and_order_of_random_entries(seed):
-    rng = np.random.default_rng(seed)
-    names = np.array(["", "a", "heart", "lungs and chest"], dtype=object)
-    rows = {
-        (int(rng.integers(5)), rng.choice(names), rng.choice(names), f"value {rng.integers(9)}"):
-        int(rng.integers(20))
-        for _ in range(rng.integers(1, 30))
-    }  # fmt: skip
-    entries = sorted((*what, when) for what, when in rows.items())
-    whole = compose(entries)
-    assert within_budget(entries, len(whole)) == entries
-    by_age = sorted(entries, key=lambda entry: (-entry[4], entry[:4]))
-    for budget in rng.integers(0, len(whole), 10):
-        used = within_budget(entries, budget)
-        assert used == sorted(by_age[: len(used)])
-        assert len(compose(used)) <= budget
-        # One more would have been too much
-        assert len(compose(sorted(by_age[: len(used) + 1]))) > budget
-    newest = newest_first(entries)
-    assert sorted(newest) == entries
-    assert newest[0][4] == max(entry[4] for entry in entries)
-    sections = [entry[0] for entry in newest]
-    assert len(compose(newest)) == len(whole)
-    latest = {s: max(e[4] for e in entries if e[0] == s) for s in sections}
-    assert [latest[s] for s in dict.fromkeys(sections)] == sorted(latest.values(), reverse=True)
-    assert {SECTIONS[s] for s in sections} == {p.split(":")[0] for p in whole.split("\n\n")}
+def test_a_budget_counts_every_character(write):
+    """Of values with and without a topic and a head, by hand in the miniature."""
+    mini = make_tables()
+    row = (20, 1, 5, 9, *entry_of(f"{HISTORY}/Past History Obtain Options", "No Health Problems"))
+    mini["pastHistory"].loc[len(mini["pastHistory"])] = row
+    folder = write(mini)
+    whole = load_eicu(folder, n_labels=None).X.loc[1, "note"]
+    for word in ("No Health Problems", "Valve disease: ", "Cardiovascular: ", "HR: "):
+        assert word in whole
+    for less in (0, 1):
+        options = {"n_labels": None, "max_note_chars": len(whole) - less}
+        assert (load_eicu(folder, **options).X.loc[1, "note"] == whole) == (less == 0)
 
 
 @pytest.mark.parametrize(
@@ -329,47 +310,40 @@ def test_a_missing_stored_time_is_kept_or_dropped_and_counted(write):
     assert dropped.report()["pastHistory rows dropped: without a stored time"] == 1
 
 
-def test_order_of_stays_and_what_is_known_of_the_next_one():
-    patient = make_tables()["patient"]
-    with Source({"patient": patient}, "eICU") as source:
-        stays = read_stays(source).set_index("stay_id")
-    assert (stays["start"] == stays["start"].iloc[0]).all()
-    assert ((stays["end"] - stays["start"]).dt.total_seconds() / 60)[1] == 3000
-    assert stays["died"].to_dict() == {6: 0, 1: 0, 2: 0, 3: 0, 4: 0, 5: 1}
-    # Stay 2 is five days after 1 in the same hospital stay; of 3, in the later year, none is known
-    # to follow, and of 4 the time of 3 is not told
-    to_next = stays["days_to_next"].to_dict()
-    assert np.isnan(to_next.pop(4))
-    assert to_next == {6: np.inf, 1: 5.0, 2: np.inf, 3: np.inf, 5: np.inf}
-    assert stays["turn"][1] < stays["turn"][2]
-    assert stays["turn"][4] < stays["turn"][3]
+@pytest.fixture
+def with_labs():
+    """The miniature, in which every stay has a result."""
+    mini = make_tables()
+    day_1 = mini["apacheApsVar"]
+    others = day_1.iloc[[1, 1, 1]].assign(patientunitstayid=[2, 3, 5])
+    return mini | {"apacheApsVar": pd.concat([day_1, others]).assign(heartrate=80)}
 
 
 @pytest.mark.parametrize(
-    "column", ["hospitaladmitoffset", "hospitaldischargeyear", "patienthealthsystemstayid"]
+    ("column", "unknown"),
+    [
+        ("hospitaladmitoffset", {1, 2, 4}),
+        ("hospitaldischargeyear", {3, 4}),
+        ("patienthealthsystemstayid", None),
+    ],
 )
-def test_what_the_source_does_not_tell_of_the_next_stay_is_not_known(column):
-    patient = make_tables()["patient"].astype({column: float})
+def test_what_the_source_does_not_tell_of_the_next_stay_is_not_known(
+    with_labs, write, column, unknown
+):
+    patient = with_labs["patient"].astype({column: float})
     patient[column] = np.nan
-    with Source({"patient": patient}, "eICU") as source:
-        to_next = read_stays(source).set_index("stay_id")["days_to_next"]
-    unknown = {
-        "hospitaladmitoffset": {1, 2, 4},
-        "hospitaldischargeyear": {3, 4},
-        "patienthealthsystemstayid": {1, 2, 3, 4, 5, 6},
-    }[column]
-    assert set(to_next.index[to_next.isna()]) == unknown
+    folder = write(with_labs | {"patient": patient})
+    options = {"phenotypes": None, "outcomes": ["readmission_30d"]}
+    if unknown is None:
+        with pytest.raises(ValueError, match=r"No stay is left.*readmission_30d not known': 6"):
+            load_eicu(folder, **options)
+        return
+    # Stay 5 ended with a death
+    assert set(load_eicu(folder, **options).y.index) == {1, 2, 3, 4, 6} - unknown
 
 
-def test_outcomes_and_first_stays_of_the_miniature(write):
-    mini = make_tables()
-    mini["apacheApsVar"] = pd.concat(
-        [
-            mini["apacheApsVar"],
-            mini["apacheApsVar"].iloc[[1, 1, 1]].assign(patientunitstayid=[2, 3, 5]),
-        ]
-    ).assign(heartrate=80)
-    folder = write(mini)
+def test_outcomes_and_first_stays_of_the_miniature(with_labs, write):
+    folder = write(with_labs)
 
     def y(name, **options):
         cohort = load_eicu(folder, phenotypes=None, outcomes=[name], **options)
