@@ -10,8 +10,8 @@ _DROPOUT_LEVELS = 2**16
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014) that is cheap on a CPU.
 
-    Torch draws a random number per entry, which takes longer than the matrix products of a net this
-    small. Sixteen bits per entry are enough: each 64-bit number decides on four entries, and
+    Torch draws one random number per entry, which takes longer than the matrix products of a net
+    this small. Sixteen bits per entry are enough: each 64-bit number decides four entries, and
     `probability` is rounded to a multiple of 1/65536. Other devices use torch's own dropout.
 
     Examples
@@ -28,7 +28,7 @@ class Dropout(nn.Module):
         self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of the same shape, some of them zero in training."""
+        """Values of the same shape; in training some are zero."""
         if not self.training or self.probability == 0:
             return x
         if x.device.type != "cpu":

@@ -9,8 +9,8 @@ from .attention import masked_mean
 def pool_tokens(states: Tensor, visible: Tensor | None, how: str) -> Tensor:
     """Pool token states (n, k, d), padded on the right, into one vector per chunk (n, d).
 
-    `visible` (n, k) is False in the padding, None without any; a row has one True at least. `how`
-    is "mean" of the visible tokens, "cls" for the first one, or "last" for the last visible one.
+    `visible` (n, k) is False in the padding, or None if there is none; each row has at least one
+    True. `how` is "mean" of the visible tokens, "cls" (the first one) or "last" (the last visible).
 
     Examples
     --------
@@ -35,7 +35,7 @@ def pool_chunks(chunks: Tensor, note: Tensor, n_notes: int, weight: Tensor, how:
 
     NOTE[DIFF] (pooling): the paper pools the last layer's states of one text, however long.
 
-    `how` is "mean", "max" (element-wise), or "weighted" by the chunks' numbers of tokens `weight`.
+    `how` is "mean", "max" (element-wise) or "weighted" (by `weight`, the chunks' token counts).
 
     Examples
     --------

@@ -35,17 +35,15 @@ class FusionParts(NamedTuple):
 
 
 class Fusion(nn.Module):
-    """Modalities → parts → logits: what all fusions have in common.
-
-    A subclass adds its layers and makes the parts.
+    """Modalities → parts → logits: what all fusions share. A subclass adds layers and makes parts.
 
     NOTE[DIFF] (tokens): each vector is projected to `n_tokens` tokens, since one vector is too
     little to attend over. NOTE[DIFF] (linear head): a logit is its bias plus one contribution per
     part.
 
-    `widths` are those of the modalities' vectors, or of their tokens: `n_input_tokens` says in how
-    many tokens each comes, 0 for a vector. Inside there are `n_tokens` tokens of `d_model` per
-    modality, and the Kronecker product is taken of projections of width `rank`.
+    `widths` are those of the modalities' vectors, or of their tokens: `n_input_tokens` says how many
+    tokens each brings, 0 for a vector. Inside, each modality has `n_tokens` tokens of `d_model`,
+    and the Kronecker product is that of projections of width `rank`.
     """
 
     has_specific = True
@@ -119,7 +117,7 @@ class Fusion(nn.Module):
 
 
 class DisentangledFusion(Fusion):
-    """The paper's module: what is specific to each modality, and what they share.
+    """The paper's module: what is specific to each modality, and what the modalities share.
 
     Examples
     --------
@@ -227,8 +225,8 @@ FUSIONS: dict[str, type[Fusion]] = {
 class ModalityTokens(nn.Module):
     """A modality as `n_tokens` tokens: projected, pooled from tokens, or learned where absent.
 
-    With `n_input_tokens` above 0, attention of learned queries pools that many input tokens of
-    `width`; with 0 the input is one vector.
+    If `n_input_tokens` is above 0, learned queries pool that many input tokens of `width` by
+    attention; if it is 0, the input is one vector.
 
     Examples
     --------
@@ -285,8 +283,8 @@ class ModalityTokens(nn.Module):
 class KroneckerTokens(nn.Module):
     """C = A ⊗ B of projections of width `rank`, as tokens.
 
-    NOTE[DIFF] (projected product): the product is taken of projections, because that of the full
-    vectors has 25,000 entries. With more than two modalities C holds the product of every pair, so
+    NOTE[DIFF] (projected product): the vectors are projected first, because the product of the full
+    ones has 25,000 entries. With more than two modalities C holds the product of every pair, so
     its size grows with the square of their number; with one it holds the product with itself.
 
     Examples
@@ -334,8 +332,8 @@ class LinearSkip(nn.Module):
 
     NOTE[DIFF] (linear part): the paper has no such part. Fusion and regressions err differently on
     a thousand stays. Separate regressions rank and calibrate better than one on all modalities, as
-    these do not compete for the penalty. They are fitted before the fusion, which does not move
-    them. `weight` is their share w in the logits.
+    the modalities do not compete for the penalty. They are fitted before the fusion and stay as
+    they are. `weight` is their share w in the logits.
 
     Examples
     --------
@@ -389,8 +387,8 @@ class FusionWithCritic(nn.Module):
     NOTE[DIFF] (several nets): the paper trains one net. Members share nothing but the batches;
     their logits are averaged, so a prediction stays a sum over the parts.
 
-    `fusion` is one of `FUSIONS`, of which those without mutual information have no critic. With
-    `linear_weight` above 0 a `LinearSkip` has that share in the logits. The rest is as in `Fusion`.
+    `fusion` is one of `FUSIONS`; those without mutual information have no critic. A `linear_weight`
+    above 0 gives a `LinearSkip` that share in the logits. The rest is as in `Fusion`.
 
     Examples
     --------
@@ -439,8 +437,8 @@ class FusionWithCritic(nn.Module):
     def forward_contributions(self, blocks: list[Tensor], present: Tensor) -> Tensor:
         """What each part adds to the logits, (n, n_parts + 1, n_outputs), the bias last.
 
-        The linear part of a modality counts with what is specific to it, or with the only part of
-        a fusion that has no specific ones.
+        The linear part of a modality counts towards what is specific to it, or towards the only
+        part of a fusion without specific parts.
         """
         members = zip(self._members(), self.forward_parts(blocks, present), strict=True)
         added = torch.stack([member.forward_contributions(own) for member, own in members])
@@ -485,16 +483,7 @@ def information_loss(bounds: Tensor) -> Tensor:
 
 
 def drop_modalities(present: Tensor, probability: float) -> Tensor:
-    """Modality dropout: take away modalities (n, n_modalities) at random.
-
-    A row that would lose all keeps all.
-
-    Examples
-    --------
-    >>> import torch
-    >>> drop_modalities(torch.tensor([[True, False]]), 0.9)
-    tensor([[ True, False]])
-    """
+    """Drop modalities (n, n_modalities) at random; a row that would lose all keeps all."""
     kept = present & (torch.rand(present.shape, device=present.device) >= probability)
     return torch.where(kept.any(dim=1, keepdim=True), kept, present)
 

@@ -3,7 +3,7 @@
 L_prediction is computed for single cells, one per row and label, so that each can have a weight.
 
 L_MI is vCLUB (Cheng et al. 2020, arXiv 2006.12013), an upper bound on the mutual information of
-x = [S_A, S_B] and y = S_C. It holds when the variational Gaussian q(y | x), the critic, is close to
+x = [S_A, S_B] and y = S_C. It holds if the variational Gaussian q(y | x), the critic, is close to
 p(y | x), so q is fitted by maximum likelihood in a step of its own.
 """
 
@@ -62,7 +62,7 @@ class VariationalCLUB(nn.Module):
     def negative_log_likelihood(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Mean of -log q(y | x) in nats over x (n, x_dim), y (n, y_dim): the loss that fits q.
 
-        `weight` (n,) weighs rows; None weighs all alike.
+        `weight` (n,) weighs rows; None weighs all rows equally.
         """
         mean, log_variance = self._conditional(x)
         squared = (y - mean) ** 2 * torch.exp(-log_variance)

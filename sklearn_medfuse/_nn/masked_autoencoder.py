@@ -36,13 +36,18 @@ class LabBatch(NamedTuple):
         """Reorder, and possibly drop, cells by position `order` (n, m)."""
         return LabBatch(*(part.gather(1, order) for part in self))
 
+    def narrow(self) -> "LabBatch":
+        """Drop the columns that are padding in every row."""
+        width = int(self.measured.sum(dim=1).max()) if len(self.measured) else 0
+        return LabBatch(*(part[:, :width] for part in self))
+
     def rows(self, index: Tensor) -> "LabBatch":
         """Take rows by position (m,), as wide as the longest of them."""
         width = int(self.measured[index].sum(dim=1).max()) if len(index) else 0
         return LabBatch(*(part[index, :width] for part in self))
 
     def clean(self) -> "LabBatch":
-        """Return the batch with zeros in the padding: no weight times NaN is NaN."""
+        """Return the batch with zeros in the padding, since even 0 times NaN is NaN."""
         return self._replace(
             value=self.value.masked_fill(~self.measured, 0.0),
             score=self.score.masked_fill(~self.measured, 0.0),
@@ -64,8 +69,8 @@ class FactorModel(nn.Module):
     :math:`f \sim N(0, I)` and noise :math:`\varepsilon_j \sim N(0, \psi_j)`. The factors' posterior
     is Gaussian in closed form; only visible cells take part.
 
-    There are `n_versions` of loadings and means: training predicts each row with a version that did
-    not learn from it; the last version learned from all rows.
+    There are `n_versions` of loadings and means. Training predicts each row with a version that has
+    not learned from it; the last version has learned from all rows.
 
     Examples
     --------
@@ -149,16 +154,6 @@ class LabPrior(nn.Module):
     Sums and differences of labs are linear in values, skewed labs in ranks (a Gaussian copula); the
     mean of the two predictions is better than either. `values_at`, each lab's curve from score to
     value, has `n_points` points between plus and minus `score_range`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> prior = LabPrior(n_labs=3, n_factors=2)
-    >>> batch = LabBatch(
-    ...     torch.tensor([[0, 2]]), torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2).bool()
-    ... )
-    >>> prior.predict(prior(batch), torch.tensor([[1]]))
-    tensor([[0.]])
     """
 
     values_at: Tensor
@@ -193,20 +188,20 @@ class LabPrior(nn.Module):
     def predict(self, factors: tuple[Factors, Factors], lab: Tensor) -> Tensor:
         """Expected standardised values of the labs `lab` (n, q)."""
         from_values, _ = self.of_values.predict(factors[0], lab)
-        from_scores, _ = self._value_moments(*self.of_scores.predict(factors[1], lab), lab)
+        from_scores, _ = self._moments_by_score(factors[1], lab)
         return (from_values + from_scores) / 2
 
     def spread(self, factors: tuple[Factors, Factors], lab: Tensor) -> Tensor:
         """Standard deviation of the standardised values of the labs `lab` (n, q)."""
         _, variance = self.of_values.predict(factors[0], lab)
-        _, by_rank = self._value_moments(*self.of_scores.predict(factors[1], lab), lab)
-        return ((variance + by_rank) / 2).sqrt()
+        _, by_score = self._moments_by_score(factors[1], lab)
+        return ((variance + by_score) / 2).sqrt()
 
     def draw_deviation(
         self, factors: tuple[Factors, Factors], lab: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Draw how far the values of the labs `lab` (n, q) lie from what the ranks predict."""
-        expected, _ = self._value_moments(*self.of_scores.predict(factors[1], lab), lab)
+        """Draw how far the values of the labs `lab` (n, q) lie from what the scores predict."""
+        expected, _ = self._moments_by_score(factors[1], lab)
         drawn = self.of_scores.sample(factors[1], lab, generator)
         return self.value_of(drawn, lab) - expected
 
@@ -219,7 +214,9 @@ class LabPrior(nn.Module):
         share = position - left
         return self.values_at[lab, left] * (1 - share) + self.values_at[lab, left + 1] * share
 
-    def _value_moments(self, mean: Tensor, variance: Tensor, lab: Tensor) -> tuple[Tensor, Tensor]:
+    def _moments_by_score(self, factors: Factors, lab: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the values whose scores these factors predict."""
+        mean, variance = self.of_scores.predict(factors, lab)
         spread = variance.sqrt()
         first = torch.zeros_like(mean)
         second = torch.zeros_like(mean)
@@ -244,7 +241,7 @@ def random_masking(
     """Divide each row's measured cells at random into visible and hidden ones, both packed left.
 
     Missing is not hidden: a cell that was not measured is in neither part. `ratio` (n,) is the
-    share to hide: one cell at least, and of two or more at least one stays visible.
+    share to hide: at least one cell, and of two or more at least one stays visible.
     """
     n_measured = batch.measured.sum(dim=1)
     n_hidden = (ratio * n_measured).round().long()
@@ -257,13 +254,9 @@ def random_masking(
     position = torch.arange(batch.lab.shape[1], device=order.device)[None]
 
     visible = shuffled._replace(measured=position < n_visible[:, None])
-    width = int(n_visible.max()) if len(n_visible) else 0
-    visible = LabBatch(*(part[:, :width] for part in visible))
-
     hidden_order = (position + n_visible[:, None]).clamp(max=batch.lab.shape[1] - 1)
     hidden = shuffled.take(hidden_order)._replace(measured=position < n_hidden[:, None])
-    width = int(n_hidden.max()) if len(n_hidden) else 0
-    return visible, LabBatch(*(part[:, :width] for part in hidden))
+    return visible.narrow(), hidden.narrow()
 
 
 class LabTokens(nn.Module):
@@ -304,7 +297,7 @@ class LabTokens(nn.Module):
 
 
 class EncodedLabs(NamedTuple):
-    """Encoded rows; `factors` are those that the linear part, if any, infers from visible cells."""
+    """Encoded rows, and the factors that the linear part, if any, infers from visible cells."""
 
     tokens: Tensor  # (n, 1 + k, d_model): the encoded summary token and visible cells
     seen: Tensor  # bool (n, 1 + k): False in the padding
@@ -316,10 +309,10 @@ class MaskedLabAutoencoder(nn.Module):
     """Encode the visible lab tests, reconstruct the hidden ones.
 
     The linear part, two factor models, predicts a hidden lab as far as linear dependence allows,
-    which in small hospital tables is nearly all. The encoder reads the visible tokens and a summary
-    token that knows the factors; a shallow cross-attention decoder corrects the linear part. A
-    bilinear decoder reads only the summary, the embedding of the stay, which therefore has to carry
-    what predicts the labs.
+    which is most of the way in small hospital tables. The encoder reads the visible tokens and a
+    summary token that knows the factors; a shallow cross-attention decoder corrects the linear
+    part. A bilinear decoder reads only the summary, the embedding of the stay, which therefore has
+    to carry what predicts the labs.
 
     NOTE[DIFF] (decoder): MAE and ReMasker decode the whole row with self-attention. Here a hidden
     cell queries its value by its identity alone, so the cost grows with the number of cells, not of
@@ -386,7 +379,7 @@ class MaskedLabAutoencoder(nn.Module):
     def forward_encoder(self, visible: LabBatch, version: Tensor | None = None) -> EncodedLabs:
         """Encode visible cells (n, k), each row by its `version` (n,) of the linear part."""
         visible = visible.clean()
-        # The linear part may be of higher precision than the net
+        # The linear part may have a higher precision than the net
         dtype = self.summary_token.dtype
         cells = self.tokens(visible.lab, visible.value.to(dtype), visible.score.to(dtype))
         first = self.summary_token.expand(len(cells), -1)
@@ -415,7 +408,7 @@ class MaskedLabAutoencoder(nn.Module):
         offset = self.offset(lab)[..., 0]
         from_summary = (self.loadings(lab) @ encoded.summary[..., None])[..., 0] + offset
         if self.prior is None or encoded.factors is None:
-            # With few rows the simple part does most
+            # With few rows the simple part does most of the work
             return from_summary + self.head(query)[..., 0], from_summary
         return self.prior.predict(encoded.factors, lab) + self.head(query)[..., 0], from_summary
 
@@ -429,7 +422,7 @@ class MaskedLabAutoencoder(nn.Module):
     def draw(
         self, encoded: EncodedLabs, lab: Tensor, n_draws: int, generator: torch.Generator
     ) -> Tensor:
-        """Draw standardised values (n_draws, n, q) of the labs `lab` (n, q), each row's jointly.
+        """Draw standardised values (n_draws, n, q) of the labs `lab` (n, q), jointly for each row.
 
         Draws scatter around the prediction with the deviation of `spread`. With a linear part they
         follow the Gaussian copula; without one, labs are independent and Gaussian.

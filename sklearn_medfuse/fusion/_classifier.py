@@ -45,13 +45,13 @@ from ._training import EpochBar, FusionNet, ValidationScore, to_dataset
 
 
 class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
-    """Predict diseases from several modalities, keeping apart what they share and what they do not.
+    """Predict diseases from several modalities, separating what they share from what they do not.
 
-    Each modality's vector becomes a few tokens. Self-attention yields what is specific to a
-    modality, cross-attention from the Kronecker product of all modalities what they share. Along
-    with the prediction loss, training minimises a bound on the mutual information between the two,
-    L = L_prediction + `mi_weight` · L_MI. Learned tokens represent an absent modality, a block of
-    NaN; nothing is imputed.
+    Each modality's vector becomes a few tokens. Self-attention finds what is specific to a
+    modality; cross-attention, queried by the Kronecker product of all modalities, finds what they
+    share. Along with the prediction loss, training minimises a bound on the mutual information
+    between the two, L = L_prediction + `mi_weight` · L_MI. Learned tokens represent an absent
+    modality, a block of NaN; nothing is imputed.
 
     Parameters
     ----------
@@ -59,31 +59,31 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         λ, the weight of the bound on the mutual information, in nats. The paper has 0.1, which
         costs scores here (see the user guide).
     fusion : str, default="disentangled"
-        How the modalities meet. "disentangled" is the paper's module. "kronecker" keeps its
-        specific parts and the product of the modalities, without attention; "late" averages the
-        logits of one net per modality; "concat" is one net over all side by side. These three
-        have no mutual information to minimise. A modality's name, such as "labs" or "notes",
-        trains on that modality only and ignores the rest of X; if "auto" finds no names in X, all
-        columns form the modality of this name.
+        How the modalities are combined. "disentangled" is the paper's module. "kronecker" keeps
+        its specific parts and the product of the modalities, without attention; "late" averages
+        the logits of one net per modality; "concat" is one net over all modalities side by side.
+        These three have no mutual information to minimise. A modality's name, such as "labs" or
+        "notes", trains on that modality only and ignores the rest of X; if "auto" finds no names
+        in X, all columns form the modality with this name.
     critic_steps : int, default=1
         Steps of the critic before each step of the fusion.
     modalities : "auto" or dict of str to int or slice, default="auto"
         Columns of each modality. "auto" reads the prefixes ``labs__``, ``notes__`` that
         ColumnTransformer gives the columns of a data frame (pandas, polars or Arrow). Without
-        names, or without prefixes, all columns are one modality, "features": with a warning from
-        32 columns on, as two encoders give. Prefixes on some columns only are an error. A dict
-        gives numbers of columns in order, or slices. Any number of modalities from one works.
+        names, or without prefixes, all columns are one modality, "features"; 32 columns or more,
+        as two encoders give, bring a warning. Prefixes on only some columns are an error. A dict
+        gives the number of columns of each modality, in order, or slices. One modality is enough.
     input_tokens : "auto" or dict of str to int, default="auto"
         Modalities that come as several tokens of equal width, token by token in their columns;
-        a token of NaN only is absent. "auto" recognises them by column names that end in
+        a token that is all NaN is absent. "auto" recognises them by column names that end in
         ``token<i>_<j>``; a dict gives numbers of tokens, and modalities not listed are vectors.
     input_scaling : {"column", "block"} or dict of str to these, default="column"
         "column" standardises each column. "block" centres the columns of a modality and divides
-        them by one scale, which keeps their relative sizes, as components of an SVD need. A dict
-        chooses by modality; modalities not listed are standardised per column.
+        them by one scale, which keeps their relative sizes, as the components of an SVD need. A
+        dict chooses by modality; modalities not listed are standardised per column.
     modality_dropout : float, default=0.0
-        Probability with which training treats a modality of a row as absent, never its last one.
-        It prepares the model for rows without a modality if few training rows lack one.
+        Probability with which training treats a modality of a row as absent, but never the last
+        one. It prepares the model for rows without a modality if few training rows lack one.
     d_model : int, default=64
         Width of a token and of each disentangled part; a multiple of `n_heads`.
     n_heads : int, default=4
@@ -98,27 +98,28 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Share, from 0 to 1, of the linear part in the logits: penalised logistic regressions, one on
         each modality. 0 leaves it out, as the paper does; 1 leaves only it.
     linear_C : float, default=0.5
-        Inverse strength of their penalty, as in scikit-learn, for modalities of unit length.
+        Inverse strength of their penalty, as in scikit-learn, with each modality scaled to unit
+        length.
     class_weight : None, "balanced", dict or list of dict, default=None
-        Weights of classes, as in scikit-learn. For labels a dict weighs 0 and 1; "balanced" and a
-        list work label by label. They distort probabilities, which `calibration` corrects.
+        Weights of classes, as in scikit-learn. For labels, a dict gives the weights of 0 and 1;
+        "balanced" and a list work label by label. Weights distort probabilities, which
+        `calibration` corrects.
     threshold : float or "tune", default=0.5
         Probability from which `predict` says 1, for each label or for the second of two classes.
         "tune" chooses one per label on held-out predictions. Several classes have no threshold.
     false_negative_cost : float or None, default=None
-        Cost of a missed case, where a false alarm costs 1, for threshold="tune"; None maximises
-        F1.
+        For threshold="tune": cost of a missed case, where a false alarm costs 1; None maximises F1.
     calibration : {"sigmoid", "isotonic"} or None, default=None
-        Calibrate probabilities on held-out predictions. "sigmoid" fits one slope of all logits and
-        an intercept of each label or class; "isotonic" fits a curve of each. Neither takes n
-        held-out rows without an error as a proof: each counts as wrong by 1 / (n + 2). A label that
-        no held-out row knows has no intercept, or no curve.
+        Calibrate probabilities on held-out predictions. "sigmoid" fits one slope for all logits and
+        an intercept for each label or class; "isotonic" fits a curve for each. To neither do n
+        held-out rows without an error prove certainty: each counts as wrong by 1 / (n + 2). A label
+        missing in all held-out rows gets neither intercept nor curve.
     decision_folds : int or None, default=3
-        For `threshold` and `calibration`: number of folds to predict out of fold, each with its own
-        net; None uses the `validation_fraction` that the net is not trained on. Folds keep groups
-        together when `groups` are given to fit.
+        For `threshold` and `calibration`: number of folds, each predicted by a net of its own that
+        has not seen it. None uses the `validation_fraction` that the net is not trained on. Folds
+        keep groups together if `groups` are given to fit.
     max_epochs : int, default=12
-        Maximal number of passes over the training rows. Twelve suit a thousand rows; fewer rows
+        Maximum number of passes over the training rows. Twelve suit a thousand rows; fewer rows
         need more.
     batch_size : int, default=128
         Rows per optimiser step. If they do not fit into the device's memory, the gradients of
@@ -129,8 +130,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Weight decay of AdamW.
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their score has not improved for
-        `n_iter_no_change` epochs, and keep the best epoch's weights. Groups are held out as a
-        whole when `groups` are given to fit. No effect if fewer than ten rows would be held out.
+        `n_iter_no_change` epochs, and keep the best epoch's weights. Groups are held out whole if
+        `groups` are given to fit. No effect if fewer than ten rows would be held out.
     scoring : str or callable, default="loss"
         What early stopping watches: the prediction loss, a scikit-learn score by name, or a
         scorer.
@@ -140,7 +141,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Epochs without a better validation score before training stops.
     precision : {"float32", "bfloat16", "float64", "auto"}, default="float32"
         Arithmetic of training. "bfloat16" computes forward passes in mixed precision; "auto" does
-        so on a GPU that supports it. "float64" makes training repeat to the last digits.
+        so on a GPU that supports it. "float64" makes training reproducible to the last digits.
         Prediction is always in float64.
     callbacks : list of skorch.callbacks.Callback or None, default=None
         Further callbacks of the net. They take part in fit and are not saved with a fitted
@@ -222,7 +223,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     (80, 2)
     """
 
-    # Asked for by default under metadata routing, as by scikit-learn's group splitters
+    # Requested by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     _parameter_constraints: dict = {
@@ -348,8 +349,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             Weights of rows; rows of weight zero are left out.
         groups : array-like of shape (n_rows,) or None, default=None
             Patient of each row; every split inside then keeps patients together. A plain
-            scikit-learn Pipeline passes groups and weights by metadata routing, as after
-            `set_fit_request(groups=True)`; that of `make_medfuse_pipeline` passes groups itself.
+            scikit-learn Pipeline passes groups only by metadata routing; that of
+            `make_medfuse_pipeline` needs no routing.
 
         Returns
         -------
@@ -382,8 +383,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         ndarray of shape (n_rows,) or (n_rows, n_labels)
             Classes, or 0/1 where a label's probability reaches its threshold.
         """
-        logits = self._logits(X)
-        return self._decisions.predict(logits, self.thresholds_)
+        return self._decisions.predict(self._logits(X), self.thresholds_)
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -398,8 +398,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         ndarray of shape (n_rows, n_classes) or (n_rows, n_labels)
             Probability of each class, or of each label being 1.
         """
-        logits = self._logits(X)
-        return self._decisions.probabilities(logits)
+        return self._decisions.probabilities(self._logits(X))
 
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.
@@ -431,8 +430,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             Logits, calibrated by a sigmoid if there is one; isotonic calibration does not change
             them.
         """
-        logits = self._logits(X)
-        return self._decisions.logits(logits)
+        return self._decisions.logits(self._logits(X))
 
     def transform(self, X):
         """Return the disentangled parts.
@@ -445,8 +443,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         Returns
         -------
         ndarray of shape (n_rows, n_parts * n_estimators * d_model)
-            The part specific to each modality, then the shared part, as far as the fusion has
-            them; `get_feature_names_out` names the columns.
+            The part specific to each modality, then the shared part, if the fusion has them;
+            `get_feature_names_out` names the columns.
         """
         X = self._validate_input(X)
         batches = []
@@ -613,14 +611,14 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         )
 
     def _find_modalities(self) -> None:
-        """Find the columns and tokens of each modality; a modality's name as `fusion` keeps one."""
+        """Find columns and tokens of each modality; keep one if `fusion` names it."""
         one = None if self.fusion in FUSIONS else self.fusion
         names = getattr(self, "feature_names_in_", None)
         columns = resolve_modalities(self.modalities, names, self.n_features_in_, one)
         check_scaling(self.input_scaling, columns)
         if one is not None and one not in columns:
             raise ValueError(
-                f"fusion={one!r} reads the modality of that name alone, but the modalities of X "
+                f"fusion={one!r} reads only the modality with that name, but the modalities of X "
                 f"are {list(columns)}."
             )
         self.modalities_ = columns if one is None else {one: columns[one]}
@@ -810,8 +808,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         if np.isnan(logits).any():
             raise ValueError(
                 f"X has values too large to compute with in {np.isnan(logits).any(axis=1).sum()} "
-                "of its rows; look for errors of unit or sensors' codes, and give NaN in all "
-                "columns of a modality that is not known."
+                "of its rows; look for wrong units and for error codes of devices, and give NaN in "
+                "all columns of a modality that is not known."
             )
         return logits
 
@@ -827,13 +825,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         """Flatten the fitted parts to arrays; a fitted estimator leaves its callbacks behind."""
         state = super().__getstate__()
         if "_model" in vars(self):
-            scaler = self._model.scaler
             state["callbacks"] = None
             state["_fitted_parts"] = {
-                "mean": scaler.mean,
-                "scale": scaler.scale,
-                "constant": self._decisions.constant,
-                "isotonic": self._decisions.isotonic,
+                "scaler": self._model.scaler._asdict(),
+                "decisions": self._decisions._asdict(),
             }
         return state
 
@@ -842,20 +837,10 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         state = dict(state)
         parts = state.pop("_fitted_parts", None)
         if parts is not None:
-            state["_decisions"] = Decisions(
-                state["_target_kind"],
-                state["classes_"],
-                parts["constant"],
-                state.get("calibration_slope_", 1.0),
-                state.get("calibration_intercept_", 0.0),
-                parts["isotonic"],
-            )
+            state["_decisions"] = Decisions(**parts["decisions"])
         super().__setstate__(state)
         if parts is not None:
-            scaler = BlockScaler(
-                self.modalities_, self.n_input_tokens_, parts["mean"], parts["scale"]
-            )
-            self._model = FusedModel(self.net_.module_, scaler)
+            self._model = FusedModel(self.net_.module_, BlockScaler(**parts["scaler"]))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

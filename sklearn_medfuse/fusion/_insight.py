@@ -60,7 +60,7 @@ class ScoredModel(ClassifierMixin, BaseEstimator):
 def modality_importance(
     model: ScoredModel, modalities, X: np.ndarray, y, scoring, n_repeats: int, random_state
 ) -> Bunch:
-    """Fall of a score when the rows of one modality are shuffled as a whole, absences included."""
+    """Drop in a score when whole rows of one modality are shuffled, absent ones included."""
     rng = check_random_state(random_state)
     score = check_scoring(model, scoring)
     whole = score(model, X, y)
@@ -82,8 +82,8 @@ def modality_importance(
 def differentiable_logits(classifier, X: Tensor) -> Tensor:
     """Logits of a fitted `MEDFuseClassifier` that torch can differentiate.
 
-    They are calibrated by a sigmoid if there is one, but not isotonically. `X`, a float64 Tensor
-    (n_rows, n_features), has the columns of fit; the logits (n_rows, n_outputs) are those of the
+    Sigmoid calibration is part of them; isotonic calibration is not. `X` is a float64 Tensor
+    (n_rows, n_features) in the columns of fit. The logits (n_rows, n_outputs) are those of the
     labels, of the classes, or of the second of two classes.
     """
     module, scaler = classifier._model

@@ -18,9 +18,9 @@ from ._rows import NAME_MODALITIES, TrainingRows
 Result = TypeVar("Result")
 
 _PREDICTION_BATCH = 4096
-# The mean of fewer rows would tell what a patient's vector was
+# The mean of fewer rows would reveal a patient's vector
 _FEWEST_ROWS = 5
-# A net that tells nothing would have a slope of 0, and rank nothing
+# A slope of 0, right for a net that has learned nothing, would make all rows equal
 _LEAST_SLOPE = 0.05
 # Logit of a label that had one value in fit: as sure as a float64 can be short of infinity
 _CERTAIN = np.finfo(np.float64).eps
@@ -38,9 +38,9 @@ class ScaledInput(NamedTuple):
 
 
 class BlockScaler(NamedTuple):
-    """Splits X into standardised blocks and finds absent modalities.
+    """Divide X into standardised blocks and find absent modalities.
 
-    Mean and scale are 0 and 1 where fewer than five rows have the modality.
+    Mean and scale are 0 and 1 if fewer than five rows have the modality.
     """
 
     columns: dict[str, np.ndarray]  # Of each modality
@@ -50,9 +50,9 @@ class BlockScaler(NamedTuple):
 
     @classmethod
     def fit(cls, columns, n_tokens, X, weight, input_scaling: str | dict = "column"):
-        """Learn mean and scale from the rows that have a modality, by the rows' weights.
+        """Learn weighted mean and scale from the rows that have a modality.
 
-        `input_scaling`, for all modalities or by name, is "column", or "block" for one scale of
+        `input_scaling`, for all modalities or by name, is "column", or "block" for one scale for
         all columns, the root of their mean variance.
         """
         by_name = input_scaling if isinstance(input_scaling, dict) else {}
@@ -105,18 +105,18 @@ class BlockScaler(NamedTuple):
                 raise ValueError(
                     f"{partial.sum()} rows of X, first at position {np.flatnonzero(partial)[0]}, "
                     f"have NaN in some but not all of the {width} columns of the modality {name!r}"
-                    f"{' in a token' if self.n_tokens[name] else ''}. A modality, or a token of "
-                    "it, is absent when its whole block is NaN; MaskedLabEncoder takes single "
-                    f"missing values. Are there several modalities in this block? {NAME_MODALITIES}"
+                    f"{' in a token' if self.n_tokens[name] else ''}. A modality, or one of its "
+                    "tokens, is absent if its whole block is NaN; MaskedLabEncoder takes single "
+                    f"missing values. Does this block hold several modalities? {NAME_MODALITIES}"
                 )
             present[:, position] = (share == 0).any(axis=1)
         return present
 
 
 def fit_regressions(skip: LinearSkip, scaled: ScaledInput, rows: TrainingRows, C: float) -> None:
-    """Fit by maximum likelihood with penalty ||coef||² / (2 C), modality by modality.
+    """Fit β by maximum likelihood with penalty ||β||² / (2 C), modality by modality.
 
-    A logit is the usual one plus what each modality, taken alone, adds to it.
+    A logit is the usual one plus what each modality, on its own, adds to it.
     """
     usual = _usual_logits(rows, len(skip.bias))
     fit = _fit_classes if rows.y.ndim == 1 else _fit_labels
@@ -128,7 +128,7 @@ def fit_regressions(skip: LinearSkip, scaled: ScaledInput, rows: TrainingRows, C
 
 
 def _usual_logits(rows: TrainingRows, n_outputs: int) -> np.ndarray:
-    """Logits of the outputs' weighted shares; a pseudo-case of each kind keeps them finite."""
+    """Logits of the outputs' weighted shares; one pseudo-case per class keeps them finite."""
     several = rows.y.ndim == 1
     hit = np.eye(n_outputs)[rows.y] if several else rows.y
     weight = np.broadcast_to(rows.cell_weight * rows.unit, hit.shape)
@@ -155,12 +155,12 @@ def _fit_classes(Z, rows: TrainingRows, usual, C: float) -> tuple[np.ndarray, np
         return coef, intercept
     model = _regression(C).fit(Z, rows.y, sample_weight=rows.cell_weight[:, 0] * rows.unit)
     if len(seen) == 2:
-        # Of two classes scikit-learn gives the difference only
+        # For two classes scikit-learn gives only the difference
         coef[:, seen] = np.outer(model.coef_[0], [-0.5, 0.5])
         intercept[seen] = model.intercept_[0] * np.array([-0.5, 0.5]) + usual[seen].mean()
     else:
         coef[:, seen] = model.coef_.T
-        # Logits of classes are known up to a constant: take that of the usual ones
+        # Logits of classes are known up to a constant: take the constant of the usual ones
         intercept[seen] = model.intercept_ - model.intercept_.mean() + usual[seen].mean()
     return coef, intercept
 
@@ -278,11 +278,11 @@ class Decisions(NamedTuple):
 
 
 def _fit_sigmoid(kind: str, logits, y, weight) -> tuple[float, np.ndarray]:
-    """One slope of all logits and an intercept of each, by maximum likelihood (Platt 1999).
+    """One slope for all logits and an intercept for each, by maximum likelihood (Platt 1999).
 
-    One slope, since a rare label cannot tell its own. A share 1 / (n + k) of each row goes to each
-    of its k classes, since n rows cannot prove certainty. A label that no row knows has an
-    intercept of 0.
+    There is one slope because a rare label has too few rows for its own. Each of the k classes gets
+    a share 1 / (n + k) of every row, since n rows cannot prove certainty. A label missing in every
+    row gets the intercept 0.
     """
     several = kind == "multiclass"
     n_outputs = logits.shape[1]
@@ -314,13 +314,13 @@ def _fit_isotonic(kind: str, logits, y, weight) -> list[np.ndarray]:
     """Steps of an isotonic regression of each output on its logit, as arrays of shape (2, k).
 
     Probabilities stay 1 / (n + 2) away from 0 and 1, since n rows cannot prove certainty. A label
-    that no row knows has no steps.
+    missing in every row gets no steps.
     """
     unknown = np.flatnonzero(~(weight > 0).any(axis=0))
     if len(unknown):
         warnings.warn(
             f"calibration='isotonic' leaves the labels at positions {unknown.tolist()} as they "
-            "are: no row held out knows them. Set decision_folds, or hold out more rows.",
+            "are: no held-out row has them. Set decision_folds, or hold out more rows.",
             UserWarning,
             stacklevel=5,
         )
@@ -342,13 +342,7 @@ def _fit_isotonic(kind: str, logits, y, weight) -> list[np.ndarray]:
 def tune_threshold(probability, y, weight, false_negative_cost: float | None = None) -> float:
     """Probability from which to predict 1 for the greatest F1, or for the least cost if given one.
 
-    It lies halfway between the probabilities of two rows; it is 0.5 where y has only one value.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> tune_threshold(np.array([0.1, 0.2, 0.3]), np.array([0, 1, 1]), np.ones(3))
-    0.15...
+    It lies halfway between the probabilities of two rows; it is 0.5 if y has only one value.
     """
     if not _has_both(y, weight):
         return 0.5

@@ -24,12 +24,12 @@ from sklearn.utils.validation import _check_sample_weight, _get_feature_names, c
 from .._input_data import no_values_in_errors, to_pandas
 
 _MIN_VALIDATION_ROWS = 10
-# Two encoders give more columns than this, and one table of a few features fewer
+# Two encoders give at least as many columns, and a table of a few features fewer
 _MANY_COLUMNS = 32
 NAME_MODALITIES = (
-    "Let the ColumnTransformer return a data frame with prefixes, set_output(transform='pandas') "
-    "or 'polars' with verbose_feature_names_out=True, or give modalities={'labs': n_columns, "
-    "'notes': n_columns}."
+    "Make the ColumnTransformer return a data frame with prefixes, by "
+    "set_output(transform='pandas') or 'polars' and verbose_feature_names_out=True, or give "
+    "modalities={'labs': n_columns, 'notes': n_columns}."
 )
 # How a column of token input is named after its modality: "labs__token3_0"
 _TOKEN_COLUMN = re.compile(r"token(\d+)_(\d+)$")
@@ -39,10 +39,10 @@ _TOKEN_COLUMN = re.compile(r"token(\d+)_(\d+)$")
 
 
 def resolve_modalities(modalities, names, n_features: int, only: str | None) -> dict:
-    """Find the columns of each modality, in order of their first column.
+    """Find the columns of each modality, in order of its first column.
 
-    `names` are those of the columns, or None. Without prefixes they are one modality: `only`, else
-    "features".
+    `names` are the columns' names, or None. Without prefixes all columns are one modality, named
+    `only` or else "features".
     """
     if isinstance(modalities, dict):
         return _modalities_from_dict(modalities, n_features)
@@ -53,8 +53,8 @@ def resolve_modalities(modalities, names, n_features: int, only: str | None) -> 
     if n_prefixed:
         raise ValueError(
             f"{n_prefixed} of the {n_features} column names of X have a prefix such as labs__, "
-            "and the others have none, so modalities='auto' cannot tell whose they are. "
-            f"{NAME_MODALITIES}"
+            "and the others have none, so modalities='auto' cannot tell which modality these "
+            f"belong to. {NAME_MODALITIES}"
         )
     if only is None and n_features >= _MANY_COLUMNS:
         warnings.warn(
@@ -74,7 +74,7 @@ def check_named_output(transformer: ColumnTransformer, output) -> None:
     if len(blocks) > 1 and (names is None or not all("__" in name for name in names)):
         raise ValueError(
             "The columns of the ColumnTransformer's output are not named after its transformers, "
-            f"{blocks}, so their modalities would be taken for one. {NAME_MODALITIES}"
+            f"{blocks}, so the classifier would take them for one modality. {NAME_MODALITIES}"
         )
 
 
@@ -132,8 +132,8 @@ def _count_tokens(modality: str, names: np.ndarray) -> int:
     width = len(names) // n_tokens
     if numbers != [(token, i) for token in range(n_tokens) for i in range(width)]:
         raise ValueError(
-            f"The columns of the modality {modality!r} are named as tokens, token<i>_<j>, but do "
-            "not count up i and then j from 0 without gaps."
+            f"The columns of the modality {modality!r} are named as tokens, token<i>_<j>, but i "
+            "and j do not count up from 0 in order and without gaps."
         )
     return n_tokens
 
@@ -152,7 +152,7 @@ def check_scaling(input_scaling, columns: dict[str, np.ndarray]) -> None:
 
 
 def read_targets(y):
-    """Return y of any library as pandas or numpy, and objects that are numbers as numbers."""
+    """Return y of any library as pandas or numpy, and numbers stored as objects as numbers."""
     y = to_pandas(y)
     values = np.asarray(y) if isinstance(y, pd.DataFrame | pd.Series | np.ndarray) else None
     if values is None or values.dtype != object:
@@ -167,7 +167,7 @@ def read_targets(y):
 
 
 def take_out_missing(y):
-    """Replace missing labels by 0; return y and where labels are observed, None for everywhere."""
+    """Replace missing labels by 0; return y and where labels are observed, None if everywhere."""
     if not isinstance(y, pd.DataFrame | np.ndarray) or y.ndim != 2 or y.shape[1] < 2:
         return y, None
     observed = ~np.asarray(pd.isna(y))
@@ -186,15 +186,15 @@ def take_out_missing(y):
 
 
 def encode_targets(y, observed) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    """Return kind, classes and constant, as in `Decisions`, and y encoded.
+    """Return kind, classes and constant, as in `Decisions`, and encoded y.
 
-    That is class numbers (n,) of several classes, else floats of 0 and 1 of shape (n, n_outputs).
+    Encoded y holds class numbers (n,) for several classes, otherwise 0.0 and 1.0 (n, n_outputs).
     """
     check_classification_targets(y)
     kind = type_of_target(y, input_name="y")
     if kind == "multilabel-indicator":
         y = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float64)
-        # To scikit-learn a matrix of any two numbers is one of labels
+        # Scikit-learn takes a matrix of any two numbers for labels
         if not np.isin(y, (0, 1)).all():
             raise ValueError(
                 "y is a matrix of two numbers other than 0 and 1. Code each label as 0 and 1, "
@@ -216,7 +216,7 @@ def encode_targets(y, observed) -> tuple[str, np.ndarray, np.ndarray, np.ndarray
 
 
 def decode_targets(kind: str, classes: np.ndarray, encoded: np.ndarray) -> np.ndarray:
-    """Return y as it was given, from its encoded form."""
+    """Return encoded y in its original form."""
     if kind == "multilabel-indicator":
         return encoded.astype(np.int64)
     return classes[encoded.reshape(-1).astype(np.intp)]
@@ -247,7 +247,7 @@ class TrainingRows(NamedTuple):
     row_weight: np.ndarray  # (n,): 1 on average
     cell_weight: np.ndarray  # (n, 1) or (n, n_outputs): 1 on average; 0 where a label is missing
     groups: np.ndarray | None  # (n,): patients
-    unit: float  # Mean of the weights as given: how much evidence a row is
+    unit: float  # Mean of the weights as given: how much evidence a row carries
 
     @classmethod
     def weighted(
@@ -259,7 +259,7 @@ class TrainingRows(NamedTuple):
                 check_consistent_length(X, groups)
             weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         rows = weight > 0
-        # Scikit-learn before 1.9 accepts this
+        # Scikit-learn before 1.9 accepts weights that are all zero
         if not rows.any():
             raise ValueError("sample_weight is zero in every row; give some row a weight.")
         unit = float(weight[rows].mean())
@@ -276,7 +276,7 @@ class TrainingRows(NamedTuple):
         return TrainingRows(X[rows], y[rows], row_weight[rows], cell_weight[rows], groups, unit)
 
     def split(self, fraction: float, rng) -> tuple[np.ndarray, np.ndarray] | None:
-        """Positions to train on and to hold out; None where too few would be held out."""
+        """Positions to train on and to hold out; None if too few would be held out."""
         n_held_out = round(fraction * len(self.X))
         if n_held_out < _MIN_VALIDATION_ROWS:
             return None
@@ -339,7 +339,7 @@ def _class_weights(class_weight, values: np.ndarray, weight: np.ndarray) -> np.n
     counted = weight > 0
     classes, codes = np.unique(values[counted], return_inverse=True)
     if class_weight == "balanced":
-        # As in scikit-learn from 1.7 on; before it did not count the weights of rows
+        # As in scikit-learn from 1.7 on; before, it ignored the weights of rows
         total = np.bincount(codes, weight[counted])
         of_class = total.sum() / (len(classes) * total)
     else:

@@ -16,7 +16,7 @@ from .._training import FittingRows, TensorBatches, progress_bar, rows_of_traini
 from ._model import ScaledInput
 from ._rows import TrainingRows
 
-# Tensors of a batch other than the modalities' blocks, whose names have another form
+# Tensors of a batch that are not blocks of modalities
 _NOT_BLOCKS = ("present", "row_weight", "cell_weight")
 
 
@@ -34,7 +34,7 @@ def to_dataset(names, scaled: ScaledInput, rows: TrainingRows, dtype: torch.dtyp
 
 
 class BatchPart(NamedTuple):
-    """Some rows of a batch: as many as fit into the device's memory."""
+    """As many rows of a batch as fit into the device's memory."""
 
     blocks: list[Tensor]  # A, B, …
     X: dict[str, Tensor]  # "present", "row_weight" and "cell_weight" of each row
@@ -44,7 +44,7 @@ class BatchPart(NamedTuple):
 
 
 def divide(blocks: list[Tensor], X: dict[str, Tensor], y: Tensor, size: int) -> list[BatchPart]:
-    """Divide a batch into parts of `size` rows at most; the batch itself where it is no larger."""
+    """Divide a batch into parts of at most `size` rows; a smaller batch is one part."""
     if size >= len(y):
         return [BatchPart(blocks, X, y, 1.0, 1.0)]
     weight = X["row_weight"]
@@ -87,7 +87,7 @@ class FusionNet(NeuralNet):
         )
 
     def initialize_to_predict(self):
-        """Do as `initialize`, without optimisers: to make one imports torch._dynamo, 1-2 s."""
+        """Initialise without optimisers: making one imports torch._dynamo, which takes 1-2 s."""
         self._predicts_only = True
         try:
             return self.initialize()
@@ -97,7 +97,7 @@ class FusionNet(NeuralNet):
     def initialize_optimizer(self, triggered_directly=None):
         """Give the fusion and its critic an optimiser each."""
         if getattr(self, "_predicts_only", False):
-            # What skorch notes of an optimiser, else it refuses the parameters of one
+            # Without these prefixes skorch refuses the parameters of optimisers
             self.prefixes_: list[str] = [*self.prefixes_, "optimizer", "critic_optimizer"]
             return self
         self._fusion_parameters = list(self.module_.fusion.parameters())
@@ -114,19 +114,19 @@ class FusionNet(NeuralNet):
         return self
 
     def forget_rows(self):
-        """Drop the rows held out, which are patients' data, once training is done."""
+        """Drop the held-out rows, which are patients' data, once training is done."""
         self.train_split = None
         for _, callback in self.callbacks_:
             if isinstance(callback, ValidationScore):
                 callback.score = None
 
     def train_step(self, batch, **fit_params):
-        """Fit the critic on the batch, then the fusion; in parts where memory is too small."""
+        """Fit the critic on the batch, then the fusion; in parts if memory is too small."""
         self._set_training(True)
         blocks, X, y = self._unpack(batch)
         if self.modality_dropout > 0:
             X = X | {"present": drop_modalities(X["present"], self.modality_dropout)}
-        # If the fusion's step runs out of memory, the critic's steps are not repeated
+        # If the fusion's step runs out of memory, the critic does not repeat its steps
         self._critic_steps_left = self.critic_steps if self._steers_information() else 0
         result = self._fitting_rows.run(
             len(y), lambda size: self._add_gradients(divide(blocks, X, y, size))
@@ -136,12 +136,12 @@ class FusionNet(NeuralNet):
         return result
 
     def _add_gradients(self, batch: list[BatchPart]) -> dict[str, Tensor]:
-        """Fit the critic, and leave the gradient of the main loss at the fusion's parameters.
+        """Fit the critic, then compute the gradient of L at the fusion's parameters.
 
         NOTE[DIFF] (batch in parts): for a batch in several parts, L_MI is the mean of the parts'
         own bounds, since the bound pairs rows that are in memory together.
         """
-        # In a batch that is whole, the critic and the fusion see the same S_A, S_B, S_C
+        # In an undivided batch the critic and the fusion see the same S_A, S_B, S_C
         whole = self._forward_parts(batch[0]) if len(batch) == 1 else None
         while self._critic_steps_left:
             self._fit_critic(batch, whole)
@@ -158,10 +158,10 @@ class FusionNet(NeuralNet):
     def loss_of(self, part: BatchPart, parts: list[FusionParts]) -> tuple[Tensor, Tensor, Tensor]:
         """L = L_prediction + λ · L_MI of a batch's part; L_prediction; logits of every member.
 
-        Both terms are sums over members, not means: each member learns as it would alone. Of its
-        logits by themselves and of those mixed with the linear part, L_prediction is the mean loss:
-        the first alone would not learn what the linear part lacks, and the second alone would learn
-        only that.
+        Both terms are sums over members, not means, so each member learns as it would alone.
+        L_prediction is the mean of two losses: that of the fusion's own logits, and that of its
+        logits mixed with the linear part. The first alone would not learn what the linear part
+        lacks, and the second alone would learn only that.
         """
         with self._precision():
             logits = self.module_.forward_logits(parts)
@@ -230,7 +230,7 @@ class FusionNet(NeuralNet):
 
 
 def _at_least_single(logits: Tensor) -> Tensor:
-    """Logits in float32 where autocast left them in bfloat16: losses need the digits."""
+    """Logits in float32 if autocast left them in bfloat16: losses need the digits."""
     return logits.float() if logits.dtype == torch.bfloat16 else logits
 
 
