@@ -41,7 +41,7 @@ class Fusion(nn.Module):
     little to attend over. NOTE[DIFF] (linear head): a logit is its bias plus one contribution per
     part.
 
-    `widths` are those of the modalities' vectors, or of their tokens: `n_input_tokens` says how many
+    `widths` are those of the modalities' vectors, or of their tokens: `n_input_tokens` is how many
     tokens each brings, 0 for a vector. Inside, each modality has `n_tokens` tokens of `d_model`,
     and the Kronecker product is that of projections of width `rank`.
     """
