@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import sklearn_medfuse
 from sklearn_medfuse.datasets import load_eicu, load_eicu_demo
-from sklearn_medfuse.datasets._loaders.eicu import BUNDLED, TABLES
 
 from .formats import DAY_1
 
+BUNDLED = Path(sklearn_medfuse.__file__).parent / "datasets" / "data" / "eicu_demo"
+TABLES = ["patient", "diagnosis", "lab", "apacheApsVar", "pastHistory", "note", "physicalExam"]
 TOOL = Path(__file__).parents[2] / "tools" / "make_eicu_demo.py"
 
 
