@@ -12,7 +12,6 @@ from ._calibration import expected_calibration_error
 from ._inputs import (
     AVERAGES,
     Labels,
-    Scores,
     as_floats,
     check_labels,
     check_sample_weight,
@@ -193,7 +192,7 @@ class MultilabelScorer:
         return True
 
 
-def predict_positive(estimator: Any, X: Any) -> Scores:
+def predict_positive(estimator: Any, X: Any) -> Any:
     """Predict probabilities; turn a list with one array per label into a matrix."""
     with no_values_in_errors():
         y_prob = estimator.predict_proba(X)

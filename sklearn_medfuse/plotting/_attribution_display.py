@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ _NUMBER = 0.65  # Inches beside the outermost bars
 
 
 @documented
+@dataclass(repr=False, eq=False)
 class AttributionDisplay:
     """Waterfall of one stay: from the prediction without its labs to the one with them.
 
@@ -60,20 +62,12 @@ class AttributionDisplay:
     ['creatinine', 'urea', 'sodium']
     """
 
-    def __init__(
-        self,
-        attributions: pd.Series,
-        base: float,
-        predicted: float,
-        label: str,
-        *,
-        output: str = "log_odds",
-    ):
-        self.attributions = attributions
-        self.base = base
-        self.predicted = predicted
-        self.label = label
-        self.output = output
+    attributions: pd.Series
+    base: float
+    predicted: float
+    label: str
+    _: KW_ONLY
+    output: str = "log_odds"
 
     @classmethod
     @documented

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -15,21 +16,23 @@ from sklearn.metrics import (
 )
 
 from ..metrics import calibration_bins, decision_curve, expected_calibration_error
-from ._drawing import LINES, MARKS, REFERENCE, PanelsDisplay, write_numbers
+from ._drawing import LINES, MARKS, REFERENCE, PanelsDisplay
 from ._predictions import PredictionSources, check_models, check_option, documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
+# Titles of the axes, and of the number in a panel
 _KINDS = {
-    "roc": ("1 - specificity", "sensitivity"),
-    "precision_recall": ("recall (sensitivity)", "precision"),
+    "roc": ("1 - specificity", "sensitivity", "AUROC"),
+    "precision_recall": ("recall (sensitivity)", "precision", "AP"),
 }
 _BINS = ["predicted", "observed", "observed_low", "observed_high"]
 
 
 @documented
+@dataclass(repr=False, eq=False)
 class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
     """ROC or precision-recall curves: one panel per label, one curve per model.
 
@@ -71,20 +74,12 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
     array([1., 1.])
     """
 
-    def __init__(
-        self,
-        curves: Mapping[str, Sequence[pd.DataFrame]],
-        label_names: Sequence[str],
-        areas: Mapping[str, np.ndarray],
-        prevalence: np.ndarray,
-        *,
-        kind: Literal["roc", "precision_recall"] = "roc",
-    ):
-        self.curves = curves
-        self.label_names = label_names
-        self.areas = areas
-        self.prevalence = prevalence
-        self.kind = kind
+    curves: Mapping[str, Sequence[pd.DataFrame]]
+    label_names: Sequence[str]
+    areas: Mapping[str, np.ndarray]
+    prevalence: np.ndarray
+    _: KW_ONLY
+    kind: Literal["roc", "precision_recall"] = "roc"
 
     @classmethod
     @documented
@@ -120,7 +115,7 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
             areas[model] = np.array([area for _, area in found])
         return cls(curves, names, areas, labels.mean(axis=0), kind=kind).plot(axes=axes)
 
-    def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:
+    def _draw_panel(self, ax: Axes, label: int) -> None:
         if self.kind == "roc":
             ax.axline((0, 0), slope=1, **REFERENCE)
         else:
@@ -131,19 +126,18 @@ class LabelCurvesDisplay(PredictionSources, PanelsDisplay):
             _draw_curve(ax, model, name, *curves[label].to_numpy().T, drawstyle=steps)
         ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-        numbers = {name: f"{areas[label]:.2f}" for name, areas in self.areas.items()}
-        write_numbers(ax, "AUROC" if self.kind == "roc" else "AP", numbers, own=own)
 
     def _axis_titles(self) -> tuple[str, str]:
-        return _KINDS[self.kind]
+        return _KINDS[self.kind][:2]
 
-    def _n_numbers(self) -> int:
-        return len(self.curves)
+    def _numbers(self, label: int) -> dict[str, str]:
+        what = _KINDS[self.kind][2]
+        return {name: f"{what} {areas[label]:.2f}" for name, areas in self.areas.items()}
 
 
 def _curve(kind: str, y: np.ndarray, score: np.ndarray) -> tuple[pd.DataFrame, float]:
     """Curve and area of one label; neither exists for a label with one class."""
-    along_title, up_title = _KINDS[kind]
+    along_title, up_title, _ = _KINDS[kind]
     if y.min() == y.max():
         return pd.DataFrame(columns=[along_title, up_title], dtype=float), np.nan
     if kind == "roc":
@@ -156,6 +150,7 @@ def _curve(kind: str, y: np.ndarray, score: np.ndarray) -> tuple[pd.DataFrame, f
 
 
 @documented
+@dataclass(repr=False, eq=False)
 class CalibrationDisplay(PredictionSources, PanelsDisplay):
     """Reliability curves: one panel per label, one curve per model.
 
@@ -190,15 +185,9 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
     2
     """
 
-    def __init__(
-        self,
-        curves: Mapping[str, Sequence[pd.DataFrame]],
-        label_names: Sequence[str],
-        errors: Mapping[str, np.ndarray] | None = None,
-    ):
-        self.curves = curves
-        self.label_names = label_names
-        self.errors = errors
+    curves: Mapping[str, Sequence[pd.DataFrame]]
+    label_names: Sequence[str]
+    errors: Mapping[str, np.ndarray] | None = None
 
     @classmethod
     @documented
@@ -250,7 +239,7 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
             errors[model] = np.asarray(expected_calibration_error(truth, values, average=None))
         return cls(curves, names, errors).plot(axes=axes)
 
-    def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:
+    def _draw_panel(self, ax: Axes, label: int) -> None:
         ends = [0.05]
         ax.axline((0, 0), slope=1, **REFERENCE)
         for model, (name, curves) in enumerate(self.curves.items()):
@@ -269,18 +258,16 @@ class CalibrationDisplay(PredictionSources, PanelsDisplay):
         ax.locator_params(nbins=4)
         ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= limit]
         ax.set(xticks=ticks, yticks=ticks)
-        if self.errors is not None:
-            numbers = {name: f"{errors[label]:.3f}" for name, errors in self.errors.items()}
-            write_numbers(ax, "ECE", numbers, own=own)
 
     def _axis_titles(self) -> tuple[str, str]:
         return "predicted probability", "observed frequency"
 
-    def _n_numbers(self) -> int:
-        return len(self.errors or {})
+    def _numbers(self, label: int) -> dict[str, str]:
+        return {name: f"ECE {found[label]:.3f}" for name, found in (self.errors or {}).items()}
 
 
 @documented
+@dataclass(repr=False, eq=False)
 class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
     """Decision curves: one panel per label, one curve per model.
 
@@ -314,9 +301,8 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
     2
     """
 
-    def __init__(self, curves: Mapping[str, pd.DataFrame], label_names: Sequence[str]):
-        self.curves = curves
-        self.label_names = label_names
+    curves: Mapping[str, pd.DataFrame]
+    label_names: Sequence[str]
 
     @classmethod
     @documented
@@ -363,7 +349,7 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
         }
         return cls(curves, names).plot(axes=axes)
 
-    def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:
+    def _draw_panel(self, ax: Axes, label: int) -> None:
         ax.axhline(0, label="act on nobody", **REFERENCE)
         highest = 0.01
         for model, (name, curves) in enumerate(self.curves.items()):
@@ -381,8 +367,6 @@ class DecisionCurveDisplay(PredictionSources, PanelsDisplay):
         # Far below 0 nobody would act, however far it is
         ax.set_ylim(-0.25 * highest, 1.1 * highest)
         ax.locator_params(nbins=4)
-        if not own:
-            ax.legend(frameon=False, fontsize="small")
 
     def _axis_titles(self) -> tuple[str, str]:
         return "probability at which one acts", "net benefit"

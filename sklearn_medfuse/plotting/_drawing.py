@@ -164,7 +164,11 @@ class PanelsDisplay:
         for label, (ax, title) in enumerate(zip(self.axes_, titles, strict=True)):
             ax.spines[["top", "right"]].set_visible(False)
             ax.set_title(title, fontsize="small")
-            self._draw_panel(ax, label, own)
+            self._draw_panel(ax, label)
+            if numbers := self._numbers(label):
+                _write_numbers(ax, numbers, own=own)
+            elif not own:
+                ax.legend(frameon=False, fontsize="small")
             if not own:
                 ax.set(xlabel=x_title, ylabel=y_title)
         if own:
@@ -180,7 +184,7 @@ class PanelsDisplay:
         n_rows = math.ceil(len(titles) / n_columns)
         # One or two panels are the whole figure
         width, height = (2.4, 2.4) if len(titles) > 2 else (3.2, 3.3)
-        height += size_of(titles, "small")[1] + _number_height(self._n_numbers(), own=True)
+        height += size_of(titles, "small")[1] + _number_height(len(self._numbers(0)), own=True)
         figsize = (0.4 + width * n_columns, 0.5 + height * n_rows)
         figure, grid = import_pyplot().subplots(
             n_rows, n_columns, figsize=figsize, layout="constrained", squeeze=False
@@ -189,15 +193,15 @@ class PanelsDisplay:
             figure.delaxes(spare)
         return grid.ravel()[: len(titles)]
 
-    def _draw_panel(self, ax: Axes, label: int, own: bool) -> None:
+    def _draw_panel(self, ax: Axes, label: int) -> None:
         raise NotImplementedError
 
     def _axis_titles(self) -> tuple[str, str]:
         raise NotImplementedError
 
-    def _n_numbers(self) -> int:
-        """Count the numbers above the curves of a panel."""
-        return 0
+    def _numbers(self, label: int) -> dict[str, str]:
+        """Return what to write above the curves of a panel, by model."""
+        return {}
 
 
 def _number_height(n_numbers: int, *, own: bool) -> float:
@@ -205,14 +209,14 @@ def _number_height(n_numbers: int, *, own: bool) -> float:
     return LINE["small"] * (math.ceil(n_numbers / 2) if own else n_numbers)
 
 
-def write_numbers(ax: Axes, what: str, numbers: dict[str, str], *, own: bool) -> None:
-    """Write a number per model above the curves of a square panel, inside its axes.
+def _write_numbers(ax: Axes, numbers: dict[str, str], *, own: bool) -> None:
+    """Write the numbers above the curves of a square panel, inside its axes.
 
     Each number stands beside a sample of its model's line, since colours alone would not tell in
     print whose it is.
     """
     lines = {line.get_label(): line for line in ax.lines}
-    texts = [f"{what} {number}" + ("" if own else f" {name}") for name, number in numbers.items()]
+    texts = [number if own else f"{number} {name}" for name, number in numbers.items()]
     ax.legend(
         [lines[name] for name in numbers],
         texts,

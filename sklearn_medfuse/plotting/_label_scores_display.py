@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,34 +30,22 @@ from ._predictions import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
 _CHANCE_AUROC = 0.5
 
 
+@dataclass(repr=False, eq=False)
 class _LabelDots(PredictionSources):
     """Dots with intervals by label; subclasses say what they measure."""
 
-    ax_: Axes
-    figure_: Figure
-
-    def __init__(
-        self,
-        estimate: pd.DataFrame,
-        low: pd.DataFrame,
-        high: pd.DataFrame,
-        *,
-        prevalence: pd.Series | None = None,
-        metric: str = "auroc",
-        confidence_level: float | None = None,
-    ):
-        self.estimate = estimate
-        self.low = low
-        self.high = high
-        self.prevalence = prevalence
-        self.metric = metric
-        self.confidence_level = confidence_level
+    estimate: pd.DataFrame
+    low: pd.DataFrame
+    high: pd.DataFrame
+    _: KW_ONLY
+    prevalence: pd.Series | None = None
+    metric: str = "auroc"
+    confidence_level: float | None = None
 
     @documented
     def plot(self, ax: Axes | None = None, *, sort_by: str | None = "prevalence") -> Self:
@@ -78,8 +67,8 @@ class _LabelDots(PredictionSources):
             position[-1] += 0.25  # A little apart
         own = ax is None
         n_models = self.estimate.shape[1]
-        ax = self.ax_ = row_axes(ax, names, row=0.15 + 0.095 * n_models)
-        self.figure_ = ax.figure  # type: ignore[assignment]  # never a subfigure's axes
+        self.ax_ = ax = row_axes(ax, names, row=0.15 + 0.095 * n_models)
+        self.figure_ = ax.figure
 
         self._draw_background(ax, rows, position)
         step = min(0.2, 0.76 / n_models)
@@ -294,6 +283,7 @@ class LabelScoresDisplay(_LabelDots):
 
 
 @documented
+@dataclass(repr=False, eq=False)
 class ModelDifferenceDisplay(_LabelDots):
     """Forest plot of paired differences: one row per disease, one mark per other model.
 
@@ -339,20 +329,7 @@ class ModelDifferenceDisplay(_LabelDots):
     True
     """
 
-    def __init__(
-        self,
-        estimate: pd.DataFrame,
-        low: pd.DataFrame,
-        high: pd.DataFrame,
-        reference: str,
-        *,
-        prevalence: pd.Series | None = None,
-        metric: str = "auroc",
-        confidence_level: float | None = None,
-    ):
-        options: dict[str, Any] = {"metric": metric, "confidence_level": confidence_level}
-        super().__init__(estimate, low, high, prevalence=prevalence, **options)
-        self.reference = reference
+    reference: str
 
     @classmethod
     @documented

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ _SHOWN = {"score": "{}", "gap": "{} minus that of {}"}
 
 
 @documented
+@dataclass(repr=False, eq=False)
 class SubgroupDisplay:
     """One row per group of patients: its score with interval, or its gap to the others.
 
@@ -56,10 +58,10 @@ class SubgroupDisplay:
     ['all (400)', 'sex', 'M (204)', 'F (196)']
     """
 
-    def __init__(self, report: pd.DataFrame, *, metric: str = "auroc", reference: str = "rest"):
-        self.report = report
-        self.metric = metric
-        self.reference = reference
+    report: pd.DataFrame
+    _: KW_ONLY
+    metric: str = "auroc"
+    reference: str = "rest"
 
     @classmethod
     @documented
