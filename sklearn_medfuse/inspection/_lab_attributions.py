@@ -1,6 +1,6 @@
 """How much each lab of a stay moves its prediction: Shapley values, or leaving one lab out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import comb
@@ -11,6 +11,8 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from ._variants import Labels, RandomState, VariantModel, check_row
+
+Worth = Callable[[np.ndarray], np.ndarray]
 
 _METHODS = ("shapley", "leave_out")
 
@@ -182,7 +184,7 @@ def lab_attributions(
     (3, 24, 2)
     """
     model = VariantModel(estimator, X, output)
-    lab_columns = check_lab_columns(lab_columns, model.X)
+    lab_columns = model.choose_columns("lab_columns", lab_columns)
     chosen = model.choose_labels(labels)
     if method not in _METHODS:
         raise ValueError(f"method={method!r} must be one of {list(_METHODS)}.")
@@ -195,43 +197,44 @@ def lab_attributions(
     base, predicted = (np.empty((len(measured), len(chosen))) for _ in range(2))
     for row, there in enumerate(measured):
         players = np.flatnonzero(there)
-        game = _Game(model, remover, row, players, chosen)
+        n_players = len(players)
+
+        def worth(kept: np.ndarray, row: int = row, players: np.ndarray = players) -> np.ndarray:
+            """Predict the stay with those of its measured labs that are True: (n, n_labels)."""
+            distinct, place = np.unique(kept, axis=0, return_inverse=True)
+            all_labs = np.zeros((len(distinct), len(lab_columns)), dtype=bool)
+            all_labs[:, players] = distinct
+            rows = np.full(len(distinct), row)
+            found = model.predict(rows, remover.copies(rows, all_labs), lab_columns)
+            return found[place.ravel()][:, chosen]
+
+        base[row], predicted[row] = worth(np.array([[False] * n_players, [True] * n_players]))
         if method == "leave_out":
-            effects[row, players] = game.leave_out()
-        else:
-            effects[row, players] = game.shapley(n_permutations, rng)
-        base[row], predicted[row] = game.ends
+            effects[row, players] = predicted[row] - worth(~np.eye(n_players, dtype=bool))
+        elif n_players:
+            effects[row, players] = _shapley(worth, n_players, n_permutations, rng)
     names = [model.label_names[label] for label in chosen]
     return LabAttributions(
         effects, base, predicted, measured, lab_columns, names, output, remover.baseline
     )
 
 
-def check_lab_columns(lab_columns: str | Sequence[str], X: pd.DataFrame) -> list[str]:
-    """Return lab columns as a list of names that are all in X."""
-    names = [lab_columns] if isinstance(lab_columns, str) else list(lab_columns)
-    unknown = [name for name in names if name not in X.columns]
-    if unknown or not names:
-        raise ValueError(f"lab_columns must name at least one column of X; unknown: {unknown}.")
-    return names
-
-
 class LabRemover:
     """Create copies of stays in which some labs are at their baseline."""
 
     def __init__(self, X: pd.DataFrame, lab_columns: list[str], baseline: Any) -> None:
-        if isinstance(baseline, str) and baseline != "missing":
-            raise ValueError(f"baseline={baseline!r} must be 'missing' or a dict of values.")
+        if isinstance(baseline, str) and baseline == "missing":
+            self.baseline = None
+        elif isinstance(baseline, Mapping | pd.Series):
+            self.baseline = dict(baseline)
+        else:
+            kind = type(baseline).__name__
+            given = f"={baseline!r}" if isinstance(baseline, str) else f" of type {kind}"
+            raise ValueError(
+                f"baseline{given} must be 'missing', or a dict or Series of lab to value."
+            )
         self.X = X
         self.lab_columns = lab_columns
-        self.baseline = None
-        if not isinstance(baseline, str):
-            if not isinstance(baseline, Mapping | pd.Series):
-                raise ValueError(
-                    f"baseline is of type {type(baseline).__name__}; pass 'missing', or a dict or "
-                    "Series of lab to value."
-                )
-            self.baseline = dict(baseline)
         self.measured = X[lab_columns].notna().to_numpy()
 
     def copies(self, rows: np.ndarray, kept: np.ndarray) -> pd.DataFrame:
@@ -244,65 +247,30 @@ class LabRemover:
         return copies
 
 
-class _Game:
-    """Predictions of one stay with subsets of its measured labs, the players."""
+def _shapley(
+    worth: Worth, n_players: int, n_permutations: int, rng: np.random.RandomState
+) -> np.ndarray:
+    """Return Shapley values (n_players, n_labels): exact ones if that takes no more predictions."""
+    if 2**n_players <= 2 * n_permutations * n_players:
+        return _exact_shapley(worth, n_players)
+    orders = np.array([rng.permutation(n_players) for _ in range(n_permutations)])
+    # An order and its reverse: their errors cancel in part
+    orders = np.concatenate([orders, orders[:, ::-1]])
+    rank = orders.argsort(axis=1)
+    # Kept[o, s] holds the first s labs of order o
+    kept = rank[:, None, :] < np.arange(n_players + 1)[None, :, None]
+    gained = np.diff(worth(kept.reshape(-1, n_players)).reshape(*kept.shape[:2], -1), axis=1)
+    return np.take_along_axis(gained, rank[:, :, None], axis=1).mean(axis=0)
 
-    def __init__(
-        self,
-        model: VariantModel,
-        remover: LabRemover,
-        row: int,
-        players: np.ndarray,
-        labels: list[int],
-    ) -> None:
-        self.model = model
-        self.remover = remover
-        self.row = row
-        self.players = players
-        self.labels = labels
-        n_players = len(players)
-        # Predictions (2, n_labels) with no lab and with all
-        self.ends = self._predict(np.array([[False] * n_players, [True] * n_players]))
 
-    def leave_out(self) -> np.ndarray:
-        """Return what each lab adds to all others, shape (n_players, n_labels)."""
-        return self.ends[1] - self._predict(~np.eye(len(self.players), dtype=bool))
-
-    def shapley(self, n_permutations: int, rng: np.random.RandomState) -> np.ndarray:
-        """Return Shapley values of shape (n_players, n_labels)."""
-        n_players = len(self.players)
-        if not n_players:
-            return np.zeros((0, len(self.labels)))
-        if 2**n_players <= 2 * n_permutations * n_players:
-            return self._exact()
-        orders = np.array([rng.permutation(n_players) for _ in range(n_permutations)])
-        # An order and its reverse: their errors cancel in part
-        orders = np.concatenate([orders, orders[:, ::-1]])
-        rank = orders.argsort(axis=1)
-        # Kept[o, s] holds the first s labs of order o
-        kept = rank[:, None, :] < np.arange(n_players + 1)[None, :, None]
-        worth = self._predict(kept.reshape(-1, n_players)).reshape(*kept.shape[:2], -1)
-        gained = np.diff(worth, axis=1)
-        return np.take_along_axis(gained, rank[:, :, None], axis=1).mean(axis=0)
-
-    def _exact(self) -> np.ndarray:
-        n_players = len(self.players)
-        kept = np.array(list(product([False, True], repeat=n_players)))
-        worth = self._predict(kept)
-        found = np.empty((n_players, worth.shape[1]))
-        for player in range(n_players):
-            # Sets are sorted as binary numbers, so both halves have the same order
-            with_it, without = kept[:, player], ~kept[:, player]
-            size = kept[without].sum(axis=1)
-            weight = 1 / (n_players * np.array([comb(n_players - 1, k) for k in size]))
-            found[player] = weight @ (worth[with_it] - worth[without])
-        return found
-
-    def _predict(self, kept: np.ndarray) -> np.ndarray:
-        distinct, place = np.unique(kept, axis=0, return_inverse=True)
-        all_labs = np.zeros((len(distinct), len(self.remover.lab_columns)), dtype=bool)
-        all_labs[:, self.players] = distinct
-        rows = np.full(len(distinct), self.row)
-        copies = self.remover.copies(rows, all_labs)
-        found = self.model.predict(rows, copies, self.remover.lab_columns)
-        return found[place.ravel()][:, self.labels]
+def _exact_shapley(worth: Worth, n_players: int) -> np.ndarray:
+    kept = np.array(list(product([False, True], repeat=n_players)))
+    values = worth(kept)
+    found = np.empty((n_players, values.shape[1]))
+    for player in range(n_players):
+        # Sets are sorted as binary numbers, so both halves have the same order
+        with_it, without = kept[:, player], ~kept[:, player]
+        size = kept[without].sum(axis=1)
+        weight = 1 / (n_players * np.array([comb(n_players - 1, k) for k in size]))
+        found[player] = weight @ (values[with_it] - values[without])
+    return found

@@ -243,7 +243,7 @@ def note_attributions(
     """
     _check_method(method, unit, output, n_steps)
     model = VariantModel(estimator, X, output)
-    columns = _check_columns(model, note_column)
+    columns = model.choose_columns("note_column", note_column)
     chosen = model.choose_labels(labels)
     names = [model.label_names[label] for label in chosen]
     if method == "integrated_gradients":
@@ -257,18 +257,6 @@ def note_attributions(
         for name, of_column in found.items()
     }
     return attributions[note_column] if isinstance(note_column, str) else attributions
-
-
-def _check_columns(model: VariantModel, note_column: str | Sequence[str]) -> list[str]:
-    columns = [note_column] if isinstance(note_column, str) else list(note_column)
-    unknown = [name for name in columns if name not in model.X.columns]
-    if unknown:
-        raise ValueError(f"note_column={note_column!r} must name columns of X; unknown: {unknown}.")
-    if not columns or len(set(columns)) < len(columns):
-        raise ValueError(
-            f"note_column={note_column!r} must name at least one column, each only once."
-        )
-    return columns
 
 
 def _check_method(method: str, unit: str, output: str, n_steps: int) -> None:

@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from sklearn.utils import check_random_state
 
 from .._input_data import no_values_in_errors
-from ._lab_attributions import LabAttributions, LabRemover, check_lab_columns
+from ._lab_attributions import LabAttributions, LabRemover
 from ._note_attributions import NoteAttributions, predict_with_notes, without_units
 from ._variants import Labels, RandomState, VariantModel
 
@@ -210,8 +210,8 @@ def panel_importance(
     names = [model.label_names[label] for label in chosen]
     truth = _truth(y, model.label_names, len(model.X))[:, chosen]
     if not isinstance(panels, Mapping):
-        panels = lab_panels(check_lab_columns(panels, model.X))
-    panels = {str(name): check_lab_columns(labs, model.X) for name, labs in panels.items()}
+        panels = lab_panels(model.choose_columns("panels", panels))
+    panels = {str(name): model.choose_columns("panels", labs) for name, labs in panels.items()}
     if not callable(metric) and metric not in _METRICS:
         raise ValueError(f"metric={metric!r} must be one of {sorted(_METRICS)} or a callable.")
     score = metric if callable(metric) else _METRICS[metric]
@@ -373,7 +373,7 @@ def lab_counterfactual(
     (5, 30, 2)
     """
     model = VariantModel(estimator, X)
-    check_lab_columns(lab, model.X)
+    model.choose_columns("lab", lab)
     chosen = model.choose_labels(labels)
     if values is None:
         measured = pd.to_numeric(model.X[lab], errors="coerce").dropna()
@@ -544,61 +544,59 @@ def deletion_curve(
         raise ValueError(f"label={label!r} must be one of {attributions.label_names}.")
     column = attributions.label_names.index(label)
     scores = [np.asarray(of_stay)[:, column] for of_stay in attributions.effects]
-    players = _players(attributions)
+    players, predict = _deletions(model, attributions)
     rng = check_random_state(random_state)
     best_first = [
         each[np.argsort(-score[each])] for each, score in zip(players, scores, strict=True)
     ]
     orders = [best_first]
     orders += [[rng.permutation(each) for each in players] for _ in range(n_random)]
+    # With 0, 1, … features of each stay deleted
+    rows = np.repeat(np.arange(len(players)), max_deleted + 1)
+    counts = np.tile(np.arange(max_deleted + 1), len(players))
     output = model.choose_labels(label)[0]
-    curves = np.array([_curve(model, attributions, order, max_deleted, output) for order in orders])
+    curves = []
+    for order in orders:
+        deleted = [order[row][:count] for row, count in zip(rows, counts, strict=True)]
+        curves.append(predict(rows, deleted)[:, output].reshape(len(players), -1).mean(axis=0))
+    random = np.array(curves[1:])
     return pd.DataFrame(
         {
             "attributed": curves[0],
-            "random": curves[1:].mean(axis=0),
-            "random_std": curves[1:].std(axis=0),
+            "random": random.mean(axis=0),
+            "random_std": random.std(axis=0),
         },
         index=pd.RangeIndex(max_deleted + 1, name="n_deleted"),
     )
 
 
-def _players(attributions: LabAttributions | NoteAttributions) -> list[np.ndarray]:
-    """Return the features of each stay that can be deleted."""
+def _deletions(
+    model: VariantModel, attributions: LabAttributions | NoteAttributions
+) -> tuple[list[np.ndarray], Callable[[np.ndarray, list[np.ndarray]], np.ndarray]]:
+    """Return what can be deleted from each stay, and how to predict rows without some of it."""
     if isinstance(attributions, LabAttributions):
-        return [np.flatnonzero(there) for there in attributions.measured]
+        labs = attributions.lab_names
+        baseline = "missing" if attributions.baseline is None else attributions.baseline
+        remover = LabRemover(model.X, labs, baseline)
+
+        def without_labs(rows: np.ndarray, deleted: list[np.ndarray]) -> np.ndarray:
+            kept = np.array([~np.isin(np.arange(len(labs)), of_row) for of_row in deleted])
+            return model.predict(rows, remover.copies(rows, kept), labs)
+
+        return [np.flatnonzero(there) for there in attributions.measured], without_labs
     if isinstance(attributions, NoteAttributions):
-        return [np.arange(len(of_note)) for of_note in attributions.spans]
+        column, spans = attributions.note_column, attributions.spans
+        notes = model.X[column].tolist()
+
+        def without_parts(rows: np.ndarray, deleted: list[np.ndarray]) -> np.ndarray:
+            texts = [
+                without_units(notes[row], spans[row], units) if len(units) else notes[row]
+                for row, units in zip(rows, deleted, strict=True)
+            ]
+            return predict_with_notes(model, column, rows, texts)
+
+        return [np.arange(len(of_note)) for of_note in spans], without_parts
     raise ValueError(
         f"attributions is of type {type(attributions).__name__}; pass the result of "
         "lab_attributions or note_attributions."
     )
-
-
-def _curve(
-    model: VariantModel,
-    attributions: LabAttributions | NoteAttributions,
-    orders: list[np.ndarray],
-    max_deleted: int,
-    output: int,
-) -> np.ndarray:
-    """Return the mean probability with 0, 1, … features of each stay deleted."""
-    rows = np.repeat(np.arange(len(orders)), max_deleted + 1)
-    deleted = [
-        orders[row][:count] for row in range(len(orders)) for count in range(max_deleted + 1)
-    ]
-    if isinstance(attributions, LabAttributions):
-        baseline = "missing" if attributions.baseline is None else attributions.baseline
-        remover = LabRemover(model.X, attributions.lab_names, baseline)
-        kept = np.ones((len(rows), len(attributions.lab_names)), dtype=bool)
-        for copy, labs in enumerate(deleted):
-            kept[copy, labs] = False
-        found = model.predict(rows, remover.copies(rows, kept), attributions.lab_names)
-    else:
-        notes = model.X[attributions.note_column].tolist()
-        texts = [
-            without_units(notes[row], attributions.spans[row], units) if len(units) else notes[row]
-            for row, units in zip(rows, deleted, strict=True)
-        ]
-        found = predict_with_notes(model, attributions.note_column, rows, texts)
-    return found[:, output].reshape(len(orders), -1).mean(axis=0)

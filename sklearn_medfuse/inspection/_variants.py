@@ -68,6 +68,17 @@ class VariantModel:
             raise ValueError(f"labels must name some of {self.label_names}; unknown: {unknown}.")
         return [self.label_names.index(name) for name in names]
 
+    def choose_columns(self, name: str, columns: str | Sequence[str]) -> list[str]:
+        """Return columns of X, each once, as a list; `name` is the parameter's."""
+        names = [columns] if isinstance(columns, str) else list(columns)
+        unknown = [each for each in names if each not in self.X.columns]
+        if unknown or not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"{name}={columns!r} must name at least one column of X, each only once; "
+                f"unknown: {unknown}."
+            )
+        return names
+
     def _predict_batch(
         self, rows: np.ndarray, copies: pd.DataFrame, changed: set[str]
     ) -> np.ndarray:

@@ -207,6 +207,7 @@ def test_nothing_of_a_patient_is_shown_or_kept(attributions, stays, cohort):
         ({"output": "logit"}, "output='logit'"),
         ({"n_permutations": 0}, "n_permutations=0"),
         ({"lab_columns": ["sodium", "unobtainium"]}, "unobtainium"),
+        ({"lab_columns": ["sodium", "sodium"]}, "each only once"),
     ],
 )
 def test_wrong_parameters_are_named(pipe, stays, wrong, message):
