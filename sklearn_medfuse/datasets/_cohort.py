@@ -446,15 +446,7 @@ def _read_fields(folder: Path, meta: Mapping) -> dict[str, Any]:
         if f"{name}.parquet" in meta["files"]:
             frame = pd.read_parquet(folder / f"{name}.parquet")
             fields[name] = frame if name in _TABLES else frame[name].rename(meta["names"][name])
-        elif name in ("X", "y", *meta["names"]):
-            raise ValueError("incomplete")
     ranges = fields.get("reference_ranges") or {}
     fields["reference_ranges"] = {lab: tuple(ends) for lab, ends in ranges.items()}
     fields["stay_ids"] = fields["X"].index.to_numpy()
-    if any(
-        len(fields[name]) != len(fields["X"])
-        for name in (*_TABLES, *meta["names"])
-        if name in fields
-    ):
-        raise ValueError("of different numbers of stays")
     return fields

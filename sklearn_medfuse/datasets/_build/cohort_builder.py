@@ -282,10 +282,7 @@ def _warn_of_silent_losses(layout: Layout, counts: dict[str, int]) -> None:
 
 
 def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False) -> pd.DataFrame:
-    """The codes of the registered stays, each once: `stay`, `code`, `version` (9, 10, or 0).
-
-    If `timed`, also `late`, whether the code was recorded after the index time; None if unknown.
-    """
+    """`stay`, `code`, `version` (9, 10, 0) and, if `timed`, `late` (after the index time; or None)."""
     table = layout.diagnoses
     if table is None:
         raise ValueError("phenotypes need a table of diagnoses.")
@@ -354,15 +351,11 @@ def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> n
     known = {str(name).lower(): version for name, version in versions.items() if name is not None}
     given = codes["version"].notna()
     told = codes["version"].fillna("").astype(str).str.strip().str.lower()
-    read = {name: known.get(name, _read_version(name)) for name in told.unique()}
+    # Else a name such as "9.0", "icd-9-cm" or "icd10"
+    forms = {name: _VERSION.fullmatch(name) for name in told.unique()}
+    read = {name: known.get(name, int(form[1]) if form else 0) for name, form in forms.items()}
     found = told.map(read).where(given).fillna(0).to_numpy(dtype=int)
     return found if versions.get(None) != "auto" else np.where(given, found, guessed)
-
-
-def _read_version(told: str) -> int:
-    """The version in a lower-case name such as "9.0", "icd-9-cm" or "ICD10"; 0 if there is none."""
-    found = _VERSION.fullmatch(told)
-    return int(found[1]) if found else 0
 
 
 def _label_new_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:

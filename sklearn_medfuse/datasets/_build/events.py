@@ -173,11 +173,9 @@ def classify(
     joins: str = "",
     read: Callable[[str], str] = str,
 ) -> Events:
-    """Join the rows of a table to the registered stays, with the first reason not to use a row.
-
-    `reasons` apply after those of stay and, if `timed` and with the `window`, of time. `more` holds
-    further columns, each after a comma, `joins` further joins; `read` rewrites the query for rows.
-    """
+    """Join the rows of a table to the registered stays, with the first reason not to use a row."""
+    # `reasons` come after those of stay and time; `more` are columns, each after a comma; `read`
+    # rewrites the query for rows
     stored = table.columns["known"][0].lower() if "known" in table.columns else None
     known = timed and stored in source.columns(table.table)
     conditions = {

@@ -265,10 +265,7 @@ def _of_other_labs(
 def _choose_units(
     source, layout: Layout, options: CohortOptions, counts
 ) -> tuple[pd.Series, dict[str, int]]:
-    """The unit of each lab, and how many results labs lose that lose many for their unit.
-
-    The table `conversions` gets the way to that unit from others.
-    """
+    """The unit of each lab, with ways to it in `conversions`; and losses of labs that lose many."""
     assert layout.labs is not None
     table = layout.labs.table
     of_days = {} if layout.days is None else layout.days.units
@@ -310,10 +307,8 @@ def _choose_units(
 
 
 def _scales(n_point: int, n_comma: int) -> dict[str | None, float | None]:
-    """Factors for results such as "1.234" and "1,234", written as the table's other numbers are.
-
-    Where these have commas and points, or none has a comma, such a comma tells nothing.
-    """
+    """Factors for results such as "1.234" and "1,234", written as the table's other numbers are."""
+    # Where these have commas and points, or none has a comma, such a comma tells nothing
     point = 1.0 if n_point >= n_comma else None
     comma = 1.0 if n_point else None
     if n_comma:
@@ -415,10 +410,7 @@ def _in_units(values: pd.DataFrame, days: DayTable, units: pd.Series, counts) ->
 
 
 def _choose_labs(source, layout: Layout, options, days) -> tuple[list[str], set[str]]:
-    """Labs to make columns of, in the order of `lab_names`, and those that have results.
-
-    By default, labs with values of the first hours come first, at any coverage, then the others.
-    """
+    """Labs to make columns of, those with values of the first hours first; and labs with results."""
     covered = source.query(
         f"SELECT c.lab AS lab, count(DISTINCT stay) AS n FROM {_CONVERTED} GROUP BY ALL",
         "lab results",

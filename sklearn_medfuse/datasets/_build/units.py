@@ -128,7 +128,7 @@ def unit_key(unit: str) -> str:
     """One spelling for all of a unit's: "gm/dL", "g%", "gram per deciliter" are all "g/dl"."""
     if re.fullmatch(r"[mµμun]M", unit.strip()):
         unit = unit.strip()[0] + "mol/L"
-    text = unicodedata.normalize("NFKC", re.sub("[³⁶⁹²]|¹²", _superscript, unit))
+    text = unicodedata.normalize("NFKC", re.sub("([³⁶⁹²]|¹²)", r"^\1", unit))
     text = " ".join(text.lower().replace("μ", "u").replace("µ", "u").split())
     meant = "".join(f"{{{found}}}" for found in _FIBRINOGEN_OR_DIMER.findall(text))
     text = _FIBRINOGEN_OR_DIMER.sub("", text)
@@ -142,15 +142,8 @@ def unit_key(unit: str) -> str:
     text = re.sub(r"^(10\^\d+)(?=[umn]?l$|mm)", r"\1/", text)
     text = re.sub(r"^(10\^)([36])$", r"\1\2/ul", re.sub(r"^(10\^)(9|12)$", r"\1\2/l", text))
     # "g%" is grams per decilitre
-    return re.sub(r"^([mu]?g|vol)%$", _per_decilitre, text) + meant
-
-
-def _superscript(match: re.Match) -> str:
-    return "^" + unicodedata.normalize("NFKC", match[0])
-
-
-def _per_decilitre(match: re.Match) -> str:
-    return ("ml" if match[1] == "vol" else match[1]) + "/dl"
+    text = re.sub(r"^([mu]?g)%$", r"\1/dl", text)
+    return re.sub("^vol%$", "ml/dl", text) + meant
 
 
 def is_unit(unit: str) -> bool:

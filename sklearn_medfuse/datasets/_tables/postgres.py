@@ -32,23 +32,31 @@ _FORM = "postgresql://user@host:5432/database?schema=name"
 # Seconds to wait for a server; libpq would wait for minutes
 _PATIENCE = 30
 
-# Type of the server -> expression that leaves it, type in DuckDB, type in Arrow. An infinite time
-# has no counterpart there. Every other type leaves as a text.
+
+class ServerColumn(NamedTuple):
+    """How a column leaves the server: SQL there, type in DuckDB, and type on the way."""
+
+    sent: str
+    sql_type: str
+    arrow_type: pa.DataType
+
+
+# An infinite time has no counterpart in DuckDB. Types that are not listed leave as a text.
 _FINITE = "CASE WHEN isfinite({0}) THEN {0} END"
-_TYPES: dict[str, tuple[str, str, pa.DataType]] = {
-    "int2": ("{0}", "SMALLINT", pa.int16()),
-    "int4": ("{0}", "INTEGER", pa.int32()),
-    "int8": ("{0}", "BIGINT", pa.int64()),
-    "float4": ("{0}", "FLOAT", pa.float32()),
-    "float8": ("{0}", "DOUBLE", pa.float64()),
-    "numeric": ("{0}::float8", "DOUBLE", pa.float64()),
-    "bool": ("{0}", "BOOLEAN", pa.bool_()),
-    "date": (_FINITE, "DATE", pa.date32()),
-    "timestamp": (_FINITE, "TIMESTAMP", pa.timestamp("us")),
-    "timestamptz": (_FINITE, "TIMESTAMP WITH TIME ZONE", pa.timestamp("us", "UTC")),
+_TYPES = {
+    "int2": ServerColumn("{0}", "SMALLINT", pa.int16()),
+    "int4": ServerColumn("{0}", "INTEGER", pa.int32()),
+    "int8": ServerColumn("{0}", "BIGINT", pa.int64()),
+    "float4": ServerColumn("{0}", "FLOAT", pa.float32()),
+    "float8": ServerColumn("{0}", "DOUBLE", pa.float64()),
+    "numeric": ServerColumn("{0}::float8", "DOUBLE", pa.float64()),
+    "bool": ServerColumn("{0}", "BOOLEAN", pa.bool_()),
+    "date": ServerColumn(_FINITE, "DATE", pa.date32()),
+    "timestamp": ServerColumn(_FINITE, "TIMESTAMP", pa.timestamp("us")),
+    "timestamptz": ServerColumn(_FINITE, "TIMESTAMP WITH TIME ZONE", pa.timestamp("us", "UTC")),
 }
-_TEXT = ("{0}::text", "VARCHAR", pa.string())
-_WHOLE = ("{0}::int8", "BIGINT", pa.int64())
+_TEXT = ServerColumn("{0}::text", "VARCHAR", pa.string())
+_WHOLE = ServerColumn("{0}::int8", "BIGINT", pa.int64())
 # A whole number of up to 18 digits fits int8
 _MAX_DIGITS = 18
 
@@ -76,9 +84,7 @@ _CAUSES = {
     "refused": "no server answers there: is it running, and are host and port right?",
     "translate host name": "there is no such host",
     "timeout": "it did not answer in time",
-    "password": "user or password were not accepted",
-    "authentication": "user or password were not accepted",
-    "role": "user or password were not accepted",
+    **dict.fromkeys(("password", "authentication", "role"), "user or password were not accepted"),
     "does not exist": "there is no such database",
 }
 
@@ -140,23 +146,15 @@ def parse_url(given: Any) -> DatabaseURL:
     )
 
 
-class ServerColumn(NamedTuple):
-    """How a column leaves the server: SQL there, type in DuckDB, and type on the way."""
-
-    sent: str
-    sql_type: str
-    arrow_type: pa.DataType
-
-
 def _column_of(name: str, server_type: str, modifier: int) -> ServerColumn:
-    """How a column leaves the server: as a text if its type has no counterpart."""
-    sent, sql_type, arrow_type = _TYPES.get(server_type, _TEXT)
+    """How a column leaves the server."""
+    column = _TYPES.get(server_type, _TEXT)
     # The modifier of a numeric holds its digits
     if server_type == "numeric" and modifier >= 0:
         digits, scale = (modifier - 4) >> 16, (modifier - 4) & 0xFFFF
         if scale == 0 and digits <= _MAX_DIGITS:
-            sent, sql_type, arrow_type = _WHOLE
-    return ServerColumn(sent.format(quoted(name)), sql_type, arrow_type)
+            column = _WHOLE
+    return column._replace(sent=column.sent.format(quoted(name)))
 
 
 @dataclass
@@ -380,11 +378,7 @@ class PostgresPlace:
         absent: set[str],
         conditions: Sequence[str],
     ) -> dict[int, int]:
-        """Leave rows on the server that a condition refuses; their number by its place.
-
-        The conditions end before one with a role that the server cannot compare, or with the stays
-        where the user may make no temporary table. `absent` are columns that no row has.
-        """
+        """Leave rows on the server that a condition refuses; their number by its place."""
         of = self._scans.get(scan)
         if of is None:
             return {}
@@ -402,6 +396,7 @@ class PostgresPlace:
                 and (self._with_stays or not _STAY.search(condition))
             )
 
+        # The first condition that applies is the reason: none after one that cannot be checked
         checked = list(takewhile(can_check, conditions))
         if not checked:
             return {}

@@ -209,10 +209,7 @@ class Source:
     def select_needed(
         self, table: str, columns: Columns, optional: Sequence[str], conditions: Sequence[str]
     ) -> tuple[str, dict[int, int]]:
-        """As `select`, with the number of rows that a server keeps back by place of the condition.
-
-        The portable conditions are on rows `e` and stays `s`; places are counted from 1.
-        """
+        """As `select`, and how many rows a server keeps back, by place of the condition from 1."""
         sql, scan, readings = self._select(table, columns, optional, "true")
         roles = {
             new: (reading.items, columns[new][0].lower())
