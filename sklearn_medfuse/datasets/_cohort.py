@@ -57,7 +57,7 @@ class Cohort(Bunch):
         The lab columns of `X`.
     vital_columns : list of str
         Those of the `lab_columns` that are vital signs and settings at the bedside, not laboratory
-        tests. Only the loader of eICU tells them apart.
+        tests. Only `load_eicu` tells them apart.
     note_column : str
         The note column of `X`.
     demographic_columns : list of str
@@ -193,7 +193,7 @@ class Cohort(Bunch):
         if groups is None:
             raise ValueError("by='hospital' needs hospitals, which the source lacks.")
         if groups.nunique() < 2:
-            raise ValueError(f"by={by!r} needs at least two of them, got {groups.nunique()}.")
+            raise ValueError(f"by={by!r} needs at least two {by}s, got {groups.nunique()}.")
         splitter = GroupShuffleSplit(
             1, test_size=test_size, random_state=check_random_state(random_state)
         )
@@ -204,7 +204,7 @@ class Cohort(Bunch):
     def to_parquet(self, folder) -> None:
         """Write the cohort to a folder for its owner alone, as a whole or not at all.
 
-        The files hold notes, lab values and labels of patients: keep them as you keep the source.
+        The files hold notes, lab values and labels of patients: protect them like the source.
 
         Parameters
         ----------
@@ -213,7 +213,7 @@ class Cohort(Bunch):
         """
         folder = Path(folder)
         if folder.exists() and not (folder / _META).is_file() and any(folder.iterdir()):
-            raise ValueError(f"'{folder}' holds other files than a cohort's; name a new folder.")
+            raise ValueError(f"'{folder}' holds other files, not a cohort; name a new folder.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (
             temporary_in(folder.parent, directory=True) as new,

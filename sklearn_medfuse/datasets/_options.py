@@ -46,9 +46,8 @@ class CohortOptions:
         Nothing that happened or was entered later reaches `X`.
     finished_stays : {"drop", "keep"}, default="drop"
         Stays that ended, by discharge or death, before the index time are dropped and counted:
-        their discharge summary and all else that tells the outcome would be in reach. "keep" is for
-        work that must have them. It makes no difference where the index time is counted from the
-        discharge.
+        their notes and codes would give the outcome away. With "keep" they stay in. It makes no
+        difference where the index time is counted from the discharge.
     lookback : str or float, default="24h"
         How long before the start of the stay lab results count. Notes of the stay always count,
         however early.
@@ -64,7 +63,8 @@ class CohortOptions:
         Lab -> unit of its column. A lab that is not listed keeps its most frequent unit. Results in
         other units are converted, or dropped and counted if no conversion is known.
     note_types : sequence of str or None, default=None
-        Types of notes to use, in any case; one that no note has is refused. None uses all.
+        Types of notes to use, in upper or lower case; a type that no note has is refused. None uses
+        all.
     note_order : {"oldest_first", "newest_first"}, default="oldest_first"
         Order of a stay's notes in its text.
     max_note_chars : int or None, default=None
@@ -81,20 +81,20 @@ class CohortOptions:
         Which diagnoses are positive: all that the stay has a code for, whenever recorded, or those
         first recorded after the index time. Then a diagnosis recorded before, or at an unknown
         time, is NaN in `y`: it is known already. A date alone counts from the end of its day. The
-        source must have the time of each diagnosis: eICU, OMOP, MEDS, or tables of your own. Codes
-        for billing (MIMIC, CLIF) have none and are refused.
+        source must have the time of each diagnosis: eICU, OMOP, MEDS, or tables of your own.
+        Billing codes (MIMIC, CLIF) have none and are refused.
     phenotypes : "elixhauser", mapping or None, default="elixhauser"
         Labels from the diagnosis codes: the Elixhauser groups, or name -> prefixes of ICD codes,
         with or without points. A mapping {9: prefixes, 10: prefixes} gives the version, which is
         otherwise inferred from the form of each prefix. None makes no such labels.
     n_labels : int, sequence of str or None, default=10
         Number of groups, the most prevalent ones among the kept stays, or their names. None keeps
-        all. With your own `phenotypes`, a number above theirs keeps all.
+        all. With your own `phenotypes`, a larger number keeps all.
     outcomes : sequence of str, default=()
         Further labels: "mortality" (death in the stay), "readmission_30d" (the patient's next stay
         begins within 30 days of the end; any number of days), "length_of_stay_7d" (longer than 7
         days; any number). Stays whose outcome was known at the index time are dropped; an outcome
-        that is not known, as of a stay without an end, is NaN in `y`.
+        that is not known, such as that of a stay without an end, is NaN in `y`.
     require : {"labs", "notes"}, or sequence of them, default=()
         What a stay must have to be kept. Stays with neither are always dropped.
     min_age : float or None, default=None
@@ -104,12 +104,12 @@ class CohortOptions:
     demographics : sequence of str, default=()
         Columns of `X` beside age and sex, where the source has them: "height" and "weight" (eICU),
         "admission_type" (MIMIC, eICU, CLIF), "admission_source" (MIMIC, eICU, OMOP), "unit_type"
-        (eICU). In `load_tables`, any columns of the table of stays that are known by then.
+        (eICU). In `load_tables`, any columns of the table of stays that are known at admission.
     history : bool, default=False
         Add to `X` what the patient's earlier stays were coded with: whether any had each phenotype
         group, how many stays there were, and the days from the end of the last to the index time.
         A stay counts if it began before this one and ended before the index time. All are NaN
-        where there is no such stay, groups also where none of them has a code.
+        where there is no such stay; the groups also where none of these stays has a code.
     memory_limit : str, default="2GB"
         Memory for reading tables; beyond it, temporary files are used. The cohort itself comes on
         top.

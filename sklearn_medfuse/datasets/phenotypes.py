@@ -24,7 +24,7 @@ import pandas as pd
 
 from .._input_data import no_values_in_errors
 
-__all__ = ["ELIXHAUSER", "elixhauser_names", "guess_icd_version", "label_stays", "map_codes"]
+__all__ = ["ELIXHAUSER", "guess_icd_version", "label_stays", "map_codes"]
 
 
 def _expand(listed: str) -> tuple[str, ...]:
@@ -69,27 +69,6 @@ _ICD9 = re.compile(
     rf"|E0[0-2]\d\d|E030\d|(?!{_E_OF_ICD10})E8\d{{3}}"
 )
 _ICD10 = re.compile(r"[A-Z]\d[0-9A-Z]\.?[0-9A-Z]{0,4}")
-
-
-def elixhauser_names() -> list[str]:
-    """Names of the 31 groups, in the order of the paper's table.
-
-    Returns
-    -------
-    list of str
-        Lower-case names with underscores.
-
-    See Also
-    --------
-    map_codes : The groups of single codes.
-
-    Examples
-    --------
-    >>> from sklearn_medfuse.datasets.phenotypes import elixhauser_names
-    >>> len(elixhauser_names()), elixhauser_names()[0]
-    (31, 'congestive_heart_failure')
-    """
-    return list(ELIXHAUSER)
 
 
 def guess_icd_version(codes: Iterable[Any]) -> np.ndarray:
@@ -178,7 +157,7 @@ def map_codes(codes: Iterable[Any], icd_version: Any = "auto") -> pd.DataFrame:
     flags = np.zeros((len(pairs), len(ELIXHAUSER)), dtype=bool)
     for row, pair in enumerate(pairs):
         flags[row, _groups_of(uniques[pair // 100], int(pair % 100))] = True
-    return pd.DataFrame(flags[rows], columns=elixhauser_names(), index=index)
+    return pd.DataFrame(flags[rows], columns=list(ELIXHAUSER), index=index)
 
 
 def label_stays(
@@ -209,7 +188,6 @@ def label_stays(
     See Also
     --------
     map_codes : The groups of single codes.
-    elixhauser_names : The columns of the result.
 
     Examples
     --------

@@ -212,7 +212,7 @@ def test_duplicate_key(name, frames, tmp_path):
     }.get(name, "admissions")
     twice = pd.concat([frames[name][table], frames[name][table].iloc[:2]])
     folder = write_tables(tmp_path / "data", {**frames[name], table: twice})
-    refused(load, folder, ValueError, "2 rows more than stays")
+    refused(load, folder, ValueError, "2 more rows than stays")
 
 
 # Loader -> dictionary of its lab items, column with their names, and the table of results

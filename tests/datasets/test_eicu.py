@@ -220,7 +220,7 @@ def test_missing_table_and_column_are_named(tables, folder, table):
 )
 def test_a_stay_twice_in_a_table_of_stays(tables, write, table, of):
     tables[table] = pd.concat([tables[table], tables[table].iloc[[1]]])
-    with pytest.raises(ValueError, match=f"[Tt]able .*{of} has 1 rows more than stays"):
+    with pytest.raises(ValueError, match=f"[Tt]able .*{of} has 1 more rows than stays"):
         load_eicu(write(tables))
 
 

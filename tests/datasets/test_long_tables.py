@@ -161,7 +161,7 @@ def test_labels_are_those_of_the_codes(tables):
     codes = tables["diagnoses"].dropna()
     expected = phenotypes.label_stays(codes["stay_id"], codes["code"], cohort.stay_ids)
     np.testing.assert_array_equal(cohort.y, expected)
-    assert cohort.target_names == phenotypes.elixhauser_names()
+    assert cohort.target_names == list(phenotypes.ELIXHAUSER)
     going_on = tables["stays"]["end"] >= tables["stays"]["start"] + pd.Timedelta(hours=24)
     report = cohort.report()
     assert report["stays dropped: ended before the index time"] == (~going_on).sum() > 0

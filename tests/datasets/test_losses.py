@@ -130,14 +130,14 @@ def test_a_modality_that_no_stay_has_is_told(tables):
         ),
         (
             {"units": {"sodium": "mmol/L"}},
-            r"units names labs that no result has: \['sodium'\]. Did you mean Sodium\? The table",
+            r"units names labs without any result: \['sodium'\]. Did you mean Sodium\? The table",
         ),
         ({"note_types": ["Nurse"]}, r"note_types has \['Nurse'\].*types are Nursing"),
         (
             {"phenotypes": {"heart": ["I50"], "kidney": ["N18"]}},
             r"no stay has a code of \['kidney'\]. The codes begin with E11, I50",
         ),
-        ({"n_labels": ["hart"]}, r"names no label \['hart'\]. Known are: congestive_heart"),
+        ({"n_labels": ["hart"]}, r"names unknown labels: \['hart'\]. Known are: congestive_heart"),
         (
             {"drop_note_sections": ["Impression", "Finding"]},
             r"drop_note_sections names \['finding'\], but no note that is used has such a heading",

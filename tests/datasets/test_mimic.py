@@ -198,7 +198,7 @@ def test_duplicate_keys_are_an_error(name, table, tables, write):
     load, lay_out, _ = LOADERS[name]
     frames = lay_out(tables)
     frames[table] = pd.concat([frames[table], frames[table].iloc[:2]])
-    with pytest.raises(ValueError, match="2 rows more than"):
+    with pytest.raises(ValueError, match="2 more rows than"):
         load(write(frames), **ALL)
 
 

@@ -105,7 +105,7 @@ def _open(file: Path, schema: pa.Schema, opened: ExitStack):
 
 def _groups_and_codes(names):
     """Elixhauser group of each label, and its code in both versions of ICD."""
-    known = phenotypes.elixhauser_names()
+    known = phenotypes.ELIXHAUSER
     free = iter([group for group in known if group not in names])
     groups = {name: name if name in known else next(free) for name in names}
     codes = {version: [_code_of(g, version) for g in groups.values()] for version in (9, 10)}

@@ -116,9 +116,6 @@ CALLS |= {
     "datasets.make_ehr_cohort": Call(
         lambda *_: datasets.make_ehr_cohort, lambda *_: {"n_stays": 20}
     ),
-    "datasets.phenotypes.elixhauser_names": Call(
-        lambda *_: phenotypes.elixhauser_names, lambda *_: {}
-    ),
     "datasets.phenotypes.guess_icd_version": Call(
         lambda *_: phenotypes.guess_icd_version, lambda *_: {"codes": ["4280", "I50.9"]}, ("codes",)
     ),

@@ -89,7 +89,7 @@ def _read_stays(source: Source, layout: Layout, counts: dict[str, int]) -> pd.Da
     n_repeated = int(stays["stay_id"].duplicated().sum())
     if n_repeated:
         raise ValueError(
-            f"The table of stays has {n_repeated} rows more than stays: their id must be unique."
+            f"The table of stays has {n_repeated} more rows than stays: ids must be unique."
         )
     if len(stays) and pd.api.types.is_float_dtype(stays["stay_id"]):
         stays = stays.assign(stay_id=stays["stay_id"].astype("int64"))
@@ -136,7 +136,7 @@ def _choose_demographics(everyone: pd.DataFrame, layout: Layout, options) -> lis
         meant = nearest(unknown, {name: name for name in offered})
         raise ValueError(
             f"demographics names {', '.join(unknown)}, which the source lacks.{meant} It has "
-            f"{', '.join(offered) or 'none beside age and sex'}."
+            f"{', '.join(offered) or 'nothing besides age and sex'}."
         )
     basic = [name for name in ("age", "sex") if name in everyone and everyone[name].notna().any()]
     return list(dict.fromkeys([*basic, *(name for name in options.demographics if name in offered)]))
@@ -289,7 +289,7 @@ def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False)
     if timed and not table.times:
         raise ValueError(
             "labels='after_index' needs the time at which each diagnosis was recorded, which "
-            f"table '{table.table}' lacks: codes for billing have none. Use labels='during_stay'; "
+            f"table '{table.table}' lacks: billing codes have none. Use labels='during_stay'; "
             "in tables of your own, give the time as the role 'time' of the diagnoses."
         )
     if not timed:
@@ -335,8 +335,8 @@ def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False)
         if codes["in_stay"].notna().any() and not codes["in_stay"].eq(True).any():
             raise ValueError(
                 "labels='after_index' needs diagnoses recorded during the stays, but in "
-                f"'{table.table}' none is earlier than the end of its stay, as with codes for "
-                "billing: which were new is unknown. Use labels='during_stay'."
+                f"'{table.table}' none is earlier than the end of its stay, as with billing "
+                "codes, so which ones were new is unknown. Use labels='during_stay'."
             )
     return codes[["stay", "code", "version", "late"]].astype({"stay": int})
 
@@ -478,7 +478,7 @@ def _choose_labels(labels: pd.DataFrame, n_labels: int | Sequence[str] | None) -
     unknown = [name for name in names if name not in labels.columns]
     if unknown or not names:
         raise ValueError(
-            f"n_labels names no label {unknown}. Known are: {', '.join(map(str, labels.columns))}."
+            f"n_labels names unknown labels: {unknown}. Known are: {', '.join(map(str, labels.columns))}."
         )
     return labels[names]
 
@@ -601,7 +601,7 @@ def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.
     of = of[of[key].notna()]
     n_repeated = int(of[key].duplicated().sum())
     if n_repeated:
-        raise ValueError(f"Table '{what}' has {n_repeated} rows more than keys in '{key}'.")
+        raise ValueError(f"Table '{what}' has {n_repeated} more rows than keys in '{key}'.")
     return stays.merge(of, on=key, how="left")
 
 

@@ -86,7 +86,7 @@ def build_labs(source: Source, layout: Layout, options: CohortOptions, n_stays, 
         return Labs(pd.DataFrame(index=range(n_stays)), {}, {})
     items = None if layout.items is None else layout.items(source)
     if items is not None and (n_repeated := int(items["item"].duplicated().sum())):
-        raise ValueError(f"The dictionary of lab items has {n_repeated} rows more than items.")
+        raise ValueError(f"The dictionary of lab items has {n_repeated} more rows than items.")
     _reduce_to_cells(source, layout.labs, items, options, counts)
     units, lost = _choose_units(source, layout, options, counts)
     days = pd.DataFrame(index=range(n_stays))
@@ -290,7 +290,7 @@ def _choose_units(
     }
     if wanted:
         raise ValueError(
-            f"units names labs that no result has: {sorted(wanted)}."
+            f"units names labs without any result: {sorted(wanted)}."
             f"{_labs_there(source, layout, list(wanted))}"
         )
     scales = _scales(int(given["n_point"].sum()), int(given["n_comma"].sum()))
@@ -358,10 +358,10 @@ def _warn_of_lost(table: str, lost: dict[str, int], names: Sequence[str]) -> Non
     listed = [f"{name} ({lost[name]})" for name in names if name in lost]
     more = f"{', '.join(listed[:5])}{' and others' if len(lost) > len(listed[:5]) else ''}"
     warnings.warn(
-        f"{sum(lost.values())} results of {len(lost)} labs in '{table}' are not used, since their "
-        f"unit cannot be converted to the lab's, more than {_FEW_LOST:.0%} of each lab: "
-        f"{more.removeprefix(' and ')}. Convert them before loading, or choose another unit of the "
-        "column by the option units.",
+        f"{sum(lost.values())} results of {len(lost)} labs in '{table}' are not used: their unit "
+        f"cannot be converted to the lab's. That is more than {_FEW_LOST:.0%} of each lab: "
+        f"{more.removeprefix(' and ')}. Convert them before loading, or choose another unit for the "
+        "column with the option units.",
         UserWarning,
         stacklevel=2,
     )
@@ -392,7 +392,7 @@ def _read_days(source, days: DayTable, options, n_stays: int, counts) -> pd.Data
     found = found.set_index("stay")
     n_repeated = int(found.index.duplicated().sum())
     if n_repeated:
-        raise ValueError(f"Table '{days.table}' has {n_repeated} rows more than stays.")
+        raise ValueError(f"Table '{days.table}' has {n_repeated} more rows than stays.")
     return found.reindex(index=range(n_stays)).astype(float)
 
 
@@ -423,7 +423,7 @@ def _choose_labs(source, layout: Layout, options, days) -> tuple[list[str], set[
     unknown = [name for name in options.lab_names if name not in with_results.union(with_days)]
     if unknown:
         raise ValueError(
-            f"lab_names has {unknown}, of which there is no result in the stays."
+            f"lab_names has {unknown}, for which the stays have no result."
             f"{_labs_there(source, layout, unknown)}"
         )
     return list(options.lab_names), with_results

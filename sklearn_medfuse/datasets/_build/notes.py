@@ -91,7 +91,7 @@ def refuse_unknown_types(wanted: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in wanted if name.strip().lower() not in lower]
     if unknown:
         there = f"types are {listed(known)}" if known else "notes have no type"
-        raise ValueError(f"note_types has {unknown}, of which there is no note: the {there}.")
+        raise ValueError(f"note_types has {unknown}, but no note has such a type: the {there}.")
 
 
 def refuse_unknown_sections(options: CohortOptions, found: Collection[str]) -> None:

@@ -182,9 +182,9 @@ def load_eicu(
     was entered on the first day. All codes of the stay count, whenever entered, or with
     ``labels="after_index"`` those first entered after the index time. "mortality" is death in the
     unit, "length_of_stay_7d" the time in it. "readmission_30d" is the patient's next stay in a
-    unit, known within one hospital stay, and for patients without another hospital stay that may
-    have been later, as the source gives only the year of these. `first_stay` goes by that year, the
-    patient's age and the order within the hospital stay; of hospital stays in one year, the one
+    unit. It is known within one hospital stay, and for patients without another one that may have
+    been later: the source gives only the year of a hospital stay. `first_stay` goes by that year,
+    the patient's age and the order within the hospital stay; of hospital stays in one year, the one
     with the lowest id counts as first.
 
     References
@@ -222,7 +222,7 @@ def load_eicu_demo(*, admission_diagnosis: bool = False, **options: Any) -> Coho
 
     They are 1,470 unit stays in 109 hospitals from the eICU Collaborative Research Database Demo
     2.0.1, under the Open Database License 1.0. About 100 of the stays have results in `lab`. In 343
-    of those with a code the patient left the unit before hour 24: by default they are dropped.
+    stays with a code the patient left the unit before hour 24; by default these are dropped.
 
     Parameters
     ----------

@@ -72,8 +72,8 @@ def load_omop(
     ----------
     path : path-like or str
         Folder with visit_occurrence, person, measurement, condition_occurrence and concept, and
-        optionally note and death, as .csv, .csv.gz, .csv.zst or .parquet, in any case; a DuckDB
-        file with them; or the URL of a PostgreSQL database, see :func:`load_tables`, with
+        optionally note and death, in upper or lower case, as .csv, .csv.gz, .csv.zst or .parquet; a
+        DuckDB file with them; or the URL of a PostgreSQL database, see :func:`load_tables`, with
         ``?schema=cdm,vocabulary`` if other schemas have tables with the same names.
     visit_concepts : sequence of int or None, default=(9201, 262)
         `visit_concept_id` of the visits to use: inpatient visits, also those that began in the

@@ -110,7 +110,7 @@ def read_column(
         return Reading([f"CAST({name} AS VARCHAR) AS {new}"])
     if kind == "code" and not is_text and not sql_type.startswith("ENUM"):
         raise ValueError(
-            f"{where}: codes must be texts, but they are {sql_type.lower()}. As numbers they have "
+            f"{where}: codes must be text, but they are {sql_type.lower()}. As numbers they have "
             "lost their leading zeros."
         )
     if kind == "key" and sql_type in _FLOATS:
@@ -174,7 +174,7 @@ def _read_time(
         # A date has no zone
         zoned = "CAST(NULL AS BOOLEAN)"
     else:
-        raise ValueError(f"{where}: a time must be a timestamp or a text, not {sql_type.lower()}.")
+        raise ValueError(f"{where}: a time must be a timestamp or text, not {sql_type.lower()}.")
     time = f"CAST({name} AS TIMESTAMP)"
     finite = f"CASE WHEN isfinite({time}) THEN {time} END"
     dated = f"({name} IS NOT NULL)" if sql_type == "DATE" else "false"
@@ -271,4 +271,4 @@ def to_arrow(frame: pd.DataFrame, where: str) -> pa.Table:
     except (pa.ArrowException, TypeError, ValueError):
         # The error may quote cells: ours is raised outside of the handler, without it as context
         pass
-    raise ValueError(f"{where} has a column that is neither numbers, nor times, nor texts.")
+    raise ValueError(f"{where} has a column that holds neither numbers, times nor text.")

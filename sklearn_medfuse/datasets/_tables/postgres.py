@@ -84,7 +84,9 @@ _CAUSES = {
     "refused": "no server answers there: is it running, and are host and port right?",
     "translate host name": "there is no such host",
     "timeout": "it did not answer in time",
-    **dict.fromkeys(("password", "authentication", "role"), "user or password were not accepted"),
+    **dict.fromkeys(
+        ("password", "authentication", "role"), "the user or password was not accepted"
+    ),
     "does not exist": "there is no such database",
 }
 
@@ -227,8 +229,8 @@ class PostgresPlace:
     """The tables of a PostgreSQL database; `schemas` go before others where its URL names none."""
 
     failure = (
-        "was broken off by the server or could not be read: the connection was lost, a time limit "
-        "was reached, or it holds text that is not in the encoding of the database"
+        "could not be read to its end: the connection was lost, the server reached a time limit, "
+        "or the table holds text that is not in the encoding of the database"
     )
     opened = "the query engine"
 
@@ -293,8 +295,8 @@ class PostgresPlace:
             )
         if state == "57014":
             raise TimeoutError(
-                f"The server has cancelled reading {what}: raise its statement_timeout, for "
-                "example by ?options=-cstatement_timeout%3D0 in the URL."
+                f"The server cancelled reading {what}: raise its statement_timeout, for "
+                "example with ?options=-cstatement_timeout%3D0 in the URL."
             )
         raise ValueError(f"The server cannot read {what} (SQLSTATE {state}).")
 

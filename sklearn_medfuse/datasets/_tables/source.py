@@ -102,8 +102,8 @@ class Source:
         shutil.rmtree(self._spill, ignore_errors=True)
         self._place.close()
         raise ValueError(
-            f"Cannot open {self._place.opened}: is it damaged, of another version, or opened for "
-            f"writing elsewhere? memory_limit is {options.memory_limit!r}."
+            f"Cannot open {self._place.opened}: is it damaged, from another version of DuckDB, "
+            f"or open for writing elsewhere? memory_limit is {options.memory_limit!r}."
         )
 
     def _connect(self, options: CohortOptions) -> None:
@@ -257,7 +257,7 @@ class Source:
                 if unreadable:
                     raise ValueError(
                         f"Table '{table}', column '{name}': {unreadable} of {len(frame)} cells "
-                        f"are not {_FORMS[kind]}; leave a cell empty where it is not known."
+                        f"are not {_FORMS[kind]}; leave a cell empty where the value is not known."
                     )
             if kind in ("flag", "age"):
                 frame[new] = frame[new].astype(float)
@@ -276,7 +276,8 @@ class Source:
         if sum(z for z, _ in self._zones.values()) and sum(n for _, n in self._zones.values()):
             told = ", ".join(f"{key} {z} with, {n} without" for key, (z, n) in self._zones.items())
             raise ValueError(
-                f"Times with and without a time zone are mixed ({told}). Give all a zone, or none."
+                f"Times with and without a time zone are mixed ({told}). Give all times a zone, or "
+                "none."
             )
 
     # Running
@@ -356,7 +357,7 @@ def _find_place(where, schemas: Sequence[str], dataset: str, url: str):
             raise FileNotFoundError(f"'{path}' does not exist. {remedy}")
         if len(paths) > 1 and not path.is_dir():
             raise NotADirectoryError(
-                f"'{path}' is not a folder, and a database cannot be combined with one."
+                f"'{path}' is not a folder, and a database cannot be combined with a folder."
             )
     if len(paths) > 1 or paths[0].is_dir():
         return LocalPlace(_files_of(paths), paths)
@@ -471,9 +472,7 @@ def _checked_files(given: Any) -> list[Path]:
     files = [Path(file) for file in (given if isinstance(given, list) else [given])]
     for file in files:
         if is_database_url(file):
-            raise ValueError(
-                "Give a database URL as `database`, and the tables by their names in it."
-            )
+            raise ValueError("Pass the database URL as `database`, and name the tables in it.")
         if not file.is_file():
             raise FileNotFoundError(f"There is no file '{file}'.")
         if not file.name.lower().endswith(SUFFIXES):
