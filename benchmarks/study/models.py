@@ -257,4 +257,6 @@ def note_encoder(context, fine_tuning=None):
         return LLMNoteEncoder(**params, cache=context.place / "embeddings")
     if settings.max_epochs is not None:
         params["max_epochs"] = settings.max_epochs
-    return LLMNoteEncoder(**params, fine_tuning=fine_tuning, random_state=context.seed)
+    params |= {"fine_tuning": fine_tuning, "random_state": context.seed}
+    # Tuned in a third of the time where the processor multiplies it
+    return LLMNoteEncoder(**params, dtype="bfloat16")
