@@ -1,4 +1,4 @@
-"""Where a long training keeps its state, so that a killed process loses one epoch at most."""
+"""Where a long training keeps its state, so that a killed process loses at most one epoch."""
 
 import hashlib
 import io
@@ -22,12 +22,11 @@ _DIGEST_BYTES = 32
 class Checkpoint:
     """One training's state in a file of its own, written whole or not at all.
 
-    The file is named by a fingerprint of what the result depends on. A training with other
-    data or other parameters does not find it. A file in which a byte has changed is refused.
+    The file's name is `name`, which says what trains, and a fingerprint of `parts`, bytes or json
+    values, which are all that the result depends on. So a training with other data or other
+    parameters does not find it. A file in which a byte has changed is refused.
 
-    `name` says what trains and begins the file's name; `parts`, bytes or what json can write, are
-    all that the result depends on. A folder that cannot be written to is refused with ValueError:
-    better now than after the first epoch.
+    A folder that cannot be written to raises ValueError now rather than after the first epoch.
     """
 
     def __init__(self, folder, name: str, parts: list):
@@ -43,7 +42,7 @@ class Checkpoint:
     def save(self, state: dict) -> None:
         """Keep a state: tensors, numbers and texts in dicts and lists.
 
-        Where the disk is full, the state before stays, and training goes on.
+        If the disk is full, the previous state stays and training goes on.
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -54,15 +53,15 @@ class Checkpoint:
             if not self._has_failed:
                 warnings.warn(
                     "The state of the training could not be kept in checkpoint_dir "
-                    f"({error.strerror}); training goes on, but if it is killed, it begins at the "
-                    "last state that was kept. Make room on that disk.",
+                    f"({error.strerror}); training goes on, but if it is killed, it resumes from "
+                    "the last state that was kept. Make room on that disk.",
                     UserWarning,
                     stacklevel=2,
                 )
             self._has_failed = True
 
     def load(self) -> dict | None:
-        """Return the state; None where there is none."""
+        """Return the state, or None if there is none."""
         if not self.path.exists():
             return None
         content = self.path.read_bytes()
@@ -110,7 +109,7 @@ def _make_writable(folder: Path) -> None:
 
 
 def _is_plain(content: bytes) -> bool:
-    """Whether an archive is torch's, nothing in it packed to unfold to a multiple of its size."""
+    """Whether this is an archive of torch's kind, with nothing compressed that could explode."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = archive.infolist()
@@ -120,9 +119,9 @@ def _is_plain(content: bytes) -> bool:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, schedule: Any, state: dict) -> None:
-    """Give an optimiser and its schedule what a checkpoint has kept under these two names.
+    """Load an optimiser and its schedule from a checkpoint's state.
 
-    Torch takes anything here, and what does not fit would fail in the middle of a step.
+    Torch accepts anything here, and what does not fit would fail in the middle of a step.
     """
     optimizer.load_state_dict(state["optimizer"])
     for parameter, moments in optimizer.state.items():

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from ._input_data import no_values_in_errors, to_pandas
 from ._training import Announcement, draw_seed, progress_bar
 
-# Minimum distance of a probability from 0 and 1: leaves of few rows are too certain
+# Minimum distance of a probability from 0 and 1: leaves with few rows are too certain
 _MARGIN = 1e-4
 # From here on threads save more than they cost
 _MANY_ROWS = 50_000
@@ -35,11 +35,11 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     """Embed rows by the logits of one classifier per label, or of one for all classes.
 
     A subclass has the parameters `cv`, `absent`, `random_state` and `verbose`, reads X in `_read`,
-    and gives its classifier by `_classifier` or fits it in `_fit_classifier`. Rows are an array or
+    and makes its classifier in `_classifier` or fits it in `_fit_classifier`. Rows are an array or
     a CSR matrix.
     """
 
-    # Asked for by default under metadata routing, as by scikit-learn's group splitters
+    # Requested by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     cv: Any
@@ -129,7 +129,8 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Returns
         -------
         ndarray of shape (n_rows, n_outputs)
-            As from `fit_transform`; NaN or zeros, as set by `absent`, without results or a note.
+            As from `fit_transform`; for a row without results or a note, NaN or zeros, as set by
+            `absent`.
         """
         check_is_fitted(self)
         rows, absent = self._read(X, first=False)
@@ -186,7 +187,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     @contextmanager
     def _progress(self, n_fits: int, y) -> Iterator[Callable[[], None]]:
-        """Yield what each classifier that is fitted calls; it moves a bar, as `verbose` says."""
+        """Yield a function to call after each classifier's fit; it moves the progress bar."""
         n_classifiers = n_fits * len(self._targets(y)[0])
         name = type(self).__name__
         with progress_bar(n_classifiers, name, "classifier", self.verbose) as bar:
@@ -207,7 +208,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return y.reshape(len(y), -1).T, n_classes
 
     def _fit_columns(self, rows, y, weight, seed, told) -> list[tuple[Any, np.ndarray]]:
-        """Fit a classifier per target, each with the logits that hold without it."""
+        """Fit a classifier per target; return each with the logits to give without it."""
         _refuse_no_weight(weight)
         targets, n_classes = self._targets(y)
         fitted = []
@@ -228,7 +229,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return fitted
 
     def _fit_classifier(self, rows, target, weight, seed) -> Any:
-        """Fit one classifier; what it returns is for `_logits`."""
+        """Fit one classifier; `_fill_logits` takes what this returns."""
         classifier = self._classifier(seed)
         options = {}
         if not (weight == 1).all():
@@ -281,7 +282,7 @@ class CrossFittedEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
 
 def cross_fit_folds(cv, rows, y, groups, seed):
-    """Folds that hold out each row once and part no group, from their number or a splitter."""
+    """Folds that hold out each row once and split no group, from their number or a splitter."""
     n_rows = rows.shape[0]
     if not isinstance(cv, Integral):
         target = np.nan_to_num(y)
@@ -318,7 +319,7 @@ def _refuse_no_weight(weight: np.ndarray) -> None:
 def _few_threads(n_rows: int) -> threadpool_limits:
     """One OpenMP thread for few rows.
 
-    Once torch has computed, each of a boosting's many short parallel regions waits for the other
+    Once torch has run, each of the many short parallel regions of boosting waits for the other
     threads, which took forty times as long on 800 rows.
     """
     return threadpool_limits(1 if n_rows < _MANY_ROWS else None, "openmp")

@@ -1,4 +1,4 @@
-"""What users give: tables as pandas ones, groups as numbers, errors that quote nothing of them."""
+"""What users pass in: tables as pandas ones, groups as numbers, errors that quote no values."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# Far more than any of ours; a parsed text takes some thirty times its size
+# Far more than any file of ours; parsed, a file takes some thirty times its size
 _JSON_BYTES = 2**26
 
 # Patterns in messages of numpy, pandas and scikit-learn that quote the input, with replacements
@@ -30,8 +30,8 @@ _QUOTES = (
 def no_values_in_errors() -> Iterator[None]:
     """Remove the input, which is patient data, from other libraries' messages about it.
 
-    The error itself is altered, as one raised in its place would keep it as its context, which
-    error trackers send along.
+    The error itself is altered, since an error raised in its place would keep it as its context,
+    which error trackers send along.
 
     Examples
     --------
@@ -53,11 +53,11 @@ def no_values_in_errors() -> Iterator[None]:
 
 
 def to_pandas(X) -> Any:
-    """Return a DataFrame or Series for any other library's table or column; else X itself.
+    """Return another library's table or column as a DataFrame or Series, anything else as it is.
 
-    Read is what exports Arrow data: polars and narwhals DataFrames and Series, and Arrow tables,
-    record batches and (chunked) arrays. A null becomes pandas' missing value; column names, a
-    Series' name and the index that an Arrow table keeps for pandas survive.
+    It reads everything that exports Arrow data: polars and narwhals DataFrames and Series, Arrow
+    tables, record batches and (chunked) arrays. Nulls become missing values of pandas; column
+    names, a Series' name and the index that an Arrow table keeps for pandas survive.
 
     >>> import pyarrow as pa
     >>> to_pandas(pa.table({"sodium": [140, None]}))
@@ -71,7 +71,7 @@ def to_pandas(X) -> Any:
     if isinstance(X, pd.DataFrame | pd.Series) or not is_arrow:
         return X
     if not hasattr(X, "to_pandas"):
-        # Imported here, as few inputs need it
+        # Imported here because few inputs need it
         import pyarrow as pa
 
         X = pa.table(X) if hasattr(X, "columns") else pa.chunked_array(X)
@@ -81,11 +81,11 @@ def to_pandas(X) -> Any:
 
 
 def encode_groups(groups: Any, name: str = "groups") -> tuple[np.ndarray, int]:
-    """Return codes 0 … n_groups-1, whatever the order of the rows, and the number of groups."""
+    """Return codes 0 … n_groups-1 in the groups' sorted order, and the number of groups."""
     if groups is None:
         raise ValueError(
             f"`{name}` is None. Pass one value per row, e.g. groups=cohort.groups (in a search: "
-            "search.fit(X, y, groups=...)), or use np.arange(n_samples) if rows are independent."
+            "search.fit(X, y, groups=...)), or np.arange(n_samples) if rows are independent."
         )
     # A list is read as objects, so that a NaN among names does not become the name "nan"
     groups = np.asarray(groups, dtype=None if hasattr(groups, "dtype") else object)
@@ -109,7 +109,7 @@ def read_json_object(file: Path, remedy: str) -> dict[str, Any]:
         try:
             content = json.loads(file.read_bytes())
         except (ValueError, RecursionError):
-            # Told below, outside the handler: the error may quote the content
+            # Raised below, outside the handler, since this error may quote the content
             content = None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged: it holds no json object. {remedy}")

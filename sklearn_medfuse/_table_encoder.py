@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from ._input_data import no_values_in_errors, to_pandas
 from ._state import VersionedStateMixin
 
-# A number further from the mean, in standard deviations, is taken to be a slip
+# A number further from the mean, in standard deviations, counts as a typing error
 _FURTHEST = 10.0
 _CELLS = (str, Real, Decimal, np.bool_, pd.Interval)
 _RARE, _MISSING = "(rare)", "(missing)"
@@ -26,15 +26,15 @@ class TableEncoder(VersionedStateMixin, TransformerMixin, BaseEstimator):
     Age, sex, ward, diagnoses of earlier stays: a modality of `MEDFuseClassifier` beside labs and
     notes, as in ``make_medfuse_pipeline(tables={"demographics": ["age", "sex"]})``.
 
-    Numbers and booleans are standardised, with the mean for a missing one; each text or category
-    gets a column of 0 and 1. Rare categories share a column, into which unknown ones fall in
-    `transform`, and a column of 0 and 1 says where a value was missing.
+    Numbers and booleans are standardised, and a missing one becomes the mean; each text or category
+    gets a column of 0 and 1. Rare categories share a column, which unknown ones join in
+    `transform`, and a column of 0 and 1 says where a value is missing.
 
     Parameters
     ----------
     min_patients : int, default=5
-        Minimum number of patients, or of rows without `groups`, with a category. Fewer patients
-        with any value of a column, with rare ones or with none are not learned from either.
+        Minimum number of patients, or of rows without `groups`, with a category. A column, its rare
+        values and its missing values also need that many patients to be learned from.
     max_categories : int, default=50
         Maximum number of categories of a column; the most frequent are kept.
     absent : {"nan", "zero"}, default="nan"
@@ -62,13 +62,13 @@ class TableEncoder(VersionedStateMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    A text column is read as categories even if its texts are numbers, as codes are. With a warning
-    if they are rare in most rows: convert them if they are numbers. Texts are compared without
-    blanks around them; a blank one is missing. A text in a column of numbers is read as a number,
-    and counts as missing, with a warning, if it is none. Numbers are cut off ten standard
-    deviations from the mean. Dates are refused: what they mean to a model is a duration.
+    A text column is read as categories even if its texts are numbers, as codes are. If they are
+    rare in most rows, a warning says so: convert them if they are numbers. Texts are compared
+    without surrounding blanks; a blank one is missing. A text in a column of numbers is read as a
+    number; if it is not one, it counts as missing, with a warning. Numbers are cut off ten standard
+    deviations from the mean. Dates are refused: a model needs durations.
 
-    The fitted encoder holds no category that fewer than `min_patients` have, and no value of a row.
+    The fitted encoder holds no category of fewer than `min_patients`, and no value of a single row.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class TableEncoder(VersionedStateMixin, TransformerMixin, BaseEstimator):
            [ 0.  ,  0.  ,  0.  ,  1.  ]])
     """
 
-    # Asked for by default under metadata routing, as by scikit-learn's group splitters
+    # Requested by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     categories_: list[list[str] | None]
@@ -235,7 +235,7 @@ class TableEncoder(VersionedStateMixin, TransformerMixin, BaseEstimator):
             self.scale_[i] = (values / largest).std() * largest
 
     def _learn_categories(self, i: int, values: pd.Series, patients: np.ndarray) -> np.ndarray:
-        """Keep the frequent categories of a column; return where others stand."""
+        """Keep the frequent categories of a column; return where rare ones stand."""
         of_patients = pd.DataFrame({"category": values.to_numpy(), "patient": patients})
         counts = of_patients.drop_duplicates()["category"].value_counts()
         frequent = counts[counts >= self.min_patients].sort_index()
@@ -261,7 +261,7 @@ def _warn(names: list[str], what: str) -> None:
 def _read_column(column: pd.Series, name, as_number: bool | None = None) -> tuple[pd.Series, bool]:
     """Floats or texts of a column, some of them missing, and whether they are floats.
 
-    `as_number` is what fit has found, None in fit.
+    `as_number` is what fit found, None in fit.
     """
     kind = column.dtype.kind
     if kind == "c":
@@ -271,23 +271,26 @@ def _read_column(column: pd.Series, name, as_number: bool | None = None) -> tupl
     else:
         try:
             codes, distinct = pd.factorize(column)
-        except TypeError as error:
-            raise TypeError(_describe_wrong(name)) from error
-        if not all(isinstance(value, _CELLS) for value in distinct):
-            raise TypeError(_describe_wrong(name))
+            if not all(isinstance(value, _CELLS) for value in distinct):
+                raise TypeError
+        except TypeError:
+            raise TypeError(
+                f"The column {name!r} of X holds values that are neither numbers nor texts. Leave "
+                "it out, or convert it: dates to a number of days, for example."
+            ) from None
         if as_number is None:
             is_category = isinstance(column.dtype, pd.CategoricalDtype)
             as_number = not is_category and not any(
                 isinstance(value, str | pd.Interval) for value in distinct
             )
-        # Last stands what code -1 means
+        # The last entry is what code -1 means
         if not as_number:
             texts = np.array([*map(_to_text, distinct), None], dtype=object)
             return pd.Series(texts[codes], dtype=object), False
         numbers = np.array([*map(_to_number, distinct), np.nan], dtype=np.float64)[codes]
         if n_unread := (np.isnan(numbers) & (codes >= 0)).sum():
             warnings.warn(
-                f"{n_unread} values of the column {name!r} are no numbers, as those of fit are, "
+                f"{n_unread} values of the column {name!r} are not numbers, unlike those of fit, "
                 "and count as missing.",
                 UserWarning,
                 stacklevel=4,
@@ -295,13 +298,6 @@ def _read_column(column: pd.Series, name, as_number: bool | None = None) -> tupl
     if np.isinf(numbers).any():
         raise ValueError(f"The column {name!r} of X contains infinity; NaN means missing.")
     return pd.Series(numbers), True
-
-
-def _describe_wrong(name) -> str:
-    return (
-        f"The column {name!r} of X holds values that are neither numbers nor texts. Leave it out, "
-        "or convert it: dates to a number of days, for example."
-    )
 
 
 def _to_text(value) -> str | None:

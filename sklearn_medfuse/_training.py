@@ -1,4 +1,4 @@
-"""What every training loop shares: device, seeds, progress, memory, early stopping, batches."""
+"""What every training loop shares: device, seeds, progress, memory, early stopping."""
 
 import os
 import sys
@@ -207,25 +207,6 @@ class BestWeights:
         """Take back what a checkpoint kept."""
         self.best_score, self.best_epoch = float(state["score"]), int(state["epoch"])
         self._weights = state["weights"]
-
-
-class TensorBatches:
-    """Batches sliced from tensors, in place of a DataLoader that collates row by row."""
-
-    def __init__(self, dataset, batch_size: int, shuffle: bool = False):
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-
-    def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self):
-        n_rows = len(self.dataset)
-        order = torch.randperm(n_rows) if self.shuffle else torch.arange(n_rows)
-        for rows in order.split(self.batch_size):
-            X = {name: tensor[rows] for name, tensor in self.dataset.X.items()}
-            yield X, self.dataset.y[rows]
 
 
 class FittingRows:

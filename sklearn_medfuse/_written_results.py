@@ -1,4 +1,4 @@
-"""Lab results written as texts: numbers, the limits of censored results, and what stands after.
+"""Lab results written as texts: numbers, the limits of censored results, and what follows them.
 
 The loaders and the encoders of labs read results by these rules.
 """
@@ -7,14 +7,14 @@ import re
 import unicodedata
 from typing import Literal, NamedTuple
 
-# Of a censored result the limit counts: "<0.01", ">= 500", "LESS THAN 5"
+# A censored result counts as its limit: "<0.01", ">= 500", "LESS THAN 5"
 _THAN = r"\s+than(?:\s+or\s+equal(?:\s+to)?)?"
 _LIMIT = (
     r"(?:[<>]\s*[=/]?|[≤≥≦≧⩽⩾]|=\s*[<>]?|&(?:lt|gt|le|ge);\s*=?|"
     rf"(?:less|lower|smaller|fewer|greater|more|higher|larger)(?:{_THAN}|\s+or\s+equal\s+to)|"
     r"(?:below|under|above|over|at\s+least|at\s+most|up\s+to|lt|gt|lte|gte|le|ge)\b\.?)"
 )
-# "1,200" has its comma between thousands, or is 1.2: of other numbers the form tells
+# "1,200" may be 1200 or 1.2; the form of any other number tells which
 _THOUSANDS_OR_NOT = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 _FORMS = {
     "point": r"[0-9]*\.[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+|[0-9]{1,3}(?:,[0-9]{3}){2,}",
@@ -22,7 +22,7 @@ _FORMS = {
     "": r"[0-9]+",
 }
 _DECIMALS = {form: re.compile(pattern) for form, pattern in _FORMS.items()}
-# Marks that a laboratory sets behind a result that is out of range or was repeated
+# Marks that a laboratory puts after a result that is out of range or repeated
 _FLAG = r"\*+|[(\[]?\b(?:hh?|ll?|hi|lo|high|low|abn|abnormal|critical)\b[)\]]?"
 _RESULT = re.compile(
     rf"(?P<limit>{_LIMIT})?\s*"
@@ -32,23 +32,21 @@ _RESULT = re.compile(
     re.IGNORECASE,
 )
 
-# What the number's own form says of its decimal sign: nothing, a point, a comma, or either of the
-# two, where the number could be a thousand times as large
+# What the form of a number says about its decimal sign: nothing, a point, a comma, or perhaps a
+# point or a comma, where the number may be a thousand times as large
 Decimal = Literal["", "point", "comma", "point?", "comma?"]
 
 
 class WrittenResult(NamedTuple):
     """A result read from a text."""
 
-    # With "point?" the point is taken as decimal, with "comma?" the comma as one of thousands
-    value: float
+    value: float  # With "point?" the point is decimal, with "comma?" the comma marks thousands
     decimal: Decimal
-    # As written after the number; "" if there is none
-    unit: str
+    unit: str  # As written after the number; "" if there is none
 
 
 def read_result(text: str) -> WrittenResult | None:
-    """Read a number or the limit of a censored result; None where the text is neither.
+    """Read a number or the limit of a censored result; None if the text is neither.
 
     >>> read_result("< 0,5 mg/L")
     WrittenResult(value=0.5, decimal='comma', unit='mg/L')

@@ -41,11 +41,11 @@ def _of_any_table(name: str):
 
 
 class MEDFusePipeline(Pipeline):
-    """A Pipeline whose ``fit`` takes `groups` and keeps their rows together in every split inside.
+    """A Pipeline whose ``fit`` takes `groups` and keeps each group together in every split inside.
 
-    In all else it is scikit-learn's Pipeline, with its parameters. Cross-fitted views, decision
+    Otherwise it is scikit-learn's Pipeline, with the same parameters. Cross-fitted views, decision
     folds, early stopping and fine-tuning split rows inside ``fit``; stays of one patient must not
-    lie on both sides.
+    be on both sides.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ class MEDFusePipeline(Pipeline):
     Notes
     -----
     ``fit(X, y, groups=patients)`` switches scikit-learn's metadata routing on for the call; the
-    steps ask for `groups` by default. A step of your own that takes `groups` says by
+    steps request `groups` by default. A step of your own that takes `groups` declares with
     ``set_fit_request`` whether it wants them.
 
-    Where routing is off, ``GridSearchCV(pipe, cv=cv).fit(X, y, groups=patients)``,
-    ``cross_val_predict`` and their like hand the groups to `cv` alone. A splitter of
-    `sklearn_medfuse.model_selection` remembers them, a pipeline that is cloned after the split
-    takes them along, and its ``fit`` finds the groups of its rows by their content. With other
+    Without routing, ``GridSearchCV(pipe, cv=cv).fit(X, y, groups=patients)``,
+    ``cross_val_predict`` and the like pass the groups to `cv` only. A splitter of
+    `sklearn_medfuse.model_selection` remembers them, a pipeline cloned after the split carries
+    them along, and its ``fit`` finds the groups of its rows by the rows' content. With other
     splitters switch routing on: ``sklearn.set_config(enable_metadata_routing=True)``.
 
     Examples
@@ -87,12 +87,12 @@ class MEDFusePipeline(Pipeline):
         Parameters
         ----------
         X : DataFrame
-            One row per stay, of pandas or polars, or an Arrow table.
+            One row per stay, as a pandas or polars DataFrame or an Arrow table.
         y : array-like of shape (n_rows,) or (n_rows, n_labels), default=None
             Classes or labels.
         **params : dict
-            `groups`, array-like of shape (n_rows,), the patient of each row; and what Pipeline
-            takes.
+            `groups`, array-like of shape (n_rows,), the patient of each row, and the parameters
+            of Pipeline's ``fit``.
 
         Returns
         -------
@@ -122,7 +122,7 @@ class MEDFusePipeline(Pipeline):
         return output
 
     def __sklearn_clone__(self):
-        """Clone the pipeline; the copy takes along which rows a splitter has kept together."""
+        """Clone the pipeline; the copy remembers which rows a splitter kept together."""
         copy = super().__sklearn_clone__()
         if (known := known_groups()) is not None:
             copy._known_groups = known
@@ -130,7 +130,7 @@ class MEDFusePipeline(Pipeline):
 
     @contextmanager
     def _routed(self, X, params: dict) -> Iterator[dict]:
-        """Yield the parameters of fit, with routing switched on where they name groups."""
+        """Yield the parameters of fit, with routing switched on if they include groups."""
         known = self.__dict__.pop("_known_groups", None)
         routing = sklearn.get_config()["enable_metadata_routing"]
         if not routing and "groups" not in params and known is not None:
@@ -140,16 +140,16 @@ class MEDFusePipeline(Pipeline):
         elif any("__" in name for name in params) and not routing:
             named = ", ".join(sorted(name for name in params if "__" in name))
             raise ValueError(
-                f"fit got groups together with {named}. With groups, parameters of single steps "
-                "come by metadata routing: call the step's set_fit_request and pass the parameter "
-                "by its own name."
+                f"fit got groups together with {named}. With groups, metadata routing passes the "
+                "parameters of single steps: call the step's set_fit_request and pass the "
+                "parameter under its own name."
             )
         with sklearn.config_context(enable_metadata_routing=routing or "groups" in params):
             yield params
 
 
-# "paper" switches off what the paper lacks. NOTE[DIFF] (further views): "full" reads words, trees
-# on raw labs and naive Bayes too, and calibrates: several views of a stay are too sure.
+# "paper" switches off what the paper lacks. NOTE[DIFF] (further views): "full" also reads words,
+# trees on raw labs and naive Bayes, and calibrates: several views of one stay are overconfident.
 _SETTINGS: dict[str, dict[str, dict]] = {
     "paper": {
         "medfuse": {"n_estimators": 1, "linear_weight": 0.0, "mi_weight": 0.1},
@@ -196,14 +196,14 @@ def make_medfuse_pipeline(
         Ordinary columns, numbers or categories: name of a modality to its columns, such as
         ``{"demographics": cohort.demographic_columns}``. `TableEncoder` reads each.
     views : {"full", "paper"} or mapping of str to bool, encoder or tuple, default="full"
-        What is read of labs and notes beside their embeddings. "full" takes all views below,
+        What to read from labs and notes besides their embeddings. "full" takes all views below,
         calibrates probabilities and tunes thresholds: it ranks and decides best on all data at
         hand. "paper" is the method as published: lab text, a mask ratio of 0.75, no factor model,
-        one net without linear part, ``mi_weight=0.1``, and a note model fine-tuned by LoRA, which
-        takes minutes per 1,000 notes; give it `reference_ranges` and `units` too. A mapping names
-        views one by one, and those it does not name are left out; ``{}`` takes the two embeddings
-        alone. Its values are True, False, an encoder, or a tuple ``(encoder, columns)`` for a view
-        of your own. The views:
+        one net without a linear part, ``mi_weight=0.1``, and a note model fine-tuned by LoRA, which
+        takes minutes per 1,000 notes; give `reference_ranges` and `units` with it. A mapping names
+        views one by one and leaves out the rest; ``{}`` takes only the two embeddings. Its values
+        are True, False, an encoder, or a tuple ``(encoder, columns)`` for a view of your own. The
+        views:
 
         - "lab_text": abnormal labs written out as text beside the note, the paper's LABTEXT;
           True takes ``LabTextSerializer(column_name="abnormal labs")`` with `reference_ranges` and
@@ -223,8 +223,8 @@ def make_medfuse_pipeline(
     units : mapping of str to str, default=None
         Units by column, for the view "lab_text", such as ``cohort.units``.
     memory : str, joblib.Memory or None, default=None
-        Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, so
-        patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
+        Caches fitted encoders, as in `Pipeline`. Plain joblib writes the start of its input, which
+        is patient data, in clear text beside the cache; `persistence.PrivateMemory` does not.
     random_state : int, RandomState instance or None, default=None
         Seeds the steps, and estimators in them, that have no seed of their own.
     verbose : int, default=0
@@ -243,8 +243,8 @@ def make_medfuse_pipeline(
     Raises
     ------
     TypeError, ValueError
-        If columns, tables, views or parameters are of another kind than described above, or if
-        nothing is left to read.
+        If columns, tables, views or parameters are not as described above, or if nothing is left
+        to read.
 
     See Also
     --------
@@ -296,10 +296,10 @@ def make_medfuse_pipeline(
     parts |= {name: (TableEncoder(), columns) for name, columns in tables.items()} | chosen
     if not parts:
         raise ValueError(
-            "lab_columns, note_column and tables are None or empty, and views has none of your "
-            "own; give one of them."
+            "lab_columns, note_column and tables are None or empty, and views has no view of your "
+            "own; give at least one of them."
         )
-    # Columns of these have the sizes that they have for a reason
+    # The relative sizes of these columns carry meaning
     blocks = dict.fromkeys((name for name in parts if name == "words" or name in tables), "block")
     scaling = {"input_scaling": blocks} if blocks else {}
     medfuse = MEDFuseClassifier(**scaling | settings.get("medfuse", {}) | medfuse_params)
@@ -318,14 +318,14 @@ def make_medfuse_pipeline(
 
 
 def _read_columns(columns, parameter: str):
-    """Refuse what names no columns."""
+    """Return column names as a list; refuse anything else."""
     if columns is None:
         return None
     if isinstance(columns, str):
         raise TypeError(f"{parameter} is a str; give a list of column names, [{columns!r}].")
     columns = list(columns) if np.iterable(columns) else []
     if not columns or not all(isinstance(name, str) for name in columns):
-        raise ValueError(f"{parameter} must be a list of one column name or more, or left out.")
+        raise ValueError(f"{parameter} must be a list of column names, or be left out.")
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise ValueError(f"{parameter} names {', '.join(twice)} more than once.")
     return columns
@@ -339,7 +339,7 @@ def _check_name(name, place: str) -> None:
     if not isinstance(name, str) or not name or "__" in name or name in ("labs", "notes"):
         raise ValueError(
             f"{place} cannot have this name; choose another one, without '__'. The parameters "
-            "lab_encoder and note_encoder say how labs and notes are read."
+            "lab_encoder and note_encoder set how labs and notes are read."
         )
 
 
@@ -349,7 +349,7 @@ def _check_encoder(encoder, place: str, wanted: str) -> None:
 
 
 def _read_tables(tables, taken: set[str], of_others: set[str]) -> dict[str, list[str]]:
-    """Columns of each table; names and columns of other modalities are refused."""
+    """Columns of each table; refuse names and columns of other modalities."""
     if not isinstance(tables, Mapping | None):
         raise TypeError(
             f"tables is of type {type(tables).__name__}; give a mapping of names to lists of "
@@ -404,7 +404,7 @@ def _choose_views(views, labs, notes, written) -> dict:
                 f"{place} must be one of {', '.join(_VIEWS)}, or a tuple (encoder, columns)."
             )
         if columns is None:
-            raise ValueError(f"{place} needs columns that are None; leave the view out.")
+            raise ValueError(f"{place} reads columns that are None; leave the view out.")
         _check_encoder(encoder, place, "True, False, an encoder or (encoder, columns)")
         if name == "lab_text" and not isinstance(encoder, LabTextSerializer):
             kind = type(encoder).__name__
@@ -414,7 +414,7 @@ def _choose_views(views, labs, notes, written) -> dict:
 
 
 def _check_written(written: dict, lab_text, labs) -> None:
-    """Refuse ranges and units that no text of the labs will show."""
+    """Refuse ranges and units that no lab text will show."""
     for parameter, by_lab in written.items():
         if by_lab is None:
             continue
@@ -425,12 +425,12 @@ def _check_written(written: dict, lab_text, labs) -> None:
             )
         if lab_text is None or getattr(lab_text[0], parameter) is not by_lab:
             raise ValueError(
-                f"{parameter} is for the view 'lab_text', which is left out or has a serializer of "
-                "its own; leave it out too, or give it to the serializer."
+                f"{parameter} is for the view 'lab_text', which is left out or has its own "
+                f"serializer; leave {parameter} out too, or give it to the serializer."
             )
         if unknown := [name for name in by_lab if name not in labs]:
             raise ValueError(
-                f"{parameter} names {unknown}, which lab_columns does not; leave these out."
+                f"{parameter} names {unknown}, which are not in lab_columns; leave them out."
             )
 
 
@@ -449,7 +449,7 @@ def _with_lab_text(note_encoder, notes, lab_text, labs):
     """Put the text of the labs beside the note: (notes' pipeline, the columns it reads)."""
     note_columns = _as_list(notes)
     texts = ColumnTransformer(
-        # The name of its column stands above the text; the note's stands above the note
+        # Each column's name stands above its text as a heading
         [("note", "passthrough", note_columns), ("lab_text", clone(lab_text), labs)],
         verbose_feature_names_out=False,
     )

@@ -307,7 +307,7 @@ def test_seed_and_verbosity_reach_the_steps_that_have_none(cohort, note_encoder)
         (
             {"views": {"lab_text": LabTextSerializer()}, "units": UNITS},
             ValueError,
-            "serializer of its own",
+            "has its own serializer",
         ),
     ],
 )

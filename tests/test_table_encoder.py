@@ -187,7 +187,7 @@ def test_an_age_given_as_text(table):
     texts[:] = [str(age) for age in texts]
     texts[3] = None
     texts[9] = "> 89"
-    with pytest.warns(UserWarning, match="1 values of the column 'age' are no numbers"):
+    with pytest.warns(UserWarning, match="1 values of the column 'age' are not numbers"):
         found = encoder.transform(table.assign(age=texts))
     np.testing.assert_array_equal(found, encoder.transform(table))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._nn.fusion import FusionParts, drop_modalities, information_loss
 from .._nn.losses import log_loss
-from .._training import FittingRows, TensorBatches, progress_bar, rows_of_training
+from .._training import FittingRows, progress_bar, rows_of_training
 from ._model import ScaledInput
 from ._rows import TrainingRows
 
@@ -31,6 +31,25 @@ def to_dataset(names, scaled: ScaledInput, rows: TrainingRows, dtype: torch.dtyp
     tensors["cell_weight"] = torch.from_numpy(rows.cell_weight).to(dtype)
     target = torch.from_numpy(rows.y)
     return Dataset(tensors, target if target.dtype == torch.int64 else target.to(dtype))
+
+
+class TensorBatches:
+    """Batches sliced from tensors, in place of a DataLoader that collates row by row."""
+
+    def __init__(self, dataset, batch_size: int, shuffle: bool = False):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        n_rows = len(self.dataset)
+        order = torch.randperm(n_rows) if self.shuffle else torch.arange(n_rows)
+        for rows in order.split(self.batch_size):
+            X = {name: tensor[rows] for name, tensor in self.dataset.X.items()}
+            yield X, self.dataset.y[rows]
 
 
 class BatchPart(NamedTuple):
