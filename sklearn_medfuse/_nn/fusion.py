@@ -499,4 +499,5 @@ def _counted(present: Tensor) -> Tensor:
 
 
 def _specific_and_shared(parts: FusionParts) -> tuple[Tensor, Tensor]:
+    """x and y of the bound. NOTE[DIFF] (vectors of the bound): parts of h, after f and pooling."""
     return torch.cat(parts.specific, dim=1), cast(Tensor, parts.shared)
