@@ -325,7 +325,7 @@ def _read_columns(columns, parameter: str):
         raise TypeError(f"{parameter} is a str; give a list of column names, [{columns!r}].")
     columns = list(columns) if np.iterable(columns) else []
     if not columns or not all(isinstance(name, str) for name in columns):
-        raise ValueError(f"{parameter} must be a list of column names, or be left out.")
+        raise ValueError(f"{parameter} must be a list of one or more column names, or be left out.")
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise ValueError(f"{parameter} names {', '.join(twice)} more than once.")
     return columns
