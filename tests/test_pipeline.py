@@ -271,7 +271,7 @@ def test_seed_and_verbosity_reach_the_steps_that_have_none(cohort, note_encoder)
     ("change", "error", "match"),
     [
         ({"lab_columns": "sodium"}, TypeError, r"lab_columns is a str; give a list"),
-        ({"lab_columns": []}, ValueError, r"lab_columns must be a list of one or more column"),
+        ({"lab_columns": []}, ValueError, r"lab_columns must be a list of one or more"),
         ({"lab_columns": None, "note_column": None}, ValueError, "give at least one of them"),
         ({"lab_columns": ["sodium", "sodium"]}, ValueError, "lab_columns names sodium more than"),
         ({"lab_encoder": MaskedLabEncoder}, TypeError, "lab_encoder is of type type"),
@@ -279,7 +279,7 @@ def test_seed_and_verbosity_reach_the_steps_that_have_none(cohort, note_encoder)
         ({"lab_columns": None, "lab_encoder": SimpleImputer()}, ValueError, "lab_encoder is given"),
         ({"tables": ["age"]}, TypeError, r"tables is of type list; give a mapping"),
         ({"tables": {"d": "age"}}, TypeError, r"tables\['d'\] is a str; give a list"),
-        ({"tables": {"d": []}}, ValueError, r"tables\['d'\] must be a list of one or more column"),
+        ({"tables": {"d": []}}, ValueError, r"tables\['d'\] must be a list of one or more"),
         (
             {"tables": {"d": None}},
             ValueError,
@@ -305,7 +305,7 @@ def test_seed_and_verbosity_reach_the_steps_that_have_none(cohort, note_encoder)
         (
             {"note_column": None, "views": {"words": True}},
             ValueError,
-            "reads columns that are None",
+            "columns that are None",
         ),
         ({"units": ["mmol/L"]}, TypeError, "units is of type list"),
         ({"units": {"natrium": "mmol/L"}}, ValueError, r"units names \['natrium'\], which"),
