@@ -1,17 +1,13 @@
 """Bootstrap over groups: resamples as row weights, intervals and p-values from draws."""
 
+import numbers
 from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.utils import check_random_state
 
-from ._inputs import (
-    check_confidence_level,
-    check_groups,
-    check_n_bootstraps,
-    check_sample_weight,
-)
+from ._inputs import check_confidence_level, check_groups, check_sample_weight
 
 # Draws are made in blocks of about this many row weights, which keeps memory near 100 MB
 _BLOCK_SIZE = 2_000_000
@@ -26,9 +22,12 @@ class Bootstrap:
         self.weights = check_sample_weight(sample_weight, n_samples)
         self.group_of_row = check_groups(groups, n_samples)
         self.n_groups = int(self.group_of_row.max()) + 1
-        check_n_bootstraps(n_bootstraps)
+        if not isinstance(n_bootstraps, numbers.Integral) or n_bootstraps < 0:
+            raise ValueError(
+                f"`n_bootstraps` is {n_bootstraps!r}; pass a whole number, 0 for no intervals."
+            )
         check_confidence_level(confidence_level)
-        self.n_bootstraps = n_bootstraps
+        self.n_bootstraps = int(n_bootstraps)
         self.confidence_level = confidence_level
         self.random_state = random_state
 

@@ -91,11 +91,7 @@ _NO_LABELS = (
 
 
 def check_labels(y_true, target_names=None, *, missing=False):
-    """Return the labels as a float matrix, and a name per label.
-
-    Names default to the columns of a data frame, else ``label_0`` and so on. With `missing`, NaN
-    stands for an unknown label; without it, NaN is refused.
-    """
+    """Return the labels as a float matrix, NaN where unknown if `missing`, and a name per label."""
     y_true = to_pandas(y_true)
     if target_names is None and isinstance(y_true, pd.DataFrame):
         target_names = list(y_true.columns)
@@ -223,10 +219,7 @@ def check_sample_weight(sample_weight, n_samples):
 
 
 def check_groups(groups, n_samples):
-    """Return groups as codes 0 … n_groups-1, whatever the order of the rows.
-
-    None makes every row a group of its own.
-    """
+    """Return groups as codes 0 … n_groups-1; None makes every row a group of its own."""
     if groups is None:
         return np.arange(n_samples)
     codes, n_groups = encode_groups(groups)
@@ -240,16 +233,7 @@ def check_groups(groups, n_samples):
     return codes
 
 
-def check_n_bootstraps(n_bootstraps):
-    """Refuse anything but a whole number of at least 0."""
-    if not isinstance(n_bootstraps, numbers.Integral) or n_bootstraps < 0:
-        raise ValueError(
-            f"`n_bootstraps` is {n_bootstraps!r}; pass a whole number, 0 for no intervals."
-        )
-
-
 def check_confidence_level(confidence_level):
-    """Refuse anything but a number between 0 and 1."""
     if not isinstance(confidence_level, numbers.Real) or not 0 < float(confidence_level) < 1:
         raise ValueError(
             f"`confidence_level` is {confidence_level!r}; pass a number between 0 and 1, for "
@@ -266,11 +250,15 @@ def check_averages(averages):
 
 
 def check_bins(n_bins, strategy):
-    """Refuse fewer than one bin, and strategies other than uniform and quantile."""
     if not isinstance(n_bins, numbers.Integral) or n_bins < 1:
         raise ValueError(f"`n_bins` is {n_bins!r}; pass a whole number of at least 1.")
-    if strategy not in _BIN_STRATEGIES:
-        raise ValueError(f"`strategy` is {strategy!r}; pass one of {_BIN_STRATEGIES}.")
+    check_option("strategy", strategy, _BIN_STRATEGIES)
+
+
+def check_option(name, value, options):
+    """Refuse a value of the parameter `name` that is not one of its options."""
+    if value not in options:
+        raise ValueError(f"`{name}` is {value!r}; pass one of {', '.join(map(repr, options))}.")
 
 
 def check_threshold(threshold, n_labels):

@@ -18,6 +18,7 @@ from ._inputs import (
     Threshold,
     check_averages,
     check_labels,
+    check_option,
     check_threshold,
     documented,
 )
@@ -247,8 +248,7 @@ def subgroup_report(
     bootstrap = Bootstrap(
         len(labels), sample_weight, groups, n_bootstraps, confidence_level, random_state
     )
-    if reference not in _REFERENCES:
-        raise ValueError(f"`reference` is {reference!r}; pass one of {_REFERENCES}.")
+    check_option("reference", reference, _REFERENCES)
     if not isinstance(min_count, numbers.Integral) or min_count < 1:
         raise ValueError(f"`min_count` is {min_count!r}; pass a whole number of at least 1.")
     by_attribute = _read_subgroups(subgroups, bins, len(labels))
@@ -270,9 +270,10 @@ def subgroup_report(
             estimate = estimates[number, part]
             low, high = score.interval(bootstrap, estimate, draws[:, number, part], lowest)
             if name == "score":
-                low, high = comparison.exact_at_edges(
-                    score, estimate, (low, high), labels, scores, averages, bootstrap
-                )
+                rows = comparison.rows
+                cells = _hide(labels[rows], comparison.shown), scores[rows]
+                ends = low, high
+                low, high = exact_at_edges(score, estimate, ends, *cells, averages, bootstrap, rows)
             columns |= {name: estimate, f"{name}_low": low, f"{name}_high": high}
         tables.append(pd.DataFrame(columns))
     report = pd.concat(tables, ignore_index=True)
@@ -338,12 +339,6 @@ class _Comparison:
         )
         return np.stack([found, gap], axis=1)
 
-    def exact_at_edges(self, score, estimate, interval, labels, scores, averages, bootstrap):
-        """Replace the intervals of the group's shares that are 0 or 1."""
-        rows = self.rows
-        cells = _hide(labels[rows], self.shown), scores[rows]
-        return exact_at_edges(score, estimate, interval, *cells, averages, bootstrap, rows)
-
     def describe(self, labels, names, averages):
         """Return the columns that say which rows a line of the report describes."""
         n_positive = (labels[self.rows] == 1).sum(axis=0)
@@ -368,11 +363,7 @@ def _has_enough(labels, min_count):
 
 
 def _read_subgroups(subgroups, bins, n_samples):
-    """Return the rows of each group of each attribute, as boolean masks.
-
-    Bands come from low to high, values from frequent to rare. A row whose value is missing is in
-    no group.
-    """
+    """Return masks of each attribute's groups: bands by height, values by frequency."""
     subgroups = to_pandas(subgroups)
     if isinstance(subgroups, pd.Series):
         subgroups = subgroups.to_frame()

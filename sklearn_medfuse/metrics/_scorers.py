@@ -145,16 +145,7 @@ class MultilabelScorer:
     """Score an estimator's probabilities, as ``scorer(estimator, X, y)``.
 
     It replaces :func:`sklearn.metrics.make_scorer`, which misreads two forms of `predict_proba`;
-    see the notes of `get_scorer`.
-
-    Parameters
-    ----------
-    score_func : callable
-        A module-level function that takes labels, probabilities and `sample_weight`.
-    sign : {1, -1}
-        -1 where lower is better.
-    params : dict
-        Further parameters of the function.
+    see the notes of `get_scorer`. `sign` is -1 where lower is better.
     """
 
     def __init__(self, score_func: Callable[..., Any], sign: int, params: dict[str, Any]) -> None:

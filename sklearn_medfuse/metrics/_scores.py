@@ -72,11 +72,16 @@ def read_scores(y_score, y_true, scores, *, name="y_score", labels=None):
 def tabulate_scores(found, y_true, y_score, names, averages, bootstrap, threshold=0.0):
     """Return a row per label and average, with columns for each score and its interval."""
 
+    scored = {
+        name: y_score - threshold if score.of_decisions else y_score
+        for name, score in found.items()
+    }
+
     def score_all(draws):
-        values = []
-        for score in found.values():
-            scored = y_score - threshold if score.of_decisions else y_score
-            values.append(with_averages(score.function, y_true, scored, draws, averages))
+        values = [
+            with_averages(score.function, y_true, scored[name], draws, averages)
+            for name, score in found.items()
+        ]
         return np.stack(values, axis=1)
 
     estimates, draws = bootstrap.score(score_all)
@@ -85,8 +90,9 @@ def tabulate_scores(found, y_true, y_score, names, averages, bootstrap, threshol
     for number, (name, score) in enumerate(found.items()):
         estimate = estimates[number]
         interval = score.interval(bootstrap, estimate, draws[:, number])
-        scored = y_score - threshold if score.of_decisions else y_score
-        low, high = exact_at_edges(score, estimate, interval, y_true, scored, averages, bootstrap)
+        low, high = exact_at_edges(
+            score, estimate, interval, y_true, scored[name], averages, bootstrap
+        )
         columns |= {name: estimate, f"{name}_low": low, f"{name}_high": high}
     return pd.DataFrame(columns, index=[*names, *averages])
 

@@ -84,7 +84,9 @@ def model_card(
     The card states what the model is for, its parameters, limits and versions, and its ranking,
     decisions and calibration on a cohort, per label and by group, with bootstrap intervals over
     patients. It contains no note, identifier, lab value or hospital name, and no count below
-    `min_count`. Larger counts are rounded. Replace or add sections with `Card.add`.
+    `min_count`; larger counts are rounded. Names of columns and labels, values of subgroups, and
+    parameters that are numbers or options appear unchanged. Replace or add sections with
+    `Card.add`.
 
     Parameters
     ----------
@@ -117,11 +119,6 @@ def model_card(
     ValueError
         If the cohort is too small or shares patients with `trained_on`, or if the card would
         contain an identifier of a cohort.
-
-    Notes
-    -----
-    Names of columns and labels, values of subgroups that at least `min_count` patients share, and
-    parameters that are numbers or options appear unchanged; of other parameters only the type.
 
     References
     ----------

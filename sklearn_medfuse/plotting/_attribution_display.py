@@ -11,14 +11,15 @@ import pandas as pd
 
 from .._input_data import to_pandas
 from ..inspection import LabAttributions, lab_attributions
+from ..metrics._inputs import check_option
 from ._drawing import REFERENCE, finish_rows, fit_name, row_axes
-from ._predictions import check_option, documented
+from ._predictions import documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from sklearn.base import BaseEstimator
 
-OUTPUTS = {"log_odds": "log-odds", "probability": "probability"}
+_OUTPUTS = {"log_odds": "log-odds", "probability": "probability"}
 _RAISES, _LOWERS = "#882255", "#0072B2"
 _NUMBER = 0.65  # Inches beside the outermost bars
 
@@ -102,7 +103,9 @@ class AttributionDisplay:
         -------
         display
         """
-        X = read_one_stay(X)
+        X = to_pandas(X)
+        if len(X) != 1:
+            raise ValueError(f"`X` has {len(X)} rows; pass one stay, as X[:1].")
         found = lab_attributions(estimator, X, lab_columns, labels=label, **options)
         values = X.iloc[0]
         names = [_name(lab, values[lab], (units or {}).get(lab, "")) for lab in found.lab_names]
@@ -180,7 +183,7 @@ class AttributionDisplay:
         width = ax.get_window_extent().width / ax.figure.dpi
         room = (ends.max() - ends.min() or 1.0) * _NUMBER / max(width - 2 * _NUMBER, _NUMBER)
         ax.set_xlim(ends.min() - room, ends.max() + room)
-        ax.set_xlabel(fit_name(f"{OUTPUTS[self.output]} of {self.label}", 56))
+        ax.set_xlabel(fit_name(f"{_OUTPUTS[self.output]} of {self.label}", 56))
         ax.set_title(
             f"without these labs {self.base:.2f} (dashed), with them {self.predicted:.2f}",
             fontsize="small",
@@ -210,13 +213,6 @@ class AttributionDisplay:
             va="center",
             fontsize="small",
         )
-
-
-def read_one_stay(X: Any) -> pd.DataFrame:
-    X = to_pandas(X)
-    if len(X) != 1:
-        raise ValueError(f"`X` has {len(X)} rows; pass one stay, as X[:1].")
-    return X
 
 
 def _name(lab: str, value: object, unit: str) -> str:

@@ -16,8 +16,9 @@ from sklearn.metrics import (
 )
 
 from ..metrics import calibration_bins, decision_curve, expected_calibration_error
+from ..metrics._inputs import check_option
 from ._drawing import LINES, MARKS, REFERENCE, PanelsDisplay
-from ._predictions import PredictionSources, check_models, check_option, documented
+from ._predictions import PredictionSources, check_models, documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

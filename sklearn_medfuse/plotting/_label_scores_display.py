@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..metrics import multilabel_report, paired_difference
+from ..metrics._inputs import check_option
 from ._drawing import (
     REFERENCE,
     draw_intervals,
@@ -24,7 +25,6 @@ from ._predictions import (
     PredictionSources,
     check_by_model,
     check_models,
-    check_option,
     documented,
 )
 
@@ -117,7 +117,7 @@ class _LabelDots(PredictionSources):
 
     def _axis_title(self) -> str:
         title = self._title()
-        if not np.isfinite(self.low.to_numpy(dtype=float)).any():
+        if self.low.isna().all(axis=None):
             return title
         if self.confidence_level is None:
             return f"{title}, with intervals"

@@ -77,11 +77,6 @@ display : object of this class
 """)
 
 
-def check_option(name: str, value: object, options: Iterable[object]) -> None:
-    if value not in options:
-        raise ValueError(f"`{name}` is {value!r}; pass one of {list(options)}.")
-
-
 def check_by_model(values: Any, name: str) -> dict[str, Any]:
     """Return what is given by the model's name, if it is a dict and not empty."""
     if not isinstance(values, dict) or not values:

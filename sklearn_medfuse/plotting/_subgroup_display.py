@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from ..metrics import subgroup_report
+from ..metrics._inputs import check_option
 from ..metrics._scorers import predict_positive
 from ._drawing import REFERENCE, draw_intervals, finish_rows, fit_name, row_axes
-from ._predictions import check_option, documented
+from ._predictions import documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
