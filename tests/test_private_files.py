@@ -11,13 +11,6 @@ import time
 import pytest
 
 from sklearn_medfuse import _private_files
-from sklearn_medfuse._private_files import (
-    load_key,
-    make_private_folder,
-    remove_abandoned,
-    temporary_in,
-    write_private,
-)
 
 WRITER = """
 import os, signal, sys
@@ -47,8 +40,8 @@ def temporaries(folder):
 
 @KINDS
 def test_what_is_being_written_is_left_alone(tmp_path, writer):
-    remove_abandoned(tmp_path)
-    write_private(tmp_path / "other", b"1")
+    _private_files.remove_abandoned(tmp_path)
+    _private_files.write_private(tmp_path / "other", b"1")
     assert len(temporaries(tmp_path)) == 1
     writer.stdin.close()
     assert writer.wait() == 0
@@ -60,7 +53,7 @@ def test_what_a_killed_writer_left_goes_at_once(tmp_path, writer):
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     assert len(temporaries(tmp_path)) == 1
-    write_private(tmp_path / "file", b"content")
+    _private_files.write_private(tmp_path / "file", b"content")
     assert temporaries(tmp_path) == []
     assert (tmp_path / "file").read_bytes() == b"content"
 
@@ -75,17 +68,17 @@ def test_without_locks_age_tells(tmp_path, kind, days, monkeypatch):
     left.mkdir() if kind == "folder" else left.touch()
     os.utime(left, (0, time.time() + days * 24 * 3600))
     monkeypatch.setattr(fcntl, "flock", refuse)
-    remove_abandoned(tmp_path)
+    _private_files.remove_abandoned(tmp_path)
     # One from the future was written before the clock was set back
     assert left.exists() == (days == 0)
 
 
 def test_a_platform_without_locks_writes_too(tmp_path, monkeypatch):
     monkeypatch.setattr(_private_files, "fcntl", None)
-    write_private(tmp_path / "file", b"content")
+    _private_files.write_private(tmp_path / "file", b"content")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
-    with temporary_in(tmp_path, directory=True):
-        remove_abandoned(tmp_path)
+    with _private_files.temporary_in(tmp_path, directory=True):
+        _private_files.remove_abandoned(tmp_path)
         assert len(temporaries(tmp_path)) == 1
 
 
@@ -95,24 +88,24 @@ def test_one_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypat
     def sweep_first(path):
         names.append(path)
         if len(names) == 1:
-            remove_abandoned(tmp_path)
+            _private_files.remove_abandoned(tmp_path)
         return lock(path)
 
     monkeypatch.setattr(_private_files, "_lock", sweep_first)
-    write_private(tmp_path / "file", b"content")
+    _private_files.write_private(tmp_path / "file", b"content")
     assert len(names) == 2
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
 def test_a_failed_writing_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    write_private(tmp_path / "file", b"before")
+    _private_files.write_private(tmp_path / "file", b"before")
 
     def fail(*args):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_private(tmp_path / "file", b"after")
+        _private_files.write_private(tmp_path / "file", b"after")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"before"
 
@@ -120,9 +113,9 @@ def test_a_failed_writing_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 def test_modes_whatever_the_umask(tmp_path):
     old_mask = os.umask(0)
     try:
-        make_private_folder(tmp_path / "folder")
-        write_private(tmp_path / "folder" / "file", b"1")
-        load_key(tmp_path / "folder" / "key")
+        _private_files.make_private_folder(tmp_path / "folder")
+        _private_files.write_private(tmp_path / "folder" / "file", b"1")
+        _private_files.load_key(tmp_path / "folder" / "key")
     finally:
         os.umask(old_mask)
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o700

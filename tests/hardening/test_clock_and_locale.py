@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_medfuse.notes._language_model import cache as _folder_cache
-from sklearn_medfuse.notes._language_model.cache import FolderCache
+from sklearn_medfuse.notes._language_model import cache as caches
 
 YEAR = 365 * 24 * 3600
 # Fits and predicts on tables that a locale could spoil
@@ -96,8 +95,8 @@ def test_results_do_not_depend_on_the_locale(case, german, in_another_process, t
 
 def test_a_clock_that_is_set_back_costs_no_entry(tmp_path, monkeypatch):
     clock = [time.time()]
-    monkeypatch.setattr(_folder_cache.time, "time", lambda: clock[0])
-    cache = FolderCache(tmp_path, 200_000)
+    monkeypatch.setattr(caches.time, "time", lambda: clock[0])
+    cache = caches.FolderCache(tmp_path, 200_000)
     clock[0] += 50 * YEAR
     cache.put_many({b"from the future": b"x" * 1500, b"used again": b"x" * 1500})
     clock[0] -= 50 * YEAR

@@ -11,8 +11,7 @@ import joblib
 import numpy as np
 import pytest
 
-from sklearn_medfuse.notes._language_model import cache as _folder_cache
-from sklearn_medfuse.notes._language_model.cache import FolderCache
+from sklearn_medfuse.notes._language_model import cache as caches
 
 ROOT = Path(__file__).parents[2]
 # Both begin at the same moment, as far as one can tell
@@ -56,8 +55,8 @@ def test_two_fit_with_one_checkpoint(make_lab_encoder, table, tmp_path):
 
 
 def test_one_that_hangs_in_the_middle_of_writing_holds_up_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(_folder_cache, "_TIMEOUT", 0.2)
-    cache = FolderCache(tmp_path, 10**6)
+    monkeypatch.setattr(caches, "_TIMEOUT", 0.2)
+    cache = caches.FolderCache(tmp_path, 10**6)
     cache.put_many({b"a": b"1"})
     hanging = sqlite3.connect(tmp_path / "vectors.sqlite", isolation_level=None)
     hanging.execute("BEGIN IMMEDIATE")
@@ -71,6 +70,6 @@ def test_one_that_hangs_in_the_middle_of_writing_holds_up_no_other(tmp_path, mon
     assert time.monotonic() - begin < 10
     hanging.execute("ROLLBACK")
     hanging.close()
-    monkeypatch.setattr(_folder_cache.time, "monotonic", lambda: begin + 100)
+    monkeypatch.setattr(caches.time, "monotonic", lambda: begin + 100)
     cache.put_many({b"b": b"2"})
     assert cache.get_many([b"a", b"b"]) == {b"a": b"1", b"b": b"2"}

@@ -8,7 +8,6 @@ from sklearn.decomposition import FactorAnalysis as CompleteFactorAnalysis
 from sklearn_medfuse._nn.masked_autoencoder import FactorModel
 from sklearn_medfuse.labs import _lab_model
 from sklearn_medfuse.labs._lab_cells import LabCells
-from sklearn_medfuse.labs._lab_model import FactorAnalysis, fill_factor_model
 
 
 def sample(n_rows, seed=0):
@@ -24,7 +23,7 @@ def sample(n_rows, seed=0):
 def analysis(X, weight=None, n_factors=2, start=None):
     cells = LabCells.from_table(X)
     weight = np.ones(len(X)) if weight is None else weight
-    return FactorAnalysis(cells, cells.value, weight, n_factors, start)
+    return _lab_model.FactorAnalysis(cells, cells.value, weight, n_factors, start)
 
 
 def covariance(parameters):
@@ -103,7 +102,7 @@ def learned(n_rows):
     X, _ = sample(2000)
     fitted = analysis(X)
     model = FactorModel(6, 2)
-    fill_factor_model(model, [fitted.fit()], np.full(6, float(n_rows)))
+    _lab_model.fill_factor_model(model, [fitted.fit()], np.full(6, float(n_rows)))
     return model
 
 

@@ -22,7 +22,6 @@ from sklearn.utils.fixes import parse_version
 
 from sklearn_medfuse import MaskedLabEncoder
 from sklearn_medfuse.labs import _lab_model
-from sklearn_medfuse.labs._lab_model import MaskedTrainer
 from sklearn_medfuse.persistence import load_model, save_model
 
 SMALL = {
@@ -225,7 +224,7 @@ def test_an_interrupted_batch_leaves_what_was_learned_before(hospital, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(MaskedTrainer, "one_pass", interrupted)
+        patch.setattr(_lab_model.MaskedTrainer, "one_pass", interrupted)
         with pytest.raises(KeyboardInterrupt):
             encoder.partial_fit(hospital[200:400])
     np.testing.assert_array_equal(encoder.transform(hospital), before)
@@ -236,14 +235,14 @@ def test_an_interrupted_batch_leaves_what_was_learned_before(hospital, monkeypat
 
 
 def test_an_interrupted_fit_leaves_a_usable_encoder(labs, monkeypatch):
-    one_pass = MaskedTrainer.one_pass
+    one_pass = _lab_model.MaskedTrainer.one_pass
 
     def interrupted(self, rows):
         if len(self.loss_curve) == 2:
             raise KeyboardInterrupt
         one_pass(self, rows)
 
-    monkeypatch.setattr(MaskedTrainer, "one_pass", interrupted)
+    monkeypatch.setattr(_lab_model.MaskedTrainer, "one_pass", interrupted)
     with pytest.warns(UserWarning, match="interrupted after 2 of 4 epochs"):
         encoder = make().fit(labs)
     assert encoder.n_iter_ == 2
@@ -291,7 +290,7 @@ def test_a_killed_fit_resumes_to_the_same_result(tmp_path):
 
 def interrupt_after(n_epochs, encoder, X, monkeypatch):
     """Leave a checkpoint behind, as a crash would."""
-    one_pass = MaskedTrainer.one_pass
+    one_pass = _lab_model.MaskedTrainer.one_pass
 
     def crash(self, rows):
         if len(self.loss_curve) == n_epochs:
@@ -299,7 +298,7 @@ def interrupt_after(n_epochs, encoder, X, monkeypatch):
         one_pass(self, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(MaskedTrainer, "one_pass", crash)
+        patch.setattr(_lab_model.MaskedTrainer, "one_pass", crash)
         with pytest.raises(MemoryError):
             encoder.fit(X)
 

@@ -12,13 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 
-from sklearn_medfuse.notes._language_model import cache as _folder_cache
-from sklearn_medfuse.notes._language_model.cache import (
-    FolderCache,
-    MemoryCache,
-    VectorCache,
-    open_folder_cache,
-)
+from sklearn_medfuse.notes._language_model import cache as caches
 
 CANARY = "Zebulon Quixote"
 
@@ -26,10 +20,10 @@ CANARY = "Zebulon Quixote"
 @pytest.fixture(params=["memory", "folder", "layered"])
 def cache(request, tmp_path):
     if request.param == "memory":
-        return MemoryCache(10**6)
+        return caches.MemoryCache(10**6)
     if request.param == "folder":
-        return FolderCache(tmp_path / "cache", 10**6)
-    return VectorCache(tmp_path / "cache", 10**6, MemoryCache(10))
+        return caches.FolderCache(tmp_path / "cache", 10**6)
+    return caches.VectorCache(tmp_path / "cache", 10**6, caches.MemoryCache(10))
 
 
 def test_gives_back_what_was_put_in(cache):
@@ -49,7 +43,7 @@ def test_many_entries_at_once(cache):
 
 
 def test_memory_keeps_to_its_bytes_and_forgets_the_least_recently_used():
-    cache = MemoryCache(120)
+    cache = caches.MemoryCache(120)
     for name in (b"a", b"b", b"c"):
         cache.put_many({name: b"x" * 40})
     cache.get_many([b"a"])
@@ -61,11 +55,13 @@ def test_memory_keeps_to_its_bytes_and_forgets_the_least_recently_used():
 
 @pytest.mark.parametrize("other", [(b"model", b"13"), (b"model", b"1"), (b"mode", b"l12")])
 def test_keys_tell_contexts_and_contents_apart(other):
-    cache = VectorCache(memory=MemoryCache(10))
+    cache = caches.VectorCache(memory=caches.MemoryCache(10))
     assert cache.key(b"model", b"12") == cache.key(b"model", b"12")
     assert cache.key(b"model", b"12") != cache.key(*other)
     # Another process has another secret
-    assert cache.key(b"model", b"12") != VectorCache(memory=MemoryCache(10)).key(b"model", b"12")
+    assert cache.key(b"model", b"12") != caches.VectorCache(memory=caches.MemoryCache(10)).key(
+        b"model", b"12"
+    )
 
 
 # The folder
@@ -74,9 +70,9 @@ def test_keys_tell_contexts_and_contents_apart(other):
 def test_the_folder_keeps_to_its_bytes_and_drops_what_was_used_least_recently(
     tmp_path, monkeypatch
 ):
-    cache = FolderCache(tmp_path, 200_000)
+    cache = caches.FolderCache(tmp_path, 200_000)
     clock = iter(range(10**6, 10**9, 10**4))
-    monkeypatch.setattr(_folder_cache.time, "time", lambda: next(clock))
+    monkeypatch.setattr(caches.time, "time", lambda: next(clock))
     cache.put_many({b"kept": b"x" * 1500})
     for i in range(200):
         cache.put_many({b"%d" % i: b"x" * 1500})
@@ -88,16 +84,16 @@ def test_the_folder_keeps_to_its_bytes_and_drops_what_was_used_least_recently(
 
 
 def test_another_opening_reads_the_same_entries_with_the_same_secret(tmp_path):
-    first = FolderCache(tmp_path, 10**6)
+    first = caches.FolderCache(tmp_path, 10**6)
     first.put_many({b"a": b"1"})
-    second = FolderCache(tmp_path, 10**6)
+    second = caches.FolderCache(tmp_path, 10**6)
     assert second.secret == first.secret
     assert second.get_many([b"a"]) == {b"a": b"1"}
 
 
 def test_the_folder_is_for_its_owner_alone(tmp_path):
     folder = tmp_path / "parent" / "cache"
-    FolderCache(folder, 10**6).put_many({b"a": b"1"})
+    caches.FolderCache(folder, 10**6).put_many({b"a": b"1"})
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = list(folder.iterdir())
     assert {file.name for file in files} >= {"key", "vectors.sqlite"}
@@ -105,7 +101,7 @@ def test_the_folder_is_for_its_owner_alone(tmp_path):
 
 
 def test_a_torn_entry_is_no_entry(tmp_path):
-    cache = FolderCache(tmp_path, 10**6)
+    cache = caches.FolderCache(tmp_path, 10**6)
     cache.put_many({b"a": b"123", b"b": b"456"})
     with sqlite3.connect(tmp_path / "vectors.sqlite") as connection:
         connection.execute("UPDATE entries SET value = x'00' WHERE key = ?", (b"a",))
@@ -118,7 +114,7 @@ def test_a_torn_entry_is_no_entry(tmp_path):
 @pytest.mark.parametrize("rubbish", [b"not sqlite" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_corrupt_file_is_begun_anew(tmp_path, rubbish):
     (tmp_path / "vectors.sqlite").write_bytes(rubbish)
-    cache = FolderCache(tmp_path, 10**6)
+    cache = caches.FolderCache(tmp_path, 10**6)
     assert cache.get_many([b"a"]) == {}
     cache.put_many({b"a": b"1"})
     assert cache.get_many([b"a"]) == {b"a": b"1"}
@@ -127,11 +123,11 @@ def test_a_corrupt_file_is_begun_anew(tmp_path, rubbish):
 def test_a_key_of_the_wrong_size_is_refused(tmp_path):
     (tmp_path / "key").write_bytes(b"short")
     with pytest.raises(ValueError, match="5 bytes"):
-        FolderCache(tmp_path, 10**6)
+        caches.FolderCache(tmp_path, 10**6)
 
 
 def test_a_cache_that_cannot_be_used_does_not_stop_the_work(tmp_path):
-    cache = FolderCache(tmp_path, 10**6)
+    cache = caches.FolderCache(tmp_path, 10**6)
     (tmp_path / "vectors.sqlite").mkdir()
     with pytest.warns(UserWarning, match="could not be used"):
         assert cache.get_many([b"a"]) == {}
@@ -154,7 +150,7 @@ def test_processes_that_write_together_lose_nothing(tmp_path):
         for name in "ab"
     ]
     assert [writer.wait() for writer in writers] == [0, 0]
-    cache = FolderCache(tmp_path / "cache", 10**8)
+    cache = caches.FolderCache(tmp_path / "cache", 10**8)
     keys = [b"%s%d" % (name, i) for name in (b"a", b"b") for i in range(100)]
     found = cache.get_many(keys)
     assert len(found) == 200
@@ -209,7 +205,7 @@ def test_damaged_entries_are_embedded_again(note_encoder, notes, embedded, tmp_p
 
 def test_the_folder_holds_no_text(note_encoder, tmp_path):
     note_encoder(cache=tmp_path).fit_transform([f"Seen by {CANARY}."])
-    open_folder_cache(tmp_path, 2**30)._close()
+    caches.open_folder_cache(tmp_path, 2**30)._close()
     assert CANARY.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 

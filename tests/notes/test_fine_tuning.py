@@ -25,7 +25,6 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
 from sklearn_medfuse import LLMNoteEncoder
 from sklearn_medfuse.notes import _fine_tuning as training
-from sklearn_medfuse.notes._fine_tuning import LogisticHead, TuningData
 from sklearn_medfuse.notes._language_model import source
 
 CANARY = "Zebulon Quixote"
@@ -99,7 +98,7 @@ def test_the_head_begins_at_the_regressions_of_the_best_penalty(class_weight):
     rng = np.random.default_rng(0)
     vectors = rng.normal(3, [1, 5, 0.1], (80, 3)).astype(np.float32)
     y = (vectors[:, :2] + 6 * rng.normal(size=(80, 2)) > 3).astype(np.float32)
-    head = LogisticHead(3, 2)
+    head = training.LogisticHead(3, 2)
     groups = np.repeat(np.arange(20), 4)
     head.start(vectors, y, groups, class_weight)
     models = [
@@ -124,7 +123,7 @@ def test_the_head_begins_at_the_regressions_of_the_best_penalty(class_weight):
 def test_a_label_that_all_notes_have_is_left_to_its_rate():
     vectors = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     y = np.ones((20, 1), dtype=np.float32)
-    head = LogisticHead(3, 1)
+    head = training.LogisticHead(3, 1)
     head.start(vectors, y, np.arange(20), None)
     assert (head.linear.weight == 0).all()
     assert torch.sigmoid(head.linear.bias).item() == pytest.approx(0.999)
@@ -340,7 +339,7 @@ def test_checkpointed_gradients_are_the_same(tuned, tuned_encoder, stays):
 
 def test_groups_are_not_parted(stays):
     _, y, groups = stays
-    data = TuningData([[[1]]] * 60, y.astype(np.float32), groups)
+    data = training.TuningData([[[1]]] * 60, y.astype(np.float32), groups)
     train, held_out = training._split(data, SimpleNamespace(validation_fraction=0.2, seed=0))
     assert len(train) + len(held_out) == 60
     assert not set(groups[train]) & set(groups[held_out])
