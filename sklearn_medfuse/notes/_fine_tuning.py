@@ -1,7 +1,7 @@
-"""Fine-tune a note model: by the labels of the notes, or as a language model on the notes alone.
+"""Fine-tune a note model on the labels of the notes, or as a language model on the notes alone.
 
-Processes that `accelerate launch` or torchrun joins to a process group of torch train together:
-each holds all notes, and a step takes `gradient_accumulation` batches from each.
+Processes that `accelerate launch` or torchrun has joined in a process group of torch train
+together: each holds all notes, and a step takes `gradient_accumulation` batches from each.
 """
 
 import hashlib
@@ -39,13 +39,13 @@ from ._language_model.windows import packed_batches, special_tokens
 _RUN_TOKENS = 1024
 # Devlin et al. 2019, section 3.1
 _MASKED_SHARE = 0.15
-# Up to this many tokens a window's attention scores are few enough to keep
+# Up to this window length, attention scores are small enough to keep
 _LONGEST_EAGER = 512
-# Values of C that the first head may have, and the folds that choose one
+# Values of C for the first head, and the number of folds that choose one
 _STRENGTHS = (0.001, 0.003, 0.01, 0.1, 1.0)
 _STRENGTH_FOLDS = 4
-# The head of labels begins fitted and learns at this share of the model's rate, a new head of words
-# at least at this rate
+# The head of labels starts fitted and learns at this share of the model's rate; a new head of words
+# learns at this rate or faster
 _FITTED_HEAD_SHARE, _NEW_HEAD_RATE = 0.1, 1e-3
 _LARGEST_GRADIENT = 1.0
 _WEIGHT_DECAY = 0.01
@@ -87,24 +87,24 @@ class TuningData(NamedTuple):
     windows: list[list[list[int]]]
     # float32 labels (n_notes, n_labels); None for language modelling
     y: np.ndarray | None
-    # Groups that the validation split must not part
+    # Groups that the validation split keeps together
     groups: np.ndarray | None
-    # Special tokens and the prompt's before each text, if there is a prompt
+    # Number of special and prompt tokens before each text, if there is a prompt
     prompt_length: int = 0
 
 
 def fine_tune(
     parts: ModelParts, data: TuningData, settings: TuningSettings
 ) -> tuple[TunedWeights, list[float], list[Checkpoint]]:
-    """Train on a part of the notes; those held out choose the epoch.
+    """Train on a part of the notes; the held-out ones choose the epoch.
 
     Changes `parts`, a freshly loaded model in float32. Returns the weights of the best epoch, the
     validation loss before training and after each epoch, and the checkpoints, which the caller
-    removes in the end.
+    removes at the end.
     """
     base = fingerprint(parts)
     processes = Processes()
-    # Without a random_state each process has drawn a seed of its own
+    # Without a random_state, each process has drawn its own seed
     settings = settings._replace(
         seed=processes.from_main(settings.seed),
         verbose=settings.verbose if processes.is_main else 0,
@@ -123,7 +123,7 @@ def fine_tune(
             task = TuningTask(parts, model, own, stage).to(settings.device)
             checkpoint = _checkpoint(own, stage, base, processes)
             checkpoints += [] if checkpoint is None else [checkpoint]
-            # Draws of the second stage do not depend on whether the first was resumed
+            # The second stage must not depend on whether the first was resumed
             torch.manual_seed(settings.seed)
             first = _copies(model)
             losses = Training(task, own, processes).run(checkpoint, before)
@@ -135,7 +135,7 @@ def fine_tune(
 
 
 def _trained(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters that training changes, by name."""
+    """Trained parameters by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
@@ -144,7 +144,7 @@ def _copies(module: nn.Module) -> dict[str, Tensor]:
 
 
 class Training:
-    """Epochs over the notes to train on, each judged on the notes held out."""
+    """Epochs over the training notes, each judged on the held-out notes."""
 
     def __init__(self, task: "TuningTask", data: TuningData, processes: "Processes"):
         self.task, self.data, self.processes = task, data, processes
@@ -164,7 +164,7 @@ class Training:
         self.optimizer = torch.optim.AdamW(
             [{"params": body, "lr": rate}, head], weight_decay=_WEIGHT_DECAY
         )
-        # Batches of one step, those of all processes
+        # Batches of one step over all processes
         self.per_step = settings.gradient_accumulation * processes.size
         self.n_batches = -(-len(self.train) // settings.batch_size)
         n_steps = settings.max_epochs * -(-self.n_batches // self.per_step)
@@ -190,7 +190,7 @@ class Training:
             work = f"Fine-tuning on {len(lengths):,} windows of notes, {sum(lengths):,} tokens"
             self.announcement.begin(f"{work}, {settings.max_epochs} epochs")
             self.n_before = bar.n
-            # No early stop: validation losses mean little before the rate has fallen
+            # No early stopping: validation losses mean little before the rate has fallen
             while len(losses) < n_first + settings.max_epochs:
                 self.run_epoch(len(losses) - n_first, bar)
                 losses.append(self._validate())
@@ -209,9 +209,9 @@ class Training:
     def run_epoch(self, epoch: int, bar) -> None:
         """Take the steps of an epoch."""
         task, settings = self.task, self.settings
-        # Seeds of the epoch's own: a resumed run draws what an uninterrupted one would
+        # Seeded per epoch, so that a resumed run draws what an uninterrupted one would
         rng = np.random.default_rng([settings.seed, epoch])
-        # The same batches in each process, and other units that drop out
+        # Each process has the same batches but its own dropout
         seed = int(rng.integers(2**31)) + self.processes.rank
         with torch_seed(seed, settings.device) as generator:
             task.train()
@@ -227,7 +227,7 @@ class Training:
                 nn.utils.clip_grad_norm_(_trained(task).values(), _LARGEST_GRADIENT)
                 self.optimizer.step()
                 self.schedule.step()
-                # Gradients of all weights take as much memory as these, which validation may need
+                # Gradients take as much memory as the weights, and validation may need it
                 self.optimizer.zero_grad()
 
     def _begin_or_resume(
@@ -241,15 +241,15 @@ class Training:
                 self._start_head()
             self.processes.copy_from_main(self.task)
             first.append((self._validate(), _copies(self.task)))
-        # The main process loads alone: the others may not see its disk
+        # Only the main process loads, as the others may not see its disk
         found = self.processes.from_main(None if checkpoint is None else checkpoint.load())
         if found is None:
             return [loss for loss, _ in first], min(first, key=itemgetter(0))[1]
         with nullcontext() if checkpoint is None else checkpoint.restoring():
-            # Numbers, and one at least
+            # At least one number
             losses = [float(found["losses"][0]), *map(float, found["losses"][1:])]
             best = dict(found["best"])
-            # The best weights first, so that ones that do not fit are found now, not at the end
+            # The best weights come first: if they do not fit, the fit fails now and not at its end
             for weights in (best, found["weights"]):
                 self._load_weights(weights)
             load_optimizer(self.optimizer, self.schedule, found)
@@ -257,7 +257,7 @@ class Training:
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         if weights.keys() != _trained(self.task).keys():
-            raise ValueError("other weights than those that are trained")
+            raise ValueError("the weights are not those that are trained")
         self.task.load_state_dict(weights, strict=False)
 
     @torch.no_grad()
@@ -278,7 +278,7 @@ class Training:
         self.task.head.start(vectors, y[self.train], groups, self.settings.class_weight)
 
     def _in_parts(self, n_rows: int, part: Callable[[slice], Tensor]) -> list[Tensor]:
-        """Results of slices of rows that fit into memory."""
+        """Results of slices of rows, each small enough for the memory."""
 
         def attempt(size: int) -> list[Tensor]:
             with self.task.precision():
@@ -287,7 +287,7 @@ class Training:
         return self.fitting.run(n_rows, attempt)
 
     def _add_gradients(self, batches: list[TuningBatch], n_batches: int) -> None:
-        """Set the gradients to these batches' share in those of a step's mean loss."""
+        """Set the gradients to these batches' share in the gradient of a step's mean loss."""
 
         def attempt(size: int) -> None:
             self.optimizer.zero_grad()
@@ -309,14 +309,14 @@ class Training:
         for i in range(self.processes.rank, len(batches), self.processes.size):
             shares = self._in_parts(*self.task.batch(*batches[i], generator))
             losses[i] = torch.stack(shares).sum()
-        # The same numbers everywhere, so that all keep the same epoch
+        # All processes get the same numbers and so keep the same epoch
         found = self.processes.add(losses).cpu().double().numpy()
         return float(np.average(found, weights=[len(notes) for notes, _ in batches]))
 
     def _batches(
         self, order: np.ndarray, rng: np.random.Generator
     ) -> Iterator[tuple[list[list[list[int]]], Tensor | None]]:
-        """Batches of notes, of each at most `max_chunks` of its windows, drawn anew each time."""
+        """Batches of notes with at most `max_chunks` windows each, drawn anew each time."""
         for start in range(0, len(order), self.settings.batch_size):
             rows = order[start : start + self.settings.batch_size]
             notes = []
@@ -345,10 +345,10 @@ def _split(data: TuningData, settings: TuningSettings) -> tuple[np.ndarray, np.n
 def _checkpoint(
     data: TuningData, settings: TuningSettings, base: str, processes: "Processes"
 ) -> Checkpoint | None:
-    """Where the state of this run is kept: these weights, notes, labels, groups and settings."""
+    """Checkpoint of this run, known by its weights, notes, labels, groups and settings."""
     if settings.checkpoint_dir is None or not processes.is_main:
         return None
-    # As many notes per step lead the same way, whoever computes them
+    # The same number of notes per step gives the same result, whichever process computes them
     accumulated = settings.gradient_accumulation * processes.size
     alike = settings._replace(checkpoint_dir=None, verbose=0, gradient_accumulation=accumulated)
     return Checkpoint(settings.checkpoint_dir, "fine-tuning", [base, str(alike), *_content(data)])
@@ -369,7 +369,7 @@ class TuningTask(nn.Module):
     def __init__(self, parts: ModelParts, model: Any, data: TuningData, settings: TuningSettings):
         super().__init__()
         self.settings = settings
-        # Not among the task's own modules: what follows the model stays as it is
+        # In a list, so that these modules are not trained
         self._pool = [parts.pooling.with_pooling(settings.pooling).to(settings.device)]
         self.inputs = RowInputs(parts.model, special_tokens(parts.tokenizer))
         self.prompt_length = data.prompt_length
@@ -379,11 +379,11 @@ class TuningTask(nn.Module):
         longest = max(len(row) for note in data.windows for row in note)
         can_choose = hasattr(model, "set_attn_implementation")
         if can_choose and settings.device.type == "cpu" and longest <= _LONGEST_EAGER:
-            # On a CPU torch's fused attention takes a third of the time of all, in its gradient
+            # On a CPU, the gradient of torch's fused attention takes a third of the total time
             model.set_attn_implementation("eager")
         if settings.gradient_checkpointing:
-            # A frozen embedding's output needs a gradient, or none flows back through a layer that
-            # is computed again
+            # Without a gradient of the frozen embedding's output, none flows back through a layer
+            # that is recomputed
             model.enable_input_require_grads()
             # Renamed in transformers 5
             enable = getattr(model, "activation_checkpointing_enable", None)
@@ -405,7 +405,7 @@ class TuningTask(nn.Module):
     def batch(
         self, notes: list[list[list[int]]], y: Tensor | None, generator: torch.Generator
     ) -> TuningBatch:
-        """Prepare notes for their loss; all random draws happen here."""
+        """Prepare the loss of notes; all random draws happen here."""
         if y is not None:
             return len(notes), lambda rows: self._supervised(notes, y, rows)
         rows = [row for note in notes for row in note]
@@ -425,7 +425,7 @@ class TuningTask(nn.Module):
         """Vectors of notes, pooled over their windows."""
         rows = [row for note in notes for row in note]
         lengths = np.array([len(row) for row in rows])
-        # Windows of like length run together: most padding is saved
+        # Windows of similar length run together, which saves most of the padding
         parts = packed_batches(lengths, _RUN_TOKENS)
         pooled = []
         for part in parts:
@@ -441,7 +441,7 @@ class TuningTask(nn.Module):
         return pool_chunks(vectors, note_of.to(vectors.device), len(notes), weight, how)
 
     def _supervised(self, notes, y: Tensor, rows: slice) -> Tensor:
-        """Share that some notes have in the mean loss over notes and labels."""
+        """Share of some notes in the mean loss over notes and labels."""
         y, share = y[rows], (rows.stop - rows.start) / len(notes)
         logits = self.head(self.note_vectors(notes[rows])).float()
         weight = None
@@ -452,20 +452,20 @@ class TuningTask(nn.Module):
         return loss * share
 
     def _hide(self, ids: Tensor, visible: Tensor, generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Token ids as shown and as they are, and where they are to be guessed."""
+        """Token ids as shown, the true ones, and which of them are to be guessed."""
         if self.mask_token is None:
             return ids, ids[:, 1:], visible[:, 1:]
         n_tokens = len(self.model.get_input_embeddings().weight)
         draw = torch.rand(ids.shape, generator=generator).to(ids.device)
         guessed = visible & (draw < _MASKED_SHARE)
-        # Of these, 8 in 10 are hidden, 1 in 10 is another token and 1 in 10 stays
+        # Of these, 8 in 10 are masked, 1 in 10 is replaced by another token and 1 in 10 stays
         other = torch.randint(n_tokens, ids.shape, generator=generator).to(ids.device)
         shown = torch.where(guessed & (draw < 0.8 * _MASKED_SHARE), self.mask_token, ids)
         shown = torch.where(guessed & (draw > 0.9 * _MASKED_SHARE), other, shown)
         return shown, ids, guessed
 
     def _language(self, shown, visible, targets, guessed, rows: slice) -> Tensor:
-        """Share that some windows have in the mean loss over the tokens that are to be guessed."""
+        """Share of some windows in the mean loss over the tokens that are to be guessed."""
         output = self.model(**self.inputs(shown[rows], visible[rows]))
         states = output.last_hidden_state[:, : targets.shape[1]]
         own = guessed[rows]
@@ -477,11 +477,11 @@ class TuningTask(nn.Module):
 
 
 class LogisticHead(nn.Module):
-    """Logistic regressions on standardised vectors, which begin at their penalised optimum.
+    """Logistic regressions on standardised vectors, which start at their penalised optimum.
 
-    The first gradients of a head that begins at zero distort what the model knew (Kumar et al.
-    2022). It moves slowly from there, or it learns the training notes by heart before the model has
-    learned anything.
+    The first gradients of a head that starts at zero distort what the model knows (Kumar et al.
+    2022). The head then learns slowly; otherwise it would memorise the training notes before the
+    model has learned anything.
     """
 
     center: Tensor
@@ -500,7 +500,7 @@ class LogisticHead(nn.Module):
         standard = (vectors - center) / scale
         losses = np.zeros(len(_STRENGTHS))
         n_folds = min(_STRENGTH_FOLDS, len(np.unique(groups)))
-        # One group gives no folds, and the strongest penalty
+        # A single group gives no folds and gets the strongest penalty
         folds = GroupKFold(n_folds).split(standard, groups=groups) if n_folds > 1 else ()
         for fitted, other in folds:
             for i, strength in enumerate(_STRENGTHS):
@@ -524,7 +524,7 @@ def _fit_labels(X, y, strength: float, class_weight) -> tuple[np.ndarray, np.nda
     rate = y.mean(axis=0).clip(1e-3, 1 - 1e-3)
     intercept = np.log(rate / (1 - rate)).astype(np.float32)
     for label, target in enumerate(y.T):
-        # A label that all or none have is left to its rate
+        # A label that all notes or none have gets its rate alone
         if target.min() < target.max():
             model = LogisticRegression(C=strength, class_weight=class_weight, max_iter=1000)
             model.fit(X, target)
@@ -533,7 +533,7 @@ def _fit_labels(X, y, strength: float, class_weight) -> tuple[np.ndarray, np.nda
 
 
 class Processes:
-    """The processes of torch's default group, or this one alone."""
+    """The processes of torch's default group, or only this one."""
 
     def __init__(self) -> None:
         joined = distributed.is_available() and distributed.is_initialized()
@@ -543,14 +543,14 @@ class Processes:
         self.is_main = self.rank == 0
         if not joined and int(os.environ.get("WORLD_SIZE") or 1) > 1:
             warnings.warn(
-                "Several processes were launched but not joined: each fine-tunes on its own. Call "
-                "accelerate.PartialState() before fit.",
+                "Several processes were launched but not connected, so each fine-tunes on its own. "
+                "Call accelerate.PartialState() before fit.",
                 UserWarning,
                 stacklevel=2,
             )
 
     def refuse_other_notes(self, data: TuningData, base: str) -> None:
-        """Refuse processes that do not all hold the same notes: their batches would not match."""
+        """Refuse processes with different notes, whose batches would not match."""
         if self.size == 1:
             return
         digest = hashlib.sha256(json.dumps([base, *_content(data)]).encode()).hexdigest()
@@ -578,7 +578,7 @@ class Processes:
                 distributed.broadcast(tensor.data, src=0)
 
     def add_gradients(self, parameters) -> None:
-        """Replace each gradient by the sum over processes; none counts as zero."""
+        """Replace each gradient by the sum over processes; a missing one counts as zero."""
         for parameter in parameters if self.size > 1 else ():
             own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             parameter.grad = self.add(own)

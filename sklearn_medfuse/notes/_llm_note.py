@@ -66,63 +66,66 @@ class LLMNoteEncoder(
     pooling : {"auto", "mean", "cls", "last"}, default="auto"
         How token states become one vector per window: mean, first token, last token. "auto" is
         that of a sentence-transformers model, else "mean". The modules after it (dense layers,
-        norms) are kept with any; modules that are not known are refused by name.
+        norms) are always kept; unknown modules are refused by name.
     max_length : int or None, default=None
-        Tokens per window, special ones included, at most the model's positions; None takes the
-        model's limit, at most 2,048.
+        Tokens per window, including special tokens; at most the number of positions that the model
+        has. None means the model's limit, but no more than 2,048.
     split_on : str or None, default=a blank line
-        Windows do not cross this text, by default a blank line, so that short sections count.
-        None takes a note as one piece.
+        Windows do not cross this text; the default, a blank line, lets short sections count. None
+        treats a note as one piece.
     stride : int, default=16
         Tokens shared by neighbouring windows of a section.
     chunk_pooling : {"mean", "weighted", "max", "attention"}, default="mean"
         How windows become one vector per note: mean, mean weighted by tokens, maximum, or weights
         that `fit` learns from y (Ilse et al. 2018).
     prompt : str or None, default=None
-        Text before every window, as instruction-tuned models expect, or around it, with "{text}" in
-        the window's place; tokenised, counted against `max_length` and pooled with the window. None
-        takes the default prompt of a sentence-transformers model, "" takes none.
+        Text placed before every window, as instruction-tuned models expect, or around it if it
+        contains "{text}", which stands for the window. It is tokenised and pooled with the window
+        and counts towards `max_length`. None means the default prompt of a sentence-transformers
+        model, "" no prompt.
     fine_tuning : {"lora", "full"} or None, default=None
         What `fit` trains: a low-rank adapter on each linear layer (Hu et al. 2021), or all weights.
     objective : {"auto", "supervised", "language", "both"}, default="auto"
-        Goal of fine-tuning: predict y by logistic regressions on the vectors, which begin fitted to
-        the frozen ones (Kumar et al. 2022), or predict masked words (encoder) or
-        next words (decoder) of the notes. "both" does the latter first, then the former (Gururangan
-        et al. 2020), each for `max_epochs`. "auto" is supervised if y is given.
+        Goal of fine-tuning. "supervised" predicts y by logistic regressions on the vectors, which
+        are first fitted to the frozen vectors (Kumar et al. 2022). "language" predicts masked words
+        (encoder) or next words (decoder) of the notes. "both" does the latter, then the former
+        (Gururangan et al. 2020), each for `max_epochs`. "auto" is "supervised" if y is given, else
+        "language".
     cv : int, splitter or None, default=3
-        Folds of `fit_transform` after fine-tuning by y: a note's vector comes from a model tuned
-        without its fold, in three times the time, so that what follows learns from vectors like
-        those of new notes. `groups` are kept together. None gives vectors by the model that has
-        seen the labels, and so does a model that labels have not changed.
+        Folds of `fit_transform` after fine-tuning on y. Each note's vector comes from a model tuned
+        without its fold, so that the next step learns from vectors like those of new notes; the
+        default takes three times as long as `fit`. `groups` are kept together. With None, and
+        where y has not changed the model, all vectors come from the model of `fit`.
     lora_rank : int, default=8
         Rank of the adapter.
     target_modules : str, list of str or None, default=None
         Layers that get an adapter: ends of their names, or a regular expression for the whole name,
-        as in peft. None takes every linear layer that the token states depend on.
+        as in peft. None adapts every linear layer that the token states depend on.
     max_epochs : int, default=4
-        Passes over the notes. All are made, as the validation loss often falls only once the
-        learning rate does.
+        Number of passes over the notes. There is no early stopping, because the validation loss
+        often falls only once the learning rate does.
     learning_rate : float or None, default=None
-        Peak rate of AdamW, of which the head of labels, which begins fitted, takes a tenth; None
-        takes 1e-3 ("lora") or 5e-5 ("full"). Large decoders are usually tuned
-        at about 1e-4.
+        Peak learning rate of AdamW. The head that predicts y, which starts fitted, learns at a
+        tenth of it. None means 1e-3 ("lora") or 5e-5 ("full"). Large decoders are usually tuned at
+        about 1e-4.
     batch_size : int, default=16
-        Notes per batch, which is computed in parts, with a warning, if memory is short.
+        Notes per batch. If memory is short, a batch is computed in parts, with a warning.
     gradient_accumulation : int, default=1
-        Batches per step.
+        Batches per optimiser step.
     gradient_checkpointing : bool, default=False
         Recompute activations instead of keeping them: less memory, a third more time.
     warmup : float, default=0.1
         Share of the steps over which the learning rate rises; it then falls to zero.
     validation_fraction : float, default=0.15
-        Share of the notes, or of `groups` in fit, held out to choose the best epoch.
+        Share of the notes, or of the `groups` given to fit, held out to choose the best epoch.
     class_weight : "balanced" or None, default=None
         "balanced" gives both classes of a label the same weight in the supervised loss.
     max_chunks : int, default=8
         Windows per note and epoch of training, drawn at random; `transform` takes all.
     checkpoint_dir : str, path or None, default=None
-        Folder for the state (weights) after each epoch, from which the same fit resumes after an
-        interruption; removed when training ends. On a full disk training goes on, with a warning.
+        Folder in which the state (weights) is saved after each epoch. After an interruption the
+        same fit resumes from there; at the end it removes the file. If the disk is full, training
+        continues, with a warning.
     batch_tokens : int, default=4096
         Maximum number of tokens per batch; halved, with a warning, if memory is short.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -132,20 +135,22 @@ class LLMNoteEncoder(
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
-        Folder that keeps vectors for all encoders and processes that name it, closed to other
-        users: keyed hashes and numbers, no text. None keeps vectors in memory only.
+        Folder that keeps vectors for all encoders and processes that use it. It holds keyed hashes
+        and numbers, no text, and only its owner can open it. None keeps vectors in memory only.
     cache_max_bytes : int, default=2**30
         Maximum size of the folder; the least recently used entries go first.
     weights : {"reference", "adapter", "full"}, default="reference"
-        Weights that a saved encoder holds besides trained ones: none, so that loading needs the
-        model ("reference", or "adapter", which requires one), or all the model's files ("full").
+        What a saved encoder holds besides trained weights: nothing, so that loading needs the model
+        ("reference", or "adapter", which requires an adapter), or all of the model's files
+        ("full").
     absent : {"nan", "zero"}, default="nan"
         What `transform` gives for a row without a note: NaN, which `MEDFuseClassifier` reads as
         an absent modality, or zeros.
     device : str, default="auto"
         Torch device; "auto" takes a CUDA GPU if there is one, else the CPU.
     device_map : str or None, default=None
-        Spread a model over devices through accelerate, as by "auto" (extra `quantization`).
+        How accelerate spreads the model over several devices, such as "auto" (extra
+        `quantization`).
     n_jobs : int or None, default=None
         Number of processes that embed on a CPU, each with weights of its own; -1 uses all cores.
         None means one, unless in a `joblib.parallel_config`. A GPU, like a task of a Dask cluster,
@@ -153,7 +158,7 @@ class LLMNoteEncoder(
     local_files_only : bool, default=False
         Never ask the hub, even for a hub id.
     trust_remote_code : bool, default=False
-        Run code that comes with the weights: leave it off unless you have read the code.
+        Run code that comes with the weights. Leave it off unless you have read the code.
     random_state : int, RandomState instance or None, default=None
         Seed of fine-tuning.
     verbose : int, default=0
@@ -172,8 +177,8 @@ class LLMNoteEncoder(
         tokenizer knows none of their characters) and "in_several_windows"; "most_windows" of a
         note; "windows" and "tokens" in all.
     validation_loss_ : list of float
-        Loss on the notes held out, before fine-tuning and after each epoch; with "both", that
-        for y, where language modelling counts as one epoch.
+        Loss on the held-out notes before fine-tuning and after each epoch. With "both" it is the
+        loss for y, and language modelling counts as the first epoch.
     attention_ : dict of str to ndarray
         Weights of the learned pooling of windows.
     best_epoch_ : int
@@ -183,9 +188,11 @@ class LLMNoteEncoder(
     dtype_ : str
         The type that `dtype` was resolved to in `fit`; `transform` uses it on every machine.
     fingerprint_ : str
-        Digest of all weights of the model and of its tokenizer; a fitted encoder refuses others.
+        Digest of all weights of the model and of its tokenizer. A fitted encoder refuses a model
+        with another digest.
     model_sha256_ : dict of str to str
-        Digest of each file of a model on disk, unless ``weights="full"``; changed ones are refused.
+        Digest of each file of a model on disk, unless ``weights="full"``; changed files are
+        refused.
 
     See Also
     --------
@@ -211,7 +218,7 @@ class LLMNoteEncoder(
 
     _transient = ("_has_warned",)
 
-    # Asked for by default under metadata routing, as by scikit-learn's group splitters
+    # Requested by default under metadata routing, as by scikit-learn's group splitters
     __metadata_request__fit = {"groups": True}
 
     _parameter_constraints: dict = {
@@ -358,7 +365,7 @@ class LLMNoteEncoder(
         return self
 
     def fit_transform(self, X, y=None, *, groups=None):
-        """Fit and embed the same notes: with fine-tuning by y, each by a model tuned without it.
+        """Fit and embed the same notes; after fine-tuning on y, each by a model tuned without it.
 
         Parameters
         ----------
@@ -396,7 +403,7 @@ class LLMNoteEncoder(
                 "cv=None."
             )
         seed = draw_seed(check_random_state(self.random_state))
-        # With an integer the adapters begin with the same numbers, those of the whole
+        # With an integer, all adapters start from the same numbers
         own_seed = self.random_state if isinstance(self.random_state, Integral) else seed
         checkpoints = []
         for others, fold in cross_fit_folds(self.cv, notes, labels, groups, seed):
@@ -445,15 +452,12 @@ class LLMNoteEncoder(
         return VectorCache(self.cache, self.cache_max_bytes).info()
 
     def _prepare_fit(self, X, y, groups) -> tuple[list[str | None], NoteEmbedder, list[Checkpoint]]:
-        """Check the input, train what is to be trained, and load the model.
-
-        The checkpoints are to be removed when all is done.
-        """
+        """Check the input, train on request, load the model; the caller removes checkpoints."""
         self._validate_params()
         self._refuse_contradictions(y)
         device = resolve_device(self.device)
         texts = self._read_texts(X, first=True)
-        # What an earlier fit learned of other notes, or with other parameters
+        # What an earlier fit learned from other notes, or with other parameters
         for name in [name for name in vars(self) if name.endswith("_") or name == "_has_warned"]:
             if not name.endswith("_in_"):
                 delattr(self, name)
@@ -495,8 +499,8 @@ class LLMNoteEncoder(
             raise ValueError("chunk_pooling='attention' needs y; give y or use 'mean'.")
 
     def _spec(self) -> source.ModelSpec:
-        """What identifies the model, with what fine-tuning changed, in any process."""
-        # Fit has refused a device that does not exist
+        """What a process needs to load the model, including what fine-tuning changed."""
+        # Fit has already refused a device that does not exist
         device = resolve_fitted_device(self.device)
         files = tuple(getattr(self, "model_files_", {}).items())
         tuned = None
@@ -541,7 +545,7 @@ class LLMNoteEncoder(
         for name, is_set in refused.items():
             if is_set:
                 raise ValueError(
-                    f"Gradients do not pass through a note encoder with {name}; use "
+                    f"Gradients cannot pass through a note encoder with {name}; use "
                     "method='leave_out'."
                 )
         parts = backbone.load_parts(self._spec()._replace(dtype="float32"))
@@ -549,7 +553,7 @@ class LLMNoteEncoder(
         return DifferentiableNotes(parts, self._windows(parts), *how)
 
     def _warn_of_other_arithmetic(self) -> None:
-        """Warn once where this machine computes the vectors differently than that of fit."""
+        """Warn once if this machine computes vectors differently from that of fit."""
         here = backbone.arithmetic_of(self.dtype_, resolve_fitted_device(self.device))
         if here != self._arithmetic and not hasattr(self, "_has_warned"):
             self._has_warned = True
@@ -623,7 +627,7 @@ class LLMNoteEncoder(
             chunks, of_note = torch.tensor(np.concatenate(found)), torch.from_numpy(note)
             kept = torch.from_numpy(np.bincount(note, minlength=len(texts)) > 0)
             targets = torch.from_numpy(labels)[kept]
-            # Windows of unit length would give logits near zero
+            # Vectors of length one would give logits near zero
             scale = chunks.std().clamp(min=1e-6)
             attention = ChunkAttention(chunks.shape[1], _HIDDEN)
             head = torch.nn.Linear(chunks.shape[1], targets.shape[1])
@@ -636,7 +640,7 @@ class LLMNoteEncoder(
                 optimizer.zero_grad()
                 F.binary_cross_entropy_with_logits(logits, targets).backward()
                 optimizer.step()
-        # The scale goes into the first layer, so that vectors are used unscaled
+        # With the scale in the first layer, vectors are used unscaled
         weights = attention.state_dict()
         weights["hidden.weight"] = weights["hidden.weight"] / scale
         return {name: tensor.numpy() for name, tensor in weights.items()}
@@ -652,7 +656,7 @@ class LLMNoteEncoder(
                 pooled = self._pool(vectors, block.note, block.size, block.lengths)
                 embedding[rows] = pooled
                 if not np.isfinite(pooled[block.note]).all():
-                    # NaN would be read as: no note
+                    # NaN would mean that there is no note
                     raise ValueError(
                         f"model={self.model!r} gives vectors that are not finite: its weights are "
                         f"damaged, or too large for dtype={self.dtype_!r}; use 'float32'."
@@ -665,7 +669,7 @@ class LLMNoteEncoder(
 
     def _pool(self, vectors, note, n_notes: int, lengths) -> np.ndarray:
         """One vector per note from those of its windows."""
-        # A copy, as torch takes no array that cannot be written
+        # A copy: torch takes no read-only array
         chunks, of_note = torch.tensor(vectors), torch.from_numpy(note)
         if self.chunk_pooling != "attention":
             weight = torch.tensor(lengths, dtype=chunks.dtype)

@@ -1,4 +1,4 @@
-"""NoteCleaner: clinical notes without marks, blanks and copies."""
+"""NoteCleaner: remove marks, blanks, copies and unwanted sections from clinical notes."""
 
 import re
 from collections import Counter
@@ -13,12 +13,12 @@ from .._note_sections import Section, section_name, split_sections
 from .._state import VersionedStateMixin
 from ._texts import NoteColumnsMixin, join_row
 
-# MIMIC-III's "[**Known lastname 123**]" and MIMIC-IV's "___"; every repetition is bounded or ends
-# At a bracket, so that the time stays linear in the note's length
+# MIMIC-III's "[**Known lastname 123**]" and MIMIC-IV's "___". Every repetition is bounded or ends
+# at a bracket, so that the time stays linear in the note's length.
 _MARKS = re.compile(r"\[\*\*[^\[\]]{0,200}\*\*\]|(?<!\w)___(?!\w)")
 _RULES = re.compile(r"-{3,}|={3,}|~{3,}|#{3,}|_{4,}|\*{4,}")
 _EMPTY_CELLS = re.compile(r"(?:\|[ \t]*){2,}")
-# A line of nothing else is part of an empty table or a rule
+# A line of these characters alone is part of an empty table or a rule
 _TABLE_CHARACTERS = frozenset(" \t|+-_=.:~#*")
 _COUNTED = ("characters", "marks", "repeated_headings", "duplicate_paragraphs", "sections")
 _COUNTED += ("other_sections", "pattern_matches", "notes")
@@ -34,15 +34,15 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     Parameters
     ----------
     placeholder : str or None, default=""
-        Replacement of a de-identification mark, MIMIC-III's ``[** … **]`` or MIMIC-IV's ``___``;
-        the default removes it, None leaves it.
+        Replacement for a de-identification mark, MIMIC-III's ``[** … **]`` or MIMIC-IV's ``___``;
+        the default removes it, None keeps it.
     keep_sections : list of str or None, default=None
-        Names of the sections to keep, in any case; all else goes, also text above the first
-        heading. None keeps all.
+        Names of the sections to keep, in upper or lower case; everything else is removed, even text
+        above the first heading. None keeps everything.
     drop_sections : list of str or None, default=None
-        Names of the sections to remove, in any case.
+        Names of the sections to remove, in upper or lower case.
     drop_duplicates : bool, default=True
-        Remove paragraphs that repeat an earlier one of the row, up to blanks and line breaks.
+        Remove paragraphs that repeat an earlier one of the row; blanks and line breaks are ignored.
     patterns : list of (str, str) or None, default=None
         Regular expressions and replacements, as in `re.sub`, applied in turn to the original note.
 
@@ -55,7 +55,7 @@ class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseE
     removed_ : dict of str to int, or to dict of str to int
         Counts of what was removed in fit: "characters", "marks", "repeated_headings",
         "duplicate_paragraphs", "sections" by name in `drop_sections`, "other_sections" not in
-        `keep_sections`, "pattern_matches", and "notes" of which nothing was left.
+        `keep_sections`, "pattern_matches", and "notes" that are empty after cleaning.
 
     See Also
     --------
@@ -222,14 +222,14 @@ def _compiled(patterns: Iterable) -> list[tuple[re.Pattern, str]]:
         try:
             expression, replacement = entry
             pattern = re.compile(expression)
-            # Shows a wrong reference in the replacement, which re.compile does not see
+            # Finds a wrong group reference in the replacement, which re.compile does not see
             pattern.sub(replacement, "")
             if not isinstance(expression, str) or not isinstance(replacement, str):
-                raise TypeError("both have to be str")
+                raise TypeError("both must be str")
         except (re.error, TypeError, ValueError, IndexError) as error:
             raise ValueError(
-                f"patterns[{i}] is not a regular expression with its replacement: {error}. Give "
-                "a pair of str, as for re.sub."
+                f"patterns[{i}] is not a regular expression and its replacement: {error}. Give "
+                "two str, as for re.sub."
             ) from None
         compiled.append((pattern, replacement))
     return compiled
@@ -249,7 +249,7 @@ def _clean_notes(
     columns: list[list[str | None]], names: list[str], rules: _Rules
 ) -> tuple[np.ndarray, Counter]:
     counts: Counter = Counter()
-    # The text above a note's first heading goes by the name of its column, if there are several
+    # With several columns, the text above the first heading is a section named after its column
     above = [section_name(name) for name in names] if len(names) > 1 else [None]
     cleaned = np.full((len(columns[0]), 1), None, dtype=object)
     for i, row in enumerate(zip(*columns, strict=True)):
@@ -285,14 +285,14 @@ def _replace(text: str, rules: _Rules, counts: Counter) -> str:
         text, n = pattern.subn(replacement, text)
         counts["pattern_matches"] += n
     if (placeholder := rules.placeholder) is not None:
-        # A function, as a backslash in a replacement text would be read as an escape
+        # A function, because a backslash in a replacement string would be an escape
         text, n = _MARKS.subn(lambda _: placeholder, text)
         counts["marks"] += n
     return text
 
 
 def _tidy_lines(text: str) -> list[str]:
-    """Lines with single blanks, without rules; empty ones where nothing else was in them."""
+    """Lines with single blanks and without rules; a line of nothing else becomes empty."""
     text = _EMPTY_CELLS.sub("| ", _RULES.sub(" ", text))
     lines = (" ".join(line.split()) for line in text.splitlines())
     # "-", "+" and "++" may be findings
@@ -317,7 +317,7 @@ def _wanted(sections: list[Section], rules: _Rules, counts: Counter) -> list[str
 def _without_duplicates(paragraphs: list[str], seen: set[str], counts: Counter) -> list[str]:
     new = []
     for paragraph in paragraphs:
-        # Lines have single blanks by now; the same text may have been wrapped elsewhere
+        # Lines have single blanks by now, but copies may be wrapped differently
         unwrapped = paragraph.replace("\n", " ")
         if unwrapped in seen:
             counts["duplicate_paragraphs"] += 1
@@ -328,6 +328,6 @@ def _without_duplicates(paragraphs: list[str], seen: set[str], counts: Counter) 
 
 
 def _report(counts: Counter, rules: _Rules) -> dict[str, int | dict[str, int]]:
-    """Counts under fixed keys and the user's names: a heading in a note may be a person's name."""
+    """Counts by fixed keys and by the user's names, as a heading in a note may name a person."""
     sections = {name: counts["sections", name] for name in sorted(rules.drop)}
     return {name: counts[name] for name in _COUNTED} | {"sections": sections}

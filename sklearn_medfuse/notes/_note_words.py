@@ -45,7 +45,7 @@ class NoteWordEncoder(
     A language model's vector represents the topic of a note and loses single words, such as the
     name of a diagnosis. This vector, a modality beside `LLMNoteEncoder`'s, keeps them.
 
-    Terms are counted by their hashes, so that the fitted encoder holds no word of a patient. Counts
+    Terms are counted by their hashes, so that the fitted encoder holds no patient's words. Counts
     enter as 1 + log(count), weighted by the inverse document frequency; notes are scaled to length
     one; a truncated singular value decomposition gives the vector.
 
@@ -57,7 +57,7 @@ class NoteWordEncoder(
         Minimum and maximum number of consecutive words in a term.
     char_ngram_range : tuple of two int or None, default=None
         Minimum and maximum number of consecutive characters of a word that are a term too, such as
-        (3, 5); they join spellings and forms of a word. None takes words only.
+        (3, 5); they relate spellings and forms of a word. None means words only.
     phrases : bool, default=True
         Whether the whole text between two full stops, semicolons, colons or line ends is a term
         too. Notes from pick lists repeat such phrases.
@@ -226,12 +226,13 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
     C : float, default=0.01
         Inverse of the penalty's strength in each logistic regression.
     alpha : float, default=1.0
-        Number of notes added to each term's counts with and without the label: none is zero.
+        Number of notes added to each term's counts with and without the label, so that no count is
+        zero.
     ngram_range : tuple of two int, default=(1, 2)
         Minimum and maximum number of consecutive words in a term.
     char_ngram_range : tuple of two int or None, default=None
         Minimum and maximum number of consecutive characters of a word that are a term too, such as
-        (3, 5); they join spellings and forms of a word. None takes words only.
+        (3, 5); they relate spellings and forms of a word. None means words only.
     phrases : bool, default=False
         Whether the whole text between two full stops, semicolons, colons or line ends is a term
         too. Notes from pick lists repeat such phrases.
@@ -386,7 +387,7 @@ class NaiveBayesNoteEncoder(NoteColumnsMixin, VersionedStateMixin, CrossFittedEn
 
 
 def _count_terms(texts: list[str], encoder) -> sparse.csr_array:
-    """Count the terms that an encoder's parameters ask for by their hashes (n_notes, n_hashes)."""
+    """Count the terms that an encoder's parameters ask for, by hash (n_notes, n_hashes)."""
     words = _analyzer("word", encoder.ngram_range, "ngram_range", "words")
     characters = None
     if encoder.char_ngram_range is not None:
@@ -397,7 +398,7 @@ def _count_terms(texts: list[str], encoder) -> sparse.csr_array:
         if encoder.drop_numbers:
             text = _NUMBERS.sub(" ", text)
         yield from words(text)
-        # Marks keep apart a word, the same letters in a longer word, and a phrase of one word
+        # Marks tell a word from the same letters inside a longer word and from a one-word phrase
         if characters is not None:
             yield from ("~" + term for term in characters(text))
         if encoder.phrases:
@@ -421,11 +422,11 @@ def _count_terms(texts: list[str], encoder) -> sparse.csr_array:
 
 
 def _analyzer(kind: str, bounds: tuple, parameter: str, unit: str) -> Callable:
-    """Function from a text to its terms of so many words or characters."""
+    """Return the function that splits a text into terms of so many words or characters."""
     whole = len(bounds) == 2 and all(isinstance(bound, Integral) for bound in bounds)
     if not whole or not 1 <= bounds[0] <= bounds[1]:
         raise ValueError(
-            f"{parameter}={bounds!r} must be two numbers of {unit} from 1, the smaller first."
+            f"{parameter}={bounds!r} must be two numbers of {unit}, 1 or more, the smaller first."
         )
     return HashingVectorizer(analyzer=kind, ngram_range=bounds).build_analyzer()
 

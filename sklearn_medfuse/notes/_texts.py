@@ -1,4 +1,4 @@
-"""Input: notes as lists of clean strings, None where there is no note, and labels as a matrix."""
+"""Read notes into lists of clean strings, None where there is no note, and labels into a matrix."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from .._input_data import no_values_in_errors, to_pandas
 
 
 class NoteColumnsMixin:
-    """Column bookkeeping of a transformer of text: the number of columns, and their names."""
+    """Check the number and names of a transformer's text columns."""
 
     n_features_in_: int
 
     def _read_columns(self, X, *, first: bool) -> list[list[str | None]]:
-        """Clean text columns of X: in fit, as `first` says, or in the form of fit."""
+        """Clean the text columns of X; `first` learns them, else they must be those of fit."""
         columns, names = check_notes(X)
         if first:
             self.n_features_in_ = len(columns)
@@ -44,7 +44,7 @@ class NoteColumnsMixin:
         return clean_columns(columns, self._headings())
 
     def _read_texts(self, X, *, first: bool) -> list[str | None]:
-        """One text per row of X: a single column's, several under their names as headings."""
+        """One text per row of X; several columns are joined under their names as headings."""
         rows = zip(*self._read_columns(X, first=first), strict=True)
         return [join_row(row, self._headings()) for row in rows]
 
@@ -63,7 +63,7 @@ class NoteColumnsMixin:
 
 
 def check_notes(X) -> tuple[list[list], list[str] | None]:
-    """Raw values of a text column or several, column by column, and the names of named ones."""
+    """Raw values of the text columns, and their names if they have any."""
     if isinstance(X, str | bytes):
         raise ValueError(
             "X is a single text; pass a list, a Series or a text column of a DataFrame."
@@ -94,7 +94,7 @@ def _object_array(X) -> np.ndarray:
 
 
 def clean_columns(columns: list[list], names: list[str]) -> list[list[str | None]]:
-    """Strings that a tokenizer can read, column by column, None where there is no text."""
+    """Strings that a tokenizer can read, by column; None where there is no text."""
     return [
         [_clean(value, row, name) for row, value in enumerate(column)]
         for column, name in zip(columns, names, strict=True)
@@ -115,7 +115,7 @@ def _clean(value, row: int, name: str) -> str | None:
     if isinstance(value, float | np.floating) and np.isnan(value):
         return None
     if not isinstance(value, str):
-        # The type alone: the value itself may be a lab result or an identifier
+        # Only the type, as the value may be a lab result or an identifier
         raise TypeError(
             f"X holds a {type(value).__name__} instead of text in row {row} (counted from 0) of "
             f"column {name!r}; decode or convert the column to str, None or NaN where there is "
@@ -126,7 +126,7 @@ def _clean(value, row: int, name: str) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # A lone surrogate is no character; tokenizers refuse it
+        # Tokenizers refuse a lone surrogate, which is not a character
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
 

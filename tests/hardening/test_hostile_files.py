@@ -407,7 +407,7 @@ def test_an_adapter_that_names_its_own_model_is_refused(model_folder):
 
 def test_kernels_of_the_hub_are_refused(model_folder):
     edit(model_folder / "config.json", attn_implementation="somebody/kernels")
-    with pytest.raises(OSError, match="asks by 'attn_implementation' for code"):
+    with pytest.raises(OSError, match=r"'attn_implementation' of .* asks for code"):
         note_encoder(model_folder).fit(["a"])
 
 

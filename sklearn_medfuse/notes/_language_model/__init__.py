@@ -1,1 +1,1 @@
-"""A Hugging Face model that embeds notes: found, checked, loaded, run, and its vectors kept."""
+"""Find, check, load and run a Hugging Face model that embeds notes, and keep its vectors."""

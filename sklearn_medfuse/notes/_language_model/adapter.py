@@ -1,4 +1,4 @@
-"""What fine-tuning changes of a model: an adapter or all weights, made, written and put back."""
+"""What fine-tuning changes in a model, an adapter or all weights: make, write and apply it."""
 
 import warnings
 from typing import Any
@@ -13,8 +13,8 @@ from .source import TunedWeights
 def add_adapter(
     model: torch.nn.Module, rank: int, targets: str | tuple[str, ...] | None = None
 ) -> Any:
-    """Put a LoRA adapter (Hu et al. 2021) that changes nothing yet on layers, by default all."""
-    # peft takes longer to import than a frozen model to work
+    """Add a LoRA adapter (Hu et al. 2021) to layers, by default all; it changes nothing yet."""
+    # Importing peft takes longer than embedding with a frozen model
     from peft import LoraConfig, get_peft_model
 
     # NOTE[DIFF] (LoRA targets): the paper names none; rank 8 on every layer suits all families
@@ -25,18 +25,18 @@ def add_adapter(
         names = [f".{name}" for name, _ in model.named_modules()]
         how["target_modules"] = list(targets)
         if not all(any(name.endswith(f".{end}") for name in names) for end in targets):
-            # Where another is found, peft leaves it out
+            # If it finds another name, peft silently leaves this one out
             raise ValueError(_no_layer(model, targets))
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, **how)
     with warnings.catch_warnings():
-        # peft's own call of a name that transformers is about to drop
+        # peft itself uses a name that transformers is about to drop
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        # Its own patterns for experts that are one tensor
+        # Its own patterns, for experts that are one tensor
         warnings.filterwarnings("ignore", "The following .*_pattern keys", RuntimeWarning)
         warnings.filterwarnings("ignore", "target_parameters=", RuntimeWarning)
-        # It sets what it warns of
+        # It corrects the setting that it warns about
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
-        # A grouped convolution, whose adapter cannot be merged with it
+        # The adapter of a grouped convolution cannot be merged
         warnings.filterwarnings("error", "LoRA adapter added to ConvNd", UserWarning)
         try:
             return get_peft_model(model, config)
@@ -58,10 +58,10 @@ def _no_layer(model: torch.nn.Module, targets: str | tuple[str, ...] | None) -> 
 
 
 def _not_adapted(model: torch.nn.Module) -> list[str]:
-    """Names of layers that an adapter would not reach, or that the states do not pass through."""
+    """Names of layers that an adapter would not reach or that the states do not depend on."""
     found = []
     for name, module in model.named_modules():
-        # Fused kernels of Mamba read the weights themselves
+        # Fused kernels of Mamba read the weights directly
         parent, _, last = name.rpartition(".")
         is_fused = last == "out_proj" and hasattr(model.get_submodule(parent), "conv1d")
         if "pooler" in name or is_fused or _gives_other(module):
@@ -70,7 +70,7 @@ def _not_adapted(model: torch.nn.Module) -> list[str]:
 
 
 def _gives_other(layer: torch.nn.Module) -> bool:
-    """Whether a linear layer gives other than a product of its input, as routers do."""
+    """Whether a linear layer returns something other than a product, as routers do."""
     if not isinstance(layer, torch.nn.Linear) or type(layer).forward is torch.nn.Linear.forward:
         return False
     try:
@@ -86,7 +86,7 @@ def write_weights(model: torch.nn.Module, method: str) -> bytes:
     if method == "lora":
         from peft import get_peft_model_state_dict
 
-        # Else peft asks the hub whether the vocabulary was resized
+        # Otherwise peft asks the hub whether the vocabulary was resized
         tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
     else:
         tensors = model.state_dict()
@@ -101,7 +101,7 @@ def apply_weights(model: Any, tuned: TunedWeights) -> Any:
     if tuned.method == "lora":
         from peft import set_peft_model_state_dict
 
-        # Initial weights are drawn, only to be overwritten: not at the cost of the user's draws
+        # Initial weights, drawn only to be overwritten, must not advance the user's generators
         with generators_put_back():
             model = add_adapter(model, tuned.rank, tuned.targets)
         set_peft_model_state_dict(model, tensors)

@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 _WIDTH_STEP = 8
 # Models that take book-length input get windows of this many tokens unless asked otherwise
 _LONGEST_DEFAULT = 2048
-# Families whose states depend on the padding: their mixing, convolutions or hashes do not see it
+# Families whose mixing, convolutions or hashes ignore the mask, so that states depend on padding
 _UNPADDED = {"convbert", "cpmant", "fnet", "nystromformer", "yoso"}
-# Of other families, least relative change of a state that rounding does not explain
+# For other families: the least relative change of a state that rounding does not explain
 _LEAST_CHANGE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.2}
-# Of a config, by no means a vector's business
+# Entries of a config that no vector depends on
 _NOT_CONFIG = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label"}
 _NOT_CONFIG |= {"label2id", "use_cache", "quantization_config", "model_type"}
-# What models raise that take no text, or not in this dtype
+# What models raise if they take no text, or not in this dtype
 _NOT_RUN = (AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
 _PROBE = "The patient denies chest pain."
 _OLD_TORCH = Version(torch.__version__) < Version("2.13")
@@ -60,15 +60,15 @@ class ModelParts(NamedTuple):
 
     tokenizer: "PreTrainedTokenizerBase"
     model: "PreTrainedModel"
-    # Tokens per window, special ones included: what the model was made for, and can take at most
+    # Tokens per window, including special ones: what the model was made for, and its limit
     max_length: int
     max_positions: int | None
     pooling: WindowPooling
-    # Parameters that the files do not hold
+    # Parameters missing from the files
     untrained: frozenset[str] = frozenset()
-    # What sentence-transformers' files hold beside the model
+    # What the files of sentence-transformers say beside the model
     sentence: SentenceFormat | None = None
-    # The model with a decoder of which `model` is the encoder
+    # The encoder-decoder of which `model` is the encoder
     whole: "PreTrainedModel | None" = None
 
     @property
@@ -104,9 +104,9 @@ class Backbone:
         if self.packed:
             prepare_packed(self.model)
         elif self.dtype == torch.bfloat16 and self.device.type == "cpu" and _OLD_TORCH:
-            # There a vector depends on whether the chunks beside it are padded
+            # Here a vector would depend on whether other windows of its batch are padded
             self.model.set_attn_implementation("eager")
-        # Tokens per batch that fit into the device's memory, once some did not
+        # Tokens per batch that fit into the device's memory, once a batch did not
         self.fitting_tokens: int | None = None
 
     @torch.inference_mode()
@@ -132,7 +132,7 @@ class Backbone:
             return pooled.shape[1], room < 1
         padded = self._run([row], len(row) + _WIDTH_STEP, ("auto", 0))[0]
         change = (padded[:, : states.shape[1]] - states).abs().max() / states.abs().max()
-        # Not finite: the weights are damaged, which the vectors will show
+        # A change that is not finite means damaged weights, which the vectors will show
         return pooled.shape[1], not bool(change > _LEAST_CHANGE.get(self.dtype, 0.2))
 
     def context(self, how: tuple[str, int]) -> bytes:
@@ -144,7 +144,7 @@ class Backbone:
         return str((*model, *run, how, self.special)).encode()
 
     def padded_width(self, n_tokens: int) -> int:
-        """Width at which a window of n_tokens is run, special tokens included.
+        """Width at which a window of n_tokens is run, including special tokens.
 
         In half precision the last digits of a vector vary with the padding: a width that depends
         on the window alone gives it the same vector in every batch and process.
@@ -205,13 +205,13 @@ class Backbone:
 
 
 class RowInputs:
-    """What a model takes for rows of token ids: a mask, and types if the tokenizer gives any."""
+    """A model's inputs for rows of token ids: with a mask, and types if the tokenizer has any."""
 
     def __init__(self, model: Any, special: SpecialTokens):
         self.special = special
         types = {*(special.types_before or ()), *(special.types_after or ()), special.type}
         accepted = "token_type_ids" in inspect.signature(model.forward).parameters
-        # Without them these families take zeros
+        # These families assume zeros if there are none
         default = types == {0} and getattr(model.config, "model_type", "") in PACKABLE
         self.with_types = special.types_before is not None and accepted and not default
 
@@ -279,7 +279,7 @@ def load_parts(spec: source.ModelSpec) -> ModelParts:
     """Read a model and its tokenizer, with what fine-tuning changed."""
     if spec.tuned is None:
         return _read_parts(spec)
-    # An adapter is added in float32, whatever the dtype in which the sum runs
+    # An adapter is merged in float32, whatever the dtype of the result
     parts = _read_parts(spec._replace(dtype="float32"))
     if fingerprint(parts) != spec.tuned.base:
         raise ValueError(
@@ -306,8 +306,8 @@ def _read_parts(spec: source.ModelSpec) -> ModelParts:
         place = str(Path(place).parent)
     elif Path(place).is_dir():
         source.check_model_folder(Path(place), spec.trust_remote_code)
-    # Parameters that the files do not hold, such as an unused pooler, are drawn at random, and
-    # weights that were loaded under inference_mode could never be trained
+    # Parameters missing from the files, such as an unused pooler, are drawn at random; weights
+    # loaded under inference_mode could never be trained
     seeded = torch_seed(0, torch.device(spec.device))
     with _reading(spec, unpacked), _quiet_loading(), seeded, with_gradients():
         sentence = None if unpacked else read_sentence_format(spec, place)
@@ -320,21 +320,21 @@ def _read_parts(spec: source.ModelSpec) -> ModelParts:
         else:
             tokenizer, model, missing = _read_model(spec, place, options, sentence, unpacked)
             config = model.config
-        # A tokenizer with wrong settings may fail only at its first text
+        # A tokenizer with wrong settings may fail only on its first text
         special_tokens(tokenizer)
         if sentence is not None and sentence.lowercase:
             lower(tokenizer)
     quantizer = getattr(model, "hf_quantizer", None)
     if unpacked and quantizer is not None:
-        # The mark of a quantised model forbids to save the unpacked weights
+        # Marked as quantised, the model could not be saved with its unpacked weights
         quantizer.remove_quantization_config(model)
     whole = None
     if config.is_encoder_decoder and not _is_encoder(type(model)):
         if sentence is not None:
             raise OSError(
                 f"model={spec.model!r} is in the format of sentence-transformers, which would pool "
-                "the states of its decoder; give a copy of the folder without modules.json, and "
-                "those of its encoder are pooled."
+                "the states of its decoder. Give a copy of the folder without modules.json to pool "
+                "those of its encoder."
             )
         whole, model = model, model.get_encoder()
         if not hasattr(model, "config"):
@@ -347,8 +347,8 @@ def _read_parts(spec: source.ModelSpec) -> ModelParts:
         model = model.to(spec.device)
     if config.model_type == "reformer":
         raise source.RefusedModel(
-            f"model={spec.model!r} is a Reformer, which draws its hashes anew at each call: a note "
-            "has no vector of its own. Take another model."
+            f"model={spec.model!r} is a Reformer, which draws new hashes at each call, so that a "
+            "note has no fixed vector. Use another model."
         )
     model = model.eval().requires_grad_(False)
     untrained = frozenset(missing)
@@ -382,7 +382,7 @@ def _read_model(spec, place: str, options: dict, sentence: SentenceFormat | None
         from transformers import GgufConfig
 
         options = options | {"quantization_config": GgufConfig(dequantize=True)}
-    # Of these a checkpoint may hold the encoder alone
+    # A checkpoint of these may hold only the encoder
     encoders: Any = AutoModelForTextEncoding._model_mapping
     is_text_encoder = type(config) in encoders and _is_encoder(encoders[type(config)])
     # T5Gemma's refuses the config of a model with a decoder
@@ -399,7 +399,7 @@ def _read_model(spec, place: str, options: dict, sentence: SentenceFormat | None
 
 
 def _is_encoder(kind: type) -> bool:
-    """Whether a class is the encoder of a model that has a decoder too, such as T5's."""
+    """Whether a class is the encoder of an encoder-decoder, such as T5's."""
     return kind.__name__.endswith("EncoderModel")
 
 
@@ -417,7 +417,7 @@ def _position_limit(model: Any) -> int | None:
 
 
 def _config_of(model: Any) -> str:
-    """What a model's config says of its vectors."""
+    """The entries of a model's config that its vectors may depend on."""
     found = model.config.to_diff_dict()
     return json.dumps(
         {k: v for k, v in found.items() if k not in _NOT_CONFIG}, sort_keys=True, default=str
@@ -426,7 +426,7 @@ def _config_of(model: Any) -> str:
 
 @contextmanager
 def _reading(spec: source.ModelSpec, unpacked: bool):
-    """Say of which model the files cannot be read, and what to do."""
+    """Say which model cannot be read, and what to do about it."""
     try:
         with no_panic():
             yield
@@ -435,19 +435,19 @@ def _reading(spec: source.ModelSpec, unpacked: bool):
     except OSError as error:
         raise OSError(source.not_found_message(spec)) from error
     except (ImportError, torch.OutOfMemoryError):
-        # They say what to install, and how much memory was asked for
+        # They say what to install or how much memory was asked for
         raise
     except Exception as error:
-        # Of any kind: tokenizers, for one, raises Exception itself
+        # Of any kind: tokenizers raises a bare Exception
         if unpacked:
             raise OSError(
-                f"The GGUF file of model={spec.model!r} could not be read: it is damaged or cut "
-                "short, or its kind of model or tokenizer is not known to this version of "
-                "transformers. Fetch it again, or give the model as a folder."
+                f"The GGUF file of model={spec.model!r} could not be read: it is damaged or "
+                "truncated, or this version of transformers does not know its kind of model or "
+                "tokenizer. Download it again, or give the model as a folder."
             ) from error
         raise OSError(
             f"The files of model={spec.model!r} cannot be read ({type(error).__name__}): they are "
-            "damaged, or do not fit together, or need code of their own, which is not run without "
+            "damaged, do not fit together, or need code of their own, which only runs with "
             "trust_remote_code=True. Get them again, from a source that you trust."
         ) from error
 
@@ -468,13 +468,13 @@ def _placement(spec: source.ModelSpec) -> dict[str, Any]:
 
 
 def _refuse_incomplete(spec: source.ModelSpec, untrained: frozenset[str], tokenizer) -> None:
-    """Refuse files that lack weights which the states depend on, or the tokenizer's vocabulary."""
+    """Refuse files without weights that the states depend on, or without a vocabulary."""
     needed = sorted(name for name in untrained if "pooler" not in name.split("."))
     if needed:
         raise OSError(
             f"The files of model={spec.model!r} lack {len(needed)} of the model's weights, the "
             f"first of them {needed[0]!r}; they would be drawn at random. Give a complete "
-            "checkpoint, whose config.json is that of its weights."
+            "checkpoint whose config.json matches its weights."
         )
     # transformers makes an empty tokenizer where a folder has no tokenizer files
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
@@ -485,7 +485,7 @@ def _refuse_incomplete(spec: source.ModelSpec, untrained: frozenset[str], tokeni
 
 
 def fingerprint(parts: ModelParts) -> str:
-    """Digest of all weights of a model and the modules after it, and of its tokenizer's rules."""
+    """Digest of all weights of a model and the modules after it, and of the tokenizer's rules."""
     digest = hashlib.sha256()
     modules: list[Any] = list(parts.pooling.steps)
     steps = [(type(step).__name__, step.get_config_dict()) for step in modules]
@@ -508,12 +508,12 @@ def _tokenizer_rules(tokenizer: Any) -> dict[str, Any]:
         }
         merges = sorted(getattr(tokenizer, "bpe_ranks", {}).items(), key=lambda item: item[1])
         rules = {"class": type(tokenizer).__name__, "settings": named, "merges": str(merges)}
-        # One of characters has all there are
+        # The vocabulary of a tokenizer of characters is all there are
         return rules | (
             {"vocabulary": tokenizer.get_vocab()} if tokenizer.vocab_size < 10**6 else {}
         )
     rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    # These are set by each call, not by the model
+    # Set by each call, not by the model
     for setting in ("truncation", "padding"):
         rules.pop(setting, None)
     return rules
@@ -521,13 +521,13 @@ def _tokenizer_rules(tokenizer: Any) -> dict[str, Any]:
 
 @contextmanager
 def _quiet_loading():
-    """Hide the progress bars of transformers while a model loads; its settings are put back."""
+    """Hide the progress bars of transformers while a model loads, and then restore its settings."""
     from transformers import modeling_gguf_pytorch_utils as gguf_reader
     from transformers.utils import logging
 
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    # The reader of GGUF files takes tqdm itself, which no setting of transformers silences
+    # The reader of GGUF files calls tqdm directly, which no setting of transformers silences
     gguf_bar = gguf_reader.tqdm
     gguf_reader.tqdm = functools.partial(gguf_bar, disable=True)
     try:
@@ -539,7 +539,7 @@ def _quiet_loading():
 
 
 def model_files(spec: source.ModelSpec) -> dict[str, bytes]:
-    """Name and content of a model's files: safetensors and JSON, in which nothing is code."""
+    """Name and content of a model's files, safetensors and JSON, which contain no code."""
     if spec.quantization is not None:
         raise ValueError("weights='full' needs quantization=None: the files hold plain weights.")
     parts = load_parts(spec if spec.tuned is None else spec._replace(dtype="float32"))

@@ -1,7 +1,8 @@
-"""Vectors computed before, under keyed hashes: in this process, and in a folder that outlasts it.
+"""Keep computed vectors under keyed hashes, in this process and in a folder that outlasts it.
 
 A cross-validation embeds each window once. The folder's store is the standard library's sqlite:
-processes may write together, a crash leaves no half entry, and reading one runs no code.
+processes may write at the same time, a crash leaves no half-written entry, and reading runs no
+code.
 """
 
 import functools
@@ -26,7 +27,7 @@ Result = TypeVar("Result")
 KEY_BYTES = 32
 # Seconds that sqlite waits for another process's write
 _TIMEOUT = 60.0
-# Seconds without another attempt after a failed write: waiting in vain holds up the work
+# Seconds without another attempt after a failed write, as each may wait in vain
 _PAUSE = 60.0
 # Keys per question; sqlite takes 999 parameters in every build
 _AT_ONCE = 500
@@ -34,14 +35,14 @@ _AT_ONCE = 500
 _USE_LAG = 600
 # Share of the limit that is left when entries are dropped
 _KEPT = 0.9
-# Failures after which what is held can still be read, where a new connection might not come
+# Failures after which the open connection can still read, whereas a new one might fail
 _ONLY_WRITING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 _TABLE = """
 CREATE TABLE IF NOT EXISTS entries (
     key BLOB PRIMARY KEY, value BLOB NOT NULL, checksum BLOB NOT NULL, used INTEGER NOT NULL
 )
 """
-# As sqlite writes it down
+# As sqlite stores it
 _TABLE_AS_KEPT = _TABLE.strip().replace("IF NOT EXISTS ", "")
 
 
@@ -51,14 +52,14 @@ class CacheInfo(NamedTuple):
     # Entries found and not found by this process
     hits: int
     misses: int
-    # Held are vectors of windows, and which windows make up a piece of text
+    # An entry is a window's vector, or the list of windows that make up a piece of text
     entries: int
     n_bytes: int
     max_bytes: int
 
 
 class MemoryCache:
-    """Least-recently-used store of this process, bounded by the bytes of its entries."""
+    """Store of this process, bounded in bytes; the least recently used entries go first."""
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
@@ -110,12 +111,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class FolderCache:
-    """Least-recently-used store in a private folder, bounded by bytes.
+    """Store in a private folder, bounded in bytes; the least recently used entries go first.
 
     The folder has mode 0700 and holds the secret of the keys, `key` (mode 0600), and the entries,
-    `vectors.sqlite`: keyed hashes and numbers, no text. Where the folder cannot be written to, what
-    it holds is used. A cache must not stop the work: whatever fails is warned of once, and the
-    vectors are computed.
+    `vectors.sqlite`: keyed hashes and numbers, no text. A read-only folder is still read. A cache
+    must not stop the work: whatever fails causes one warning, and the vectors are computed.
     """
 
     def __init__(self, folder: Path, max_bytes: int):
@@ -161,14 +161,14 @@ class FolderCache:
         found = {key: value for key, value, check, _ in rows if self._is_whole(key, value, check)}
         torn = [(key,) for key, *_ in rows if key not in found]
         now = int(time.time())
-        # One used later than now was written before the clock was set back
+        # An entry used later than now was written before the clock was set back
         stale = [
             (now, key)
             for key, *_, used in rows
             if key in found and not (isinstance(used, int) and abs(now - used) <= _USE_LAG)
         ]
         if (stale or torn) and self._can_write:
-            # Entries that were found are good even if this cannot be noted
+            # The entries are good even if this cannot be written
             with suppress(sqlite3.OperationalError), connection:
                 connection.executemany("UPDATE entries SET used = ? WHERE key = ?", stale)
                 connection.executemany("DELETE FROM entries WHERE key = ?", torn)
@@ -189,15 +189,15 @@ class FolderCache:
                     "(SELECT rowid FROM entries ORDER BY used, rowid LIMIT ?)",
                     (surplus,),
                 )
-            # Else the file never shrinks
+            # Without this the file never shrinks
             connection.execute("PRAGMA incremental_vacuum")
 
     def _checksum(self, key: bytes, value: bytes) -> bytes:
-        """Mark of an entry as ours; nobody can make one without the secret."""
+        """Mark an entry as ours; nobody can forge the mark without the secret."""
         return hashlib.blake2b(key + value, key=self.secret, digest_size=8).digest()
 
     def _is_whole(self, key, value, checksum) -> bool:
-        # A damaged file may hold texts or numbers where bytes were written
+        # A damaged file may hold text or numbers in place of bytes
         are_bytes = isinstance(key, bytes) and isinstance(value, bytes)
         return are_bytes and self._checksum(key, value) == checksum
 
@@ -206,7 +206,7 @@ class FolderCache:
         return count, _used_bytes(connection) if count else 0
 
     def _try(self, action: Callable[..., Result], argument) -> Result | None:
-        """Run an action; start a new file where the old one is not sqlite's any more."""
+        """Run an action; replace a file that is no longer a valid sqlite file."""
         if not self._usable:
             return None
         with self._lock:
@@ -254,19 +254,19 @@ class FolderCache:
                 raise
             self._can_write = False
             self._warn(error)
-            # sqlite would make a file for its locks beside it
+            # Otherwise sqlite would create a file for its locks beside it
             uri = f"file:{quote(str(self._file))}?mode=ro&immutable=1"
             return sqlite3.connect(uri, uri=True, check_same_thread=False)
         connection = sqlite3.connect(self._file, timeout=_TIMEOUT, check_same_thread=False)
-        # After a power cut the last entries may be gone, which costs their computation only
+        # A power cut may lose the last entries, which are then computed again
         for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = NORMAL"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute(_TABLE)
-        # A view or a trigger of someone who could write the file must not run in our queries
+        # A view or trigger that someone else put into the file must not run in our queries
         made = connection.execute("SELECT type, sql FROM sqlite_master WHERE sql NOT NULL")
         if made.fetchall() != [("table", _TABLE_AS_KEPT)]:
             connection.close()
-            raise sqlite3.DatabaseError("the file holds other than the cache's table")
+            raise sqlite3.DatabaseError("the file holds more than the cache's table")
         return connection
 
     def _close(self) -> None:

@@ -1,12 +1,12 @@
-"""Run windows of several lengths through a model on a CPU end to end, without padding.
+"""Run windows of several lengths through a model on a CPU, end to end and without padding.
 
-The windows stand one after the other in a single row, longest first. Linear layers, norms and
-activations see tokens only, so nothing is spent on padding; attention, the only place where tokens
-meet, is computed for the windows of one length at a time, so that it needs no mask either.
+The windows are laid out in a single row, longest first. Linear layers, norms and activations work
+on single tokens, so no time goes into padding. Attention, the only place where tokens meet, is
+computed for windows of one length at a time and therefore needs no mask.
 
-Where oneDNN has the operators, linear layers take their weights in its own order, and the
-activation or addition that follows is done before a result leaves the processor's registers. A
-model for which `can_pack` is False runs in padded batches instead.
+If oneDNN has the operators, linear layers take their weights in its own order, and the activation
+or addition that follows happens before a result leaves the processor's registers. A model for
+which `can_pack` is False runs in padded batches instead.
 """
 
 import functools
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _NAME = "medfuse_packed"
-# Families of which a test shows that they give the library's own states when packed
+# Families for which a test shows that packing gives the library's own states
 PACKABLE = frozenset({"bert", "electra", "llama", "mistral", "qwen2", "qwen3"})
-# The library's names of activations that oneDNN appends to a product, with oneDNN's
+# Activations that oneDNN can append to a product: the library's names, and oneDNN's
 _ACTIVATIONS = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu", "")}
-# Size of the scores between two products, so that they stay in the processor's cache
+# Scores between two products of this size stay in the processor's cache
 _SCORE_BYTES = 2**20
-# Within these lengths scores cost less than torch's own attention, which keeps none
+# For windows of these lengths, keeping scores is faster than torch's own attention
 _SHORTEST, _LONGEST = 32, 1024
 
 
 def can_pack(model: "PreTrainedModel") -> bool:
-    """Whether `run_packed` is what the model gives for each window alone, and all is on a CPU."""
+    """Whether `run_packed` gives what the model gives for each window alone, all on a CPU."""
     config = model.config.get_text_config()
     return (
         config.model_type in PACKABLE
@@ -60,7 +60,7 @@ def run_packed(model: "PreTrainedModel", rows: list[list[int]]) -> Iterator[Tens
     options: dict[str, Any] = {"groups": groups}
     is_decoder = getattr(model.config.get_text_config(), "is_decoder", False)
     if is_decoder or hasattr(model.config, "use_cache"):
-        # A decoder need not store keys and values for text that it is not asked to write
+        # A decoder that writes no text need not store keys and values
         options["use_cache"] = False
     output = model(input_ids=ids[None], position_ids=positions[None], **options)
     sizes = [n_windows * length for n_windows, length in groups]
@@ -71,7 +71,7 @@ def run_packed(model: "PreTrainedModel", rows: list[list[int]]) -> Iterator[Tens
 def _packed_attention(module, query, key, value, attention_mask, scaling=None, **options):
     """Attention within each window, (1, n_heads, n_tokens, d) → (1, n_tokens, n_heads, d).
 
-    The form is that which transformers calls; the mask and attention weights are not needed.
+    The signature is the one that transformers expects; mask and attention weights are not needed.
     """
     _, n_heads, n_tokens, width = query.shape
     attended = query.new_empty(n_tokens, n_heads, width)
@@ -84,7 +84,7 @@ def _packed_attention(module, query, key, value, attention_mask, scaling=None, *
             x[0, :, start:stop].unflatten(1, (n_windows, length)).transpose(0, 1)
             for x in (query, key, value)
         )
-        # The choice depends on the length and not on the windows beside it, as a vector must not
+        # The choice depends on the length alone: no vector may depend on the windows beside it
         by_scores = q.dtype == torch.bfloat16 and _SHORTEST <= length <= _LONGEST
         if by_scores and can_fuse(q.dtype) and not causal and not shared and scaling is not None:
             group = attend_by_scores(q, k, v, scaling)
@@ -99,7 +99,7 @@ def _packed_attention(module, query, key, value, attention_mask, scaling=None, *
 
 @functools.cache
 def can_fuse(dtype: torch.dtype) -> bool:
-    """Whether `PrepackedLinear` can run: torch offers these operators to its compiler only."""
+    """Whether `PrepackedLinear` can run; torch has these operators for its compiler."""
     ops = torch.ops.mkldnn
     needed = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
     if not torch.backends.mkldnn.is_available() or not all(hasattr(ops, name) for name in needed):
@@ -108,9 +108,9 @@ def can_fuse(dtype: torch.dtype) -> bool:
 
 
 class PrepackedLinear(nn.Module):
-    """Linear layers on one input as one product whose weight lies in oneDNN's own order.
+    """Linear layers on one input as one product, with the weight in oneDNN's own order.
 
-    torch reorders it at every call. A single layer's results differ in the last bit of float32.
+    torch would reorder it at every call. Results differ from torch's in the last bit of float32.
     """
 
     def __init__(self, *linears: nn.Linear, activation: str | None = None):
@@ -123,7 +123,7 @@ class PrepackedLinear(nn.Module):
         self.activation = ("none", "") if activation is None else _ACTIVATIONS[activation]
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """Give x·weightᵀ + bias for x of shape (..., in_features), plus what is to be added."""
+        """Return x·weightᵀ + bias for x of shape (..., in_features), plus `added`."""
         product = torch.ops.mkldnn._linear_pointwise
         if added is not None:
             return product.binary(x, added, self.weight, self.bias, "add")
@@ -149,7 +149,7 @@ class FusedEncoderLayer(nn.Module):
         self.second_norm = layer.output.LayerNorm
 
     def forward(self, hidden_states: Tensor, attention_mask=None, *others, **options) -> Tensor:
-        """Give the states after the layer, of the shape (1, n_tokens, d) of those before it."""
+        """Return the states after the layer, of the same shape (1, n_tokens, d) as before it."""
         heads = self.heads(hidden_states).unflatten(-1, (3, self.n_heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         attended, _ = _packed_attention(
@@ -179,20 +179,20 @@ def _fuse_layers(model: Any) -> None:
 def attend_by_scores(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
     """Attention softmax(scaling · q kᵀ) v, all of shape (n_windows, n_heads, length, d).
 
-    torch's kernel on a CPU takes queries by 32; batched over windows and heads, products run near
-    the processor's rate.
+    torch's kernel on a CPU takes 32 queries at a time. Batched over windows and heads, products run
+    near the processor's peak rate.
     """
     length = query.shape[-2]
     at_once = max(1, _SCORE_BYTES // (length * length * query.element_size()))
     parts = []
-    # The sum of a product and of beta=0 times this is the product, which is scaled on the way
+    # A placeholder that beta=0 leaves out; baddbmm scales the product on the way
     nothing = query.new_empty(())
     by_head = (x.reshape(-1, *x.shape[-2:]).split(at_once) for x in (query, key, value))
     for q, k, v in zip(*by_head, strict=True):
         scores = torch.baddbmm(
             nothing.expand(len(q), length, length), q, k.transpose(1, 2), beta=0, alpha=scaling
         )
-        # torch's softmax goes number by number where the length is no multiple of 32
+        # torch's own softmax is not vectorised if the length is no multiple of 32
         shares = torch.softmax(scores.to_mkldnn(), -1).to_dense(query.dtype)
         parts.append(torch.bmm(shares, v))
     return torch.cat(parts).view(*query.shape[:-1], value.shape[-1])

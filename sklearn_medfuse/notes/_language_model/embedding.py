@@ -1,7 +1,7 @@
-"""From notes to the vectors of their windows, a bounded block of notes at a time.
+"""From notes to the vectors of their windows, one bounded block of notes at a time.
 
-The next block is looked up in the cache and tokenised in a thread while the model runs: tokenizers
-work outside Python's lock. No more than two blocks are held, however many notes there are.
+While the model runs, a thread looks up the next block in the cache and tokenises it: tokenizers
+work outside Python's lock. No more than two blocks are in memory, however many notes there are.
 """
 
 import sys
@@ -30,14 +30,14 @@ class Block(NamedTuple):
 
     start: int
     size: int
-    # The note of each window, counted from `start`, and the window's tokens without special ones
+    # The note of each window, counted from `start`, and its number of tokens without special ones
     note: np.ndarray
     lengths: np.ndarray
-    # Tokens of each note; those that two windows share count once
+    # Tokens of each note; those shared by two windows count once
     n_tokens: np.ndarray
-    # Of each window in the cache
+    # Of each window, in the cache
     keys: list[bytes]
-    # Vectors that the cache held, and tokens of the other windows
+    # Vectors found in the cache, and tokens of the other windows
     found: dict[bytes, bytes]
     missing: dict[bytes, list[int]]
 
@@ -65,7 +65,7 @@ class _Piece(NamedTuple):
 class NoteEmbedder:
     """Embed notes window by window, each distinct window once.
 
-    Batches of `batch_tokens` are halved if the device runs out of memory; the backbone remembers
+    If the device runs out of memory, batches of `batch_tokens` are halved; the backbone remembers
     the size that fits.
     """
 
@@ -96,7 +96,7 @@ class NoteEmbedder:
         self._cut_context = str(cut).encode() + self._context
 
     def embed(self, texts: list[str | None], bar) -> Iterator[tuple[Block, np.ndarray]]:
-        """Yield blocks of notes with float32 vectors (n_windows, hidden_size); tell `bar`."""
+        """Yield blocks of notes with float32 vectors (n_windows, hidden_size) and update `bar`."""
         sizes = [len(text or "") for text in texts]
         later = sum(sizes)
         announcement = Announcement(bar)
@@ -104,7 +104,7 @@ class NoteEmbedder:
             characters = sum(sizes[block.start : block.start + block.size])
             later -= characters
             bar.total += len(block.keys)
-            # The blocks after this one are taken to be like it
+            # The estimate assumes that later blocks are like this one
             vectors = self._complete(block, later / max(1, characters), bar, announcement)
             bar.update(len(block.keys) - len(block.missing))
             rows = np.frombuffer(b"".join(vectors[key] for key in block.keys), dtype=np.float32)
@@ -160,7 +160,7 @@ class NoteEmbedder:
         )
 
     def _cut(self, texts: dict[bytes, str], known: dict[bytes, _Piece]) -> dict[bytes, list[int]]:
-        """Tokenise and cut texts; put how they are cut into `known` and the cache."""
+        """Tokenise and cut texts; note in `known` and in the cache how they are cut."""
         tokens = {}
         new = {}
         for text_key, windows in zip(texts, self.windows.cut(list(texts.values())), strict=True):
@@ -184,7 +184,7 @@ class NoteEmbedder:
         self, block: Block, blocks_later: float, bar, announcement: Announcement
     ) -> dict[bytes, bytes]:
         """Vectors of a block's windows; compute those that the cache lacked."""
-        # The block before may have embedded the same windows since
+        # The block before may have embedded the same windows in the meantime
         vectors = block.found | self.cache.get_many(block.missing)
         missing = {key: window for key, window in block.missing.items() if key not in vectors}
         bar.update(len(block.missing) - len(missing))
@@ -217,7 +217,7 @@ class NoteEmbedder:
                     yield done, vectors
                 continue
             except torch.OutOfMemoryError:
-                # Results computed in vain are held until this clause is left
+                # Results of the failed batch stay in memory until this clause ends
                 pass
             self._halve(parts)
 
@@ -226,7 +226,7 @@ class NoteEmbedder:
         return min(self._asked_tokens, self.backbone.fitting_tokens or self._asked_tokens)
 
     def _halve(self, parts: list[list[list[int]]]) -> None:
-        """Take less from now on than the largest of these batches, which did not fit."""
+        """From now on, run half of the largest of these batches, which did not fit."""
         if all(len(part) == 1 for part in parts):
             largest = 1
         else:
@@ -235,10 +235,7 @@ class NoteEmbedder:
         self.backbone.fitting_tokens = self._fitting.halve(largest, self._asked_tokens)
 
     def _run(self, parts: list[list[list[int]]]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the position of each batch, in any order, and its vectors.
-
-        On a CPU each worker is a process with weights of its own.
-        """
+        """Yield the position and vectors of each batch, in any order; workers are processes."""
         n_workers = 1 if in_dask_task() else joblib.effective_n_jobs(self.n_jobs)
         n_workers = min(n_workers, len(parts))
         if n_workers > 1 and self.backbone.device.type == "cpu":
@@ -261,7 +258,7 @@ def blocks_of_notes(texts: list[str | None]) -> Iterator[tuple[int, int]]:
 
 
 def in_dask_task() -> bool:
-    """Whether this is a Dask task: joblib would make tasks of the batches, and it wait for them."""
+    """Whether this is a Dask task, whose batches joblib would submit as tasks to wait for."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return False

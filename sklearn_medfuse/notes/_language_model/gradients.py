@@ -13,7 +13,7 @@ from .windows import Windows, special_tokens
 
 
 class Placed(NamedTuple):
-    """A token of a text: the position of the column, and where in its cell it begins and ends."""
+    """A token of a text: its column, and where in the cell it begins and ends."""
 
     column: int
     start: int
@@ -23,25 +23,25 @@ class Placed(NamedTuple):
 class TokenWindows(NamedTuple):
     """The windows of one row's text, padded to one length."""
 
-    # Token ids (n_windows, length) with the special ones and the prompt's; False in the padding
+    # Token ids (n_windows, length), including special tokens and the prompt; False in the padding
     ids: Tensor
     visible: Tensor
-    # Which of `placed`, the attributed tokens, each token is; -1 for all others
+    # For each token its position in `placed`, the attributed tokens, or -1
     token: np.ndarray
-    # Tokens of the text in each window, as the pooling of windows weighs them
+    # Tokens of the text in each window, by which windows are weighted
     lengths: np.ndarray
     placed: list[Placed]
 
 
 class DifferentiableNotes:
-    """A note model with gradients, in float32, that cuts and pools as its encoder does."""
+    """A note model in float32 with gradients, which cuts and pools like its encoder."""
 
     def __init__(self, parts: ModelParts, windows: Windows, headings, pooling, chunk_pooling):
         self.parts, self.cutter, self.headings = parts, windows, headings
         if not parts.tokenizer.is_fast:
             raise ValueError(
-                "The tokenizer of this note model does not tell where its tokens are; use "
-                "method='leave_out'."
+                "The tokenizer of this note model does not say where its tokens are in the text; "
+                "use method='leave_out'."
             )
         self.pooling = parts.pooling.with_pooling(pooling)
         self.chunk_pooling = chunk_pooling
@@ -52,9 +52,9 @@ class DifferentiableNotes:
         self.blank = parts.tokenizer.pad_token_id or 0
 
     def windows(self, cells: list, attributed: set[int]) -> TokenWindows | None:
-        """Cut a row of cells as the encoder does; None where it has no token.
+        """Cut a row of cells as the encoder does; None if it has no token.
 
-        `attributed` are the positions of the columns whose tokens are attributed to.
+        `attributed` holds the positions of the columns whose tokens get attributions.
         """
         texts = [cleaned[0] for cleaned in clean_columns([[c] for c in cells], self.headings)]
         joined = join_row(texts, self.headings)
@@ -65,7 +65,7 @@ class DifferentiableNotes:
         lengths: list[int] = []
         placed: list[Placed] = []
         for start, piece in self.cutter.pieces(joined or ""):
-            # The number of each place: windows share tokens
+            # Numbers by place, because windows share tokens
             numbers: dict[tuple[int, int], int] = {}
             for window in self.cutter.cut([piece], with_places=True)[0]:
                 for found in window.places or []:
@@ -86,7 +86,7 @@ class DifferentiableNotes:
         return TokenWindows(ids, visible, token, np.array(lengths), placed)
 
     def embeddings(self, windows: TokenWindows) -> tuple[Tensor, Tensor]:
-        """Embeddings (n_windows, length, d) of the tokens, and with those attributed to blank."""
+        """Embeddings (n_windows, length, d) of the tokens, and with the attributed ones blank."""
         note = torch.from_numpy(windows.token >= 0).to(self.device)
         blank = torch.where(note, self.blank, windows.ids)
         with torch.no_grad():
@@ -115,7 +115,7 @@ class DifferentiableNotes:
 
 
 def _cell_starts(texts: list[str | None], headings: list[str]) -> list[int]:
-    """Where each column's text begins in what `join_row` makes of them."""
+    """Where each column's text begins in the text that `join_row` makes."""
     starts = []
     for i, text in enumerate(texts):
         upto = join_row([*texts[: i + 1], *[None] * (len(texts) - i - 1)], headings)
@@ -126,12 +126,12 @@ def _cell_starts(texts: list[str | None], headings: list[str]) -> list[int]:
 def _place(
     start: int, stop: int, texts: list[str | None], starts: list[int], attributed: set[int]
 ) -> Placed | None:
-    """The place of a token in the cell of an attributed column, None where it is in none."""
+    """The place of a token in the cell of an attributed column, None if it is in none."""
     for column in sorted(attributed):
         text = texts[column]
         if text is None:
             continue
-        # A token that reaches into the heading counts as the cell's; some have no characters
+        # A token that reaches into the heading belongs to the cell; some have no characters
         first, last = max(start - starts[column], 0), min(stop - starts[column], len(text))
         if first < last or (start == stop and first == last):
             return Placed(column, first, last)

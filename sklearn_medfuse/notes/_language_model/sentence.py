@@ -1,6 +1,6 @@
 """Models in the format of sentence-transformers, which reads its own files; pooling of windows.
 
-What cannot be honoured is refused by name: a module that is left out makes other vectors.
+What cannot be honoured is refused by name: without one of its modules a model gives other vectors.
 """
 
 import copy
@@ -26,14 +26,14 @@ _HONOURED = (
     "WeightedLayerPooling",
     "WordWeights",
 )
-# Settings of its Transformer without effect on the vector of a text that is called neither query
-# nor document, and those that are honoured
+# Settings of its Transformer that do not change the vector of a text that is neither query nor
+# document, and those that are honoured
 _NO_EFFECT = {"module_output_name", "unpad_inputs", "query_length", "document_length"}
 _KNOWN = {"max_seq_length", "do_lower_case", "modality_config", "query_expansion"}
 # Its options of from_pretrained functions, each with its name in older files
 _OPTIONS = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args"}
 _OPTIONS["config_kwargs"] = "config_args"
-# Options of the encoder's own: dtype, device_map and where files come from
+# Options that the encoder sets itself: dtype, device_map and where files come from
 _OWN = {"dtype", "torch_dtype", "device_map", "revision", "token", "cache_dir", "local_files_only"}
 _OWN |= {"trust_remote_code", "code_revision", "subfolder"}
 _CONFIG = "config_sentence_transformers.json"
@@ -42,8 +42,8 @@ _CONFIG = "config_sentence_transformers.json"
 class WindowPooling(nn.Module):
     """One vector per window from its token states.
 
-    `how` is a pooling of `pool_tokens`, or "auto" for that of the modules. `modules` are those of
-    sentence-transformers that follow the model; `width` is the vector's, if it is cut.
+    `how` is a pooling of `pool_tokens`, or "auto" for that of `modules`, which are the modules of
+    sentence-transformers after the model. `width` is the length to which the vector is cut.
     """
 
     def __init__(self, how: str = "mean", modules: Sequence[Any] = (), width: int | None = None):
@@ -52,13 +52,13 @@ class WindowPooling(nn.Module):
         self.steps = nn.ModuleList(modules)
 
     def with_pooling(self, how: str) -> "WindowPooling":
-        """Give the same with another pooling, "auto" for its own."""
+        """Return a copy with another pooling; "auto" means its own."""
         if how == "auto" or how == self.how:
             return self
         if self.steps and sum(_name(step) == "Pooling" for step in self.steps) != 1:
             raise ValueError(
-                f"pooling={how!r}: the model has no pooling of its own that could be replaced; use "
-                "pooling='auto'."
+                f"pooling={how!r} cannot be used: the model has no pooling of its own to replace. "
+                "Use pooling='auto'."
             )
         other = copy.copy(self)
         other.how = how
@@ -66,7 +66,7 @@ class WindowPooling(nn.Module):
 
     @property
     def reads_more(self) -> bool:
-        """Whether more than the last states is needed: tokens, or the states of all layers."""
+        """Whether it needs more than the last states: tokens, or the states of all layers."""
         return any(_name(step) in ("WeightedLayerPooling", "WordWeights") for step in self.steps)
 
     def forward(
@@ -79,7 +79,7 @@ class WindowPooling(nn.Module):
     ) -> Tensor:
         """Pool (n, k, d) states of tokens, padded on the right where not `visible`, to (n, width).
 
-        `prompt_length` tokens at the beginning are special ones and the prompt's.
+        The first `prompt_length` tokens are special ones and those of the prompt.
         """
         if not self.steps:
             return pool_tokens(states, visible, self.how)
@@ -114,7 +114,7 @@ class SentenceFormat(NamedTuple):
     is_static: bool
     max_length: int | None
     lowercase: bool
-    # The prompt that stands before every text unless another is asked for
+    # The prompt before every text, unless another is given
     prompt: str | None
     pooling: WindowPooling
     # What modules.json and config_sentence_transformers.json hold
@@ -135,7 +135,7 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
     settings = source.setting(spec, place, _CONFIG)
     kind = settings.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
-        raise _refusal(spec, f"it is a {kind}, whose vectors are not of whole texts")
+        raise _refusal(spec, f"it is a {kind}, which gives no vectors of whole texts")
     first = modules[0]
     steps = []
     for module in modules:
@@ -143,7 +143,7 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
         name = reference.rpartition(".")[2]
         allowed = _HONOURED if module is not first else ("Transformer", "StaticEmbedding")
         if not reference.startswith("sentence_transformers.") or name not in allowed:
-            raise _refusal(spec, f"its module {reference!r} (modules.json) is not known here")
+            raise _refusal(spec, f"its module {reference!r} (modules.json) is not supported")
         if module is not first:
             made: Any = import_from_string(reference)
             if name == "Dense":
@@ -180,22 +180,22 @@ def read_sentence_format(spec: source.ModelSpec, place: str) -> SentenceFormat |
 
 def _refusal(spec: source.ModelSpec, what: str) -> source.RefusedModel:
     return source.RefusedModel(
-        f"model={spec.model!r} is in the format of sentence-transformers, but {what}: its vectors "
-        "cannot be given as they are meant. Take another model, or a copy of the folder without "
-        "modules.json, whose token states `pooling` pools."
+        f"model={spec.model!r} is in the format of sentence-transformers, but {what}, so that its "
+        "vectors would not be the intended ones. Use another model, or a copy of the folder "
+        "without modules.json, whose token states are pooled as `pooling` says."
     )
 
 
 def _check_dense(spec: source.ModelSpec, config: dict[str, Any]) -> None:
-    # sentence-transformers would take tanh, and leave out what it does not know
+    # sentence-transformers would use tanh, and leave out what it does not know
     activation = config.get("activation_function") or "torch."
     unknown = config.keys() - {
         *("in_features", "out_features", "bias", "activation_function", "use_residual"),
         *("module_input_name", "module_output_name"),
     }
     if not activation.startswith("torch.") or unknown:
-        what = f"settings {sorted(unknown)}" if unknown else f"activation {activation!r}"
-        raise _refusal(spec, f"the {what} of its module Dense are not known here")
+        what = f"setting {sorted(unknown)}" if unknown else f"activation {activation!r}"
+        raise _refusal(spec, f"the {what} of its module Dense is not supported")
 
 
 def _check_transformer(spec: source.ModelSpec, read: dict[str, Any]) -> None:
@@ -207,15 +207,15 @@ def _check_transformer(spec: source.ModelSpec, read: dict[str, Any]) -> None:
     if modalities.get("text") != text or read["module_output_name"] != "token_embeddings":
         raise _refusal(spec, "it does not pool the last states of the tokens")
     if read.get("transformer_task", "feature-extraction") != "feature-extraction":
-        raise _refusal(spec, f"it is made for {read['transformer_task']!r}")
+        raise _refusal(spec, f"its task is {read['transformer_task']!r}")
     known = _NO_EFFECT | _KNOWN | {"transformer_task", *_OPTIONS, *_OPTIONS.values()}
     for name, value in read.items():
         if value and (name not in known or name == "query_expansion"):
-            raise _refusal(spec, f"its setting {name!r} is not known here")
+            raise _refusal(spec, f"its setting {name!r} is not supported")
 
 
 def _options(spec: source.ModelSpec, read: dict[str, Any], name: str) -> dict[str, Any]:
-    """Options of from_pretrained that are the model's own."""
+    """The model's own options of from_pretrained."""
     found = (read.get(name) or {}) | (read.get(_OPTIONS[name]) or {})
     if not spec.trust_remote_code:
         source.refuse_kernels(f"sentence_bert_config.json of model={spec.model!r}", found)
@@ -223,7 +223,7 @@ def _options(spec: source.ModelSpec, read: dict[str, Any], name: str) -> dict[st
 
 
 def lower(tokenizer: Any) -> None:
-    """Let a tokenizer read lower case only, as sentence-transformers' `do_lower_case` does."""
+    """Make a tokenizer lower-case its input, as sentence-transformers' `do_lower_case` does."""
     rules = tokenizer.backend_tokenizer
     own: Any = rules.normalizer
     is_sequence = isinstance(own, normalizers.Sequence)
@@ -233,11 +233,11 @@ def lower(tokenizer: Any) -> None:
 
 
 def write_sentence_format(folder: Path, found: SentenceFormat) -> None:
-    """Write what `read_sentence_format` reads, beside a model's files in the same folder."""
+    """Write what `read_sentence_format` reads beside the model's files in the same folder."""
     first, *others = found.modules
     modules = [first | {"path": ""}, *others]
     settings = {"max_seq_length": found.max_length}
-    # What is not read back is in the model's own files by now: options, and the lower case
+    # Options and lower-casing are in the model's own files by now
     for name, content in (
         ("modules.json", modules),
         (_CONFIG, found.settings),

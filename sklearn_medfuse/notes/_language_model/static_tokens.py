@@ -1,6 +1,6 @@
 """Word vectors without a net: the StaticEmbedding of sentence-transformers.
 
-It stands alone because it needs transformers, which nothing imports before a model is loaded.
+It has its own file because it needs transformers, which is only imported to load a model.
 """
 
 import json
@@ -17,7 +17,7 @@ from .sentence import SentenceFormat
 
 
 class StaticTokens(PreTrainedModel):
-    """The vectors of sentence-transformers' StaticEmbedding: each token has one, wherever it is."""
+    """The vectors of sentence-transformers' StaticEmbedding, one per token whatever the context."""
 
     config_class = PretrainedConfig
 

@@ -8,28 +8,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# A tokenizer takes some hundred bytes per character while it runs: characters of a text and a call
+# A tokenizer needs some hundred bytes per character: most characters of a text, and of a call
 _TEXT_CHARACTERS = 100_000
 _CALL_CHARACTERS = 4_000_000
 
 
 class Window(NamedTuple):
-    """A window's tokens without special ones, the prompt's among them."""
+    """A window's tokens, including those of the prompt but not the special ones."""
 
     ids: list[int]
     # Tokens of the text
     length: int
-    # Where each token begins and ends in the text; None for those of the prompt
+    # Where each token begins and ends in the text; None for tokens of the prompt
     places: list[tuple[int, int] | None] | None
 
 
 class Windows:
     """How notes become windows of tokens.
 
-    A note is split at `split_on`; each piece is tokenised in full and cut into as few even windows
-    as cover it, of which neighbours share `stride` tokens. The model's special tokens and the
-    prompt stand around every window and leave it `size` tokens. The prompt is tokenised together
-    with the window's text, as it was when the model learned it.
+    A note is split at `split_on`. Each piece is tokenised in full and cut into as few windows of
+    even length as cover it; neighbouring windows share `stride` tokens. The model's special tokens
+    and the prompt are put around every window and leave `size` tokens for it. The prompt is
+    tokenised together with the window's text, as when the model was trained.
     """
 
     def __init__(
@@ -45,23 +45,24 @@ class Windows:
     ):
         if max_positions is not None and (max_length or 0) > max_positions:
             raise ValueError(
-                f"max_length={max_length} is more than the {max_positions} tokens that the model "
-                "has positions for; lower it, or use None."
+                f"max_length={max_length} is more than the model's {max_positions} positions; "
+                "lower it, or use None."
             )
         self.tokenizer, self.stride, self.split_on = tokenizer, stride, split_on
         self.prefix, self.suffix, *_ = special_tokens(tokenizer)
-        # Without "{text}" all of the prompt stands before the window
+        # Without "{text}" the whole prompt comes before the window
         self.prompt = (prompt or "").partition("{text}")[::2]
         self._around = [tokenize(tokenizer, [text])[0] if text else [] for text in self.prompt]
         special, of_prompt = len(self.prefix) + len(self.suffix), sum(map(len, self._around))
-        # Tokens before the text, of which a model may leave the prompt's out of its pooling
+        # Tokens before the text; a model may leave those of the prompt out of its pooling
         self.prompt_length = len(self.prefix) + len(self._around[0]) if self.prompt[0] else 0
         self.size = (max_length or longest) - special - of_prompt
         if self.size <= stride:
             raise ValueError(
                 f"max_length={max_length} leaves {self.size} tokens per window besides {special} "
-                f"special ones and {of_prompt} of the prompt, not more than stride={stride}; raise "
-                "max_length or lower stride, or look at the settings in the model's files."
+                f"special tokens and {of_prompt} of the prompt, which is not more than "
+                f"stride={stride}. Raise max_length or lower stride, or check the settings in the "
+                "model's files."
             )
 
     def split(self, texts: list[str | None]) -> tuple[list[str], np.ndarray]:
@@ -78,7 +79,7 @@ class Windows:
             start += len(piece) + len(self.split_on or "")
 
     def cut(self, texts: list[str], with_places: bool = False) -> list[list[Window]]:
-        """Windows of each text; none of a text without tokens."""
+        """Windows of each text; a text without tokens has none."""
         has_prompt = any(self.prompt)
         found = self._tokens(texts, with_places or (has_prompt and self.tokenizer.is_fast))
         cut: list[list[Window]] = []
@@ -95,13 +96,13 @@ class Windows:
         return cut
 
     def _with_prompt(self, texts, cut: list[list[Window]], with_places) -> list[list[Window]]:
-        """The windows with the prompt, which is tokenised with their text."""
+        """The same windows with the prompt, which is tokenised together with their text."""
         before, after = self.prompt
         starts, whole = [], []
         for text, windows in zip(texts, cut, strict=True):
             for window in windows:
                 places: Any = window.places
-                # Without places the text of a single window is known still
+                # Without places, the text is known only if there is a single window
                 start, stop = (places[0][0], places[-1][1]) if places else (0, len(text))
                 if len(windows) == 1:
                     start, stop = 0, len(text)
@@ -113,7 +114,7 @@ class Windows:
     def _joined(self, window: Window, start: int | None, whole: str, tokens: tuple) -> Window:
         ids, places = tokens
         if start is None or len(ids) > self.size + sum(map(len, self._around)):
-            # A text that begins within a word may take more tokens than there is room for
+            # A text that begins inside a word may need more tokens than there is room for
             first, last = self._around
             own = window.places and [*[None] * len(first), *window.places, *[None] * len(last)]
             return Window([*first, *window.ids, *last], window.length, own)
@@ -127,7 +128,7 @@ class Windows:
         return Window(ids, window.length, own)
 
     def _tokens(self, texts: list[str], with_places: bool) -> list[tuple[list[int], list | None]]:
-        """Token ids of each text and where they are, in bounded memory, however long a text is."""
+        """Token ids and places of each text, in bounded memory however long a text is."""
         parts = [(i, part) for i, text in enumerate(texts) for part in cut_text(text)]
         ids: list[list[int]] = [[] for _ in texts]
         places: list[list] = [[] for _ in texts]
@@ -191,18 +192,18 @@ def tokenize_with_places(tokenizer, texts: list[str]) -> tuple[list[list[int]], 
 
 
 class SpecialTokens(NamedTuple):
-    """Ids that a tokenizer puts before and after a text."""
+    """Token ids that a tokenizer puts before and after a text."""
 
     before: list[int]
     after: list[int]
-    # Their types, where the tokenizer gives types; those of the text are `type`
+    # Their types, if the tokenizer has types; tokens of the text have `type`
     types_before: list[int] | None = None
     types_after: list[int] | None = None
     type: int = 0
 
 
 def special_tokens(tokenizer) -> SpecialTokens:
-    """What the tokenizer puts around a text, found by a probe."""
+    """Find out what the tokenizer puts around a text."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")
     full, types = whole["input_ids"], whole.get("token_type_ids")
@@ -217,9 +218,9 @@ def special_tokens(tokenizer) -> SpecialTokens:
 
 
 def budget_batches(widths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Positions of windows in batches of one width, at least one window, within the budget.
+    """Positions of windows in batches of one width within the budget, or of one window.
 
-    The widest come first: too little memory shows at once.
+    The widest come first, so that too little memory shows at once.
     """
     batches = []
     for width in np.unique(widths)[::-1]:
@@ -243,7 +244,7 @@ def packed_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 
 @contextmanager
 def no_panic() -> Iterator[None]:
-    """Raise a ValueError where a tokenizer of a damaged file breaks off, which is no Exception."""
+    """Raise a ValueError if a damaged tokenizer panics, which is not an Exception."""
     try:
         yield
     except BaseException as error:
@@ -251,7 +252,7 @@ def no_panic() -> Iterator[None]:
             raise
     else:
         return
-    # Not chained: the error may tell of the text
+    # Not chained, as the error may quote the text
     raise ValueError(
-        "The tokenizer of the model broke off: a file of it is damaged. Get the files again."
+        "The model's tokenizer failed: one of its files is damaged. Get the files again."
     ) from None
