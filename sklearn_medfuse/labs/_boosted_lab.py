@@ -1,4 +1,4 @@
-"""BoostedLabEncoder: logits of boosted trees on raw labs, as a short vector without a leak."""
+"""BoostedLabEncoder: logits of boosted trees on raw labs, as a short vector without leakage."""
 
 import numpy as np
 from sklearn.base import clone
@@ -14,7 +14,7 @@ from ._lab_table import Levels, validate_dense_labs
 class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     """Embed lab results by the logits of one classifier per label, by default boosted trees.
 
-    Trees see sharp limits of single labs, which the vector of `MaskedLabEncoder` smooths away.
+    Trees see sharp thresholds of single labs, which the vector of `MaskedLabEncoder` smooths away.
     The logits are a modality of their own, as in `make_medfuse_pipeline(views={"boosted": True})`.
 
     A classifier predicts the rows it was fitted on better than new ones. `fit_transform`
@@ -43,8 +43,8 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
     Attributes
     ----------
     estimators_ : list of (classifier or None)
-        The classifier of each label, or of all classes, on the labs that five rows or more of
-        that fit have measured; None where a label had one value only, or there is no such lab.
+        The classifier of each label, or of all classes, on the labs measured in at least five rows
+        of its fit; None if a label had only one value or there is no such lab.
     classes_ : ndarray of shape (n_classes,)
         The classes; 0 and 1 for a matrix of labels.
     levels_ : list of (list of str, or None)
@@ -61,14 +61,14 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
 
     Notes
     -----
-    A lab that fewer than five rows of a fit have measured is ignored there, as by
-    `MaskedLabEncoder`. A row of weight 2 is not the same as the row given twice: folds are drawn by
-    rows, and the default classifier counts rows, not weights, in its smallest leaf, so it fails
-    scikit-learn's check of that equivalence. With a classifier that passes, this encoder does too.
+    A lab measured in fewer than five rows of a fit is ignored there, as in `MaskedLabEncoder`. A
+    row of weight 2 is not the same as the row given twice: folds are drawn by rows, and the default
+    classifier counts rows, not weights, in its smallest leaf, so it fails scikit-learn's check of
+    that equivalence. With a classifier that passes, this encoder passes too.
 
-    Cross-fitted predictions as inputs are stacking [1]_. Of several classes the logits are
+    Cross-fitted predictions as inputs are stacking [1]_. With several classes the logits are
     log-probabilities. Probabilities are kept 0.0001 away from 0 and 1. The fitted encoder holds
-    classifiers, whose limits are values of labs; skops asks whether to trust the type of their
+    classifiers whose thresholds are lab values; skops asks whether to trust the type of their
     trees.
 
     References
@@ -104,7 +104,7 @@ class BoostedLabEncoder(VersionedStateMixin, CrossFittedEncoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    # The reference shows the methods that a class has itself
+    # The reference only shows a class's own methods
     fit = CrossFittedEncoder.fit
     fit_transform = CrossFittedEncoder.fit_transform
     transform = CrossFittedEncoder.transform

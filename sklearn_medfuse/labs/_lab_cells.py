@@ -1,4 +1,4 @@
-"""The measured cells of a lab table, and the scales on which the model reads them."""
+"""The measured cells of a lab table and the scales on which the model reads them."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ _LINEAR_RANGE = 4.0
 # A lab's curve from value to score has at most this many knots, spread over scores up to +-3.5
 _N_KNOTS = 48
 SCORE_RANGE = 3.5
-# A kept number comes from at least this many rows, whatever they weigh: a mean, a knot or a limit
-# of fewer would be a patient's result
+# A mean, a knot or a limit that is kept comes from at least this many rows, whatever their weight;
+# from fewer it would reveal a patient's result
 FEWEST_ROWS = 5
 
 
@@ -26,7 +26,7 @@ class LabCells:
 
     row_start: np.ndarray  # int64 (n_rows + 1,): where each row's cells begin
     lab: np.ndarray  # int64 (n_cells,): column of each cell, ascending within a row
-    value: np.ndarray  # (n_cells,): in the lab's unit; standardised once `LabScale.cells` made it
+    value: np.ndarray  # (n_cells,): in the lab's unit; standardised after `LabScale.cells`
     n_labs: int
     score: Any = None  # (n_cells,): normal scores, once values are standardised
 
@@ -49,18 +49,13 @@ class LabCells:
         return np.diff(self.row_start)
 
     def take(self, rows: np.ndarray) -> "LabCells":
-        """Return some rows, in the order asked for."""
+        """Return some rows in the given order."""
         cell, row_start = self._cells_of(rows)
         score = None if self.score is None else self.score[cell]
         return LabCells(row_start, self.lab[cell], self.value[cell], self.n_labs, score)
 
-    def rows_per_lab(self, weight: np.ndarray) -> np.ndarray:
-        """Count the rows of positive weight in which each lab was measured, shape (n_labs,)."""
-        used = np.repeat(weight > 0, self.n_measured)
-        return np.bincount(self.lab[used], minlength=self.n_labs)
-
     def of_labs(self, kept: np.ndarray) -> "LabCells":
-        """Return the cells of some labs, bool array (n_labs,), as if no other was measured."""
+        """Return the cells of some labs, a bool array (n_labs,), as if no other were measured."""
         cell = kept[self.lab]
         row_start = np.concatenate([[0], cell.cumsum(dtype=np.int64)])[self.row_start]
         return LabCells(row_start, self.lab[cell], self.value[cell], self.n_labs)
@@ -73,7 +68,7 @@ class LabCells:
         The third part is that sum by group, (n_distinct, n_groups), None without `groups`.
         """
         used = np.flatnonzero((self.n_measured > 0) & (weight > 0))
-        # Adding 0.0 makes one zero of the two
+        # Adding 0.0 turns -0.0 into 0.0
         key = self._row_hash((self.value + 0.0).view(np.uint64))[used]
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         total = np.bincount(inverse, weight[used], minlength=len(first))
@@ -84,10 +79,9 @@ class LabCells:
         return self.take(used[first]), total, by_group.tocsr()
 
     def fixed_order(self) -> np.ndarray:
-        """Order of the rows that looks random and depends only on what they hold.
+        """Order of the rows that looks random but depends only on their standardised values.
 
-        Training in this order does not depend on the order in which rows are given, nor, as
-        values are standardised, on the labs' units.
+        Training in this order depends neither on the order of the input nor on the labs' units.
         """
         rounded = np.rint(self.value * 1e6).astype(np.int64).view(np.uint64)
         return np.argsort(self._row_hash(rounded), kind="stable")
@@ -137,10 +131,10 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def compress(z: np.ndarray) -> np.ndarray:
-    """Leave values within four units unchanged; let larger ones grow logarithmically.
+    """Leave values within four units unchanged and let larger ones grow logarithmically.
 
-    A typing error of 10,000 units must neither overflow nor drown the other labs. The map is
-    strictly increasing, continuously differentiable and inverted by `expand`.
+    A typing error of 10,000 units must neither overflow nor drown out the other labs. The map is
+    strictly increasing and continuously differentiable; `expand` inverts it.
     """
     excess = np.maximum(np.abs(z) - _LINEAR_RANGE, 0.0)
     return np.clip(z, -_LINEAR_RANGE, _LINEAR_RANGE) + np.sign(z) * np.log1p(excess)
@@ -153,7 +147,7 @@ def expand(z: np.ndarray) -> np.ndarray:
 
 
 class LabScale(NamedTuple):
-    """How each lab's values are put on common scales."""
+    """Scales that make the values of different labs comparable."""
 
     # Mean in the lab's own unit, winsorised at the 0.5 % and 99.5 % quantiles; NaN if not measured
     center: np.ndarray  # (n_labs,)
@@ -183,7 +177,7 @@ class LabScale(NamedTuple):
         return np.isfinite(self.center)
 
     def cells(self, cells: LabCells) -> LabCells:
-        """Put cells on the scales; a lab that was never measured in fit is left out."""
+        """Put cells on the scales, without labs that were never measured in fit."""
         cells = cells.of_labs(self.known)
         value = _standardise(cells.value, self.center[cells.lab], self.scale[cells.lab])
         score = np.zeros(len(value))
@@ -197,16 +191,16 @@ class LabScale(NamedTuple):
         return np.stack([np.interp(at, score, value) for value, score in self.knots.mT])
 
     def in_units(self, standard: np.ndarray, lab: np.ndarray) -> np.ndarray:
-        """Undo the standardisation of values of the labs `lab`; NaN for a lab never measured."""
+        """Convert standardised values of the labs `lab` to their units; NaN if never measured."""
         return self.center[lab] + expand(standard) * self.scale[lab]
 
     def possible(self, standard: np.ndarray, lab: np.ndarray) -> np.ndarray:
-        """Predicted standardised values of the labs `lab`, in their units, within what fit saw.
+        """Convert predictions for the labs `lab` to their units, within what fit has seen.
 
-        No enzyme is negative. Values end where the lab's curve ends, which are means of several
-        rows; only upwards do they go on, by one more step or, where the upper tail is more than
-        twice the lower, by the curve's length: an INR that nobody had yet follows from the
-        prothrombin time.
+        No enzyme is negative, so values stop at the lower end of the lab's curve, a mean of several
+        rows. At the upper end they may exceed it by one more step of the curve or, if the upper
+        tail is more than twice the lower, by the curve's length: an INR higher than any in fit
+        follows from the prothrombin time.
         """
         curve = expand(self.knots[:, :, 0])
         low, high = curve[:, 0], curve[:, -1]
@@ -216,7 +210,7 @@ class LabScale(NamedTuple):
         return self.center[lab] + value * self.scale[lab]
 
     def spread_in_units(self, standard, spread, lab) -> np.ndarray:
-        """Standard deviations in the labs' units, along the curve at standardised values."""
+        """Standard deviations in the labs' units around standardised values."""
         low, high = (self.in_units(standard + sign * spread / 2, lab) for sign in (-1, 1))
         return high - low
 
@@ -229,13 +223,13 @@ def _by_lab(lab: np.ndarray):
 
 
 def _standardise(value: np.ndarray, center, scale) -> np.ndarray:
-    # A huge value over a tiny scale overflows to infinity without the clip
+    # Without the clip, a huge value over a tiny scale would overflow to infinity
     with np.errstate(over="ignore"):
         return compress(np.clip((value - center) / scale, -1e300, 1e300))
 
 
 def _center_and_scale(value: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    # In units of a power of two, which is exact, the square of a huge value does not overflow
+    # Divided by a power of two, which is exact, a huge value can be squared without overflow
     exponent = np.frexp(np.abs(value).max())[1]
     value = np.ldexp(value, -exponent)
     share = weight.cumsum() / weight.sum()
@@ -243,14 +237,14 @@ def _center_and_scale(value: np.ndarray, weight: np.ndarray) -> tuple[float, flo
     kept = np.clip(value, *value[ends])
     mean = np.average(kept, weights=weight)
     deviation = np.sqrt(np.average((kept - mean) ** 2, weights=weight))
-    # A rounding error of a constant column is not a spread
+    # The deviation of a constant column is rounding error
     if deviation <= 1e-10 * max(abs(mean), np.finfo(float).tiny):
         return np.ldexp(mean, exponent), 1.0
     return np.ldexp(mean, exponent), np.ldexp(deviation, exponent)
 
 
 def _knots(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Points (value, score) of the curve through ascending values, each the mean of several."""
+    """Points (value, score) of the curve through ascending values, each a mean of several."""
     unique, first = np.unique(value, return_index=True)
     mass = np.add.reduceat(weight, first)
     rank = (mass.cumsum() - mass / 2) / mass.sum()
@@ -263,7 +257,7 @@ def _knots(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _starts_of_pieces(piece: np.ndarray, n_rows: np.ndarray) -> np.ndarray:
-    """Where pieces begin, once those of too few rows are joined to the one before."""
+    """Where pieces begin, after those of too few rows have joined the one before."""
     edges = np.flatnonzero(np.diff(piece, prepend=-1))
     rows = np.add.reduceat(n_rows, edges)
     left = rows[::-1].cumsum()[::-1]

@@ -1,4 +1,4 @@
-"""The lab model: its linear part fitted in closed form, its net by hiding cells; predictions."""
+"""Fit the lab model, its linear part in closed form and its net by hiding cells, and predict."""
 
 import copy
 import math
@@ -50,19 +50,19 @@ except ImportError:  # scikit-learn before 1.9
 
 Result = TypeVar("Result")
 
-# The linear part predicts a row from what the other folds have taught it
+# The linear part predicts a row from what it has learned from the other folds
 N_FOLDS = 5
-# A score of fewer rows says nothing
+# With fewer rows, a score says nothing
 _MIN_VALIDATION_ROWS = 10
-# Share of the observed cells hidden to score a model; the usual protocol of imputation
+# Share of the observed cells hidden to score a model, as is usual for imputation
 _SCORED_SHARE = 0.2
-# Steps over which the learning rate of `partial_fit` rises, before it falls with the inverse root
+# Steps over which the learning rate of `partial_fit` rises before it falls with the inverse root
 _STREAM_WARM_UP = 100
 # Cells, with padding, of the rows of a batch that go through the net together
 _CELLS_TOGETHER = 1_536
 _ROWS_HIDDEN_TOGETHER = 512
-# Precision of the Gaussian prior on a loading: strong enough for 300 rows of 50 labs, without
-# effect on 5,000
+# Precision of the Gaussian prior on a loading: strong enough for 300 rows of 50 labs, and without
+# effect with 5,000
 _LOADING_PRECISION = 50.0
 _N_ITERATIONS = 15
 _PAIRS_OF_A_PRIOR = 5.0
@@ -70,12 +70,12 @@ _PAIRS_OF_A_PRIOR = 5.0
 _MAX_ROWS = 10_000
 _ROWS_AT_ONCE = 1024
 _DENSE_ENOUGH = 0.3
-# What was learned elsewhere counts as at most so many rows: the dependence between labs differs
-# little between hospitals, their means differ more
+# What was learned elsewhere counts as at most this many rows: hospitals differ little in how labs
+# depend on each other, and more in their means
 _MOST_ROWS_FOR_LOADINGS = 1_000.0
 _MOST_ROWS_FOR_MEAN = 20.0
 _PREDICTION_BATCH = 1024
-# Imputation predicts every lab of every row: of a wide table it takes fewer rows at once
+# Imputation predicts every lab of every row, so a wide table goes through in fewer rows at once
 _IMPUTED_CELLS_AT_ONCE = 65_536
 _SAME_RESULT = "with the same result"
 
@@ -96,10 +96,11 @@ def training_rows(cells: LabCells, weight: np.ndarray) -> LabTrainingRows:
 def split_rows(
     cells: LabCells, weight: np.ndarray, by_group, held_out: float, seed: int
 ) -> tuple[LabTrainingRows, LabCells | None]:
-    """Return the rows to learn from, and a share to validate on or None where that is too few.
+    """Return the rows to learn from and the held-out share, or None if that is too few rows.
 
-    Of groups, that share is held out: `by_group` (n_rows, n_groups) has each row's weight in each.
-    A row that also occurs in another group is learned from, by its weight there.
+    With groups, a share of the groups is held out: `by_group` (n_rows, n_groups) has each row's
+    weight in each group. A row that also occurs in another group is learned from, with its weight
+    there.
     """
     shares = sparse.diags_array(weight, dtype=np.float64) if by_group is None else by_group
     order = np.random.default_rng(seed).permutation(shares.shape[1])
@@ -126,11 +127,11 @@ class FactorAnalysis:
     r"""Expectation-maximisation for `FactorModel`, with a Gaussian prior on the loadings.
 
     The prior is :math:`w_j \sim N(0, I/50)`. For labs learned elsewhere it is centred on the
-    loadings learned there (`start`), and the more rows these come from, the narrower it is. Rows
-    are in random order; `z` (n_cells,) is what is modelled of each cell, its standardised value or
-    its normal score.
+    loadings from there (`start`), and the more rows these come from, the narrower it is. Rows are
+    in random order; `z` (n_cells,) is the quantity that is modelled, each cell's standardised value
+    or its normal score.
 
-    A full covariance matrix (Schafer 1997) does as well on 50 labs, but has 2 million entries for
+    A full covariance matrix (Schafer 1997) does as well with 50 labs, but has 2 million entries for
     1,505; learning the loadings by gradients needs a learning rate and many more passes.
     """
 
@@ -168,14 +169,14 @@ class FactorAnalysis:
 
     @property
     def evidence(self) -> np.ndarray:
-        """Number of cells (n_labs,) that each lab was learned from, here and before."""
+        """Number of cells (n_labs,) from which each lab was learned, here and before."""
         return self._count + self._evidence
 
     def versions(self, parameters: _Parameters, fold: np.ndarray) -> list[_Parameters]:
-        """Parameters without what each fold (n_rows,) has taught, then those from all rows.
+        """Parameters learned without each fold (n_rows,), and last those from all rows.
 
-        The rows of a fold are left out of the last maximisation step only, which costs one step
-        for all folds together; their influence on other rows' factors stays.
+        Only the last maximisation step leaves the rows of a fold out, which costs one step for all
+        folds together; their influence on other rows' factors stays.
         """
         rows = np.arange(len(self._weight))
         of_fold = [
@@ -207,19 +208,19 @@ class FactorAnalysis:
         products = self._z.T @ (weighted @ self._z)
         if sparse.issparse(pairs):
             pairs, products = pairs.toarray(), products.toarray()
-        # Little is known of labs that are seldom measured together
+        # Little is known about labs that are seldom measured together
         covariance = products / (pairs + _PAIRS_OF_A_PRIOR)
         values, vectors = np.linalg.eigh(covariance)
         kept = slice(None, -min(self._n_factors, len(values)) - 1, -1)
         return np.maximum(values[kept], 0.0), vectors[:, kept]
 
     def _moments(self, parameters: _Parameters, rows: np.ndarray) -> np.ndarray:
-        """Sums over rows that the maximisation step needs, (n_labs, r + 1, r + 2).
+        """Sums over rows for the maximisation step, (n_labs, r + 1, r + 2).
 
-        With x = (f, 1) they are, over the rows in which the lab was measured, E[x x'] and, as the
-        last column, z E[x].
+        With x = (f, 1), they are E[x x'] and, as the last column, z E[x], over the rows in which
+        the lab was measured.
         """
-        # In blocks, as each row takes r^2 numbers
+        # In blocks, as each row needs r^2 numbers
         blocks = np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
         return reduce(np.add, (self._moments_of(parameters, block) for block in blocks))
 
@@ -249,7 +250,7 @@ class FactorAnalysis:
         ridge = (_LOADING_PRECISION * noise + of_loadings)[:, None]
         system = second.copy()
         system[:, np.arange(r), np.arange(r)] += ridge
-        system[:, r, r] += of_mean + 1e-6  # A lab that was never measured has mean 0
+        system[:, r, r] += of_mean + 1e-6  # Gives a lab that was never measured the mean 0
         target = first.copy()
         target[:, :r] += ridge * self._centre.loadings
         target[:, r] += of_mean * self._centre.mean
@@ -269,7 +270,7 @@ class FactorAnalysis:
 
 
 def fit_prior(prior: LabPrior, rows: LabTrainingRows, start: LabStart | None) -> None:
-    """Fit the two factor models of a net, made for one version more than there are folds."""
+    """Fit the two factor models of a net, which has one version more than there are folds."""
 
     def fit(part: str, z: np.ndarray) -> None:
         model: FactorModel = getattr(prior, part)
@@ -298,7 +299,7 @@ def fill_factor_model(model: FactorModel, versions: list[_Parameters], evidence:
 class MaskedTrainer:
     """Fit a `MaskedLabAutoencoder` by hiding observed cells and predicting them.
 
-    `mask_ratio` has the lowest and the highest share; `n_rows` is the number of rows of `run`, or
+    `mask_ratio` is the lowest and the highest share; `n_rows` is the number of rows for `run`, or
     None for a stream. Row order and masks are drawn from `generator`.
     """
 
@@ -350,7 +351,7 @@ class MaskedTrainer:
     ) -> None:
         """Train for `max_epochs`, or until `after_epoch` is True or the validation score stalls.
 
-        The state is kept in `checkpoint` after each epoch, and taken from there at the start.
+        The state is saved in `checkpoint` after each epoch, and taken from there at the start.
         """
         if checkpoint is not None and (state := checkpoint.load()) is not None:
             with checkpoint.restoring():
@@ -402,7 +403,7 @@ class MaskedTrainer:
         self.loss_curve.append(total / len(rows.cells))
 
     def _accumulate_gradient(self, rows: LabTrainingRows, part: np.ndarray) -> float:
-        """Leave the gradient of a batch's loss at the parameters, and return the loss."""
+        """Set the parameters' gradients to that of a batch's loss, and return the loss."""
         parameter = next(self.module.parameters())
         batch = rows.cells.batch(part, parameter.dtype, parameter.device)
         # NOTE[DIFF] (mask share): each row draws its own, where the paper hides 75 % of every row
@@ -410,7 +411,7 @@ class MaskedTrainer:
         ratio = low + (high - low) * torch.rand(len(part), generator=self.generator)
         visible, hidden = random_masking(batch, ratio.to(parameter.device), self.generator)
         version = torch.from_numpy(rows.version[part]).to(parameter.device)
-        # Relative to the mean, so that the learning rate means the same at any scale of weights
+        # Divided by the mean, so that the scale of the weights does not change the step
         weight = torch.from_numpy(rows.weight[part] / rows.weight.mean())
         weight = weight.to(parameter)
         n_hidden = hidden.measured.sum().clamp(min=1)
@@ -447,7 +448,7 @@ class MaskedTrainer:
         }
 
     def _load_state(self, state: dict) -> None:
-        # The best weights come first: where they do not fit, the fit fails now and not at its end
+        # The best weights come first: if they do not fit, the fit fails now and not at its end
         self._best.load_state_dict(state["best"])
         self._best.restore(self.module)
         self.module.load_state_dict(state["module"])
@@ -463,11 +464,11 @@ def _stream_rate(step: int) -> float:
 
 
 def _alike(batch: LabBatch) -> list[torch.Tensor]:
-    """Positions of rows, grouped by number of cells so that little is padding."""
+    """Positions of rows, grouped by their number of cells so that there is little padding."""
     n_cells = batch.measured.sum(dim=1)
     order = n_cells.argsort(stable=True)
     if batch.lab.device.type != "cpu":
-        # On a GPU the number of calls costs time, not the size of the products
+        # On a GPU, time depends on the number of calls and not on the size of the products
         return [order]
     pieces, start = [], 0
     for stop, width in enumerate(n_cells[order].tolist()):
@@ -480,9 +481,9 @@ def _alike(batch: LabBatch) -> list[torch.Tensor]:
 
 @contextmanager
 def epochs_of_fit(estimator, X, y, attributes: Callable[[], dict]) -> Iterator[Callable[[], bool]]:
-    """Yield what tells scikit-learn's callbacks of an epoch; True means that one asks to stop.
+    """Yield a function that reports an epoch to scikit-learn's callbacks; True means stop.
 
-    `attributes` returns the fitted attributes of the moment, with which a callback may predict.
+    `attributes` returns the current fitted attributes, with which a callback may predict.
     """
     if not hasattr(estimator, "_init_callback_context"):  # scikit-learn before 1.9
         yield lambda: False
@@ -504,7 +505,7 @@ def epochs_of_fit(estimator, X, y, attributes: Callable[[], dict]) -> Iterator[C
 
 
 class HiddenCells(NamedTuple):
-    """Standardised values of cells that were hidden, and their predictions, (n_hidden,) each."""
+    """Standardised values of hidden cells and their predictions, (n_hidden,) each."""
 
     lab: np.ndarray
     true: np.ndarray
@@ -532,7 +533,7 @@ def predict_hidden(
         rows = np.arange(part.start, part.stop)
         batch = cells.batch(rows, parameter.dtype, parameter.device)
         ratio = torch.full((len(rows),), _SCORED_SHARE, device=parameter.device)
-        # For the whole part: what is hidden must not depend on how many rows fit into memory
+        # Drawn for the whole part, as it must not depend on how many rows fit into memory
         visible, hidden = random_masking(batch, ratio, generator)
         by = None if version is None else torch.from_numpy(version[rows]).to(parameter.device)
         predict = partial(_predict, module, visible, hidden, by)
@@ -554,13 +555,13 @@ def _predict(module, visible: LabBatch, hidden: LabBatch, version, rows: slice) 
 def calibrate_spread(module: MaskedLabAutoencoder, rows: LabTrainingRows, fitting: FittingRows):
     """Scale each lab's predicted standard deviation to the errors on re-hidden cells.
 
-    The mean of all labs, from which one with few cells borrows, weighs as much as twenty cells.
+    The mean of all labs, which stabilises labs with few cells, counts as much as twenty cells.
     """
     hidden = predict_hidden(module, rows.cells, rows.version, fitting)
     if not len(hidden.lab):
         return
     ratio = ((hidden.true - hidden.predicted) / hidden.spread) ** 2
-    # One wrong entry must not widen a lab's spread for good
+    # A single wrong entry must not widen a lab's spread
     ratio = np.minimum(ratio, 25.0)
     n_labs = len(module.spread_scale)
     count = np.bincount(hidden.lab, minlength=n_labs)
@@ -579,7 +580,7 @@ def _in_batches(
 ) -> Iterator[tuple[np.ndarray, Result]]:
     """Yield rows, grouped by length, and the output of `run` on their packed cells.
 
-    `outcome` says in a warning what smaller batches change where these do not fit into memory.
+    If batches do not fit into memory, `outcome` says in the warning what smaller ones change.
     """
     rows = rows[np.argsort(cells.n_measured[rows], kind="stable")]
     device = next(module.parameters()).device
@@ -626,15 +627,15 @@ class LabImputer:
     """Predict the missing cells of a table (n_rows, n_labs) with a trained net."""
 
     def __init__(self, module: MaskedLabAutoencoder, scale: LabScale, values: np.ndarray):
-        # In single precision the net takes half the time, and predictions differ by 1e-6 standard
-        # deviations; the linear part solves systems that need all digits
+        # In single precision the net takes half the time, and predictions change by 1e-6 standard
+        # deviations; the linear part solves systems that need double precision
         self._module = copy.deepcopy(module).float()
         self._module.prior = module.prior
         self._scale = scale
         self._values = values
 
     def expected(self) -> np.ndarray:
-        """Return a copy of the table, filled with expected values."""
+        """Return a copy of the table filled with expected values."""
 
         def predict(encoded, labs):
             value, _ = self._module.forward_decoder(encoded, labs)
@@ -643,7 +644,7 @@ class LabImputer:
         return self._fill(self._values[None], predict)[0]
 
     def draws(self, n_draws: int, seed: int) -> np.ndarray:
-        """Return copies of the table, each filled by a draw of its own."""
+        """Return copies of the table, each filled with its own draw."""
         generator = torch.Generator().manual_seed(seed)
 
         def draw(encoded, labs):
@@ -664,7 +665,7 @@ class LabImputer:
         return self._fill(np.zeros((1, *self._values.shape)), predict)[0]
 
     def _fill(self, copies: np.ndarray, predict, outcome: str = _SAME_RESULT) -> np.ndarray:
-        """Return copies (n_copies, n_rows, n_labs) with predictions where nothing was measured."""
+        """Return copies (n_copies, n_rows, n_labs) with predictions in the unmeasured cells."""
         filled, missing = copies.copy(), np.isnan(self._values)
         cells = self._scale.cells(LabCells.from_table(self._values))
         size = min(max(_IMPUTED_CELLS_AT_ONCE // cells.n_labs, 1), _PREDICTION_BATCH)

@@ -1,4 +1,4 @@
-"""What a fitted encoder gives to another fit: the weights of the labs that both know."""
+"""What another fit takes from a fitted encoder: the weights of the labs that both know."""
 
 from dataclasses import dataclass, field
 
@@ -12,30 +12,30 @@ from ._lab_cells import LabScale
 
 @dataclass
 class LabStart:
-    """What a fitted encoder knows, for another fit to begin with."""
+    """What a fitted encoder knows, as a start for another fit."""
 
     module: MaskedLabAutoencoder
     scale: LabScale
     names: np.ndarray | None
     levels: list
     architecture: dict
-    shared: np.ndarray = field(init=False)  # (n, 2): where (here, there) labs that both know are
-    n_labs: int = field(init=False)  # Here
+    shared: np.ndarray = field(init=False)  # (n, 2): positions here and there of shared labs
+    n_labs: int = field(init=False)  # Number of labs here
 
     def match(self, names, levels: list, architecture: dict) -> None:
-        """Match the labs of a new fit by name, or by position where neither has names."""
+        """Match the labs of a new fit by name, or by position if neither has names."""
         for name, known in self.architecture.items():
             if architecture[name] != known:
                 raise ValueError(
-                    f"{name}={architecture[name]!r} differs from the {name}={known!r} of the "
-                    "encoder to begin with; set it to that, or fit without initial and warm_start."
+                    f"{name}={architecture[name]!r} differs from {name}={known!r} of the encoder "
+                    "to start from; set it to that value, or fit without initial and warm_start."
                 )
         if (names is None) != (self.names is None) or (
             names is None and len(levels) != len(self.levels)
         ):
             raise ValueError(
-                "Labs are matched by name: pass a DataFrame here and to the fit of the encoder to "
-                "begin with, or the same number of unnamed columns to both."
+                "Labs are matched by name: pass a DataFrame to this fit and to that of the encoder "
+                "to start from, or the same number of unnamed columns to both."
             )
         there = range(len(levels)) if self.names is None else self.names
         position = {name: at for at, name in enumerate(there)}
@@ -48,14 +48,14 @@ class LabStart:
         ]
         if not shared:
             raise ValueError(
-                "X has no lab in common with the encoder to begin with: column names must be the "
-                "same, and levels where a lab is qualitative."
+                "X has no lab in common with the encoder to start from: column names must be the "
+                "same, and so must the levels of a qualitative lab."
             )
         self.shared = np.array(shared)
         self.n_labs = len(levels)
 
     def merge_scale(self, fitted: LabScale) -> LabScale:
-        """Scales of the new labs as fitted, of the shared ones as they were learned there."""
+        """Scales as fitted for new labs, and as learned there for shared ones."""
         merged = LabScale(*(part.copy() for part in fitted))
         here, there = self.shared.T
         for new, old in zip(merged, self.scale, strict=True):
@@ -63,7 +63,7 @@ class LabStart:
         return merged
 
     def fill(self, module: MaskedLabAutoencoder) -> None:
-        """Copy the weights: those of a shared lab to its position, those of no lab unchanged."""
+        """Copy the weights: those of a shared lab to its new position, the general ones as is."""
         here, there = (torch.from_numpy(part) for part in self.shared.T)
         learned = self.module.state_dict()
         with torch.no_grad():
@@ -78,7 +78,7 @@ class LabStart:
                     new.copy_(old)
 
     def factor_model(self, part: str) -> FactorModel | None:
-        """Factor model of the new labs to begin with, zero for labs that were not known."""
+        """Factor model to start from, zero for labs that were unknown there."""
         if self.module.prior is None:
             return None
         old = getattr(self.module.prior, part)

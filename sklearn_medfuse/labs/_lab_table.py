@@ -1,4 +1,4 @@
-"""Lab tables as hospitals write them ("<0.01", "NEG", 7.4, "1+"), read to numbers and filled in."""
+"""Read lab tables as hospitals write them ("<0.01", "NEG", 7.4, "1+"), and fill them in."""
 
 import warnings
 from collections import Counter
@@ -21,15 +21,15 @@ _NOT_MEASURED = {"", "nan", "na", "n/a", "<na>", "null", "nat"}
 _MAX_LEVELS = 50
 _MAX_LEVEL_LENGTH = 40
 _FEW_WORDS = 4
-# A word or number of a qualitative column that stands in fewer cells is no level: it may be a
-# remark on one patient, who can have several stays, and the levels are saved with the model. Terms
-# of notes have the same limit.
+# A word or number in fewer cells of a qualitative column is not a level: it may be a remark about
+# one patient, who can have several stays, and the levels are saved with the model. Terms of notes
+# have the same limit.
 _MIN_CELLS_OF_A_LEVEL = 3
 
 Levels = list[str] | None
 NUMERIC, QUALITATIVE = "numeric", "qualitative"
-# What a column is asked to be: numeric, qualitative, qualitative with these levels (a list) or with
-# the order of these categories (a tuple)
+# How to read a column: as numeric, as qualitative, with these levels (a list), or in the order of
+# these categories (a tuple)
 Kind = str | list[str] | tuple[str, ...]
 _AS_FLOATS: dict = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
 
@@ -37,15 +37,15 @@ _AS_FLOATS: dict = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
 def validate_labs(estimator, X, levels: list[Levels] | None = None):
     """Check X as scikit-learn does and read its results.
 
-    The estimator's names and number of columns are checked, or set where `levels`, those learned
-    before, are None. Returns a float64 ndarray or csr_array (n_rows, n_labs) of numbers and
-    positions in the levels, NaN or no entry where not measured; and the levels of each qualitative
-    lab, None for a numeric one.
+    Checks the names and number of columns, or sets them if there are no `levels` from fit. Returns
+    a float64 ndarray or csr_array (n_rows, n_labs) of numbers and positions in the levels, with NaN
+    or no entry for what was not measured, and the levels of each qualitative lab, None for a
+    numeric one.
     """
     X = X if isinstance(X, pd.DataFrame) else to_pandas(X)
     reset = levels is None
     kinds = _kinds_by_position(estimator, X) if reset else {}
-    # Before it refuses infinity, scikit-learn sums X: infinite cells of both signs give NaN
+    # Before it refuses infinity, scikit-learn sums X, and infinities of both signs give NaN
     with no_values_in_errors(), np.errstate(invalid="ignore"):
         if sparse.issparse(X):
             values = _validate_sparse(estimator, X, levels)
@@ -65,7 +65,7 @@ def validate_labs(estimator, X, levels: list[Levels] | None = None):
 
 
 def validate_dense_labs(estimator, X, levels: list[Levels] | None = None):
-    """Do what `validate_labs` does, for an estimator that takes no sparse X."""
+    """Do the same as `validate_labs` for an estimator that takes no sparse X."""
     if sparse.issparse(X):
         raise TypeError(
             f"Sparse data was passed for X, but {type(estimator).__name__} needs dense data; use "
@@ -75,7 +75,7 @@ def validate_dense_labs(estimator, X, levels: list[Levels] | None = None):
 
 
 def _kinds_by_position(estimator, X) -> dict[int, Kind]:
-    """Kinds or levels that were asked for, by position; ValueError where they do not fit X."""
+    """The estimator's `kinds` and `levels` by position, refused if they do not fit X."""
     kinds, levels = (getattr(estimator, name, None) or {} for name in ("kinds", "levels"))
     found: dict[int, Kind] = {}
     if not (kinds or levels):
@@ -102,14 +102,15 @@ def refuse_unknown_labs(names, columns: list, parameter: str) -> None:
     if unknown := [name for name in names if name not in columns]:
         raise ValueError(
             f"{parameter} names {unknown}, but the lab columns of X are {columns}; use the column "
-            "names of a DataFrame, the column positions of an array."
+            "names of a DataFrame or the column positions of an array."
         )
 
 
 def _checked_levels(name, levels, kind: str | None) -> list[str]:
     if kind == NUMERIC:
         raise ValueError(
-            f"levels names {name!r}, which kinds calls numeric; leave it out of one of them."
+            f"levels names {name!r}, which is numeric according to kinds; remove it from one of "
+            "them."
         )
     texts = [] if isinstance(levels, str) else [str(level).strip() for level in levels]
     if len(texts) < 2 or len(set(map(_same_case, texts))) < len(texts):
@@ -125,7 +126,7 @@ def _any_qualitative(levels: list[Levels] | None) -> bool:
 
 
 def _as_table(X, *, always: bool) -> pd.DataFrame | None:
-    """X as a DataFrame where its cells have to be read one by one, or `always`; else None."""
+    """X as a DataFrame if its cells must be read one by one, or `always`; else None."""
     if isinstance(X, pd.DataFrame):
         plain = all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in X.dtypes)
         return None if plain and not always else X
@@ -139,7 +140,7 @@ def _as_table(X, *, always: bool) -> pd.DataFrame | None:
     return pd.DataFrame(array, dtype=object if text else None)
 
 
-# Sparse tables: an entry is a measured cell, whatever its value
+# Sparse tables: an entry is a measured cell, even if it is zero
 
 
 def _validate_sparse(estimator, X, levels: list[Levels] | None) -> sparse.csr_array:
@@ -151,11 +152,11 @@ def _validate_sparse(estimator, X, levels: list[Levels] | None) -> sparse.csr_ar
         )
     if X.format in ("bsr", "dia"):
         raise ValueError(
-            f"Sparse X in {X.format.upper()} format stores zeros for absent entries, so measured "
-            "zeros cannot be told from absent ones. Build X in CSR or COO format."
+            f"Sparse X in {X.format.upper()} format stores zeros for absent entries, so that "
+            "measured zeros look the same as absent entries. Build X in CSR or COO format."
         )
     if X.format == "coo" and X.ndim == 2:
-        # Conversion sums repeated entries and leaves no trace of them
+        # Conversion silently adds up repeated entries
         _refuse_repeated(X.nnz - X.tocsr().nnz)
     X = validate_data(estimator, X, reset=levels is None, accept_sparse="csr", **_AS_FLOATS)
     X = sparse.csr_array(X)
@@ -179,7 +180,7 @@ def _refuse_repeated(n_cells: int) -> None:
 
 
 def to_dense(X) -> np.ndarray:
-    """Return a CSR matrix as an array with NaN where there is no entry, an array unchanged."""
+    """Return a CSR matrix as an array with NaN for absent entries, and an array unchanged."""
     if isinstance(X, np.ndarray):
         return X
     dense = np.full(X.shape, np.nan)
@@ -195,9 +196,8 @@ def read_results(
 ) -> tuple[np.ndarray, list[Levels], dict[str, int]]:
     """Read each column as numbers or as levels, by default as most of its cells are.
 
-    `kinds` has those of columns, or their levels, by position. Returns values and levels as
-    `validate_labs` does, and the number of measured cells by column that could not be read, which
-    are NaN too.
+    `kinds` has kinds or levels by position. Returns values and levels like `validate_labs`, and the
+    number of measured cells by column that could not be read and are NaN too.
     """
     values = np.empty(table.shape)
     learned: list[Levels] = []
@@ -229,13 +229,13 @@ def read_results(
 
 
 def _describe_unread(unread: dict[str, int], has_kinds: bool) -> str:
-    """Say how many results in which columns were not read, and nothing of their content."""
+    """Say how many results in which columns were not read, without quoting them."""
     columns = [f"{where} ({n_cells})" for where, n_cells in unread.items()]
     more = f" and {len(columns) - 5} more columns" if len(columns) > 5 else ""
     remedy = " The parameter kinds tells fit how to read a column." if has_kinds else ""
     return (
         f"{sum(unread.values())} results could not be read and count as not measured: "
-        f"{', '.join(columns[:5])}{more}. They are texts in a numeric column, or not among the "
+        f"{', '.join(columns[:5])}{more}. They are text in a numeric column, or not among the "
         f"levels of a qualitative one (see levels_).{remedy}"
     )
 
@@ -253,7 +253,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def _distinct_cells(column: pd.Series, where: str) -> tuple[np.ndarray, list]:
-    """Code of each cell, -1 = not measured, and the cell that each code stands for."""
+    """Code of each cell, -1 if not measured, and the cell for which each code stands."""
     if column.dtype == object:
         _check_types(set(map(type, column)), where)
     code, distinct = pd.factorize(column)
@@ -310,7 +310,7 @@ def _same_case(text: str) -> str:
 def _numbers_of(cells: list, levels: Levels) -> list[float]:
     if levels is None:
         return [_as_float(cell) for cell in cells]
-    # Levels that a user sets may be two words for the same, which only their spelling tells apart
+    # Two levels set by the user may mean the same and differ only in spelling
     by_key = {level_key(level): float(i) for i, level in reversed(list(enumerate(levels)))}
     by_word = {_same_case(level): float(i) for i, level in enumerate(levels)}
     return [
@@ -320,7 +320,7 @@ def _numbers_of(cells: list, levels: Levels) -> list[float]:
 
 
 def _ordered_categories(column: pd.Series) -> tuple[str, ...] | None:
-    """Categories of an ordered column, unless they are numbers that ascend."""
+    """Categories of an ordered column, unless they are ascending numbers."""
     if not isinstance(column.dtype, pd.CategoricalDtype) or not column.dtype.ordered:
         return None
     texts = [str(category) for category in column.cat.categories]
@@ -330,7 +330,7 @@ def _ordered_categories(column: pd.Series) -> tuple[str, ...] | None:
 
 
 def _learn_levels(code: np.ndarray, distinct: list, where: str, kind) -> Levels:
-    """Ordered levels of a column of this kind, or with more words than numbers; else None."""
+    """Ordered levels of a column that `kind` or a majority of words makes qualitative, or None."""
     if kind == NUMERIC:
         return None
     count = np.bincount(code[code >= 0], minlength=len(distinct)).tolist()
@@ -348,14 +348,14 @@ def _learn_levels(code: np.ndarray, distinct: list, where: str, kind) -> Levels:
             spellings.setdefault(level_key(text), Counter())[text] += n
     if kind is not None and len(cells_of_key) > _MAX_LEVELS:
         raise ValueError(
-            f"{where[0].upper()}{where[1:]} of X is asked to be qualitative, but it holds "
-            f"{len(cells_of_key)} different results and {_MAX_LEVELS} is the limit; let it be "
+            f"{where[0].upper()}{where[1:]} of X is to be read as qualitative, but it holds "
+            f"{len(cells_of_key)} different results and {_MAX_LEVELS} is the limit; read it as "
             "numeric, or map it to fewer results."
         )
     _refuse_free_text(cells_of_key, where)
 
     kept = [k for k, n in cells_of_key.items() if is_grade(k) or n >= _MIN_CELLS_OF_A_LEVEL]
-    # The most frequent spelling stands for the level; of equally frequent ones the last by name
+    # The most frequent spelling names the level; of equally frequent ones, the last in the alphabet
     most = {key: max((n, text) for text, n in spellings[key].items())[1] for key in kept}
     if isinstance(kind, tuple):
         cells_of_text = Counter(dict(zip(map(str, distinct), count, strict=True)))
@@ -390,9 +390,9 @@ def _refuse_free_text(cells_of_key: Counter[str], where: str) -> None:
 
 
 def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
-    """Return the filled numbers in the type of X, with its measured cells as X has them.
+    """Return the filled numbers in the type of X, and its measured cells unchanged.
 
-    `values` is what `validate_labs` read in X, and `filled` the same without NaN but in labs of
+    `values` is what `validate_labs` read from X, and `filled` the same with NaN only in labs about
     which nothing is known.
     """
     if isinstance(X, pd.DataFrame):
@@ -409,7 +409,7 @@ def fill_like(X, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
 
 
 def fill_in(table: pd.DataFrame, values: np.ndarray, filled: np.ndarray, levels: list[Levels]):
-    """Copy a table with its missing cells filled as by `fill_like`, each in its own notation."""
+    """Copy a table with its missing cells filled, in the notation of each column."""
     copy = table.copy()
     missing = np.isnan(values) & ~np.isnan(filled)
     for position in np.flatnonzero(missing.any(axis=0)).tolist():
@@ -428,7 +428,7 @@ def fill_in(table: pd.DataFrame, values: np.ndarray, filled: np.ndarray, levels:
 
 
 def _float_dtype(dtype):
-    """The dtype itself where it holds fractions, else its relative that does."""
+    """The dtype itself if it holds fractions, else the corresponding one that does."""
     if dtype is None or pd.api.types.is_float_dtype(dtype):
         return np.dtype(np.float64) if dtype is None else dtype
     if isinstance(dtype, pd.ArrowDtype):
@@ -442,7 +442,7 @@ def _nearest(new: np.ndarray, levels: list[str]) -> np.ndarray:
 
 
 def _with_texts(column: pd.Series, missing: np.ndarray, new: np.ndarray, levels: Levels):
-    """Fill the missing cells of a column that does not only hold numbers."""
+    """Fill the missing cells of a column that does not hold numbers alone."""
     cells = column.astype(object).to_numpy(copy=True)
     is_text_dtype = pd.api.types.is_string_dtype(column.dtype) and column.dtype != object
     is_categorical = isinstance(column.dtype, pd.CategoricalDtype)

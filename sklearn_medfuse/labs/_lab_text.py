@@ -1,4 +1,4 @@
-"""LabTextSerializer: lab results written out for a language model, the paper's LABTEXT."""
+"""LabTextSerializer: lab results as text for a language model, the paper's LABTEXT."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -14,7 +14,7 @@ from ._lab_table import Levels, refuse_unknown_labs, validate_dense_labs
 
 # Outside these magnitudes a number is written with an exponent
 _SMALLEST, _LARGEST = 1e-5, 1e9
-# Of fewer results the five lowest are not a tail
+# With fewer results, the five lowest are not a tail
 _FEWEST_FOR_LIMITS = 20
 _MARKS = {-1: " (low)", 0: "", 1: " (high)"}
 
@@ -22,30 +22,31 @@ _MARKS = {-1: " (low)", 0: "", 1: " (high)"}
 class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     """Write each row's lab results as one text, by default the abnormal ones only.
 
-    A row becomes "creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)". A result is abnormal
-    when it lies outside the lab's reference range, limits included in the range. A lab without a
-    range is judged by quantiles of at least 20 values in fit, a qualitative one ("NEG", "TRACE")
-    by quantiles of its ordered levels. Labs that were not measured are not mentioned.
+    A row becomes "creatinine 2.1 mg/dL (high); sodium 128 mmol/L (low)". A result is abnormal if it
+    lies outside the lab's reference range; the limits are normal. A lab without a range is judged
+    by quantiles of at least 20 values in fit, a qualitative one ("NEG", "TRACE") by quantiles of
+    its ordered levels. Labs that were not measured are not mentioned.
 
     Parameters
     ----------
     reference_ranges : dict of str to (low, high), or None, default=None
-        Reference range of numeric labs by name, in the column's unit; None or NaN leaves a side
+        Reference ranges of numeric labs by name, in the column's unit; None or NaN leaves a side
         open.
     abnormal_only : bool, default=True
         Write only abnormal results; False writes every measured one and marks the abnormal ones.
     units : dict of str to str, or None, default=None
-        Unit by lab name, written after the value.
+        Units by lab name, written after the value.
     quantiles : tuple of two floats, default=(0.05, 0.95)
         Quantiles of the training values that bound the normal range of a lab without a reference
-        range. So that no limit is a patient's result, each is the mean of the five values nearest.
+        range. Each limit is the mean of the five nearest values, so that none is a patient's
+        result.
     significant_digits : int, default=4
         Number of digits to which a value is rounded in the text, from 1 to 15.
     normal_text : str or None, default=None
-        Text of a row whose measured labs are all left out; None means no text. A row without any
-        measured lab never has one.
+        Text of a row whose measured labs are all left out; None means no text. A row without a
+        measured lab never has text.
     column_name : str, default="lab_text"
-        Name of the text column, which `LLMNoteEncoder` writes above it when it joins several.
+        Name of the text column; `LLMNoteEncoder` writes it above the text if it joins columns.
     levels : dict or None, default=None
         Results of qualitative labs from low to high by column, as of `MaskedLabEncoder`.
 
@@ -54,7 +55,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Number of lab columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Their names; only when X had string column names. Else they are called "lab 0" and so on.
+        Their names; only if X had string column names. Otherwise they are called "lab 0" and so on.
     levels_ : list of (list of str, or None)
         Levels of each qualitative lab from low to high, None for a numeric one.
     low_ : ndarray of shape (`n_features_in_`,)
@@ -72,7 +73,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
     -----
     MEDFuse [1]_ passes abnormal labs as "name: value unit" to the language model with the note.
     NOTE[DIFF] (lab text): the quantiles, and the marks "(high)" and "(low)", are ours. Results are
-    read as by `MaskedLabEncoder`. The text holds patients' values, the fitted serializer only
+    read as by `MaskedLabEncoder`. The text holds patients' values; the fitted serializer holds only
     limits and levels. A Pipeline with `memory` writes the output of a serializer step into its
     cache; `make_medfuse_pipeline` does not.
 
@@ -149,7 +150,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `reference_ranges` or `units` name a lab that is not in X, or hold something else.
+            If `reference_ranges` or `units` name a lab that is not in X, or hold invalid values.
         """
         self._validate_params()
         quantiles = self._checked_quantiles()
@@ -170,7 +171,7 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X):
-        """Write the rows' results.
+        """Write the results of each row as text.
 
         Parameters
         ----------
@@ -225,8 +226,8 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
             valid = False
         if not valid:
             raise ValueError(
-                f"quantiles={self.quantiles!r} are not two numbers with 0 <= low < high <= 1; "
-                "give for example (0.05, 0.95)."
+                f"quantiles={self.quantiles!r} must be two numbers with 0 <= low < high <= 1, such "
+                "as (0.05, 0.95)."
             )
         return low, high
 
@@ -247,20 +248,20 @@ class LabTextSerializer(VersionedStateMixin, TransformerMixin, BaseEstimator):
                 valid = False
             if not valid:
                 raise ValueError(
-                    f"reference_ranges[{name!r}]={limits!r} is not (low, high) with low <= high; "
+                    f"reference_ranges[{name!r}]={limits!r} must be (low, high) with low <= high; "
                     "None leaves a side open."
                 )
             if self.levels_[names.index(name)] is not None:
                 raise ValueError(
                     f"reference_ranges[{name!r}] is for a column that holds words rather than "
-                    "numbers; leave it out, so that the quantiles judge the lab."
+                    "numbers; remove it, so that the lab is judged by quantiles."
                 )
             ranges[name] = low, high
         return ranges
 
     def _flags(self, X: np.ndarray) -> np.ndarray:
         """-1 for low, 1 for high, 0 for normal, not measured or without limits."""
-        # In single precision, where 0.1 is not above a limit of 0.1 however it was stored
+        # In single precision 0.1 is not above a limit of 0.1, however the two were stored
         with np.errstate(over="ignore"):
             X, low, high = (a.astype(np.float32) for a in (X, self.low_, self.high_))
         return np.greater(X, high).astype(np.int8) - np.less(X, low)
@@ -279,10 +280,10 @@ def _is_open(limit) -> bool:
 def _training_limits(
     values: np.ndarray, quantiles: tuple[float, float], levels: Levels
 ) -> tuple[float, float]:
-    """Quantiles of the measured values, those of numbers as means of five patients' results."""
+    """Quantiles of the measured values; those of numbers are means of five results."""
     measured = np.sort(values[~np.isnan(values)].astype(np.float64))
     if levels is not None and len(measured):
-        # Positions in levels, which several rows share
+        # Positions in levels are shared by several rows
         return tuple(np.quantile(measured, quantiles))
     if len(measured) < _FEWEST_FOR_LIMITS:
         return np.nan, np.nan

@@ -1,11 +1,11 @@
-"""Results in words ("NEG", "1:40", "weakly reactive"): which are the same, and their order."""
+"""Results in words ("NEG", "1:40", "weakly reactive"): which mean the same, and their order."""
 
 import re
 
 from .._written_results import read_result
 
 # Results from low to high; the words of one line are one level. Blanks and hyphens between letters
-# do not count.
+# are ignored.
 _GRADES = [
     line.split(", ")
     for line in """\
@@ -42,10 +42,10 @@ yellow, yel
 amber
 brown""".splitlines()
 ]
-# Numbers stand among the words, "NEG" < "TRACE" < "30" < "300" < "LARGE", but 0 below all
+# Numbers come among the words, "NEG" < "TRACE" < "30" < "300" < "LARGE", but 0 comes first
 _NUMBERS_BEFORE = "moderate"
-# Words that set a level below or above the one that they stand before: "weakly positive",
-# "very low", "light yellow"
+# Words that put a level below or above the one that follows them: "weakly positive", "very low",
+# "light yellow"
 _DEGREES = {
     -0.75: "borderline",
     -0.6: "presumptive probable possible suspected",
@@ -68,8 +68,8 @@ _DEGREE_OF = {
 }
 _ABBREVIATED = {"ll": "very low", "hh": "very high", "slhazy": "sl hazy", "slcldy": "sl cloudy"}
 _DEGREE = re.compile(rf"({'|'.join(sorted(_DEGREE_OF, key=len, reverse=True))})\.?[\s\-_]+(.+)")
-# What may stand behind a level without changing it: what was looked for, a unit, a flag, and the
-# number that a dipstick gives beside the grade, as in "1+ (30 mg/dL)"
+# What may follow a level without changing it: what was looked for, a unit, a flag, and the number
+# that a dipstick gives beside the grade, as in "1+ (30 mg/dL)"
 _BEHIND = re.compile(
     r"(.+?)(?:\s+(?:seen|observed|found|noted|present|detected|growth|amounts?|numbers?)|"
     r"\s+[a-z.0-9]*/[a-z.0-9]+|\s*[(\[](?:a|h|l|abn|[<>=~]*\s*[0-9.]+[^:)\]]*)[)\]]|\s*[.*!]+)"
@@ -84,15 +84,15 @@ _TITER = re.compile(r"\b1\s*[:/]\s*(?=[0-9])")
 def parse_number(text: str) -> float | None:
     """Read a number, or the limit of a censored result.
 
-    None where the text is neither, or a unit stands behind it or "1,200" may mean 1.2: nothing
-    here tells how the rest of the column is written.
+    None if the text is neither, if a unit follows, or if it may mean two things, like "1,200":
+    nothing here says how the rest of the column is written.
     """
     result = read_result(text)
     return None if result is None or result.unit or result.decimal == "comma?" else result.value
 
 
 def is_grade(key: str) -> bool:
-    """Whether a key is that of a known level, which says nothing of a patient."""
+    """Whether a key is that of a known level, which says nothing about a patient."""
     return _grade(key) is not None
 
 
@@ -126,7 +126,7 @@ _NUMBERS = _GRADE_OF[_NUMBERS_BEFORE] - 0.5
 
 
 def _rank_of_phrase(key: str) -> float:
-    """Rank of the level with which a phrase begins or ends ("few bacteria"), else the last."""
+    """Rank of the level with which a phrase begins or ends ("few bacteria"), or the last rank."""
     words = re.split(r"[\s,;:-]+", key)
     parts = [words[:n] for n in range(len(words) - 1, 0, -1)]
     parts += [words[n:] for n in range(1, len(words))]
@@ -135,7 +135,7 @@ def _rank_of_phrase(key: str) -> float:
 
 
 def _grade(word: str) -> tuple[float, str] | None:
-    """Rank and name of a known level, None for any other text."""
+    """Rank and name of a known level, or None for any other text."""
     word = _ABBREVIATED.get(word, word)
     joined = _joined(word)
     if joined in _GRADE_OF:

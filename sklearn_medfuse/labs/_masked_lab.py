@@ -67,12 +67,12 @@ class MaskedLabEncoder(
 
     Each measured lab test is a token that encodes the lab and its value. Training hides a share of
     each row's *observed* tests; a transformer encodes the visible ones only, and a shallow decoder
-    predicts the hidden ones. A test that was not measured is in neither part and nothing is ever
-    filled in for it. The summary token, projected to `n_components`, is the row's embedding.
+    predicts the hidden ones. A test that was not measured takes no part, and nothing is filled in
+    for it. The summary token, projected to `n_components`, is the row's embedding.
 
     Two factor models, of the tests' values and of their ranks, are fitted in closed form before the
-    net. They predict hidden tests as far as linear dependence allows and the net learns the rest,
-    so small tables are imputed well too.
+    net. They predict hidden tests as far as linear dependence allows, and the net learns the rest,
+    so that small tables are imputed well too.
 
     Parameters
     ----------
@@ -80,11 +80,12 @@ class MaskedLabEncoder(
         Width of the embedding.
     mask_ratio : float or tuple of two floats, default=(0.1, 0.7)
         Share of a row's observed tests that is hidden in training, within (0, 1); with a tuple
-        (low, high) each row draws its own. Of two or more tests at least one stays visible.
+        (low, high) each row draws its own. If a row has two or more tests, at least one stays
+        visible.
     kinds : dict or None, default=None
-        "numeric" or "qualitative" by column name (by position where X has no names), for
-        columns whose kind is not that of most of their cells (see Notes). A numeric column
-        loses its words; a qualitative one may hold 50 different results.
+        "numeric" or "qualitative" by column name (by position if X has no names), for columns
+        whose kind is not that of most of their cells (see Notes). Words in a numeric column count
+        as not measured; a qualitative column may hold up to 50 different results.
     levels : dict or None, default=None
         Results of qualitative labs from low to high, a list by column name or position, as in
         ``{"colour": ["straw", "amber", "red"]}``. Any other result counts as not measured.
@@ -97,42 +98,41 @@ class MaskedLabEncoder(
     n_decoder_layers : int, default=1
         Number of decoder blocks.
     n_factors : int, default=32
-        Number of factors of each factor model; 0 leaves the linear part out.
+        Number of factors of each factor model; 0 leaves out this linear part.
     dropout : float, default=0.1
         Dropout probability.
     max_epochs : int, default=15
-        Maximum number of passes over the training rows. 0 fits the linear part alone, which is all
-        that `impute` needs and takes a fraction of the time; there is no embedding then.
+        Maximum number of passes over the training rows. 0 fits only the linear part, which takes a
+        fraction of the time and is enough for `impute`, but gives no embedding.
     batch_size : int, default=128
-        Rows per optimiser step; one that does not fit into the device's memory is divided, with
+        Rows per optimiser step. A step that does not fit into the device's memory is divided, with
         one warning.
     learning_rate : float, default=2e-3
         Peak learning rate of AdamW, reached after a tenth of the epochs and annealed to 0.
     weight_decay : float, default=1e-2
         Weight decay of AdamW.
     early_stopping : bool, default=False
-        Hold out `validation_fraction` of the rows, of whole patients where `groups` are given
-        to fit; stop when their score has not risen for `n_iter_no_change` epochs, and keep the
-        best epoch's weights. It has no effect when fewer than ten rows would be held out.
+        Hold out `validation_fraction` of the rows, or of the patients if fit gets `groups`; stop
+        when their score has not risen for `n_iter_no_change` epochs, and keep the best epoch's
+        weights. It has no effect if fewer than ten rows would be held out.
     validation_fraction : float, default=0.1
         Share of the rows, or groups, held out for early stopping.
     n_iter_no_change : int, default=10
         Epochs without a better validation score before training stops.
     warm_start : bool, default=False
-        Let a second fit begin with what the first has learned, as with `initial`.
+        Let a second fit start from what the first has learned, as with `initial`.
     initial : MaskedLabEncoder or None, default=None
-        Fitted encoder to begin with, such as another hospital's from `load_model`. Labs of the
+        Fitted encoder to start from, such as another hospital's, read by `load_model`. Labs of the
         same name (and, if qualitative, the same levels) keep their scale and weights, so they
-        must be in the same unit; the others begin fresh. `d_model`, `n_components`, `n_layers`,
+        must be in the same unit; the others start afresh. `d_model`, `n_components`, `n_layers`,
         `n_decoder_layers` and `n_factors` must be the same.
     checkpoint_dir : path or None, default=None
-        Folder in which fit keeps its state after each epoch, readable by its owner only: weights
-        and a hash of the data, no row. After a crash the same fit on the same data resumes there
-        with the same result; at its end the file is removed. If the disk is full, fit warns and
-        goes on.
+        Folder in which fit saves its state after each epoch: weights and a hash of the data, no
+        rows, readable by the owner alone. After a crash the same fit on the same data resumes from
+        there with the same result; at the end it removes the file. If the disk is full, training
+        continues, with a warning.
     output : {"pooled", "tokens"}, default="pooled"
-        Output of `transform`: one vector per row, or the encoded token of each lab, side by
-        side.
+        Output of `transform`: one vector per row, or the encoded tokens of all labs side by side.
     absent : {"nan", "zero"}, default="nan"
         Output for a row without any measured lab, and for the token of a lab that was not
         measured: NaN, which `MEDFuseClassifier` reads as absent, or zeros.
@@ -150,11 +150,11 @@ class MaskedLabEncoder(
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only when X had string column names.
     levels_ : list of (list of str, or None)
-        Results of each qualitative lab from low to high, in the spelling most frequent in fit;
+        Results of each qualitative lab from low to high, in their most frequent spelling in fit;
         None for a numeric lab.
     center_ : ndarray of shape (`n_features_in_`,)
-        Winsorised mean of each lab in its own unit, or in positions in its levels; NaN where
-        fewer than five rows of fit had it measured.
+        Winsorised mean of each lab in its own unit, or in positions in its levels; NaN if it was
+        measured in fewer than five rows of fit.
     scale_ : ndarray of shape (`n_features_in_`,)
         Standard deviation likewise.
     loss_curve_ : list of float
@@ -176,26 +176,27 @@ class MaskedLabEncoder(
     -----
     The method is part 3 of MEDFuse [1]_, after masked autoencoders [2]_ and ReMasker [3]_.
 
-    A table of pandas, polars or Arrow, or an array or list of objects, may hold results as
-    hospitals write them. Numbers may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as
-    its limit, a mark behind it ("7.9 H") is left out, and "1,5" is 1.5, but "1,200", which may mean
-    1.2, is not read, nor is a number with a unit. A column is qualitative if it has more words than
+    A pandas, polars or Arrow table, or an array or list of objects, may hold results as hospitals
+    write them. Numbers may be texts; a censored result ("<0.01", ">90", "≥ 3") counts as its limit,
+    a mark after a number ("7.9 H") is ignored, and "1,5" is 1.5, but "1,200", which may mean 1.2,
+    is not read, nor is a number with a unit. A column is qualitative if it has more words than
     numbers, if `kinds` or `levels` says so, or if it is an ordered Categorical, whose order it
     keeps. Its distinct results are levels, in clinical order where the words are known: negative
     < trace < 1+, small < 2+, moderate < 3+, large < 4+; none seen < rare < few < many; nonreactive
     < weakly reactive < reactive; low < normal < high; clear < hazy < cloudy. Case, blanks, hyphens
-    and common abbreviations ("TR", "SM", "LO") do not matter. Numbers, ranges and titers go by size
-    ("<1:40" < "1:80" < "1:160"), other words by the alphabet. A level's position is standardised
-    like a number: steps between levels are equal.
+    and common abbreviations ("TR", "SM", "LO") do not matter. Numbers, ranges and titers are
+    ordered by size ("<1:40" < "1:80" < "1:160"), other words alphabetically. A level's position is
+    standardised like a number, so steps between levels are equal.
 
-    Text in a numeric column, a level that fit did not see, and one in fewer than three rows of fit
-    that is no known grade count as not measured. One warning says how many there are and where,
-    never what they are. As `levels_` is saved with the model, a column of more than 50 levels, of
-    long texts, or of mostly different ones is refused as free text. A lab that fewer than five rows
-    of fit have measured is ignored, since its scale would reveal those patients' values.
+    Text in a numeric column, a level that fit did not see, and one that is not a known grade and
+    occurs in fewer than three rows of fit count as not measured. One warning says how many there
+    are and where, never what they are. As `levels_` is saved with the model, a column of more than
+    50 levels, of long texts, or of mostly different ones is refused as free text. A lab that was
+    measured in fewer than five rows of fit is ignored, since its scale would reveal those patients'
+    values.
 
-    Fitting takes each distinct row once, by its weight, in the order of a hash, so the order of the
-    rows does not matter. An entry of 0 in sparse input is a measured zero.
+    Fit uses each distinct row once, with its total weight and in the order of a hash, so that the
+    order of the rows does not matter. An entry of 0 in sparse input is a measured zero.
 
     References
     ----------
@@ -321,9 +322,9 @@ class MaskedLabEncoder(
         sample_weight : array-like of shape (n_rows,), default=None
             Weight of each row. A row of weight 2 counts as the row given twice.
         groups : array-like of shape (n_rows,), default=None
-            Patient of each row, of whom early stopping holds out all rows or none; a row that
-            another patient has too is learned from as that patient's. Metadata routing requests
-            them by default.
+            Patient of each row. Early stopping holds out all rows of a patient or none; a row that
+            a patient in training has too is used for training. Metadata routing requests groups by
+            default.
 
         Returns
         -------
@@ -333,7 +334,7 @@ class MaskedLabEncoder(
         Raises
         ------
         TypeError
-            If a cell is neither a number nor a text.
+            If a cell is neither a number nor text.
         ValueError
             If a column looks like free text, X holds infinity, a sparse X cannot tell an absent
             entry from a zero (BSR and DIA format) or holds a cell twice, or `initial` has another
@@ -368,7 +369,7 @@ class MaskedLabEncoder(
         return self
 
     def partial_fit(self, X, y=None, sample_weight=None):
-        """Learn from one chunk of a table that is larger than memory: one pass over it.
+        """Learn from one chunk of a table that is larger than memory, in one pass.
 
         The first chunk, which sets levels, scales and the linear part, should be a fair sample.
         After `fit`, or on a loaded encoder, learning continues.
@@ -428,13 +429,13 @@ class MaskedLabEncoder(
         Raises
         ------
         ValueError
-            If the net was not trained, with `max_epochs` of 0 and no `initial`.
+            If the net was not trained because `max_epochs` is 0 and there is no `initial`.
         """
         check_is_fitted(self)
         if self.max_epochs == self.n_iter_ == 0 and self.initial is None:
             raise ValueError(
-                "With max_epochs=0 only impute, score and reconstruct work, as the embedding was "
-                "not trained; fit with max_epochs of 1 or more."
+                "With max_epochs=0 the embedding is not trained, and only impute, score and "
+                "reconstruct work; fit with max_epochs of 1 or more."
             )
         cells = self._cells(X)
         absent = np.nan if self.absent == "nan" else 0.0
@@ -443,7 +444,7 @@ class MaskedLabEncoder(
         return embed_labs(self._module, cells, self.d_model, absent)
 
     def impute(self, X, return_std=False, n_imputations=None):
-        """Fill what was not measured with what the model expects, of the labs that it has learned.
+        """Fill in what was not measured with what the model expects, for the labs it has learned.
 
         Parameters
         ----------
@@ -462,9 +463,9 @@ class MaskedLabEncoder(
             A copy of X: a pandas DataFrame when X is a table, a dense array when it is sparse.
             Observed cells are unchanged, to the bit or the letter; a result that could not be read
             is replaced. No value is below the lowest that fit saw of the lab or far above the
-            highest. A qualitative lab is filled with the nearest of its levels, a column of numbers
-            as texts with texts of six digits, integers with gaps as floats. A lab that fewer than
-            five rows of fit have measured stays missing.
+            highest. A qualitative lab is filled with its nearest level, a column of numbers as text
+            with text of six digits, integers with gaps as floats. A lab that was measured in fewer
+            than five rows of fit stays missing.
         std : ndarray of shape (n_rows, n_labs)
             Only with `return_std`: standard deviation of each filled cell in the lab's unit, or
             in positions in its levels; 0 where measured, NaN where it stays missing.
@@ -494,9 +495,9 @@ class MaskedLabEncoder(
         Returns
         -------
         float
-            R² over all hidden cells, each lab in its standard deviations, against predicting the
-            training mean. The same cells are hidden at every call on the same X. NaN when nothing
-            was measured.
+            R² over all hidden cells, each lab in its standard deviations, compared with predicting
+            the training mean. Every call on the same X hides the same cells. NaN if nothing was
+            measured.
         """
         cells = self._cells(X)
         return predict_hidden(self._module, cells).r2() if len(cells.lab) else np.nan
@@ -531,12 +532,12 @@ class MaskedLabEncoder(
         )
 
     def lab_correlation(self):
-        """Correlation of the labs' values, and of their ranks, that the linear part has learned.
+        """Correlation of the labs' values and of their ranks that the linear part has learned.
 
         Returns
         -------
         DataFrame of shape (n_labs, n_labs)
-            Mean of the two, by name or position; NaN for a lab from which nothing was learned.
+            Mean of the two, by name or position; NaN for a lab about which nothing was learned.
 
         Raises
         ------
@@ -564,7 +565,7 @@ class MaskedLabEncoder(
         Returns
         -------
         ndarray of str
-            "maskedlabencoder0" and so on; of tokens, "token0_0" and so on by lab and component.
+            "maskedlabencoder0" and so on; for tokens, "token0_0" and so on by lab and component.
         """
         if self.output == "pooled":
             return super().get_feature_names_out(input_features)
@@ -595,7 +596,7 @@ class MaskedLabEncoder(
         return bounds
 
     def _find_start(self) -> LabStart | None:
-        """Take what `warm_start` or `initial` offers, before X changes anything."""
+        """Return what `warm_start` or `initial` offers, before X changes anything."""
         known = self if self.warm_start and self._get_module() is not None else self.initial
         if known is None:
             return None
@@ -605,7 +606,7 @@ class MaskedLabEncoder(
         return LabStart(known._module, known._scale, names, known.levels_, architecture)
 
     def _read(self, X, sample_weight, reset=True) -> tuple[LabCells, np.ndarray]:
-        """Read the results of X, in their units, and the weight of each row."""
+        """Read the results of X in their units, and the weight of each row."""
         X, levels = validate_labs(self, X, None if reset else self.levels_)
         weight = np.ones(X.shape[0])
         if sample_weight is not None:
@@ -623,8 +624,9 @@ class MaskedLabEncoder(
 
     def _learn_scale(self, cells: LabCells, weight: np.ndarray, groups, start: LabStart | None):
         """Set the labs' scales; return distinct rows on them, their weights, those by group."""
-        # A lab that too few rows have measured is left out: its mean would be a patient's result
-        learned = cells.rows_per_lab(weight) >= FEWEST_ROWS
+        # A lab measured in too few rows is left out: its mean would reveal a patient's result
+        used = np.repeat(weight > 0, cells.n_measured)
+        learned = np.bincount(cells.lab[used], minlength=cells.n_labs) >= FEWEST_ROWS
         if start is not None:
             names = getattr(self, "feature_names_in_", None)
             start.match(names, self.levels_, {name: getattr(self, name) for name in _ARCHITECTURE})
@@ -641,13 +643,13 @@ class MaskedLabEncoder(
                 UserWarning,
                 stacklevel=4,
             )
-        # The net of an earlier fit does not go with these scales
+        # The net of an earlier fit does not match these scales
         self.__dict__.pop("_module", None)
         self.center_, self.scale_, self._knots = scale
         return self._standardise(cells, weight, by_group)
 
     def _standardise(self, cells: LabCells, weight: np.ndarray, by_group):
-        """Put rows on the scales, in an order that does not depend on how they are given."""
+        """Put rows on the scales, in an order that does not depend on the given one."""
         cells = self._scale.cells(cells)
         order = cells.fixed_order()
         return cells.take(order), weight[order], None if by_group is None else by_group[order]
@@ -674,7 +676,7 @@ class MaskedLabEncoder(
         )
 
     def _draw_seed(self, checkpoint: Checkpoint | None = None) -> int:
-        """Seed of all draws of fit, that of the interrupted fit where there was one."""
+        """Seed of all draws of fit, or that of the interrupted fit if there was one."""
         seed = draw_seed(check_random_state(self.random_state))
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             with checkpoint.restoring():
@@ -704,7 +706,7 @@ class MaskedLabEncoder(
         return MaskedTrainer(module, generator, mask_ratio, n_rows, **options)
 
     def _continued_trainer(self, generator, mask_ratio, device) -> MaskedTrainer:
-        """Trainer of the chunk before; after fit or on a loaded encoder a new one."""
+        """The trainer of the previous chunk; after fit or loading, a new one."""
         trainer = getattr(self, "_stream", None)
         if trainer is None:
             module = copy.deepcopy(self._module).float().requires_grad_(True).to(device)
@@ -714,7 +716,7 @@ class MaskedLabEncoder(
         return trainer
 
     def _attributes_now(self, trainer: MaskedTrainer, keep: bool = True) -> dict:
-        """Fitted attributes, in the middle of a fit too; `keep` copies the net for that."""
+        """Fitted attributes at this point of a fit; `keep` copies the net, which trains on."""
         module = copy.deepcopy(trainer.module) if keep else trainer.module
         return {
             "_module": for_inference(module, trainer.device),
@@ -764,12 +766,12 @@ class MaskedLabEncoder(
         return self._module
 
     def __sklearn_is_fitted__(self):
-        # A fit that was broken off before the net began has set names and scales already
+        # A fit that was interrupted before training has already set names and scales
         return self._get_module() is not None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
-        # Not `string`: to scikit-learn that means any object, even a dict, which is refused here
+        # Not `string`, which to scikit-learn means any object, even a dict, which is refused here
         return tags

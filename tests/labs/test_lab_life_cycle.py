@@ -418,7 +418,7 @@ def test_what_was_learned_elsewhere_helps_a_small_hospital():
 @pytest.mark.parametrize(
     ("params", "columns", "message"),
     [
-        ({"d_model": 16}, "abcdef", "d_model=16 differs from the d_model=8"),
+        ({"d_model": 16}, "abcdef", "d_model=16 differs from d_model=8"),
         ({"n_factors": 2}, "abcdef", "n_factors=2 differs"),
         ({}, "uvwxyz", "no lab in common"),
         ({}, None, "matched by name"),

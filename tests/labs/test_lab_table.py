@@ -745,7 +745,7 @@ def test_levels_that_are_set():
         ({"levels": {"lab": ["a"]}}, "two or more different results"),
         ({"levels": {"lab": "ab"}}, "two or more different results"),
         ({"levels": {"lab": ["a", "b", "A "]}}, "two or more different results"),
-        ({"levels": {"lab": ["a", "b"]}, "kinds": {"lab": "numeric"}}, "which kinds calls numeric"),
+        ({"levels": {"lab": ["a", "b"]}, "kinds": {"lab": "numeric"}}, "numeric according"),
     ],
 )
 def test_levels_that_do_not_fit_are_refused(params, message):
