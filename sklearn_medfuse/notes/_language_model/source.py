@@ -256,8 +256,8 @@ def check_model_folder(folder: Path, trust_remote_code: bool) -> None:
             _refuse_paths(file)
     if (own / "adapter_config.json").exists():
         raise OSError(
-            f"{own / 'adapter_config.json'} is an adapter of another model. Merge it into that "
-            "model (peft's merge_and_unload) and give the folder of the result."
+            f"{own / 'adapter_config.json'} belongs to an adapter of another model. Merge the "
+            "adapter into it (peft's merge_and_unload) and give the folder of the result."
         )
     if (own / "config.json").is_file():
         config = _read_object(own / "config.json")

@@ -45,7 +45,7 @@ class Windows:
     ):
         if max_positions is not None and (max_length or 0) > max_positions:
             raise ValueError(
-                f"max_length={max_length} is more than the model's {max_positions} positions; "
+                f"max_length={max_length} is more than the {max_positions} positions of the model; "
                 "lower it, or use None."
             )
         self.tokenizer, self.stride, self.split_on = tokenizer, stride, split_on
@@ -61,7 +61,7 @@ class Windows:
             raise ValueError(
                 f"max_length={max_length} leaves {self.size} tokens per window besides {special} "
                 f"special tokens and {of_prompt} of the prompt, which is not more than "
-                f"stride={stride}. Raise max_length or lower stride, or check the settings in the "
+                f"stride={stride}; raise max_length or lower stride, or check the settings in the "
                 "model's files."
             )
 
