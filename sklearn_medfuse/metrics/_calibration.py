@@ -320,11 +320,7 @@ def _observed_expected(y_true, y_prob, weights):
 
 
 def _recalibrate(fit_label, y_true, y_prob, weights):
-    """Fit each label's known rows; NaN where a draw holds one class only.
-
-    A bootstrap fits each label a thousand times, so all draws of a label take their Newton steps
-    together.
-    """
+    """Fit all draws of each label's known rows together; NaN where a draw holds one class only."""
     found = np.full((weights.shape[1], y_true.shape[1]), np.nan)
     logits = logit(np.clip(y_prob, _EPSILON, 1 - _EPSILON))
     for label in range(y_true.shape[1]):

@@ -44,10 +44,7 @@ class Score:
 
 
 def resolve_score(metric, *, name="metric", y_scores=()):
-    """Look a score up by the value of the parameter `name`.
-
-    `y_scores` are the scores as the user gave them: the log loss clips by their precision.
-    """
+    """Look a score up; the log loss clips by the precision of `y_scores`, the user's scores."""
     if not isinstance(metric, str) or metric not in _SCORES:
         raise ValueError(f"`{name}` is {metric!r}; pass one of {', '.join(_SCORES)}.")
     if metric == "log_loss":

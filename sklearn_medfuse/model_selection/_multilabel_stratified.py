@@ -224,14 +224,7 @@ def _as_indicator(y):
 
 
 def _assign_folds(label_counts, group_sizes, n_folds, rng):
-    """Choose a fold for every group: an array of shape (n_groups,).
-
-    Iterative stratification (Sechidis et al. 2011) over groups instead of rows, then single moves
-    and swaps of groups for as long as they make the folds more even. `label_counts`, of shape
-    (n_groups, n_labels), holds the positive rows of each label in each group, `group_sizes` the
-    rows of each group. `rng` decides the order of groups and of folds; None uses the largest
-    groups first.
-    """
+    """Choose a fold for each group, from its positive rows (n_groups, n_labels) and its size."""
     order = np.arange(len(group_sizes)) if rng is None else rng.permutation(len(group_sizes))
     counts = np.column_stack([label_counts, group_sizes])[order].astype(float)
 
@@ -249,8 +242,7 @@ def _assign_folds(label_counts, group_sizes, n_folds, rng):
 def _iterative_stratification(counts, n_folds, largest_first):
     """Assign the groups of the rarest label first, each to the fold that lacks the label most.
 
-    The last column of `counts` holds the rows of each group. It breaks ties between folds, and
-    places the groups that have no positive label at all.
+    The last column of `counts`, the groups' sizes, breaks ties and places groups without positives.
     """
     wanted = np.tile(counts.sum(axis=0) / n_folds, (n_folds, 1))
     remaining = counts.sum(axis=0)
@@ -271,20 +263,15 @@ def _iterative_stratification(counts, n_folds, largest_first):
 
 
 def _fill_empty_folds(fold, counts, n_folds):
-    """Give every empty fold the smallest group of the fold with most groups, in place.
-
-    One label whose positives all lie in a few huge groups can leave a fold without any group.
-    """
+    """Give every empty fold the smallest group of the fold with most groups, in place."""
+    # One label whose positives all lie in a few huge groups can leave a fold without any group
     for empty in np.setdiff1d(np.arange(n_folds), fold):
         members = np.flatnonzero(fold == np.argmax(np.bincount(fold, minlength=n_folds)))
         fold[members[np.argmin(counts[members, -1])]] = empty
 
 
 def _as_shares(counts):
-    """Scale each column to sum to one, so that rare and frequent labels weigh the same.
-
-    Fold sizes weigh as much as all labels together.
-    """
+    """Scale columns to sum to 1, so that labels weigh the same; sizes weigh as all labels do."""
     totals = counts.sum(axis=0)
     shares = counts[:, totals > 0] / totals[totals > 0]
     shares[:, -1] *= np.sqrt(max(1, shares.shape[1] - 1))
@@ -320,10 +307,7 @@ def _improve(fold, shares, n_folds):
 
 
 def _best_change(group, fold, shares, squared, residual, n_groups):
-    """Find the move or swap of one group that lowers the unevenness most.
-
-    Returns the change of unevenness, the group's new fold and, for a swap, the partner (else -1).
-    """
+    """Return the best change of unevenness, the group's new fold, and its partner or -1."""
     own = fold[group]
     difference = residual - residual[own]
     toward = difference @ shares[group]
