@@ -37,7 +37,18 @@ class Checkpoint:
         self.path = Path(folder) / f"{name}-{digest.hexdigest()[:32]}.pt"
         self._has_failed = False
         self._was_loaded = False
-        _make_writable(self.path.parent)
+        folder = self.path.parent
+        try:
+            # No chmod: the folder may be one that the user shares
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            problem = "" if os.access(folder, os.W_OK) else "no permission to write there"
+        except OSError as error:
+            problem = str(error.strerror)
+        if problem:
+            raise ValueError(
+                f"checkpoint_dir={str(folder)!r} cannot be written to ({problem}); name a folder "
+                "that can, or None."
+            )
 
     def save(self, state: dict) -> None:
         """Keep a state: tensors, numbers and texts in dicts and lists.
@@ -92,20 +103,6 @@ class Checkpoint:
         """Remove the file: the training is done."""
         self.path.unlink(missing_ok=True)
         remove_abandoned(self.path.parent)
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        # No chmod: the folder may be one that the user shares
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        problem = "" if os.access(folder, os.W_OK) else "no permission to write there"
-    except OSError as error:
-        problem = str(error.strerror)
-    if problem:
-        raise ValueError(
-            f"checkpoint_dir={str(folder)!r} cannot be written to ({problem}); name a folder that "
-            "can, or None."
-        )
 
 
 def _is_plain(content: bytes) -> bool:

@@ -75,16 +75,10 @@ class VersionedStateMixin:
                 UserWarning,
                 stacklevel=2,
             )
-        for name, default in _default_parameters(type(self)).items():
-            state.setdefault(name, default)
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            if parameter.default is not parameter.empty:
+                state.setdefault(name, parameter.default)
         super().__setstate__(state)  # type: ignore[misc]  # BaseEstimator's
-
-
-def _default_parameters(estimator_class: type) -> dict[str, Any]:
-    """Defaults of the parameters of `__init__` that have one."""
-    parameters = inspect.signature(estimator_class.__init__).parameters  # type: ignore[misc]
-    empty = inspect.Parameter.empty
-    return {name: p.default for name, p in parameters.items() if p.default is not empty}
 
 
 class NetStateMixin(VersionedStateMixin):
