@@ -260,7 +260,9 @@ class Decisions(NamedTuple):
     def calibrated(self, calibration: str | None, logits, y, weight) -> "Decisions":
         """These decisions with probabilities fitted to rows that were not trained on."""
         if calibration == "sigmoid":
-            slope, intercept = _fit_sigmoid(self.kind, logits, y, weight)
+            # The logits of a constant label, which nobody sees, must not move the slope of all
+            counted = weight * (self.kind == "multiclass" or np.isnan(self.constant))
+            slope, intercept = _fit_sigmoid(self.kind, logits, y, counted)
             return self._replace(slope=slope, intercept=intercept)
         if calibration == "isotonic":
             return self._replace(isotonic=_fit_isotonic(self.kind, logits, y, weight))
@@ -290,7 +292,7 @@ def _fit_sigmoid(kind: str, logits, y, weight) -> tuple[float, np.ndarray]:
     hit = np.eye(n_classes)[y] if several else y
     n_known = (weight > 0).sum(axis=0)
     target = (n_known * hit + 1) / (n_known + n_classes)
-    weight = weight / weight.sum()
+    weight = weight / max(weight.sum(), np.finfo(np.float64).tiny)
 
     def loss(parameters):
         z = parameters[0] * logits + parameters[1:]

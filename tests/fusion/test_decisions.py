@@ -147,6 +147,21 @@ def test_sigmoid_of_two_classes_is_platts():
     np.testing.assert_allclose(own, [regression.coef_[0, 0], regression.intercept_[0]], rtol=1e-4)
 
 
+def test_a_label_of_one_value_does_not_move_the_slope_of_the_others():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, 2)) - [0, 5]
+    y = np.c_[rng.random(300) < expit(2 * logits[:, 0]), np.zeros(300)]
+    known, both = np.array([np.nan]), np.array([np.nan, 0])
+    alone = Decisions("binary", np.arange(2), known)
+    alone = alone.calibrated("sigmoid", logits[:, :1], y[:, :1], np.ones((300, 1)))
+    labels = Decisions("multilabel-indicator", np.arange(2), both)
+    found = labels.calibrated("sigmoid", logits, y, np.ones((300, 2)))
+    np.testing.assert_allclose(found.slope, alone.slope, rtol=1e-5)
+    assert found.intercept[1] == 0
+    certain = Decisions("binary", np.arange(1), np.zeros(1))
+    assert certain.calibrated("sigmoid", logits[:, :1], y[:, 1:], np.ones((300, 1))).slope == 1
+
+
 def test_a_useless_net_still_ranks_rows_one_way():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(300, 1))
