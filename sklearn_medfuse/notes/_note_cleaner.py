@@ -20,8 +20,10 @@ _RULES = re.compile(r"-{3,}|={3,}|~{3,}|#{3,}|_{4,}|\*{4,}")
 _EMPTY_CELLS = re.compile(r"(?:\|[ \t]*){2,}")
 # A line of these characters alone is part of an empty table or a rule
 _TABLE_CHARACTERS = frozenset(" \t|+-_=.:~#*")
-_COUNTED = ("characters", "marks", "repeated_headings", "duplicate_paragraphs", "sections")
-_COUNTED += ("other_sections", "pattern_matches", "notes")
+_COUNTED = (
+    *("characters", "marks", "repeated_headings", "duplicate_paragraphs"),
+    *("sections", "other_sections", "pattern_matches", "notes"),
+)
 
 
 class NoteCleaner(NoteColumnsMixin, VersionedStateMixin, TransformerMixin, BaseEstimator):
