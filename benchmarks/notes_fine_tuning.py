@@ -54,7 +54,8 @@ def draw(table, path):
         ax.set_xticks(sizes := sorted(set(table["notes"])), [f"{size:,}" for size in sizes])
         ax.minorticks_off()
     figure.axes[1].axhline(0, color="C0", linewidth=1)
-    figure.axes[0].legend(frameon=False, loc="lower right")
+    lines, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, frameon=False, loc="outside lower center", ncols=len(names))
     figure.savefig(path)
 
 
