@@ -163,6 +163,7 @@ def test_every_public_name_is_called():
     names = public_names()
     # A class is called by its methods; options hold no data
     classes = {name for name in names if any(each.startswith(f"{name}.") for each in names)}
+    classes.add("datasets.CohortOptions")
     # The pipeline is scikit-learn's but for fit, which `make_medfuse_pipeline` calls
     elsewhere = "MEDFusePipeline."
     assert {name for name in names - classes if not name.startswith(elsewhere)} == set(CALLS)
