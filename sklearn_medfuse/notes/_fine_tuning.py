@@ -37,6 +37,8 @@ from ._language_model.windows import packed_batches, special_tokens
 
 # Tokens of a forward pass, in windows of similar length
 _RUN_TOKENS = 1024
+# Tokens whose states wait for one backward pass: 1 GB of MiniLM's, whatever the batch holds
+_GRADIENT_TOKENS = 4096
 # Devlin et al. 2019, section 3.1
 _MASKED_SHARE = 0.15
 # Up to this window length, attention scores are small enough to keep
@@ -77,7 +79,7 @@ class TuningSettings(NamedTuple):
 
 
 # Number of notes, or of windows in language modelling, and a slice's share of the batch's loss
-TuningBatch = tuple[int, Callable[[slice], Tensor]]
+TuningBatch = tuple[int, int, Callable[[slice], Tensor]]
 
 
 class TuningData(NamedTuple):
@@ -272,17 +274,17 @@ class Training:
 
         found: list[Tensor] = []
         for notes, _ in self._batches(self.train, np.random.default_rng(self.settings.seed)):
-            found += self._in_parts(len(notes), partial(vectors_of, notes))
+            found += self._in_parts(len(notes), len(notes), partial(vectors_of, notes))
         vectors = torch.cat(found).float().cpu().numpy()
         groups = self.train if groups is None else groups[self.train]
         self.task.head.start(vectors, y[self.train], groups, self.settings.class_weight)
 
-    def _in_parts(self, n_rows: int, part: Callable[[slice], Tensor]) -> list[Tensor]:
-        """Results of slices of rows, each small enough for the memory."""
+    def _in_parts(self, n_rows: int, most: int, part: Callable[[slice], Tensor]) -> list[Tensor]:
+        """Results of slices of at most so many rows, each small enough for the memory."""
 
         def attempt(size: int) -> list[Tensor]:
             with self.task.precision():
-                return [part(rows) for rows in self.fitting.slices(n_rows, size)]
+                return [part(rows) for rows in self.fitting.slices(n_rows, min(size, most))]
 
         return self.fitting.run(n_rows, attempt)
 
@@ -291,13 +293,13 @@ class Training:
 
         def attempt(size: int) -> None:
             self.optimizer.zero_grad()
-            for n_rows, loss in batches:
-                for rows in self.fitting.slices(n_rows, size):
+            for n_rows, most, loss in batches:
+                for rows in self.fitting.slices(n_rows, min(size, most)):
                     with self.task.precision():
                         share = loss(rows)
                     (share / n_batches).backward()
 
-        self.fitting.run(max((n_rows for n_rows, _ in batches), default=0), attempt)
+        self.fitting.run(max((n_rows for n_rows, *_ in batches), default=0), attempt)
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -405,13 +407,18 @@ class TuningTask(nn.Module):
     def batch(
         self, notes: list[list[list[int]]], y: Tensor | None, generator: torch.Generator
     ) -> TuningBatch:
-        """Prepare the loss of notes; all random draws happen here."""
+        """Prepare the loss of notes, or of windows, and tell how many may run together.
+
+        All random draws but those of dropout happen here.
+        """
+        rows = sorted((row for note in notes for row in note), key=len)
         if y is not None:
-            return len(notes), lambda rows: self._supervised(notes, y, rows)
-        rows = [row for note in notes for row in note]
+            most = max(1, _GRADIENT_TOKENS * len(notes) // sum(map(len, rows)))
+            return len(notes), most, lambda rows: self._supervised(notes, y, rows)
         ids, visible = self._padded(rows)
         shown, targets, guessed = self._hide(ids, visible, generator)
-        return len(rows), lambda rows: self._language(shown, visible, targets, guessed, rows)
+        most = max(1, _GRADIENT_TOKENS // len(rows[-1]))
+        return len(rows), most, lambda rows: self._language(shown, visible, targets, guessed, rows)
 
     def precision(self):
         """Context of a forward pass."""
@@ -466,13 +473,15 @@ class TuningTask(nn.Module):
 
     def _language(self, shown, visible, targets, guessed, rows: slice) -> Tensor:
         """Share of some windows in the mean loss over the tokens that are to be guessed."""
-        output = self.model(**self.inputs(shown[rows], visible[rows]))
-        states = output.last_hidden_state[:, : targets.shape[1]]
-        own = guessed[rows]
+        # Rows are sorted by length: the last is the longest
+        width = int(visible[rows][-1].sum())
+        output = self.model(**self.inputs(shown[rows, :width], visible[rows, :width]))
+        own = guessed[rows, :width]
+        states = output.last_hidden_state[:, : own.shape[1]]
         if not own.any():
             return states.sum() * 0.0
         logits = self.head(states[own]) @ self.model.get_input_embeddings().weight.T
-        loss = F.cross_entropy(logits.float(), targets[rows][own])
+        loss = F.cross_entropy(logits.float(), targets[rows, :width][own])
         return loss * (own.sum() / guessed.sum())
 
 

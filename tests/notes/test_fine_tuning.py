@@ -312,23 +312,51 @@ def test_a_killed_run_goes_on_in_another_process(tuned_encoder, stays, tmp_path)
     assert list((tmp_path / "run").glob("*.pt")) == []
 
 
-def test_accumulated_batches_make_the_step_of_a_large_one(
-    tuned_encoder, stays, tiny_bert, tmp_path
-):
-    notes, y, _ = stays
-    # Dropout would draw other units for other batches
+@pytest.fixture
+def one_epoch(tiny_bert, tmp_path):
+    """Parameters of one epoch without dropout, which would draw other units for other batches."""
     folder = shutil.copytree(tiny_bert, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(config))
     params = {"model": str(folder), "max_epochs": 1, "validation_fraction": 0.2}
-    params["learning_rate"] = 1e-3
+    return params | {"learning_rate": 1e-3}
+
+
+def test_accumulated_batches_make_the_step_of_a_large_one(tuned_encoder, stays, one_epoch):
+    notes, y, _ = stays
+    params = one_epoch
     large = tuned_encoder(batch_size=48, **params).fit(notes, y).validation_loss_
     small = tuned_encoder(batch_size=12, gradient_accumulation=4, **params).fit(notes, y)
     # Logits are near 5, of which float32 holds half a millionth each, and the small losses are
     # their differences: sums in another order may move a loss by 1e-6, a hundredth of the step
     np.testing.assert_allclose(small.validation_loss_, large, rtol=0, atol=1e-6)
     assert abs(large[1] - large[0]) > 1e-4
+
+
+@pytest.mark.parametrize("objective", ["supervised", "language"])
+def test_a_batch_of_many_tokens_runs_in_parts_with_the_same_result(
+    tuned_encoder, stays, one_epoch, monkeypatch, objective
+):
+    """Memory is bounded by tokens: batches of long notes took 10 GB of a MiniLM."""
+    notes = [" ".join([note] * (1 + i % 4)) for i, note in enumerate(stays[0])]
+    widest, forward = [], BertModel.forward
+
+    def remember(self, input_ids, **kwargs):
+        if torch.is_grad_enabled():
+            widest.append(input_ids.numel())
+        return forward(self, input_ids, **kwargs)
+
+    monkeypatch.setattr(BertModel, "forward", remember)
+    y = stays[1] if objective == "supervised" else None
+    encoder = tuned_encoder(objective=objective, **one_epoch)
+    losses = encoder.fit(notes, y).validation_loss_
+    whole = max(widest)
+    monkeypatch.setattr(training, "_GRADIENT_TOKENS", 100)
+    widest.clear()
+    np.testing.assert_allclose(encoder.fit(notes, y).validation_loss_, losses, rtol=0, atol=1e-6)
+    assert max(widest) <= 200 < whole
+    assert abs(losses[1] - losses[0]) > 1e-5
 
 
 def test_checkpointed_gradients_are_the_same(tuned, tuned_encoder, stays):
