@@ -383,7 +383,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         ndarray of shape (n_rows,) or (n_rows, n_labels)
             Classes, or 0/1 where a label's probability reaches its threshold.
         """
-        return self._decisions.predict(self._logits(X), self.thresholds_)
+        logits = self._logits(X)
+        return self._decisions.predict(logits, self.thresholds_)
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -398,7 +399,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         ndarray of shape (n_rows, n_classes) or (n_rows, n_labels)
             Probability of each class, or of each label being 1.
         """
-        return self._decisions.probabilities(self._logits(X))
+        logits = self._logits(X)
+        return self._decisions.probabilities(logits)
 
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.
@@ -430,7 +432,8 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
             Logits, calibrated by a sigmoid if there is one; isotonic calibration does not change
             them.
         """
-        return self._decisions.logits(self._logits(X))
+        logits = self._logits(X)
+        return self._decisions.logits(logits)
 
     def transform(self, X):
         """Return the disentangled parts.

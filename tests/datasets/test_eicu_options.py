@@ -225,7 +225,7 @@ def test_day_1_values_by_name_and_in_other_units(write):
     assert lost.report()[reason] == 1
     with pytest.raises(ValueError, match="lab_names has \\['urine'\\]"):
         load_eicu(folder, lab_names=["urine"], n_labels=None)
-    with pytest.raises(ValueError, match="no result has: \\['gold'\\]"):
+    with pytest.raises(ValueError, match="units names labs without any result: \\['gold'\\]"):
         load_eicu(folder, units={"gold": "kg"}, n_labels=None)
 
 

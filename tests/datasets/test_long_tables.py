@@ -273,7 +273,7 @@ def test_units_wanted(tables):
     assert usual.units["Glucose"] == "mg/dL"
     assert molar.units["Glucose"] == "mmol/L"
     np.testing.assert_allclose(molar.X["Glucose"] * 18.0156, usual.X["Glucose"])
-    with pytest.raises(ValueError, match="no result has: \\['Gold'\\]"):
+    with pytest.raises(ValueError, match="units names labs without any result: \\['Gold'\\]"):
         load(tables, units={"Gold": "kg"})
 
 

@@ -463,7 +463,7 @@ def test_without_epochs_labs_are_imputed_and_not_embedded(labs):
     assert encoder.n_iter_ == 0
     assert encoder.score(labs) > 0.3
     assert np.isfinite(encoder.impute(labs)).all()
-    with pytest.raises(ValueError, match="max_epochs=0 only impute"):
+    with pytest.raises(ValueError, match="With max_epochs=0 the embedding is not trained"):
         encoder.transform(labs)
     assert np.isfinite(encoder.partial_fit(labs).transform(labs)).all()
     with pytest.raises(ValueError, match="nothing to fit"):

@@ -199,7 +199,7 @@ def test_the_key_is_in_no_pickle_and_survives_clear(memory, counted, data):
 
 def test_a_damaged_key_is_refused(memory):
     (memory.location / "key").write_bytes(b"short")
-    with pytest.raises(ValueError, match="holds 5 bytes and not the 32 of a key"):
+    with pytest.raises(ValueError, match="holds 5 bytes instead of 32"):
         PrivateMemory(memory.location.parent)
 
 
