@@ -109,11 +109,11 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         "tune" chooses one per label on held-out predictions. Several classes have no threshold.
     false_negative_cost : float or None, default=None
         For threshold="tune": cost of a missed case, where a false alarm costs 1; None maximises F1.
-    calibration : {"sigmoid", "isotonic"} or None, default=None
+    calibration : {"sigmoid", "temperature", "isotonic"} or None, default=None
         Calibrate probabilities on held-out predictions. "sigmoid" fits one slope for all logits and
-        an intercept for each label or class; "isotonic" fits a curve for each. To neither do n
-        held-out rows without an error prove certainty: each counts as wrong by 1 / (n + 2). A label
-        missing in all held-out rows gets neither intercept nor curve.
+        an intercept for each label or class, "temperature" the slope alone, "isotonic" a curve for
+        each. To none of them do n held-out rows without an error prove certainty: each counts as
+        wrong by 1 / (n + 2). A label missing in all held-out rows gets no intercept and no curve.
     decision_folds : int or None, default=3
         For `threshold` and `calibration`: number of folds, each predicted by a net of its own that
         has not seen it. None uses the `validation_fraction` that the net is not trained on. Folds
@@ -168,9 +168,9 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
     thresholds_ : ndarray of shape (n_labels,) or (1,)
         Probability from which each label, or the second class, is predicted.
     calibration_slope_ : float
-        Factor of all logits; only with calibration="sigmoid".
+        Factor of all logits; only with calibration="sigmoid" or "temperature".
     calibration_intercept_ : ndarray of shape (n_labels,), (n_classes,) or (1,)
-        Added to the logits; only with calibration="sigmoid".
+        Added to the logits; only with calibration="sigmoid", or 0 with "temperature".
     n_features_in_ : int
         Number of columns of X in fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -244,7 +244,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"tune"})],
         "false_negative_cost": [Interval(Real, 0, None, closed="neither"), None],
-        "calibration": [StrOptions({"sigmoid", "isotonic"}), None],
+        "calibration": [StrOptions({"sigmoid", "temperature", "isotonic"}), None],
         "decision_folds": [Interval(Integral, 2, None, closed="left"), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -769,7 +769,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         # Class weights would distort probabilities; missing labels still do not count
         weight = rows.row_weight[:, None] * (rows.cell_weight > 0)
         self._decisions = decisions.calibrated(self.calibration, logits, rows.y, weight)
-        if self.calibration == "sigmoid":
+        if self.calibration in ("sigmoid", "temperature"):
             self.calibration_slope_ = self._decisions.slope
             self.calibration_intercept_ = self._decisions.intercept
         if tune:

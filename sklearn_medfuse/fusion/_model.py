@@ -259,10 +259,12 @@ class Decisions(NamedTuple):
 
     def calibrated(self, calibration: str | None, logits, y, weight) -> "Decisions":
         """These decisions with probabilities fitted to rows that were not trained on."""
-        if calibration == "sigmoid":
+        if calibration in ("sigmoid", "temperature"):
             # The logits of a constant label, which nobody sees, must not move the slope of all
             counted = weight * (self.kind == "multiclass" or np.isnan(self.constant))
-            slope, intercept = _fit_sigmoid(self.kind, logits, y, counted)
+            slope, intercept = _fit_sigmoid(
+                self.kind, logits, y, counted, has_intercept=calibration == "sigmoid"
+            )
             return self._replace(slope=slope, intercept=intercept)
         if calibration == "isotonic":
             return self._replace(isotonic=_fit_isotonic(self.kind, logits, y, weight))
@@ -279,7 +281,7 @@ class Decisions(NamedTuple):
         return np.array([tune_threshold(*column, false_negative_cost) for column in columns])
 
 
-def _fit_sigmoid(kind: str, logits, y, weight) -> tuple[float, np.ndarray]:
+def _fit_sigmoid(kind: str, logits, y, weight, has_intercept) -> tuple[float, np.ndarray]:
     """One slope for all logits and an intercept for each, by maximum likelihood (Platt 1999).
 
     There is one slope because a rare label has too few rows for its own. Each of the k classes gets
@@ -306,7 +308,7 @@ def _fit_sigmoid(kind: str, logits, y, weight) -> tuple[float, np.ndarray]:
         np.append(1.0, np.zeros(n_outputs)),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(_LEAST_SLOPE, None)] + [(None, None)] * n_outputs,
+        bounds=[(_LEAST_SLOPE, None)] + [(None, None) if has_intercept else (0, 0)] * n_outputs,
         options={"ftol": 1e-12, "gtol": 1e-8, "maxiter": 1000},
     )
     return float(found.x[0]), found.x[1:]

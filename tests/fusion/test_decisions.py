@@ -162,6 +162,16 @@ def test_a_label_of_one_value_does_not_move_the_slope_of_the_others():
     assert certain.calibrated("sigmoid", logits[:, :1], y[:, 1:], np.ones((300, 1))).slope == 1
 
 
+def test_a_temperature_is_the_slope_alone(data, fitted):
+    X, _ = data
+    model = fitted(calibration="temperature")
+    assert not model.calibration_intercept_.any()
+    expected = model.calibration_slope_ * fitted().decision_function(X)
+    np.testing.assert_allclose(model.decision_function(X), expected)
+    plain, calibrated = fitted().predict_proba(X), model.predict_proba(X)
+    np.testing.assert_array_equal(calibrated >= 0.5, plain >= 0.5)
+
+
 def test_a_useless_net_still_ranks_rows_one_way():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(300, 1))
