@@ -16,7 +16,7 @@ from .._cohort import Cohort
 from .._options import CohortOptions, listed, nearest, parse_hours, parse_outcome
 from .._tables.columns import literal
 from .._tables.source import Source
-from .events import Condition, EventTable, Layout, classify, count_rows, register_stays
+from .events import Condition, Layout, classify, count_rows, register_stays
 from .labs import Labs, build_labs
 from .notes import build_notes
 
@@ -139,7 +139,9 @@ def _choose_demographics(everyone: pd.DataFrame, layout: Layout, options) -> lis
             f"{', '.join(offered) or 'nothing besides age and sex'}."
         )
     basic = [name for name in ("age", "sex") if name in everyone and everyone[name].notna().any()]
-    return list(dict.fromkeys([*basic, *(name for name in options.demographics if name in offered)]))
+    return list(
+        dict.fromkeys([*basic, *(name for name in options.demographics if name in offered)])
+    )
 
 
 def _eligible(
@@ -245,7 +247,7 @@ def _with_known_label(y: pd.DataFrame, labs: Labs, notes: pd.Series, counts) -> 
 
 
 def _warn_of_silent_losses(layout: Layout, counts: dict[str, int]) -> None:
-    """Warn once of modalities without any input, and of tables that lose many rows for one reason."""
+    """Warn once of modalities without input, and of tables that lose many rows for one reason."""
     losses = []
     n_kept = counts["stays kept"]
     if layout.labs is not None and counts["stays kept: without labs"] == n_kept:
@@ -282,7 +284,7 @@ def _warn_of_silent_losses(layout: Layout, counts: dict[str, int]) -> None:
 
 
 def _read_codes(source: Source, layout: Layout, options, counts, *, timed=False) -> pd.DataFrame:
-    """`stay`, `code`, `version` (9, 10, 0) and, if `timed`, `late` (after the index time; or None)."""
+    """`stay`, `code`, `version` (9, 10, 0); if `timed`, `late`: after the index time, or None."""
     table = layout.diagnoses
     if table is None:
         raise ValueError("phenotypes need a table of diagnoses.")
@@ -359,7 +361,7 @@ def _versions(codes: pd.DataFrame, versions: Mapping[Any, Any] | int | str) -> n
 
 
 def _label_new_codes(codes: pd.DataFrame, wanted: str | Mapping, n_stays: int) -> pd.DataFrame:
-    """Phenotypes first recorded after the index time; NaN where they were, or may be, known before."""
+    """Phenotypes first recorded after the index time; NaN where they may be known before."""
     new = codes["late"].astype("boolean").fillna(False).astype(bool)
     labels = _label_codes(codes[new], wanted, n_stays)
     before = _label_codes(codes[~new], wanted, n_stays)
@@ -478,7 +480,8 @@ def _choose_labels(labels: pd.DataFrame, n_labels: int | Sequence[str] | None) -
     unknown = [name for name in names if name not in labels.columns]
     if unknown or not names:
         raise ValueError(
-            f"n_labels names unknown labels: {unknown}. Known are: {', '.join(map(str, labels.columns))}."
+            f"n_labels names unknown labels: {unknown}. Known are: "
+            f"{', '.join(map(str, labels.columns))}."
         )
     return labels[names]
 
@@ -496,7 +499,9 @@ def _outcomes(
         kind, days = parse_outcome(name)
         if kind == "mortality":
             if "died" not in stays:
-                raise ValueError("outcomes: mortality needs deaths, which the table of stays lacks.")
+                raise ValueError(
+                    "outcomes: mortality needs deaths, which the table of stays lacks."
+                )
             labels[name] = died.gt(0).astype(float).where(died.notna())
             decided = over
         elif kind == "length_of_stay":
@@ -522,7 +527,7 @@ def days_between(one: pd.Series, other: pd.Series) -> pd.Series:
 
 
 def next_starts(stays: pd.DataFrame, everyone: pd.DataFrame) -> pd.Series:
-    """When the patient's next stay begins, not before the end of this one; NaT if unknown or none."""
+    """When the patient's next stay begins, from the end of this one on; NaT if unknown or none."""
     starts = everyone[["patient", "start"]].dropna().sort_values("start", kind="stable")
     asked = stays[["patient", "start", "end"]].dropna().reset_index(names="row")
     # A stay that begins as this one ends is the next one; this one itself may have no length
@@ -590,7 +595,7 @@ def read_description(source: str) -> str:
 
 
 def age_at(start: pd.Series, birth: pd.Series) -> pd.Series:
-    """Age in whole years; 90 where the birth is hidden for old age, NaN if it is after the start."""
+    """Age in whole years; 90 where old age hides the birth, NaN if the birth is after the start."""
     months = 12 * (start.dt.year - birth.dt.year) + start.dt.month - birth.dt.month
     years = (months - (start.dt.day < birth.dt.day)) // 12
     return years.astype(float).where(years <= _BEYOND, float(OLDEST + 1)).where(years >= 0)
@@ -606,7 +611,7 @@ def left_join(stays: pd.DataFrame, of: pd.DataFrame, key: str, what: str) -> pd.
 
 
 def unique_names(items: pd.DataFrame, label: str, details: list[str]) -> pd.DataFrame:
-    """The columns `item` and `name`: "Sodium", or if that is shared, "Sodium (Blood, Chemistry)"."""
+    """Columns `item` and `name`: "Sodium", or if that is shared, "Sodium (Blood, Chemistry)"."""
     items = items[items["item"].notna() & items[label].notna()]
     names, longer = items[label].astype(str), items[label].astype(str) + " ("
     for column in (*details, "item"):

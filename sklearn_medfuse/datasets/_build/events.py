@@ -66,7 +66,7 @@ class Layout:
 
     # Name of the cohort's `DESCR` in data/descr
     describe: str
-    # Gives the stays of a source: `stay_id`, `patient`, `start`, `end` (times), and where known `age`
+    # Gives the stays of a source: `stay_id`, `patient`, times `start` and `end`, where known `age`
     # (years, or a text such as "> 89"), `birth` (time, used where there is no age), `sex`, `died`
     # (0, 1, or NaN), `death` (time), `hospital`, further times that `index_time` may name, columns
     # named in `subgroups` and `demographics`, and "of another kind" (bool) for stays that are not
@@ -237,7 +237,7 @@ def _time_conditions(
 def count_rows(
     source: Source, events: Events, made: str, counts: dict[str, int], *, grouped: bool = False
 ) -> None:
-    """Report the rows of a table made of `Events.used`; if `grouped`, one holds several's tallies."""
+    """Report the rows of a table of `Events.used`; if `grouped`, a row holds tallies of several."""
     table = events.table.table
     sums = events.tallies()
     if grouped:

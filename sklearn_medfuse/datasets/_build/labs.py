@@ -6,7 +6,6 @@ merged, and put in columns. Values that sum up the first hours of a stay fill in
 """
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -228,8 +227,9 @@ def _written_results(source, labs: EventTable) -> tuple[EventTable, Callable[[st
     def read(rows: str) -> str:
         return (
             "(SELECT * EXCLUDE (said, told) REPLACE (coalesce(told.value, value) AS value), "
-            f"CASE WHEN told.value IS NULL THEN {unit} ELSE coalesce(told.unit, {text_unit}, {unit}) END "
-            f"AS told_unit, CASE WHEN told.value IS NULL THEN {decimal} ELSE told.decimal END AS decimal "
+            f"CASE WHEN told.value IS NULL THEN {unit} "
+            f"ELSE coalesce(told.unit, {text_unit}, {unit}) END AS told_unit, "
+            f"CASE WHEN told.value IS NULL THEN {decimal} ELSE told.decimal END AS decimal "
             f"FROM (SELECT *, read_result(said) AS told FROM (SELECT *, {said} END AS said "
             f"FROM {rows})))"
         )
@@ -350,7 +350,7 @@ def _report_units(table: str, given: pd.DataFrame, nameless: pd.Series, counts) 
 
 
 def _warn_of_lost(table: str, lost: dict[str, int], names: Sequence[str]) -> None:
-    """Warn once of the labs that lose many results for their unit, by name where it is a column's."""
+    """Warn once of labs that lose many results for their unit, by name where it is a column's."""
     # A handful of results of a lab that is no column is only counted
     lost = {lab: n for lab, n in lost.items() if lab in names or n >= _HANDFUL}
     if not lost:
@@ -360,8 +360,8 @@ def _warn_of_lost(table: str, lost: dict[str, int], names: Sequence[str]) -> Non
     warnings.warn(
         f"{sum(lost.values())} results of {len(lost)} labs in '{table}' are not used: their unit "
         f"cannot be converted to the lab's. That is more than {_FEW_LOST:.0%} of each lab: "
-        f"{more.removeprefix(' and ')}. Convert them before loading, or choose another unit for the "
-        "column with the option units.",
+        f"{more.removeprefix(' and ')}. Convert them before loading, or choose another unit for "
+        "the column with the option units.",
         UserWarning,
         stacklevel=2,
     )
@@ -410,7 +410,7 @@ def _in_units(values: pd.DataFrame, days: DayTable, units: pd.Series, counts) ->
 
 
 def _choose_labs(source, layout: Layout, options, days) -> tuple[list[str], set[str]]:
-    """Labs to make columns of, those with values of the first hours first; and labs with results."""
+    """Labs to make columns of, those with values of the first hours first; labs with results."""
     covered = source.query(
         f"SELECT c.lab AS lab, count(DISTINCT stay) AS n FROM {_CONVERTED} GROUP BY ALL",
         "lab results",
@@ -436,7 +436,8 @@ def _labs_there(source, layout: Layout, unknown: list[str]) -> str:
         layout.labs.table, {"item": layout.labs.columns["item"]}, layout.labs.optional
     )
     found = source.query(
-        f"SELECT item FROM {rows} WHERE item IS NOT NULL GROUP BY item ORDER BY count(*) DESC, item",
+        f"SELECT item FROM {rows} WHERE item IS NOT NULL "
+        "GROUP BY item ORDER BY count(*) DESC, item",
         layout.labs.table,
     )["item"]
     names: Mapping = layout.labs.names

@@ -71,7 +71,9 @@ def _collect(source: Source, notes: EventTable, options: CohortOptions, counts) 
 
 def _check_types(source: Source, tables: Sequence[EventTable], wanted: Sequence[str]) -> None:
     """Refuse types that no note has; the tables are read again only if one was not seen."""
-    seen = source.query("SELECT DISTINCT type FROM note_events", "notes")["type"].dropna().str.lower()
+    seen = (
+        source.query("SELECT DISTINCT type FROM note_events", "notes")["type"].dropna().str.lower()
+    )
     if {name.strip().lower() for name in wanted} <= set(seen):
         return
     known: list[str] = []

@@ -1,8 +1,8 @@
 """Units of lab results: spellings, and conversion between units of one lab by what it measures.
 
-Tables of our own rather than a library: of 230 pairs of spellings and units gathered from hospitals,
-pint 0.25 converts 35 and ucumvert 0.3 16, none of them by analyte, and both read "K/uL" as kelvin per
-microlitre without a word.
+Tables of our own rather than a library: of 230 pairs of spellings and units gathered from
+hospitals, pint 0.25 converts 35 and ucumvert 0.3 16, none of them by analyte, and both read "K/uL"
+as kelvin per microlitre without a word.
 """
 
 import csv
@@ -55,7 +55,7 @@ _STEPS = [
     (re.compile(pattern), new)
     for pattern, new in {
         r"&#176;|°|º": "deg",
-        r"[×✕]": "x",
+        "[\u00d7\u2715]": "x",
         r"\[(i?u|hpf|lpf|ph|degf|degc)\]": r"\1",
         r"mm\[hg\]|mm ?\(hg\)|mm of mercury|millimeters? mercury column": "mmhg",
         r"cm\[h2o\]|cm ?/? ?h[2?]?[o0]\b": "cmh2o",
@@ -101,10 +101,12 @@ _STEPS = [
         r"\bmeq\b": "meq",
         # Powers of ten
         r"^x ?1000\b|\b1,000\b": "1000",
-        r"(?:[x*] ?|(?<![\d.a-z]))10 ?(?:\*{1,2}|\^|e\+?|exp|x)? ?\(?([2-9]|12|0[2-9])\)?(?![\d.])": r"10^\1 ",
+        r"(?:[x*] ?|(?<![\d.a-z]))10 ?(?:\*{1,2}|\^|e\+?|exp|x)? ?"
+        r"\(?([2-9]|12|0[2-9])\)?(?![\d.])": r"10^\1 ",
         r"10\^0": "10^",
         # What is counted, or dissolved in
-        r"\bof\b|\bh2o\b|\bwater\b|\bcreat(?:inine)?\b|\btotal\b|\bthb\b|\bhgb\b|\bcalc\b|\(calc\)|cv\b": "",
+        r"\bof\b|\bh2o\b|\bwater\b|\bcreat(?:inine)?\b|\btotal\b|\bthb\b|\bhgb\b|"
+        r"\bcalc\b|\(calc\)|cv\b": "",
         r"(?<=[\d ])(?:cells?|wbcs?|rbcs?)\b(?=/)": "",
         r"\b(?:cells?|wbcs?|rbcs?)(?= ?10\^)": "",
     }.items()
@@ -190,7 +192,7 @@ def _parse(key: str) -> _Unit | None:
     if plain in ("f", "c"):
         offset = -160 / 9 if plain == "f" else 0.0
         return _Unit("temperature", _PARTS[plain][1], offset)
-    if plain in _PARTS and "/" not in plain or plain == "ml/min/1.73m^2":
+    if (plain in _PARTS and "/" not in plain) or plain == "ml/min/1.73m^2":
         dimension, size = _PARTS[plain]
         return _Unit(dimension + more, size)
     if plain in ("1", "#"):
@@ -214,8 +216,8 @@ def _parse(key: str) -> _Unit | None:
     return _Unit(f"{part[0]} per {per}{more}", part[1] / size_below)
 
 
-# What a lab measures. Molar masses follow from the atomic weights of IUPAC. Urea nitrogen counts the
-# two nitrogen atoms of one molecule, haemoglobin one of its four chains, as laboratories do.
+# What a lab measures. Molar masses follow from the atomic weights of IUPAC. Urea nitrogen counts
+# the two nitrogen atoms of one molecule, haemoglobin one of its four chains, as laboratories do.
 
 
 @dataclass(frozen=True)
@@ -285,9 +287,7 @@ _KINDS = {
         r"eosino\w*|eos|baso\w*|retic\w*|granulo\w*|blasts?|bands?|white (?:blood )?cells?|"
         r"red (?:blood )?cells?|(?:white|red) (?:blood )?(?:cell )?count)\b"
     ),
-    "clotting": re.compile(
-        r"\b(?:inr|prothrombin|pt|a?ptt|thromboplastin|quick|tpz|thrombin)\b"
-    ),
+    "clotting": re.compile(r"\b(?:inr|prothrombin|pt|a?ptt|thromboplastin|quick|tpz|thrombin)\b"),
     "ph": re.compile(r"\bph\b"),
     "osmolality": re.compile(r"\bosm"),
     "a1c": re.compile(r"\b(?:hb|hgb|h\w*globin ?)?a1c\b|gly(?:cated|cosylated|co) ?h"),
