@@ -282,7 +282,7 @@ class Decisions(NamedTuple):
 
 
 def _fit_sigmoid(kind: str, logits, y, weight, has_intercept) -> tuple[float, np.ndarray]:
-    """One slope for all logits and an intercept for each, by maximum likelihood (Platt 1999).
+    """One slope for all logits and, if wanted, an intercept for each by likelihood (Platt 1999).
 
     There is one slope because a rare label has too few rows for its own. Each of the k classes gets
     a share 1 / (n + k) of every row, since n rows cannot prove certainty. A label missing in every

@@ -78,7 +78,8 @@ class TuningSettings(NamedTuple):
     seed: int
 
 
-# Number of notes, or of windows in language modelling, and a slice's share of the batch's loss
+# Number of notes, or of windows in language modelling, how many of them may run together, and a
+# slice's share of the batch's loss
 TuningBatch = tuple[int, int, Callable[[slice], Tensor]]
 
 
@@ -411,10 +412,11 @@ class TuningTask(nn.Module):
 
         All random draws but those of dropout happen here.
         """
-        rows = sorted((row for note in notes for row in note), key=len)
+        rows = [row for note in notes for row in note]
         if y is not None:
             most = max(1, _GRADIENT_TOKENS * len(notes) // sum(map(len, rows)))
             return len(notes), most, lambda rows: self._supervised(notes, y, rows)
+        rows.sort(key=len)
         ids, visible = self._padded(rows)
         shown, targets, guessed = self._hide(ids, visible, generator)
         most = max(1, _GRADIENT_TOKENS // len(rows[-1]))
