@@ -15,7 +15,12 @@ from joblib.externals.loky import get_reusable_executor
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from sklearn_medfuse import LLMNoteEncoder
+from sklearn_medfuse import (
+    LLMNoteEncoder,
+    MaskedLabEncoder,
+    NoteWordEncoder,
+    make_medfuse_pipeline,
+)
 from sklearn_medfuse.notes._language_model.backbone import Backbone, load_backbone
 from sklearn_medfuse.notes._language_model.cache import process_cache
 
@@ -66,6 +71,24 @@ def anew(forget):
         return encoder.transform(notes)
 
     return embed
+
+
+@pytest.fixture(scope="session")
+def small_pipeline():
+    """Return a function that makes a pipeline of small encoders and one small net."""
+
+    def make(lab_columns, note_column, **params):
+        small = {
+            "lab_encoder": MaskedLabEncoder(4, max_epochs=1),
+            "note_encoder": NoteWordEncoder(4),
+            "n_estimators": 1,
+            "d_model": 8,
+            "n_heads": 2,
+            "random_state": 0,
+        }
+        return make_medfuse_pipeline(lab_columns, note_column, **small | params)
+
+    return make
 
 
 @pytest.fixture

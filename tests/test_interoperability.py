@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sklearn_medfuse import MaskedLabEncoder, NoteWordEncoder, make_medfuse_pipeline
+from sklearn_medfuse import MaskedLabEncoder
 from sklearn_medfuse.datasets import make_ehr_cohort
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 from sklearn_medfuse.persistence import trusted_types
@@ -22,18 +22,8 @@ SEX = np.where(X["sex"].isna(), "unknown", X["sex"].astype(str))
 
 
 @pytest.fixture
-def pipe():
-    return make_medfuse_pipeline(
-        LABS,
-        COHORT.note_column,
-        lab_encoder=MaskedLabEncoder(4, max_epochs=1),
-        note_encoder=NoteWordEncoder(4),
-        n_estimators=1,
-        max_epochs=2,
-        d_model=8,
-        n_heads=2,
-        random_state=0,
-    )
+def pipe(small_pipeline):
+    return small_pipeline(LABS, COHORT.note_column, max_epochs=2)
 
 
 def test_optuna_searches(pipe):

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.model_selection import GridSearchCV, cross_validate
 
-from sklearn_medfuse import MaskedLabEncoder, NoteWordEncoder, inspection, metrics, plotting
-from sklearn_medfuse import make_medfuse_pipeline as make_pipeline
+from sklearn_medfuse import inspection, metrics, plotting
 from sklearn_medfuse.datasets import make_ehr_cohort
 from sklearn_medfuse.model_selection import MultilabelStratifiedGroupKFold
 
@@ -28,20 +27,9 @@ SEED = {"random_state": 0}
 
 
 @pytest.fixture(scope="module")
-def search():
+def search(small_pipeline):
     """A fitted search; its best estimator is the fitted pipeline."""
-    pipe = make_pipeline(
-        LABS,
-        NOTE,
-        views={},
-        lab_encoder=MaskedLabEncoder(4, max_epochs=1),
-        note_encoder=NoteWordEncoder(4),
-        n_estimators=1,
-        max_epochs=1,
-        d_model=8,
-        n_heads=2,
-        random_state=0,
-    )
+    pipe = small_pipeline(LABS, NOTE, views={}, max_epochs=1)
     folds = MultilabelStratifiedGroupKFold(2)
     return GridSearchCV(pipe, {"medfuse__mi_weight": [0.1]}, cv=folds).fit(
         X, Y, groups=COHORT.groups
