@@ -132,6 +132,10 @@ class LLMNoteEncoder(
         Type of the weights. "auto" is bfloat16 on a CUDA GPU that multiplies it natively, else
         float32, whose vectors are the same on every machine. "bfloat16" is faster on recent CPUs
         too; the third digit of its vectors depends on the machine.
+    compile : bool, default=False
+        Have torch compile the model for `transform`, for which a CPU needs a C++ compiler. It takes
+        about a minute and may make a GPU faster; a CPU loses the layers that are fused for it.
+        Vectors change in their last digits.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
@@ -247,6 +251,7 @@ class LLMNoteEncoder(
         "checkpoint_dir": [str, os.PathLike, None],
         "batch_tokens": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        "compile": ["boolean"],
         "quantization": [StrOptions({"4bit", "8bit"}), None],
         "cache": [str, os.PathLike, None],
         "cache_max_bytes": [Interval(Integral, 1, None, closed="left")],
@@ -290,6 +295,7 @@ class LLMNoteEncoder(
         checkpoint_dir=None,
         batch_tokens=4096,
         dtype="auto",
+        compile=False,
         quantization=None,
         cache=None,
         cache_max_bytes=2**30,
@@ -328,6 +334,7 @@ class LLMNoteEncoder(
         self.checkpoint_dir = checkpoint_dir
         self.batch_tokens = batch_tokens
         self.dtype = dtype
+        self.compile = compile
         self.quantization = quantization
         self.cache = cache
         self.cache_max_bytes = cache_max_bytes
@@ -518,6 +525,7 @@ class LLMNoteEncoder(
             device_map=self.device_map,
             tuned=tuned,
             files=files,
+            compile=self.compile,
         )
 
     def _windows(self, model: backbone.Backbone | backbone.ModelParts) -> Windows:

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import tempfile
+import warnings
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -79,10 +80,11 @@ class ModelParts(NamedTuple):
 class Backbone:
     """A tokenizer and a frozen model, whose layers may be replaced by faster ones.
 
-    `content` is what fine-tuning or a file brought; it is part of the fingerprint.
+    `content` is what fine-tuning or a file brought; it is part of the fingerprint. A model that
+    torch compiles takes padded batches.
     """
 
-    def __init__(self, parts: ModelParts, content: bytes = b""):
+    def __init__(self, parts: ModelParts, content: bytes = b"", compile: bool = False):
         self.tokenizer = parts.tokenizer
         self.model: Any = parts.model
         self.max_length, self.max_positions = parts.max_length, parts.max_positions
@@ -100,14 +102,31 @@ class Backbone:
         self.inputs = RowInputs(self.model, self.special)
         self.hidden_size, self.pads = self._probe()
         plain = not self.inputs.with_types and not self.pooling.reads_more
-        self.packed = plain and can_pack(self.model)
+        self.packed = plain and not compile and can_pack(self.model)
         if self.packed:
             prepare_packed(self.model)
         elif self.dtype == torch.bfloat16 and self.device.type == "cpu" and _OLD_TORCH:
             # Here a vector would depend on whether other windows of its batch are padded
             self.model.set_attn_implementation("eager")
+        self._compiled = compile
+        if compile:
+            self._compile()
         # Tokens per batch that fit into the device's memory, once a batch did not
         self.fitting_tokens: int | None = None
+
+    def _compile(self) -> None:
+        """Compile the model, once for batches of all shapes, and run it."""
+        try:
+            with warnings.catch_warnings():
+                # The compiler's own use of torch, and speed that other settings would bring
+                warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+                self.model.compile(dynamic=True)
+                self._probe()
+        except source.RefusedModel as error:
+            raise RuntimeError(
+                f"compile=True: torch cannot compile {type(self.model).__name__} here. Install a "
+                "C++ compiler (CPU) or triton (GPU), or set compile=False."
+            ) from error
 
     @torch.inference_mode()
     def _probe(self) -> tuple[int, bool]:
@@ -138,10 +157,10 @@ class Backbone:
     def context(self, how: tuple[str, int]) -> bytes:
         """Everything but its tokens that a window's vector depends on."""
         model = self.fingerprint, self._config, metadata.version("transformers")
-        # A padded run differs in its last digits from a packed one, and machines that share a
+        # Packed, padded and compiled runs differ in their last digits, and machines that share a
         # folder may compute half precision differently
-        run = self.dtype, self.device, self.packed, arithmetic_of(self.dtype, self.device)
-        return str((*model, *run, how, self.special)).encode()
+        way = self.packed, self._compiled, arithmetic_of(self.dtype, self.device)
+        return str((*model, self.dtype, self.device, *way, how, self.special)).encode()
 
     def padded_width(self, n_tokens: int) -> int:
         """Width at which a window of n_tokens is run, including special tokens.
@@ -270,9 +289,9 @@ def load_backbone(spec: source.ModelSpec) -> Backbone:
     """Load a model once per process; clones in a cross-validation share it."""
     if spec.files:
         weights = [content for name, content in spec.files if name.endswith(".safetensors")]
-        return Backbone(_parts_from_files(spec), b"".join(weights))
+        return Backbone(_parts_from_files(spec), b"".join(weights), spec.compile)
     content = b"" if spec.tuned is None else spec.tuned.data
-    return Backbone(load_parts(spec), content)
+    return Backbone(load_parts(spec), content, spec.compile)
 
 
 def load_parts(spec: source.ModelSpec) -> ModelParts:

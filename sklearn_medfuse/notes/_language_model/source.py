@@ -62,6 +62,7 @@ class ModelSpec(NamedTuple):
     tuned: TunedWeights | None = None
     # Names and contents of all files, if the encoder was saved with them
     files: tuple[tuple[str, bytes], ...] = ()
+    compile: bool = False
 
 
 def find_model(spec: ModelSpec) -> str:
