@@ -95,9 +95,10 @@ def frozen(context, C=0.003):
 
 def skrub_boosting(context, **params):
     """Boosting on skrub's table of everything."""
-    from skrub import TableVectorizer
+    from skrub import StringEncoder, TableVectorizer
 
-    return make_pipeline(TableVectorizer(), boosting(context, **params))
+    encoder = TableVectorizer(high_cardinality=StringEncoder(random_state=context.seed))
+    return make_pipeline(encoder, boosting(context, **params))
 
 
 def catboost(context, depth=2, trees=150):
@@ -109,7 +110,7 @@ def catboost(context, depth=2, trees=150):
         iterations=trees,
         learning_rate=0.05,
         depth=depth,
-        text_features=[note],
+        text_features=(note,),  # A list is copied, and cannot be cloned
         random_seed=context.seed,
         thread_count=1,
         allow_writing_files=False,
