@@ -92,10 +92,11 @@ class LLMNoteEncoder(
         (Gururangan et al. 2020), each for `max_epochs`. "auto" is "supervised" if y is given, else
         "language".
     cv : int, splitter or None, default=3
-        Folds of `fit_transform` after fine-tuning on y. Each note's vector comes from a model tuned
-        without its fold, so that the next step learns from vectors like those of new notes; the
-        default takes three times as long as `fit`. `groups` are kept together. With None, and
-        where y has not changed the model, all vectors come from the model of `fit`.
+        Folds of `fit_transform` where the encoder learns from y: by fine-tuning, or with
+        `chunk_pooling` "attention". Each note's vector comes from an encoder fitted without its
+        fold, so that the next step learns from vectors like those of new notes; three folds take
+        about three times as long again as `fit`. `groups` are kept together. With None, and where y
+        has changed nothing, all vectors come from the encoder of `fit`.
     lora_rank : int, default=8
         Rank of the adapter.
     target_modules : str, list of str or None, default=None
@@ -372,7 +373,7 @@ class LLMNoteEncoder(
         return self
 
     def fit_transform(self, X, y=None, *, groups=None):
-        """Fit and embed the same notes; after fine-tuning on y, each by a model tuned without it.
+        """Fit and embed the same notes; what is learned from y is learned without each note.
 
         Parameters
         ----------
@@ -391,15 +392,16 @@ class LLMNoteEncoder(
         texts, embedder, checkpoints = self._prepare_fit(X, y, groups)
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
         self._report(texts, n_chunks, n_tokens)
-        by_labels = self.fine_tuning and self.objective != "language" and y is not None
-        if by_labels and self.best_epoch_ > 0 and self.cv is not None:
+        tuned = self.fine_tuning and self.objective != "language" and self.best_epoch_ > 0
+        learned = y is not None and (tuned or self.chunk_pooling == "attention")
+        if learned and self.cv is not None:
             checkpoints += self._cross_fit(embedding, texts, y, groups)
         for checkpoint in checkpoints:
             checkpoint.remove()
         return embedding
 
     def _cross_fit(self, embedding: np.ndarray, texts, y, groups) -> list[Checkpoint]:
-        """Replace each note's vector by that of a model tuned on the notes of other folds."""
+        """Replace each note's vector by that of an encoder fitted to the notes of other folds."""
         rows = np.flatnonzero([text is not None for text in texts])
         labels, notes = label_matrix(y, len(texts))[rows], np.array(texts, dtype=object)[rows]
         groups = None if groups is None else column_or_1d(to_pandas(groups))[rows]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
@@ -290,10 +291,22 @@ def test_attention_learns_which_section_counts(note_encoder, telling_section):
     encoder = note_encoder(chunk_pooling="attention", random_state=0)
     assert accuracy(encoder) == 1
     assert accuracy(note_encoder()) < 1
-    embedding = encoder.fit_transform(notes, y)
-    np.testing.assert_array_equal(encoder.fit(notes, y).transform(notes), embedding)
+    embedding = encoder.fit(notes, y).transform(notes)
     loaded = pickle.loads(pickle.dumps(encoder))
     np.testing.assert_array_equal(loaded.transform(notes), embedding)
+
+
+def test_attention_of_training_notes_has_not_seen_their_labels(note_encoder, telling_section):
+    notes, y = telling_section
+    folds = [(np.arange(40, 80), np.arange(40)), (np.arange(40), np.arange(40, 80))]
+    encoder = note_encoder(chunk_pooling="attention", random_state=0, cv=folds)
+    embedding = encoder.fit_transform(notes, y)
+    np.testing.assert_array_equal(encoder.transform(notes), encoder.fit(notes, y).transform(notes))
+    one = clone(encoder).fit(notes[40:], y[40:])
+    np.testing.assert_allclose(embedding[:40], one.transform(notes[:40]), rtol=0, atol=1e-6)
+    assert abs(embedding - encoder.transform(notes)).max() > 1e-4
+    in_sample = encoder.set_params(cv=None).fit_transform(notes, y)
+    np.testing.assert_array_equal(in_sample, encoder.transform(notes))
 
 
 def test_attention_needs_labels(note_encoder, notes):
