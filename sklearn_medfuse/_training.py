@@ -39,16 +39,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return resolved
 
 
-def resolve_device_to_load(device: str | torch.device) -> torch.device:
-    """Device of a loaded estimator: "cpu" stays, and any other becomes "auto"."""
-    return resolve_device("cpu" if str(device) == "cpu" else "auto")
-
-
 def resolve_fitted_device(device: str | torch.device) -> torch.device:
     """Device of a fitted estimator: that of fit if this machine has it, otherwise as by "auto"."""
-    wanted = torch.device("cpu" if str(device) == "auto" else device)
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        device = "auto"
+    if str(device) != "auto":
+        try:
+            torch.empty(0, device=device)
+        # The second where torch was built without CUDA
+        except (RuntimeError, AssertionError):
+            device = "auto"
     return resolve_device(device)
 
 

@@ -24,7 +24,7 @@ from .._training import (
     draw_seed,
     for_inference,
     resolve_device,
-    resolve_device_to_load,
+    resolve_fitted_device,
     torch_seed,
     with_gradients,
 )
@@ -820,7 +820,7 @@ class MEDFuseClassifier(NetStateMixin, ClassifierMixin, TransformerMixin, BaseEs
         return self.net_.module_ if hasattr(self, "net_") else None
 
     def _restore_module(self) -> FusionWithCritic:
-        device = resolve_device_to_load(self.device)
+        device = resolve_fitted_device(self.device)
         self.net_ = self._build_net(self._build_module(), device, 1).initialize_to_predict()
         return for_inference(self.net_.module_, device)
 

@@ -24,7 +24,7 @@ from .._training import (
     draw_seed,
     for_inference,
     resolve_device,
-    resolve_device_to_load,
+    resolve_fitted_device,
     torch_seed,
     with_gradients,
 )
@@ -762,7 +762,7 @@ class MaskedLabEncoder(
         return getattr(self, "_module", None)
 
     def _restore_module(self) -> MaskedLabAutoencoder:
-        self._module = for_inference(self._build_module(), resolve_device_to_load(self.device))
+        self._module = for_inference(self._build_module(), resolve_fitted_device(self.device))
         return self._module
 
     def __sklearn_is_fitted__(self):

@@ -64,8 +64,12 @@ def test_to_fit_it_again_there_is_refused(pipeline, table, y):
 
 
 def test_the_gpu_of_fit_is_kept_where_it_is(monkeypatch):
+    def empty(size, device):
+        if torch.device(device).index == 2:
+            raise RuntimeError("invalid device ordinal")
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", empty)
     assert str(resolve_fitted_device("cuda:1")) == "cuda:1"
     assert str(resolve_fitted_device("cuda:2")) == "cuda"
     assert str(resolve_fitted_device("cpu")) == "cpu"
