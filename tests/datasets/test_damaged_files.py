@@ -328,5 +328,5 @@ def test_a_file_that_is_no_database(tmp_path):
 
 def test_memory_limit_is_named(frames, tmp_path):
     folder = write_tables(tmp_path / "data", frames["mimic3"])
-    with pytest.raises(ValueError, match="memory_limit"):
+    with pytest.raises(ValueError, match="needs more memory than memory_limit allows"):
         load_mimic3(folder, memory_limit="1kB")

@@ -436,12 +436,17 @@ def test_text_results_count_where_they_are_numbers():
         ("outcomes", ["death"]),
         ("require", "images"),
         ("n_jobs", 0),
-        ("memory_limit", "lots"),
     ],
 )
 def test_wrong_options_are_named(tables, option, value):
     with pytest.raises(ValueError, match=option):
         load(tables, **{option: value})
+
+
+@pytest.mark.parametrize("limit", ["lots", "", "2 giga"])
+def test_a_memory_limit_that_is_no_size_is_named(tables, limit):
+    with pytest.raises(ValueError, match=f"memory_limit='{limit}' is not a size such as '2GB'"):
+        load(tables, memory_limit=limit)
 
 
 def test_unknown_option(tables):

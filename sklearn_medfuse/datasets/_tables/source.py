@@ -96,15 +96,16 @@ class Source:
         # What a query cannot hold goes to disk: for the owner alone, encrypted, gone at the end
         self._spill = Path(tempfile.mkdtemp(prefix="medfuse-"))
         # The error is ours and raised outside of the handler
-        with suppress(duckdb.Error):
+        try:
             self._connect(options)
             return
+        except duckdb.ParserException:
+            reason = f"memory_limit={options.memory_limit!r} is not a size such as '2GB'."
+        except duckdb.Error:
+            reason = "is it damaged, from another version of DuckDB, or open for writing elsewhere?"
         shutil.rmtree(self._spill, ignore_errors=True)
         self._place.close()
-        raise ValueError(
-            f"Cannot open {self._place.opened}: is it damaged, from another version of DuckDB, "
-            f"or open for writing elsewhere? memory_limit is {options.memory_limit!r}."
-        )
+        raise ValueError(f"Cannot open {self._place.opened}: {reason}")
 
     def _connect(self, options: CohortOptions) -> None:
         settings: dict[str, str | bool | int | float | list[str]] = {
