@@ -278,6 +278,15 @@ def test_trees_find_a_sharp_limit_in_rows_held_out(labs):
     assert roc_auc_score(labs.y[:150][there, 0], found[there, 0]) > 0.8
 
 
+def test_the_trees_are_those_documented(labs):
+    as_documented = HistGradientBoostingClassifier(
+        max_iter=100, max_leaf_nodes=4, learning_rate=0.03, random_state=0
+    )
+    fitted = BoostedLabEncoder(random_state=0).fit(labs.X, labs.y).transform(labs.X)
+    expected = BoostedLabEncoder(as_documented).fit(labs.X, labs.y).transform(labs.X)
+    np.testing.assert_array_equal(fitted, expected)
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_logits_are_those_of_cross_val_predict(n_classes):
     rng = np.random.default_rng(0)

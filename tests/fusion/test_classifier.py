@@ -473,7 +473,9 @@ def test_progress_is_silent_unless_asked_for(X, y, capsys):
     shown = capsys.readouterr()
     assert shown.err == shown.out == ""
     make(verbose=1).fit(X, y)
-    assert "fusion" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "fusion" in shown
+    assert "train_loss=" in shown
 
 
 @pytest.mark.parametrize("n_rows", [8, 9, 10])

@@ -410,6 +410,14 @@ def test_as_many_rows_of_a_class_as_folds_are_dealt_out_evenly():
     assert [y[test].sum() for _, test in folds] == [1] * 5
 
 
+def test_as_many_held_out_rows_as_classes_are_one_of_each():
+    y = np.repeat(np.arange(10), 10)
+    ones = np.ones(100)
+    rows = TrainingRows(np.zeros((100, 2)), y, ones, ones[:, None], None, 1.0)
+    _, held_out = rows.split(0.1, np.random.RandomState(0))
+    assert sorted(y[held_out]) == list(range(10))
+
+
 def test_a_constant_label_is_certain_in_every_answer(data):
     X, y = data[0][:200], data[1]["two"][:200]
     with pytest.warns(UserWarning, match="only one value"):

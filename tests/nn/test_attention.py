@@ -60,6 +60,12 @@ def test_shape_and_type_are_kept(shape, dtype):
     assert dropped.dtype == dtype
 
 
+def test_close_to_one_the_nearest_share_keeps_a_value_in_65536():
+    torch.manual_seed(0)
+    dropped = Dropout(1 - 1e-9)(torch.ones(400_000))
+    assert dropped.unique().tolist() == [0, 65536]
+
+
 def test_seed_decides():
     def draw(seed):
         torch.manual_seed(seed)
