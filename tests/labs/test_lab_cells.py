@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sklearn_medfuse.labs._lab_cells import LabCells, LabScale, compress, expand
+from sklearn_medfuse.labs._lab_cells import LabCells, LabScale, _mix, compress, expand
 
 NAN = np.nan
 finite = st.floats(-1e150, 1e150)
@@ -241,3 +241,11 @@ def test_units_change_nothing(factor, shift):
     other = cells_of(fit(X * factor + shift), X * factor + shift)
     np.testing.assert_allclose(other.value, one.value, atol=1e-9)
     np.testing.assert_allclose(other.score, one.score, atol=1e-9)
+
+
+def test_hashes_are_those_of_splitmix64():
+    """The first numbers of its generator from the seed 0 in Vigna's splitmix64.c."""
+    step = np.uint64(0x9E3779B97F4A7C15)
+    states = np.array([0, 1, 2], dtype=np.uint64) * step
+    expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert _mix(states).tolist() == expected
