@@ -48,6 +48,12 @@ def test_of_few_rows_the_loadings_are_small():
     assert np.abs(few.loadings).max() < 0.5
 
 
+def test_no_lab_is_known_better_than_to_a_thousandth_of_its_variance():
+    lab = np.random.default_rng(0).normal(size=(4000, 1))
+    found = analysis(10 * np.hstack([lab, lab]), n_factors=1).fit()
+    np.testing.assert_allclose(found.noise, 1e-3 * 100 * lab.var(), rtol=0.01)
+
+
 def test_weights_are_repetitions():
     X, _ = sample(50)
     weight = np.random.default_rng(0).integers(1, 4, size=50)

@@ -407,6 +407,22 @@ def test_shared_labs_keep_scale_and_weights():
     assert np.isfinite(encoder.impute(there)).all(axis=None)
 
 
+def test_where_shared_labs_lay_elsewhere_counts():
+    known = make(max_epochs=1).fit(pd.DataFrame(correlated(150), columns=list("abcdef")))
+    there = other_hospital(50)
+
+    def means():
+        prior = make(initial=known, max_epochs=1).fit(there)._module.prior
+        return prior.of_values.mean[-1].numpy().copy()
+
+    before = means()
+    known._module.prior.of_values.mean += 5
+    moved = means() - before
+    # All but the first lab are shared
+    assert (moved[1:] > 0.05).all()
+    assert abs(moved[0]) < abs(moved[1:]).min()
+
+
 def test_what_was_learned_elsewhere_helps_a_small_hospital():
     known = make(batch_size=64).fit(pd.DataFrame(correlated(800), columns=list("abcdef")))
     test = other_hospital(500)
