@@ -423,6 +423,14 @@ def test_where_shared_labs_lay_elsewhere_counts():
     assert abs(moved[0]) < abs(moved[1:]).min()
 
 
+def test_a_shared_lab_that_is_rare_here_is_learned_all_the_same():
+    known = make(max_epochs=1).fit(pd.DataFrame(correlated(150), columns=list("abcdef")))
+    there = other_hospital(50)
+    there.loc[2:, "a"] = np.nan
+    encoder = make(initial=known, max_epochs=1).fit(there)
+    assert encoder._module.prior.of_values.evidence.tolist() == [50, 200, 200, 200, 152, 200]
+
+
 def test_what_was_learned_elsewhere_helps_a_small_hospital():
     known = make(batch_size=64).fit(pd.DataFrame(correlated(800), columns=list("abcdef")))
     test = other_hospital(500)
