@@ -55,7 +55,9 @@ def resolve_score(metric, *, name="metric", y_scores=()):
 
 def precision_of(y_prob):
     """Machine epsilon of the type of the probabilities."""
-    dtype = np.asarray(y_prob).dtype
+    # Array by array, as a list may hold arrays of several shapes, which are refused later
+    arrays = y_prob if isinstance(y_prob, list | tuple) and len(y_prob) else [y_prob]
+    dtype = np.result_type(*map(np.asarray, arrays))
     return float(np.finfo(dtype if np.issubdtype(dtype, np.floating) else float).eps)
 
 

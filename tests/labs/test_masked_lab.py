@@ -426,6 +426,13 @@ def test_they_are_ignored_and_the_warning_counts_them(labs):
     assert np.isnan(np.delete(imputed[:, 2], 7)).all()
 
 
+def test_the_warning_names_the_first_of_several(labs):
+    X = with_rare_lab(labs, [4.0])
+    X[:, 4] = np.nan
+    with pytest.warns(UserWarning, match=r"2 of 6 lab columns .* first at position 2;"):
+        make(max_epochs=1).fit(X)
+
+
 def test_no_imputed_lab_is_negative_that_never_was():
     """Log-normal enzymes, one row in forty a hundred times as high, and a lab that goes below 0."""
     rng = np.random.default_rng(0)

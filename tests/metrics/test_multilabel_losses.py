@@ -243,3 +243,10 @@ def test_errors(loss, change, message):
 def test_errors_of_bins(params, message):
     with pytest.raises(ValueError, match=message):
         expected_calibration_error([0, 1], [0.5, 0.5], **params)
+
+
+@pytest.mark.parametrize("odd", [np.ones((5, 1)), np.ones(5), np.ones((5, 3))])
+def test_a_list_of_arrays_of_several_shapes_is_refused(loss, odd):
+    y, two = np.tile([[0, 1]], (5, 1)), np.full((5, 2), 0.5)
+    with pytest.raises(ValueError, match="a list of predict_proba arrays, some of them not of"):
+        loss(y, [two, odd])
