@@ -497,6 +497,14 @@ def four_bits(size, device, folder):
     check(cosine > 0.8, f"cosine {cosine}")
 
 
+def compiled(size, device, folder):
+    """MiniLM in bfloat16, compiled by torch: whether it is worth the minute that it takes."""
+    need_cuda(device)
+    model, _ = minilm(size, folder)
+    encoder = LLMNoteEncoder(model, dtype="bfloat16", device=device, compile=True)
+    yield "bfloat16", tokens_per_second(encoder, size["notes"])
+
+
 # Name → function and its limit in seconds; the most wanted first, should time run out
 SECTIONS = {
     "machine": (machine, 45),
@@ -509,6 +517,7 @@ SECTIONS = {
     "out of memory": (out_of_memory, 75),
     "device_map": (device_map, 45),
     "4 bits": (four_bits, 45),
+    "compiled": (compiled, 90),
 }
 
 
