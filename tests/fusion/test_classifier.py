@@ -211,6 +211,13 @@ def test_labels_of_other_numbers_than_0_and_1_are_refused(X, y):
         make().fit(X, y + 1)
 
 
+@pytest.mark.parametrize(("n_constant", "listed"), [(5, "0, 1, 2, 3, 4"), (6, "0, 1, 2, 3, 4, …")])
+def test_five_labels_of_one_value_are_listed(X, y, n_constant, listed):
+    labels = np.column_stack([np.zeros((len(y), n_constant), dtype=int), np.arange(len(y)) % 2])
+    with pytest.warns(UserWarning, match=rf"^{n_constant} of {n_constant + 1} .* \({listed}\);"):
+        make(max_epochs=1).fit(X, labels)
+
+
 # One row
 
 
