@@ -325,6 +325,16 @@ def test_attributes_of_training(X, y):
     assert fitted.validation_losses_ == []
 
 
+def test_the_loss_curve_is_a_mean_over_members(X, y):
+    """Untrained nets are about as good as a coin: ln 2 nats, however many they are."""
+    one, four = (
+        make(n_estimators=n, max_epochs=1, linear_weight=0.0, learning_rate=1e-6).fit(X, y)
+        for n in (1, 4)
+    )
+    assert 0.4 < four.loss_curve_[0] < 1.2
+    assert abs(four.loss_curve_[0] - one.loss_curve_[0]) < 0.3
+
+
 def test_early_stopping_keeps_the_weights_of_the_best_epoch():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(200, 7)), rng.integers(0, 2, size=(200, 2))
