@@ -676,6 +676,7 @@ S | I | R
 Absent | Present
 NO HEMOLYSIS | SLIGHT HEMOLYSIS | MARKED HEMOLYSIS
 none | few bacteria | many bacteria
+not detected in sample | detected in sample
 Small | Medium | Large
 0 | trace | 1+ | 2+
 Negative | Presumptive positive | Positive

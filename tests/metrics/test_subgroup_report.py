@@ -235,6 +235,7 @@ def test_no_patient_is_named(labels, scores, people):
         ({"subgroups": {"age": ["secret"] * 400}}, "has 400 values that are not numbers"),
         ({"bins": {"height": [1]}}, "`bins` names ['height']"),
         ({"bins": {"age": [65, 45]}}, "`bins` of 'age' must be finite, increasing numbers"),
+        ({"bins": {"age": [45, 45]}}, "`bins` of 'age' must be finite, increasing numbers"),
         ({"reference": "best"}, "`reference` is 'best'"),
         ({"min_count": 0}, "`min_count` is 0"),
         ({"metric": "auc"}, "`metric` is 'auc'"),
