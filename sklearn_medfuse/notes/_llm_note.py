@@ -395,13 +395,21 @@ class LLMNoteEncoder(
         tuned = self.fine_tuning and self.objective != "language" and self.best_epoch_ > 0
         learned = y is not None and (tuned or self.chunk_pooling == "attention")
         if learned and self.cv is not None:
-            checkpoints += self._cross_fit(embedding, texts, y, groups)
+            embedding, found = self._cross_fit(embedding, texts, y, groups)
+            checkpoints += found
         for checkpoint in checkpoints:
             checkpoint.remove()
         return embedding
 
-    def _cross_fit(self, embedding: np.ndarray, texts, y, groups) -> list[Checkpoint]:
-        """Replace each note's vector by that of an encoder fitted to the notes of other folds."""
+    def _cross_fit(
+        self, embedding: np.ndarray, texts, y, groups
+    ) -> tuple[np.ndarray, list[Checkpoint]]:
+        """Vectors of encoders fitted to the notes of other folds, and checkpoints of their fits.
+
+        Models that are tuned apart end in spaces of their own. The notes that a fold's model was
+        tuned on have vectors of both models, by which those of the fold are mapped to the space of
+        new notes' vectors.
+        """
         rows = np.flatnonzero([text is not None for text in texts])
         labels, notes = label_matrix(y, len(texts))[rows], np.array(texts, dtype=object)[rows]
         groups = None if groups is None else column_or_1d(to_pandas(groups))[rows]
@@ -414,14 +422,18 @@ class LLMNoteEncoder(
         seed = draw_seed(check_random_state(self.random_state))
         # With an integer, all adapters start from the same numbers
         own_seed = self.random_state if isinstance(self.random_state, Integral) else seed
-        checkpoints = []
+        held_out, checkpoints = embedding.copy(), []
         for others, fold in cross_fit_folds(self.cv, notes, labels, groups, seed):
             model = clone(self).set_params(random_state=own_seed, weights="reference")
-            own = None if groups is None else groups[others]
-            _, embedder, found = model._prepare_fit(notes[others], labels[others], own)
-            embedding[rows[fold]] = model._embed(embedder, list(notes[fold]))[0]
+            kept = None if groups is None else groups[others]
+            _, embedder, found = model._prepare_fit(notes[others], labels[others], kept)
             checkpoints += found
-        return checkpoints
+            own, n_chunks, _ = model._embed(embedder, list(notes))
+            if self.fine_tuning:
+                known, left = others[n_chunks[others] > 0], fold[n_chunks[fold] > 0]
+                own[left] = _aligned(own[left], own[known], embedding[rows[known]])
+            held_out[rows[fold]] = own[fold]
+        return held_out, checkpoints
 
     def transform(self, X):
         """Embed notes.
@@ -706,3 +718,17 @@ class LLMNoteEncoder(
     @property
     def _n_features_out(self) -> int:
         return self.hidden_size_
+
+
+def _aligned(vectors: np.ndarray, known: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Map vectors as a ridge regression maps `known` to `target`, two vectors of the same notes.
+
+    It shrinks towards a shift alone, by as much as a direction of mean variance counts.
+    """
+    centre, goal = known.mean(axis=0, dtype=np.float64), target.mean(axis=0, dtype=np.float64)
+    spread = known - centre
+    shift_alone = (np.square(spread).sum() / spread.shape[1] or 1.0) * np.eye(spread.shape[1])
+    turn = np.linalg.solve(
+        spread.T @ spread + shift_alone, spread.T @ (target - goal) + shift_alone
+    )
+    return goal + (vectors - centre) @ turn

@@ -218,6 +218,14 @@ def test_early_stopping_keeps_the_epoch_of_the_best_score(scoring):
     assert not hasattr(model.set_params(scoring="loss").fit(X, y), "validation_scores_")
 
 
+def test_a_score_of_classes_is_at_a_threshold_of_a_half():
+    X = np.random.default_rng(0).normal(size=(200, 7))
+    options = {"early_stopping": True, "validation_fraction": 0.3, "learning_rate": 3e-2}
+    model = make(scoring="accuracy", max_epochs=10, **options).fit(X, (X[:, 0] > 0).astype(int))
+    # To call every row positive, or none, is right for half
+    assert max(model.validation_scores_) > 0.8
+
+
 def test_rows_with_a_missing_label_are_not_scored(X):
     """Label 1 is 1 where label 0 is missing, and 0 elsewhere."""
     y = np.c_[np.arange(len(X)) % 2, np.zeros(len(X))]
