@@ -407,17 +407,19 @@ def test_shared_labs_keep_scale_and_weights():
     assert np.isfinite(encoder.impute(there)).all(axis=None)
 
 
-def test_where_shared_labs_lay_elsewhere_counts():
+@pytest.mark.parametrize("part", ["mean", "noise"])
+def test_where_shared_labs_lay_elsewhere_counts(part):
+    """Five units more in the mean or the noise of each lab there."""
     known = make(max_epochs=1).fit(pd.DataFrame(correlated(150), columns=list("abcdef")))
     there = other_hospital(50)
 
-    def means():
+    def learned():
         prior = make(initial=known, max_epochs=1).fit(there)._module.prior
-        return prior.of_values.mean[-1].numpy().copy()
+        return np.atleast_2d(getattr(prior.of_values, part).numpy())[-1].copy()
 
-    before = means()
-    known._module.prior.of_values.mean += 5
-    moved = means() - before
+    before = learned()
+    getattr(known._module.prior.of_values, part).add_(5)
+    moved = learned() - before
     # All but the first lab are shared
     assert (moved[1:] > 0.05).all()
     assert abs(moved[0]) < abs(moved[1:]).min()
