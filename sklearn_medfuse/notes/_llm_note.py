@@ -94,9 +94,10 @@ class LLMNoteEncoder(
     cv : int, splitter or None, default=3
         Folds of `fit_transform` where the encoder learns from y: by fine-tuning, or with
         `chunk_pooling` "attention". Each note's vector comes from an encoder fitted without its
-        fold, so that the next step learns from vectors like those of new notes; the default takes
-        three times as long as `fit`. `groups` are kept together. With None, and where y has changed
-        nothing, all vectors come from the encoder of `fit`.
+        fold, so that the next step learns from vectors like those of new notes, and after
+        fine-tuning is mapped to where these lie; the default takes three times as long as `fit`.
+        `groups` are kept together. With None, and where y has changed nothing, all vectors come
+        from the encoder of `fit`.
     lora_rank : int, default=8
         Rank of the adapter.
     target_modules : str, list of str or None, default=None
