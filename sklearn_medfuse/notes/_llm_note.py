@@ -135,9 +135,8 @@ class LLMNoteEncoder(
         float32, whose vectors are the same on every machine. "bfloat16" is faster on recent CPUs
         too; the third digit of its vectors depends on the machine.
     compile : bool, default=False
-        Have torch compile the model for `transform`, for which a CPU needs a C++ compiler. It takes
-        about a minute and may make a GPU faster; a CPU loses the layers that are fused for it.
-        Vectors change in their last digits.
+        Have torch compile the model for `transform`, which takes about a minute. A CPU needs a C++
+        compiler and loses the layers fused for it. Vectors change in their last digits.
     quantization : {"4bit", "8bit"} or None, default=None
         Load the weights in fewer bits through bitsandbytes (extra `quantization`).
     cache : str, path or None, default=None
@@ -402,14 +401,11 @@ class LLMNoteEncoder(
             checkpoint.remove()
         return embedding
 
-    def _cross_fit(
-        self, embedding: np.ndarray, texts, y, groups
-    ) -> tuple[np.ndarray, list[Checkpoint]]:
+    def _cross_fit(self, embedding, texts, y, groups) -> tuple[np.ndarray, list[Checkpoint]]:
         """Vectors of encoders fitted to the notes of other folds, and checkpoints of their fits.
 
-        Models that are tuned apart end in spaces of their own. The notes that a fold's model was
-        tuned on have vectors of both models, by which those of the fold are mapped to the space of
-        new notes' vectors.
+        Models that are tuned apart end in spaces of their own: the notes that a fold's model was
+        tuned on have vectors of both models, which show the way from one to the other.
         """
         rows = np.flatnonzero([text is not None for text in texts])
         labels, notes = label_matrix(y, len(texts))[rows], np.array(texts, dtype=object)[rows]
@@ -728,8 +724,6 @@ def _aligned(vectors: np.ndarray, known: np.ndarray, target: np.ndarray) -> np.n
     """
     centre, goal = known.mean(axis=0, dtype=np.float64), target.mean(axis=0, dtype=np.float64)
     spread = known - centre
-    shift_alone = (np.square(spread).sum() / spread.shape[1] or 1.0) * np.eye(spread.shape[1])
-    turn = np.linalg.solve(
-        spread.T @ spread + shift_alone, spread.T @ (target - goal) + shift_alone
-    )
+    ridge = (np.square(spread).sum() / spread.shape[1] or 1.0) * np.eye(spread.shape[1])
+    turn = np.linalg.solve(spread.T @ spread + ridge, spread.T @ (target - goal) + ridge)
     return goal + (vectors - centre) @ turn
