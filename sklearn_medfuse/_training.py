@@ -44,8 +44,7 @@ def resolve_fitted_device(device: str | torch.device) -> torch.device:
     if str(device) != "auto":
         try:
             torch.empty(0, device=device)
-        # The second where torch was built without CUDA
-        except (RuntimeError, AssertionError):
+        except (RuntimeError, AssertionError):  # The second where torch was built without CUDA
             device = "auto"
     return resolve_device(device)
 

@@ -393,8 +393,7 @@ class LLMNoteEncoder(
         embedding, n_chunks, n_tokens = self._embed(embedder, texts)
         self._report(texts, n_chunks, n_tokens)
         tuned = self.fine_tuning and self.objective != "language" and self.best_epoch_ > 0
-        learned = y is not None and (tuned or self.chunk_pooling == "attention")
-        if learned and self.cv is not None:
+        if y is not None and self.cv is not None and (tuned or self.chunk_pooling == "attention"):
             embedding, found = self._cross_fit(embedding, texts, y, groups)
             checkpoints += found
         for checkpoint in checkpoints:
@@ -718,12 +717,10 @@ class LLMNoteEncoder(
 
 
 def _aligned(vectors: np.ndarray, known: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Map vectors as a ridge regression maps `known` to `target`, two vectors of the same notes.
-
-    It shrinks towards a shift alone, by as much as a direction of mean variance counts.
-    """
+    """Map vectors as ridge regression maps `known` to `target`, two vectors of the same notes."""
     centre, goal = known.mean(axis=0, dtype=np.float64), target.mean(axis=0, dtype=np.float64)
     spread = known - centre
+    # Towards a shift alone, by as much as a direction of mean variance counts
     ridge = (np.square(spread).sum() / spread.shape[1] or 1.0) * np.eye(spread.shape[1])
     turn = np.linalg.solve(spread.T @ spread + ridge, spread.T @ (target - goal) + ridge)
     return goal + (vectors - centre) @ turn
