@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sklearn_medfuse.labs._lab_cells import LabCells, LabScale, _mix, compress, expand
+from sklearn_medfuse.labs._lab_cells import LabCells, LabScale, compress, expand
 
 NAN = np.nan
 finite = st.floats(-1e150, 1e150)
@@ -243,9 +243,17 @@ def test_units_change_nothing(factor, shift):
     np.testing.assert_allclose(other.score, one.score, atol=1e-9)
 
 
-def test_hashes_are_those_of_splitmix64():
-    """The first numbers of its generator from the seed 0 in Vigna's splitmix64.c."""
-    step = np.uint64(0x9E3779B97F4A7C15)
-    states = np.array([0, 1, 2], dtype=np.uint64) * step
-    expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    assert _mix(states).tolist() == expected
+def test_rows_are_hashed_by_splitmix64():
+    """Two cells of one row, by plain integers and the constants of Vigna's splitmix64.c."""
+
+    def mix(x):
+        x = (x + 0x9E3779B97F4A7C15) % 2**64
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+        return x ^ x >> 31
+
+    # The first number of its generator from the seed 0
+    assert mix(0) == 0xE220A8397B1DCDAF
+    cells = LabCells.from_table(np.array([[5.0, 7.0]]))
+    expected = mix((mix(11 + mix(0)) + mix(13 + mix(1))) % 2**64)
+    assert cells._row_hash(np.array([11, 13], dtype=np.uint64)).tolist() == [expected]
