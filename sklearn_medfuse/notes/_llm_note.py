@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.linear_model import Ridge
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -718,9 +719,7 @@ class LLMNoteEncoder(
 
 def _aligned(vectors: np.ndarray, known: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Map vectors as ridge regression maps `known` to `target`, two vectors of the same notes."""
-    centre, goal = known.mean(axis=0, dtype=np.float64), target.mean(axis=0, dtype=np.float64)
-    spread = known - centre
+    known = known.astype(np.float64)
     # Towards a shift alone, by as much as a direction of mean variance counts
-    ridge = (np.square(spread).sum() / spread.shape[1] or 1.0) * np.eye(spread.shape[1])
-    turn = np.linalg.solve(spread.T @ spread + ridge, spread.T @ (target - goal) + ridge)
-    return goal + (vectors - centre) @ turn
+    penalty = len(known) * known.var(axis=0).mean() or 1.0
+    return vectors + Ridge(penalty).fit(known, target - known).predict(vectors)

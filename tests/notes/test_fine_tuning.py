@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -474,6 +474,8 @@ def test_vectors_of_the_notes_of_fit_come_from_models_that_saw_no_label_of_their
     tuned_encoder, stays, with_groups
 ):
     notes, y, groups = stays
+    # No two alike, or the vectors of notes in the fold were those of their doubles
+    notes = [f"{note} {i}" for i, note in enumerate(notes)]
     notes, groups = [*notes[:50], None, *notes[51:]], groups if with_groups else None
     text = np.array([i for i in range(60) if i != 50])
     split = {"groups": None if groups is None else groups[text]}
@@ -490,15 +492,15 @@ def test_vectors_of_the_notes_of_fit_come_from_models_that_saw_no_label_of_their
         apart = tuned_encoder(**params).fit(known, y[text[others]], groups=own)
         # From the space of its model to that of all, as on the notes that both have seen
         here, there = apart.transform(known).astype(float), whole.transform(known).astype(float)
-        penalty = np.square(here - here.mean(axis=0)).sum() / here.shape[1]
-        moved = there - there.mean(axis=0) - (here - here.mean(axis=0))
-        turn = Ridge(penalty, fit_intercept=False).fit(here - here.mean(axis=0), moved)
+        spread = here - here.mean(axis=0)
+        penalty = np.square(spread).sum() / here.shape[1] * np.eye(here.shape[1])
+        turn = np.linalg.solve(spread.T @ spread + penalty, spread.T @ (there - here))
         centred = apart.transform(left) - here.mean(axis=0)
-        expected = centred + turn.predict(centred) + there.mean(axis=0)
-        np.testing.assert_allclose(vectors[text[fold]], expected, atol=1e-4)
+        expected = there.mean(axis=0) + centred + centred @ turn
+        np.testing.assert_allclose(vectors[text[fold]], expected, atol=1e-5)
     # Others than those of the model that new notes meet, which has seen all
     np.testing.assert_allclose(encoder.transform(notes), whole.transform(notes), atol=1e-5)
-    assert np.nanmax(abs(vectors - whole.transform(notes))) > 1e-4
+    assert np.nanmax(abs(vectors - whole.transform(notes))) > 1e-3
 
 
 def test_cross_fitting_needs_three_groups(tuned_encoder, stays):
